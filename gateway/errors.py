@@ -1,0 +1,84 @@
+"""Every error the gateway raises on purpose.
+
+::
+
+    GatewayError
+    ├── ConfigError            every problem of a configuration at once
+    ├── MessageError           a device's message that cannot be taken, with its protocol code
+    ├── SpoolError
+    │   ├── SpoolFull          the spool's cap is reached and its policy is to refuse
+    │   ├── AppendFailed       a commit did not reach the disk; nothing in it is safe
+    │   └── CorruptRecord      bytes that are not the record they should be, with file and offset
+    ├── QueryError             a database that did not answer a history query
+    └── RegistryError
+        ├── UnknownDevice
+        └── DeviceExists
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class GatewayError(Exception):
+    """Base of all errors below; its text is fit to be shown to an operator."""
+
+
+class ConfigError(GatewayError):
+    """A configuration that cannot be used; ``problems`` holds one ``path: text`` per mistake."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class MessageError(GatewayError):
+    """A message that is refused whole; ``code`` is one of PROTOCOL.md's, ``seq`` its number where readable."""
+
+    def __init__(self, code: str, message: str, *, seq: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.seq = seq
+
+
+class SpoolError(GatewayError):
+    """Something about the bytes between acceptance and delivery."""
+
+
+class SpoolFull(SpoolError):
+    """The spool holds ``max_bytes`` of undelivered readings and refuses more."""
+
+
+class AppendFailed(SpoolError):
+    """A group commit failed; its readings were not taken."""
+
+
+class CorruptRecord(SpoolError):
+    """Bytes at ``offset`` of ``path`` are not a whole record."""
+
+    def __init__(self, path: Path, offset: int, reason: str) -> None:
+        super().__init__(f"{path} at byte {offset}: {reason}")
+        self.path = path
+        self.offset = offset
+        self.reason = reason
+
+
+class QueryError(GatewayError):
+    """The database did not answer a history query."""
+
+
+class RegistryError(GatewayError):
+    """A device registry operation that cannot be done."""
+
+
+class UnknownDevice(RegistryError):
+    """No device of that id is registered."""
+
+
+class DeviceExists(RegistryError):
+    """A device of that id is registered already."""

@@ -1,0 +1,211 @@
+"""Who sent what and what became of it: received = stored + duplicate + rejected + dropped + pending, per device.
+
+Rules that hold here:
+
+* An `Entry` is what one message (or the gateway itself, for presence) adds to a group commit. It is written into the
+  spool's record, so every count below can be made again from the spool.
+* Counts change at three moments only: an entry became durable (`Ledger.committed`), left the spool for the database
+  (`Ledger.delivered`), or left it unread because the spool was full (`Ledger.dropped`).
+* Sequence numbers are accepted before they are durable and durable before they are stored; a failed commit takes
+  ``accepted`` back to ``durable``, never the other way round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+NO_SEQ = -1
+BOOTS_KEPT = 4
+"""Runs of sequence numbers remembered per device: the current one and a few that may still be in flight."""
+
+
+class Kind(IntEnum):
+    """What an entry's lines are."""
+
+    READINGS = 0
+    PRESENCE = 1
+    """Written by the gateway about a device; never part of the device's account."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One message's part of a commit: its counts (readings) and its encoded points.
+
+    ``payload`` is ``lines`` points of line protocol, each ended by a newline, nanosecond timestamps. ``seq`` is
+    `NO_SEQ` for a message without a number. ``verdicts`` is the JSON of its refusals, empty when there are none.
+    ``latest`` (field to value of its newest reading) and ``time_ns`` are for viewers and are not written to disk.
+    """
+
+    device: str
+    boot: str = ""
+    seq: int = NO_SEQ
+    lines: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    gaps: int = 0
+    payload: bytes = b""
+    verdicts: bytes = b""
+    kind: Kind = Kind.READINGS
+    arrived_ns: int = 0
+    latest: Mapping[str, Any] | None = None
+    time_ns: int = 0
+
+    @property
+    def accepted(self) -> int:
+        """Readings of the device that this entry stores."""
+        return self.lines if self.kind is Kind.READINGS else 0
+
+    @property
+    def received(self) -> int:
+        """Readings the device sent in this message."""
+        return self.accepted + self.duplicate + self.rejected
+
+
+@dataclass(slots=True)
+class Sequence:
+    """How far one boot's sequence numbers got; `NO_SEQ` where none did. Shared by all sessions of the device."""
+
+    accepted: int = NO_SEQ
+    durable: int = NO_SEQ
+    stored: int = NO_SEQ
+
+
+@dataclass(slots=True)
+class Account:
+    """One device's sums, in readings; ``gaps`` in skipped sequence numbers."""
+
+    received: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    dropped: int = 0
+    gaps: int = 0
+    boots: dict[str, Sequence] = field(default_factory=dict)
+
+    @property
+    def pending(self) -> int:
+        """Readings that are safe on disk and not yet in the database."""
+        return self.received - self.stored - self.duplicate - self.rejected - self.dropped
+
+    def sequence(self, boot: str) -> Sequence:
+        """The sequence state of ``boot``, made on first use; the least recently made boots are forgotten."""
+        found = self.boots.get(boot)
+        if found is None:
+            while len(self.boots) >= BOOTS_KEPT:
+                del self.boots[next(iter(self.boots))]
+            found = self.boots[boot] = Sequence()
+        return found
+
+    def sums(self) -> dict[str, int]:
+        """The account as INTERFACES names it."""
+        return {
+            "received": self.received,
+            "stored": self.stored,
+            "duplicate": self.duplicate,
+            "rejected": self.rejected,
+            "dropped": self.dropped,
+            "pending": self.pending,
+            "gaps": self.gaps,
+        }
+
+
+class Ledger:
+    """All accounts, the marks up to which the spool's records are counted in them, and their sum."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, Account] = {}
+        self.total = Account()
+        self.committed_to = 0
+        self.delivered_to = 0
+
+    def account(self, device: str) -> Account:
+        """The account of ``device``, made on first use."""
+        found = self.accounts.get(device)
+        if found is None:
+            found = self.accounts[device] = Account()
+        return found
+
+    def committed(self, record_id: int, entries: Iterable[Entry]) -> None:
+        """Count a record that became durable."""
+        for entry in entries:
+            if entry.kind is not Kind.READINGS:
+                continue
+            account = self.account(entry.device)
+            for sums in (account, self.total):
+                sums.received += entry.received
+                sums.duplicate += entry.duplicate
+                sums.rejected += entry.rejected
+                sums.gaps += entry.gaps
+            if entry.seq != NO_SEQ:
+                sequence = account.sequence(entry.boot)
+                sequence.durable = max(sequence.durable, entry.seq)
+                sequence.accepted = max(sequence.accepted, entry.seq)
+        self.committed_to = max(self.committed_to, record_id)
+
+    def delivered(self, record_id: int, entries: Iterable[Entry], refused: Mapping[str, int]) -> None:
+        """Count a record as in the database; ``refused`` (device to number) became dead letters instead."""
+        left = dict(refused)
+        for entry in entries:
+            if entry.kind is not Kind.READINGS:
+                continue
+            dead = min(left.get(entry.device, 0), entry.accepted)
+            if dead:
+                left[entry.device] -= dead
+            account = self.account(entry.device)
+            for sums in (account, self.total):
+                sums.stored += entry.accepted - dead
+                sums.rejected += dead
+            if entry.seq != NO_SEQ:
+                sequence = account.sequence(entry.boot)
+                sequence.stored = max(sequence.stored, entry.seq)
+        self.delivered_to = max(self.delivered_to, record_id)
+
+    def dropped(self, record_id: int, entries: Iterable[Entry]) -> None:
+        """Count a record that a full spool discarded before delivery."""
+        for entry in entries:
+            for sums in (self.account(entry.device), self.total):
+                sums.dropped += entry.accepted
+        self.delivered_to = max(self.delivered_to, record_id)
+
+    def rolled_back(self, device: str, boot: str) -> int:
+        """Take back what a failed commit had accepted; the last sequence number that is still safe."""
+        sequence = self.account(device).sequence(boot)
+        sequence.accepted = sequence.durable
+        return sequence.durable
+
+    def snapshot(self) -> dict[str, Any]:
+        """A JSON-ready copy, consistent in itself: the checkpoint written before a segment goes."""
+        return {
+            "committed_to": self.committed_to,
+            "delivered_to": self.delivered_to,
+            "accounts": {
+                device: [
+                    [a.received, a.stored, a.duplicate, a.rejected, a.dropped, a.gaps],
+                    {boot: [s.durable, s.stored] for boot, s in a.boots.items()},
+                ]
+                for device, a in self.accounts.items()
+            },
+        }
+
+    @classmethod
+    def restored(cls, snapshot: Mapping[str, Any]) -> Ledger:
+        """The ledger that `snapshot` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: the snapshot is not one.
+        """
+        ledger = cls()
+        for device, (sums, boots) in snapshot["accounts"].items():
+            account = ledger.accounts[device] = Account(*sums)
+            for boot, (durable, stored) in boots.items():
+                account.boots[boot] = Sequence(durable, durable, stored)
+            for name in ("received", "stored", "duplicate", "rejected", "dropped", "gaps"):
+                setattr(ledger.total, name, getattr(ledger.total, name) + getattr(account, name))
+        ledger.committed_to = snapshot["committed_to"]
+        ledger.delivered_to = snapshot["delivered_to"]
+        return ledger

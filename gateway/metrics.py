@@ -1,0 +1,55 @@
+"""Every Prometheus metric of the gateway. Base units; a device id is never a label."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_SLOW = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """The metrics of one gateway, in a registry of their own so that two gateways can share a process."""
+
+    def __init__(self) -> None:
+        self.registry = r = CollectorRegistry()
+        self.connections = Gauge("gateway_connections", "Devices connected", registry=r)
+        self.connections_total = Counter(
+            "gateway_connections_total", "Device handshakes by result", ["result"], registry=r
+        )
+        self.disconnects = Counter(
+            "gateway_disconnects_total", "Device connections ended, by reason", ["reason"], registry=r
+        )
+        self.messages = Counter("gateway_messages_received_total", "Messages received from devices", registry=r)
+        self.readings = Counter(
+            "gateway_readings_total", "Readings received, by what became of them", ["outcome"], registry=r
+        )
+        self.stored = Counter("gateway_readings_stored_total", "Readings confirmed by the database", registry=r)
+        self.dead_letters = Counter(
+            "gateway_dead_letters_total", "Points the database refused, by reason", ["reason"], registry=r
+        )
+        self.spool_bytes = Gauge("gateway_spool_bytes", "Bytes of the spool not yet delivered", registry=r)
+        self.spool_oldest = Gauge(
+            "gateway_spool_oldest_seconds", "Age of the oldest reading not yet delivered", registry=r
+        )
+        self.spool_damage = Counter(
+            "gateway_spool_damaged_records_total",
+            "Places in the spool found damaged and set aside",
+            registry=r,
+        )
+        self.commit = Histogram(
+            "gateway_commit_seconds", "One group commit: write and fdatasync", buckets=_FAST, registry=r
+        )
+        self.commit_failures = Counter(
+            "gateway_commit_failures_total", "Group commits that did not reach the disk", registry=r
+        )
+        self.ack = Histogram(
+            "gateway_ack_seconds", "Arrival of a message to its acknowledgement", buckets=_FAST, registry=r
+        )
+        self.write = Histogram("gateway_write_seconds", "One batch written to the database", buckets=_SLOW, registry=r)
+        self.write_errors = Counter(
+            "gateway_write_errors_total", "Batches the database did not take, by kind", ["kind"], registry=r
+        )
+        self.loop_lag = Gauge(
+            "gateway_event_loop_lag_seconds", "How late the event loop ran its last timer", registry=r
+        )

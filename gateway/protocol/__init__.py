@@ -1,0 +1,1 @@
+"""The device protocol of PROTOCOL.md without sockets, clock or loop: events in, effects out."""

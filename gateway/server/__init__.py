@@ -1,0 +1,1 @@
+"""Tornado shells: sockets and requests on one side, the pure parts on the other."""

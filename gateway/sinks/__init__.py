@@ -1,0 +1,1 @@
+"""The databases readings can go to, one file each; all implement `gateway.delivery.sink.Sink`."""

@@ -1,0 +1,1 @@
+"""The durable queue between acceptance and delivery; FORMAT.md describes its bytes."""
