@@ -1,0 +1,270 @@
+"""Every setting of the gateway, its default and its bounds, one class per section of config.yaml.
+
+Rules that hold here:
+
+* Sections are frozen, and a key that is not declared is an error.
+* Durations are seconds, sizes are bytes, paths are absolute once `gateway.config.load` has read them.
+* A check that needs two sections is in `gateway.config.checks`.
+* The text below a setting is its description in the JSON Schema; config.yaml explains it to people.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from gateway.config.names import check_measurement, check_name, check_tag
+from gateway.config.units import Duration, Listen, ListenAddress, Size, between, parse_duration, parse_size
+
+TOKEN_LENGTH = 16
+DEFAULT_PROFILE = "default"
+
+
+class Section(BaseModel):
+    """What all sections share; a section whose keys are all left out may be written as nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_empty(cls, data: Any) -> Any:
+        return {} if data is None else data
+
+
+def _check_token(token: SecretStr) -> SecretStr:
+    text = token.get_secret_value()
+    if len(text) < TOKEN_LENGTH or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError(f"a token has at least {TOKEN_LENGTH} printable ASCII characters and no space")
+    return token
+
+
+def _check_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("expected an address such as http://127.0.0.1:8086")
+    if parts.username or parts.password:
+        raise ValueError("a name and password do not belong here; use username and password, or token")
+    if parts.query or parts.fragment:
+        raise ValueError("nothing may follow the path")
+    return url.rstrip("/")
+
+
+def _check_origin(origin: str) -> str:
+    parts = urlsplit(origin)
+    if origin != "*" and (parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}"):
+        raise ValueError("expected an origin such as https://dashboard.example:8443, or *")
+    return origin
+
+
+def _check_number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
+        raise ValueError("expected a number")
+    return value
+
+
+Token = Annotated[SecretStr, AfterValidator(_check_token)]
+Url = Annotated[str, AfterValidator(_check_url)]
+Origin = Annotated[str, AfterValidator(_check_origin)]
+Name = Annotated[str, AfterValidator(check_name)]
+Measurement = Annotated[str, AfterValidator(check_measurement)]
+Number = Annotated[int | float, BeforeValidator(_check_number), WithJsonSchema({"type": "number"})]
+
+
+class TlsSection(Section):
+    """TLS is on when both files are named."""
+
+    certificate: Path | None = None
+    """PEM file with the certificate and the chain up to the root."""
+    key: Path | None = None
+    """PEM file with the certificate's private key."""
+
+
+class ServerSection(Section):
+    """The listening socket and what any client may ask of it."""
+
+    listen: Listen = ListenAddress("127.0.0.1", 8080)
+    """host:port to listen on; port 0 takes one that is free."""
+    tls: TlsSection = TlsSection()
+    max_connections: int = Field(default=20_000, ge=1, le=1_000_000)
+    """Devices connected at the same time; one more is told to try again later."""
+    max_message_bytes: Annotated[Size, between("1KiB", "16MiB", parse_size)] = 64 * 1024
+    """Longest message a device may send."""
+    allowed_origins: tuple[Origin, ...] = ()
+    """Web pages of other origins whose scripts may connect; * for all."""
+    allow_open_network: bool = False
+    """Permit auth.mode open on an address that other machines can reach."""
+
+
+class AuthSection(Section):
+    """Who is let in."""
+
+    mode: Literal["token", "open"] = "token"
+    """token: registered devices only; open: any device id, without a token."""
+    admin_token: Token | None = None
+    """Bearer token for actions that change something; without it there are none over HTTP."""
+    viewer_token: Token | None = None
+    """Bearer token for reading; without it reading is free on loopback and needs the admin token elsewhere."""
+    timeout: Annotated[Duration, between("1s", "5m", parse_duration)] = 10.0
+    """How long a device may take to say who it is."""
+
+
+class KeepaliveSection(Section):
+    """When a silent device is taken for gone; told to every device in its welcome."""
+
+    ping_interval: Annotated[Duration, between("1s", "1h", parse_duration)] = 20.0
+    """Silence after which the gateway sends a ping."""
+    timeout: Annotated[Duration, between("2s", "2h", parse_duration)] = 30.0
+    """Silence after which the gateway drops the connection."""
+
+
+class SpoolSection(Section):
+    """The disk between acceptance and the database."""
+
+    directory: Path = Path("spool")
+    """Where segments live; below state.directory unless absolute."""
+    commit_interval: Annotated[Duration, between("0s", "1s", parse_duration)] = 0.005
+    """Messages that arrive within it share one fdatasync."""
+    segment_bytes: Annotated[Size, between("1MiB", "1GiB", parse_size)] = 64 * 1024**2
+    """Length at which a segment is closed and a new one begun."""
+    max_bytes: Annotated[Size, between("4MiB", "16TiB", parse_size)] = 1024**3
+    """Most bytes that may wait for the database."""
+    when_full: Literal["reject", "drop_oldest"] = "reject"
+    """reject: devices are throttled and keep their readings; drop_oldest: the oldest are counted and discarded."""
+    keep_delivered: Annotated[Duration, between("0s", "30d", parse_duration)] = 3600.0
+    """How long segments stay after delivery."""
+
+
+class InfluxdbSection(Section):
+    """InfluxDB 1, 2 or 3, or a database that speaks one of its write APIs."""
+
+    url: Url | None = "http://127.0.0.1:8086"
+    """Address of the database."""
+    api: Literal["v2", "v1"] = "v2"
+    """v2: /api/v2/write with a token; v1: /write with a name and password."""
+    org: str | None = "telemetry"
+    """v2: the organization."""
+    bucket: str | None = "telemetry"
+    """v2: the bucket."""
+    token: SecretStr | None = None
+    """v2: a token that may read and write the bucket."""
+    database: str | None = "telemetry"
+    """v1: the database."""
+    username: str | None = None
+    """v1: the user, where the database asks for one."""
+    password: SecretStr | None = None
+    """v1: the user's password."""
+    gzip: bool = False
+    """Compress what is sent; worth it over a network, not over loopback."""
+    timeout: Annotated[Duration, between("100ms", "5m", parse_duration)] = 10.0
+    """How long one request may take."""
+
+
+class SqliteSection(Section):
+    """The embedded database."""
+
+    path: Path = Path("telemetry.db")
+    """The file; below state.directory unless absolute."""
+    retention: Annotated[Duration, between("1m", "36500d", parse_duration)] | None = 30 * 86400.0
+    """Readings older than this are deleted; null keeps all."""
+
+
+class BatchSection(Section):
+    """How readings are grouped on their way to the database."""
+
+    max_readings: int = Field(default=5000, ge=1, le=100_000)
+    """Readings in one write."""
+    max_age: Annotated[Duration, between("1ms", "5m", parse_duration)] = 1.0
+    """How long a reading may wait for its batch to fill."""
+    max_in_flight: int = Field(default=4, ge=1, le=64)
+    """Writes under way at the same time."""
+
+
+class StateSection(Section):
+    """What the gateway keeps for itself."""
+
+    directory: Path = Path("data")
+    """Registry, dead letters and cursors, and by default the spool and the SQLite database."""
+
+
+class LimitsSection(Section):
+    """What one device may do; told to it in its welcome."""
+
+    readings_per_second: int = Field(default=200, ge=1, le=10_000_000)
+    """Sustained rate."""
+    burst: int = Field(default=2000, ge=1, le=10_000_000)
+    """Readings above the rate that may come at once."""
+    max_unacked: int = Field(default=1000, ge=1, le=1_000_000)
+    """Numbered messages sent and not yet acknowledged."""
+    strikes_per_minute: int = Field(default=60, ge=1, le=1_000_000)
+    """Messages that cannot be understood, before the connection is closed."""
+
+
+class FieldSection(Section):
+    """One field of a profile."""
+
+    type: Literal["float", "int", "bool", "string"] = "float"
+    """What the database stores; a number that is not declared is a float."""
+    min: Number | None = None
+    """Least value accepted."""
+    max: Number | None = None
+    """Greatest value accepted."""
+    unit: str | None = None
+    """For people, such as °C."""
+
+    @model_validator(mode="after")
+    def _range_makes_sense(self) -> Self:
+        if (self.min is not None or self.max is not None) and self.type not in {"float", "int"}:
+            raise ValueError(f"a {self.type} has no min or max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is greater than max {self.max}")
+        return self
+
+
+class ProfileSection(Section):
+    """What devices of one kind send."""
+
+    measurement: Measurement = "telemetry"
+    """Measurement of readings that name none."""
+    tags: dict[str, str] = {}
+    """Tags written on every reading."""
+    allowed_tags: tuple[Name, ...] = ()
+    """Names of tags that a device may send itself."""
+    strict: bool = False
+    """Refuse readings with fields that are not declared below."""
+    fields: dict[Name, FieldSection] = {}
+    """Types and ranges of fields."""
+
+    @field_validator("tags")
+    @classmethod
+    def _tags_are_tags(cls, tags: dict[str, str]) -> dict[str, str]:
+        for name, value in tags.items():
+            check_tag(name, value)
+        return tags
+
+    @model_validator(mode="after")
+    def _something_is_accepted(self) -> Self:
+        if self.strict and not self.fields:
+            raise ValueError("strict without any fields would refuse every reading")
+        return self
+
+
+class LoggingSection(Section):
+    """What is logged, to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is logged."""
+    format: Literal["console", "json"] = "console"
+    """console: for people; json: one object a line."""
