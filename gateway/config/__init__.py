@@ -6,6 +6,7 @@ directly, with values as they stand in the file (``KeepaliveSection(timeout="30s
 
 from __future__ import annotations
 
+from gateway.config.loading import find, load
 from gateway.config.model import Config
 from gateway.config.sections import (
     DEFAULT_PROFILE,
@@ -42,4 +43,6 @@ __all__ = [
     "SqliteSection",
     "StateSection",
     "TlsSection",
+    "find",
+    "load",
 ]

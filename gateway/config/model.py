@@ -34,7 +34,6 @@ class Config(BaseSettings):
         env_prefix="GATEWAY_",
         env_nested_delimiter="__",
         env_ignore_empty=True,
-        env_parse_none_str="null",
     )
 
     server: ServerSection = ServerSection()

@@ -1,0 +1,90 @@
+"""What settings ask of each other, beyond what each may be on its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.config.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gateway.config.model import Config
+    from gateway.config.sources import Location
+
+_SEGMENTS_IN_CAP = 4
+"""A spool frees whole segments only: with fewer under the cap, one delivered record would free nothing for long."""
+
+
+class Conflict(NamedTuple):
+    """Settings that do not go together: the paths it is about, the one to change first, and what is wrong."""
+
+    paths: tuple[Location, ...]
+    text: str
+
+
+def conflicts(config: Config) -> Iterator[Conflict]:
+    """Every conflict in ``config``."""
+    yield from _network(config)
+    yield from _tokens(config)
+    yield from _proportions(config)
+    if config.sink == "influxdb":
+        yield from _influxdb(config)
+
+
+def _network(config: Config) -> Iterator[Conflict]:
+    server = config.server
+    if config.auth.mode == "open" and not server.listen.loopback and not server.allow_open_network:
+        yield Conflict(
+            (("auth", "mode"), ("server", "listen"), ("server", "allow_open_network")),
+            f"open lets anyone who can reach {server.listen} send readings as any device; use token, "
+            "or say that it is meant: server.allow_open_network: true",
+        )
+    if (server.tls.certificate is None) != (server.tls.key is None):
+        missing, given = ("key", "certificate") if server.tls.key is None else ("certificate", "key")
+        yield Conflict((("server", "tls", missing), ("server", "tls", given)), f"needed beside server.tls.{given}")
+
+
+def _tokens(config: Config) -> Iterator[Conflict]:
+    if config.auth.viewer_token is not None and config.auth.viewer_token == config.auth.admin_token:
+        yield Conflict(
+            (("auth", "viewer_token"), ("auth", "admin_token")),
+            "is the admin token; viewers would be administrators",
+        )
+
+
+def _proportions(config: Config) -> Iterator[Conflict]:
+    keepalive, spool, limits = config.keepalive, config.spool, config.limits
+    if keepalive.timeout <= keepalive.ping_interval:
+        yield Conflict(
+            (("keepalive", "timeout"), ("keepalive", "ping_interval")),
+            f"must be longer than keepalive.ping_interval ({format_duration(keepalive.ping_interval)}), "
+            "or no device could answer a ping in time",
+        )
+    if spool.segment_bytes * _SEGMENTS_IN_CAP > spool.max_bytes:
+        yield Conflict(
+            (("spool", "segment_bytes"), ("spool", "max_bytes")),
+            f"must be at most a quarter of spool.max_bytes ({format_size(spool.max_bytes)}): "
+            "disk space is freed one segment at a time",
+        )
+    if limits.burst < limits.readings_per_second:
+        yield Conflict(
+            (("limits", "burst"), ("limits", "readings_per_second")),
+            f"must be at least limits.readings_per_second ({limits.readings_per_second})",
+        )
+
+
+def _influxdb(config: Config) -> Iterator[Conflict]:
+    influxdb = config.influxdb
+    needed = ("url", "database") if influxdb.api == "v1" else ("url", "org", "bucket", "token")
+    for name in needed:
+        value = getattr(influxdb, name)
+        if not (value.get_secret_value() if name == "token" and value is not None else value):
+            hint = ", as GATEWAY_INFLUXDB__TOKEN or a credential influxdb_token" if name == "token" else ""
+            yield Conflict(
+                (("influxdb", name), ("influxdb", "api"), ("sink",)),
+                f"needed for sink: influxdb with api: {influxdb.api}{hint}",
+            )
+    if influxdb.api == "v1" and (influxdb.username is None) != (influxdb.password is None):
+        missing, given = ("password", "username") if influxdb.password is None else ("username", "password")
+        yield Conflict((("influxdb", missing), ("influxdb", given)), f"needed beside influxdb.{given}")

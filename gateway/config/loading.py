@@ -1,0 +1,141 @@
+"""From files and variables to a `Config`, or to every reason why not.
+
+Rules that hold here:
+
+* Defaults are overridden by the YAML file, that by secret files, and those by the environment.
+* All problems are reported together: settings that are wrong on their own do not hide those that conflict.
+* Nothing is looked for on disk except the file itself and the secrets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from gateway.config.checks import conflicts
+from gateway.config.model import Config
+from gateway.config.problems import explain, problem
+from gateway.config.sections import StateSection
+from gateway.config.sources import Source, credentials, environment, merged, yaml_file
+from gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from gateway.config.sources import Location
+
+INSTALLED = Path("/etc/telemetry-gateway/config.yaml")
+INSTALLED_STATE = Path("/var/lib/telemetry-gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration, and where each setting that is not a default was set."""
+
+    config: Config
+    origins: Mapping[Location, str]
+
+
+def find() -> Path | None:
+    """The configuration file to use when none is named."""
+    return next((path for path in (Path("config.yaml"), INSTALLED) if path.is_file()), None)
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Config:
+    """The configuration from the file at ``path`` (none: defaults) and from the environment.
+
+    Raises:
+        ConfigError: with every problem, each as ``path: text``.
+    """
+    return read(path, environ).config
+
+
+def read(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Loaded:
+    """As `load`, with origins; ``overrides`` are nested values that go before all others.
+
+    Raises:
+        ConfigError: with every problem, each as ``path: text``.
+    """
+    source = yaml_file(path) if path is not None else Source()
+    source = source.overridden_by(credentials(environ.get("CREDENTIALS_DIRECTORY")))
+    source = source.overridden_by(environment(environ)).overridden_by(Source(dict(overrides or {})))
+    values = _anchored(source.values, _file_home(path), _state_home(path, environ))
+    config, faults = _validated(values, source.origins)
+    problems = [*source.problems, *faults.values(), *_conflicts(config, faults, source.origins)]
+    if problems:
+        raise ConfigError(problems)
+    return Loaded(config, source.origins)
+
+
+def _validated(values: dict[str, Any], origins: Mapping[Location, str]) -> tuple[Config, dict[Location, str]]:
+    """The configuration with every faulty setting left out, and what is wrong with those.
+
+    A setting that is wrong can hide that its section is: so they are left out until nothing new comes to light.
+    """
+    faults: dict[Location, str] = {}
+    while True:
+        try:
+            return Config(**values), faults
+        except ValidationError as error:
+            found = explain(error, origins)
+            faults |= found
+            values = _without(values, found)
+
+
+def _file_home(path: Path | None) -> Path:
+    return path.absolute().parent if path is not None else Path.cwd()
+
+
+def _state_home(path: Path | None, environ: Mapping[str, str]) -> Path:
+    """What a relative state.directory is below.
+
+    A service manager's word goes first. The other two do not depend on the directory that a command is started in, so
+    that ``gateway devices add`` finds the registry of the gateway that runs.
+    """
+    given = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return Path(given)
+    home = _file_home(path)
+    return INSTALLED_STATE if home == INSTALLED.parent else home
+
+
+def _anchored(values: dict[str, Any], file_home: Path, state_home: Path) -> dict[str, Any]:
+    state = values.get("state") or {}
+    server = values.get("server") or {}
+    tls = server.get("tls") or {} if isinstance(server, dict) else {}
+    placed: dict[str, Any] = {}
+    if isinstance(state, dict):
+        directory = state.get("directory", str(StateSection().directory))
+        placed["state"] = _below(state_home, {"directory": directory})
+    if isinstance(tls, dict) and tls:
+        placed["server"] = {"tls": _below(file_home, {name: tls.get(name) for name in ("certificate", "key")})}
+    return merged(values, placed)
+
+
+def _below(home: Path, paths: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: str(home / Path(path).expanduser()) if isinstance(path, str) else path for name, path in paths.items()
+    }
+
+
+def _without(values: Mapping[str, Any], locations: Iterable[Location]) -> dict[str, Any]:
+    rest = dict(values)
+    for location in locations:
+        inner = rest.get(location[0])
+        if len(location) > 1 and isinstance(inner, dict):
+            rest[location[0]] = _without(inner, [location[1:]])
+        else:
+            rest.pop(location[0], None)
+    return rest
+
+
+def _conflicts(config: Config, faults: Iterable[Location], origins: Mapping[Location, str]) -> list[str]:
+    known_wrong = list(faults)
+    return [
+        problem(conflict.paths[0], conflict.text, origins)
+        for conflict in conflicts(config)
+        if not any(path[: len(wrong)] == wrong for path in conflict.paths for wrong in known_wrong)
+    ]

@@ -1,0 +1,166 @@
+"""Where settings come from: the YAML file, secret files and the environment, the later overriding the earlier.
+
+Rules that hold here:
+
+* Every value is remembered with its origin, so that a mistake can be reported where it was made.
+* A file that cannot be read raises `ConfigError` at once; what its values mean is not judged here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import yaml
+from pydantic_settings import EnvSettingsSource
+
+from gateway.config.model import Config
+from gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pydantic.fields import FieldInfo
+
+Location = tuple[str, ...]
+"""The keys that lead to a setting, from the outermost."""
+
+CREDENTIALS: Mapping[str, Location] = {
+    "influxdb_token": ("influxdb", "token"),
+    "influxdb_password": ("influxdb", "password"),
+    "admin_token": ("auth", "admin_token"),
+    "viewer_token": ("auth", "viewer_token"),
+}
+"""Names of secret files in ``$CREDENTIALS_DIRECTORY``, and the settings they hold."""
+
+_PREFIX = "GATEWAY_"
+_DEEPEST = 6
+"""Keys that lead to the deepest setting, and one: anchors that contain themselves end here."""
+
+
+@dataclass(slots=True)
+class Source:
+    """Nested values, where each was found, and mistakes that only the source itself can see."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[Location, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def overridden_by(self, other: Source) -> Source:
+        """Both, with the values of ``other`` where both have one."""
+        return Source(
+            merged(self.values, other.values), self.origins | other.origins, [*self.problems, *other.problems]
+        )
+
+
+def merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    """``low`` with the values of ``high`` put over it, section by section."""
+    both = dict(low)
+    for key, value in high.items():
+        below = both.get(key)
+        both[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return both
+
+
+def yaml_file(path: Path) -> Source:
+    """The settings in the file at ``path``.
+
+    Raises:
+        ConfigError: there is no such file, or it is not YAML; with line and column.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        values = loader.construct_document(node) if node else {}
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: {_syntax(error)}"]) from error
+    if not isinstance(values, dict):
+        raise ConfigError([f"{path}: expected sections of settings, found {text.strip()[:40]!r}"])
+    source = Source(values)
+    _remember_lines(source, cast("yaml.MappingNode | None", node), path, ())
+    if source.problems:
+        raise ConfigError(source.problems)
+    return source
+
+
+def _syntax(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem or error.context}"
+    return " ".join(str(error).split())
+
+
+def _remember_lines(source: Source, node: yaml.Node | None, path: Path, location: Location) -> None:
+    if not isinstance(node, yaml.MappingNode) or len(location) > _DEEPEST:
+        return
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        name, line = str(key.value), key.start_mark.line + 1
+        if key.tag == "tag:yaml.org,2002:merge":
+            continue
+        if key.tag != "tag:yaml.org,2002:str":
+            source.problems.append(f'{path}: line {line}: `{name}` is not text in YAML; write "{name}"')
+        if name in seen:
+            source.problems.append(f"{path}: line {line}: `{name}` was given already in line {seen[name]}")
+        seen[name] = line
+        source.origins[(*location, name)] = f"{path.name} line {line}"
+        _remember_lines(source, value, path, (*location, name))
+
+
+def credentials(directory: str | None) -> Source:
+    """The secrets in ``directory``, as systemd (LoadCredential=) or a container puts them there."""
+    source = Source()
+    for name, (section, key) in CREDENTIALS.items() if directory else ():
+        path = Path(directory or "") / name
+        try:
+            text = path.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            source.problems.append(f"{section}.{key}: {path} cannot be read: {error}")
+            continue
+        source.values.setdefault(section, {})[key] = text
+        source.origins[section, key] = f"credential {name}"
+    return source
+
+
+class _Environment(EnvSettingsSource):
+    """Leaves text that is not JSON as it is, so that validation reports it along with everything else."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
+def environment(environ: Mapping[str, str]) -> Source:
+    """The settings in variables such as ``GATEWAY_INFLUXDB__TOKEN``; empty variables count as not set."""
+    variables = {name.upper(): text for name, text in environ.items() if text and name.upper().startswith(_PREFIX)}
+    reader = _Environment(Config)
+    reader.env_vars = {name.lower(): text for name, text in variables.items()}
+    source = Source(reader())
+    for location in leaves(source.values):
+        names = (_PREFIX + "__".join(location[:end]).upper() for end in range(len(location), 0, -1))
+        source.origins[location] = next(name for name in names if name in variables)
+    for name in variables:
+        section, nested, rest = name.removeprefix(_PREFIX).lower().partition("__")
+        # Kubernetes gives every pod variables such as GATEWAY_PORT for a service called gateway: those are not ours.
+        if nested and section not in Config.model_fields:
+            source.values.setdefault(section, {})[rest] = None
+            source.origins[(section,)] = name
+    return source
+
+
+def leaves(values: Mapping[str, Any], location: Location = ()) -> Iterator[Location]:
+    """Where the values are that are not themselves sections; an empty section is a value."""
+    for key, value in values.items():
+        here = (*location, str(key))
+        if isinstance(value, dict) and value:
+            yield from leaves(value, here)
+        else:
+            yield here
