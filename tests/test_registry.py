@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+import hmac
+import logging
+import os
+import sqlite3
+import statistics
+import string
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.errors import DeviceExists, RegistryError, UnknownDevice
+from gateway.registry import SCHEMA_VERSION, Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "registry.db"
+
+
+@pytest.fixture
+def registry(path: Path) -> Iterator[Registry]:
+    registry = Registry(path)
+    yield registry
+    registry.close()
+
+
+@pytest.fixture
+def other(registry: Registry, path: Path) -> Iterator[Registry]:
+    """The same file, opened again: what another process would hold."""
+    other = Registry(path)
+    other.refresh()
+    registry.refresh()
+    yield other
+    other.close()
+
+
+def test_a_device_is_let_in_by_its_own_token_only(registry: Registry) -> None:
+    token, others = registry.add("kiln-1", "kiln", {"site": "north"}), registry.add("kiln-2")
+    device = registry.authenticate("kiln-1", token)
+    assert device is not None
+    assert (device.id, device.profile, device.tags, device.revoked) == ("kiln-1", "kiln", {"site": "north"}, False)
+    assert abs(device.created_ns - time.time_ns()) < 60e9
+    for wrong in (others, "", token[:-1], token + " ", token.swapcase(), "ü" * 43, "\ud800"):
+        assert registry.authenticate("kiln-1", wrong) is None
+    assert registry.authenticate("kiln-3", token) is None
+    assert registry.authenticate("KILN-1", token) is None
+
+
+def test_tokens_are_256_random_bits_and_are_never_on_disk(registry: Registry, path: Path) -> None:
+    tokens = [registry.add(f"d{n}") for n in range(20)] + [registry.rotate("d1")]
+    assert len(set(tokens)) == 21
+    assert {len(token) for token in tokens} == {43}
+    assert set("".join(tokens)) <= set(string.ascii_letters + string.digits + "-_")
+    everything = b"".join(file.read_bytes() for file in path.parent.iterdir())
+    assert b"d19" in everything
+    assert not [token for token in tokens if token.encode() in everything]
+
+
+def test_every_comparison_is_constant_in_time_and_takes_place(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = registry.add("known")
+    registry.add("revoked")
+    registry.revoke("revoked")
+    compared: list[tuple[int, int]] = []
+    original = hmac.compare_digest
+
+    def watched(one: bytes, two: bytes) -> bool:
+        compared.append((len(one), len(two)))
+        return original(one, two)
+
+    monkeypatch.setattr(hmac, "compare_digest", watched)
+    for device in ("known", "unknown", "revoked"):
+        registry.authenticate(device, token)
+    assert compared == [(32, 32)] * 3
+
+
+def test_an_unknown_device_costs_what_a_wrong_token_costs(registry: Registry) -> None:
+    registry.add("known")
+
+    def cost(device: str) -> float:
+        begin = time.process_time()
+        for _ in range(2000):
+            registry.authenticate(device, "x" * 43)
+        return time.process_time() - begin
+
+    rounds = [(cost("known"), cost("unknown")) for _ in range(15)]
+    known, unknown = (statistics.median(costs) for costs in zip(*rounds, strict=True))
+    assert 0.5 < known / unknown < 2
+
+
+def test_rotating_ends_the_old_token(registry: Registry) -> None:
+    old = registry.add("kiln-1", tags={"site": "north"})
+    new = registry.rotate("kiln-1")
+    assert new != old
+    assert registry.authenticate("kiln-1", old) is None
+    device = registry.authenticate("kiln-1", new)
+    assert device is not None
+    assert device.tags == {"site": "north"}
+    assert device.changed_ns > device.created_ns
+
+
+def test_a_revoked_device_is_remembered_and_can_have_a_new_token(registry: Registry) -> None:
+    token = registry.add("kiln-1", "kiln")
+    registry.revoke("kiln-1")
+    registry.revoke("kiln-1")
+    assert registry.authenticate("kiln-1", token) is None
+    assert registry.show("kiln-1").revoked
+    with pytest.raises(DeviceExists, match="kiln-1 is revoked; rotate gives it a new token"):
+        registry.add("kiln-1")
+    device = registry.authenticate("kiln-1", registry.rotate("kiln-1"))
+    assert device is not None
+    assert (device.profile, device.revoked) == ("kiln", False)
+
+
+def test_what_is_not_there_or_there_twice_is_said(registry: Registry) -> None:
+    token = registry.add("kiln-1")
+    with pytest.raises(DeviceExists, match="kiln-1 is registered already"):
+        registry.add("kiln-1")
+    assert registry.authenticate("kiln-1", token) is not None
+    for act in (registry.show, registry.rotate, registry.revoke):
+        with pytest.raises(UnknownDevice, match="no device kiln-2"):
+            act("kiln-2")
+    assert registry.lookup("kiln-2") is None
+    assert [device.id for device in registry.list()] == ["kiln-1"]
+
+
+@pytest.mark.parametrize("device", ["", "a b", "a/b", "a" * 129, "ü", "a\n", "a%20"])
+def test_an_impossible_device_id_is_refused(registry: Registry, device: str) -> None:
+    with pytest.raises(RegistryError, match="a device id is 1 to 128 of"):
+        registry.add(device)
+    assert registry.list() == []
+
+
+@given(st.text(string.ascii_letters + string.digits + "._:-", min_size=1, max_size=128))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_possible_device_id_can_be_registered(registry: Registry, device: str) -> None:
+    if registry.lookup(device) is None:
+        assert registry.authenticate(device, registry.add(device)) is not None
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        ({"time": "x"}, "belong to the database"),
+        ({"_x": "x"}, "belong to the database"),
+        ({"device": "x"}, "written by the gateway"),
+        ({"": "x"}, "1 to 64 characters"),
+        ({"site": ""}, "1 to 256 characters"),
+        ({"site": "x" * 257}, "1 to 256 characters"),
+        ({"site": "a\nb"}, "no control characters"),
+        ({"site": "a\\"}, "no backslash"),
+        ({"site": "\udcff"}, "no control characters"),
+    ],
+)
+def test_an_impossible_tag_is_refused(registry: Registry, tags: dict[str, str], words: str) -> None:
+    with pytest.raises(RegistryError, match=words):
+        registry.add("kiln-1", tags=tags)
+
+
+def test_devices_survive_the_process(registry: Registry, path: Path) -> None:
+    token = registry.add("kiln-1", "kiln", {"site": "Nörd, Ost"})
+    registry.add("kiln-0")
+    registry.revoke("kiln-0")
+    registry.close()
+    again = Registry(path)
+    assert again.list() == registry.list()
+    assert [device.id for device in again.list()] == ["kiln-0", "kiln-1"]
+    assert again.authenticate("kiln-1", token) is not None
+    again.close()
+
+
+def test_changes_of_another_process_are_taken_in_and_ended_tokens_named(registry: Registry, path: Path) -> None:
+    tokens = {name: registry.add(name) for name in ("kept", "rotated", "revoked")}
+    registry.refresh()
+    code = (
+        "import sys, pathlib; from gateway.registry import Registry; r = Registry(pathlib.Path(sys.argv[1]));"
+        "print(r.rotate('rotated'), r.add('new', 'kiln')); r.revoke('revoked'); r.close()"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, timeout=30, env=os.environ
+    ).stdout.split()
+    assert registry.authenticate("new", printed[1]) is None
+    assert registry.refresh() == {"rotated", "revoked"}
+    assert registry.refresh() == frozenset()
+    assert registry.authenticate("kept", tokens["kept"]) is not None
+    assert registry.authenticate("rotated", tokens["rotated"]) is None
+    assert registry.authenticate("rotated", printed[0]) is not None
+    assert registry.authenticate("revoked", tokens["revoked"]) is None
+    assert registry.authenticate("new", printed[1]) is not None
+
+
+def test_an_ended_token_is_named_even_when_a_change_of_ones_own_came_first(registry: Registry, other: Registry) -> None:
+    other.add("theirs")
+    registry.refresh()
+    other.revoke("theirs")
+    registry.add("mine")
+    assert registry.refresh() == {"theirs"}
+    registry.rotate("mine")
+    assert registry.refresh() == {"mine"}
+
+
+def test_refresh_reads_only_what_is_new(registry: Registry, other: Registry) -> None:
+    for n in range(50):
+        registry.add(f"d{n}")
+    other.refresh()
+    statements: list[str] = []
+    other._db.set_trace_callback(statements.append)
+    assert other.refresh() == frozenset()
+    assert statements == ["PRAGMA data_version"]
+    registry.revoke("d7")
+    assert other.refresh() == {"d7"}
+    assert statements[-1].startswith("SELECT * FROM devices WHERE version > 50")
+
+
+def test_reading_goes_on_while_another_thread_takes_changes_in(registry: Registry, other: Registry) -> None:
+    token = registry.add("kept")
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def read() -> None:
+        try:
+            while not done.is_set():
+                assert registry.authenticate("kept", token) is not None
+                assert registry.list()
+        except BaseException as error:  # noqa: BLE001 - handed to the test
+            failures.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for n in range(20):
+            other.add(f"d{n}")
+            registry.refresh()
+    finally:
+        done.set()
+        reader.join(10)
+    assert not failures
+    assert len(registry.list()) == 21
+
+
+def test_two_that_make_the_file_at_once_share_it(path: Path) -> None:
+    start = threading.Barrier(4)
+    failures: list[BaseException] = []
+
+    def make(number: int) -> None:
+        start.wait(10)
+        try:
+            registry = Registry(path)
+            registry.add(f"d{number}")
+            registry.close()
+        except BaseException as error:  # noqa: BLE001 - handed to the test
+            failures.append(error)
+
+    threads = [threading.Thread(target=make, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not failures
+    registry = Registry(path)
+    assert len(registry.list()) == 4
+    registry.close()
+
+
+def test_a_file_of_a_newer_gateway_is_left_alone(path: Path) -> None:
+    Registry(path).close()
+    db = sqlite3.connect(path)
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(RegistryError, match=f"written by a newer gateway .*version {SCHEMA_VERSION + 1}"):
+        Registry(path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_registry_is_named(path: Path, tmp_path: Path) -> None:
+    path.write_text("this is not a database, and long enough to be sure of it" * 20)
+    with pytest.raises(RegistryError, match=r"registry\.db: file is not a database"):
+        Registry(path)
+    with pytest.raises(RegistryError, match="unable to open"):
+        Registry(tmp_path / "missing" / "registry.db")
+
+
+def test_a_registry_that_cannot_be_read_keeps_the_devices_known(
+    registry: Registry, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = registry.add("kiln-1")
+    registry.refresh()
+    good = path.read_bytes()
+    path.write_bytes(b"x" * len(good))
+    with caplog.at_level(logging.WARNING):
+        assert registry.refresh() == frozenset()
+        assert registry.refresh() == frozenset()
+    assert [record.message.count("cannot be read") for record in caplog.records] == [1]
+    assert registry.authenticate("kiln-1", token) is not None
+    path.write_bytes(good)
+    registry.revoke("kiln-1")
+    assert registry.refresh() == {"kiln-1"}
+
+
+def test_a_hundred_thousand_devices_are_opened_and_refreshed_in_moderate_time(path: Path, registry: Registry) -> None:
+    db = sqlite3.connect(path)
+    with db:
+        db.executemany(
+            "INSERT INTO devices VALUES (?, 'default', '{}', ?, 0, 0, ?)",
+            ((f"device-{n}", n.to_bytes(32, "big"), n) for n in range(1, 100_001)),
+        )
+    db.close()
+    begin = time.process_time()
+    registry.refresh()
+    assert len(registry.list()) == 100_000
+    assert time.process_time() - begin < 10
