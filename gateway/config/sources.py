@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic_settings import EnvSettingsSource
@@ -69,21 +69,22 @@ def yaml_file(path: Path) -> Source:
     Raises:
         ConfigError: there is no such file, or it is not YAML; with line and column.
     """
+    source = Source()
     try:
         text = path.read_text(encoding="utf-8")
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
-        values = loader.construct_document(node) if node else {}
+        _remember_lines(source, node, path, ())  # before merge keys are replaced by what they stand for
+        values = loader.construct_document(node) if node else None
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: {_syntax(error)}"]) from error
-    if not isinstance(values, dict):
+    if values is not None and not isinstance(values, dict):
         raise ConfigError([f"{path}: expected sections of settings, found {text.strip()[:40]!r}"])
-    source = Source(values)
-    _remember_lines(source, cast("yaml.MappingNode | None", node), path, ())
     if source.problems:
         raise ConfigError(source.problems)
+    source.values = values or {}
     return source
 
 

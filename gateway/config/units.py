@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
@@ -18,7 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 DURATION_PATTERN = r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)$"
@@ -26,10 +27,9 @@ SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)? ?(B|KiB|MiB|GiB|TiB)?$"
 LISTEN_PATTERN = r"^(\[[0-9A-Fa-f:.]+\]|[^\[\]:/ ]+):[0-9]{1,5}$"
 
 
-def _amount(text: str) -> tuple[float, str]:
-    number = re.match(r"[0-9.]+", text)
-    assert number is not None  # noqa: S101 - the callers' patterns begin with a number
-    return float(number.group()), text[number.end() :].strip()
+def _amount(text: str) -> tuple[Decimal, str]:
+    number = text.rstrip("BKMGTidhms ")
+    return Decimal(number), text[len(number) :].strip()
 
 
 def parse_duration(value: Any) -> float:
@@ -39,18 +39,19 @@ def parse_duration(value: Any) -> float:
         ValueError: it is not written like that.
     """
     text = str(value)
-    if not isinstance(value, str) or not re.match(DURATION_PATTERN, text, re.ASCII):
+    if not isinstance(value, str) or not re.fullmatch(DURATION_PATTERN, text, re.ASCII):
         raise ValueError(f"expected a duration such as 500ms, 20s, 5m, 1h or 30d, got {text[:40]}")
     number, unit = _amount(text)
-    return round(number * _SECONDS[unit], 9)
+    return float(number * _SECONDS[unit])
 
 
 def format_duration(seconds: float) -> str:
     """``seconds`` in the largest unit that takes a whole number of it."""
+    exact = Decimal(str(seconds))
     for unit in ("d", "h", "m", "s"):
-        if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
-            return f"{seconds / _SECONDS[unit]:.0f}{unit}"
-    return f"{seconds * 1000:.10g}ms" if seconds else "0s"
+        if exact >= _SECONDS[unit] and exact % _SECONDS[unit] == 0:
+            return f"{exact / _SECONDS[unit]:.0f}{unit}"
+    return f"{(exact * 1000).normalize():f}ms" if seconds else "0s"
 
 
 def parse_size(value: Any) -> int:
@@ -60,7 +61,7 @@ def parse_size(value: Any) -> int:
         ValueError: it is not written like that.
     """
     text = str(value)
-    if isinstance(value, bool) or not re.match(SIZE_PATTERN, text, re.ASCII):
+    if isinstance(value, bool) or not re.fullmatch(SIZE_PATTERN, text, re.ASCII):
         raise ValueError(f"expected a size such as 512B, 64KiB, 16MiB or 1GiB, got {text[:40]}")
     number, unit = _amount(text)
     return int(number * _BYTES[unit or "B"])
@@ -102,7 +103,7 @@ def parse_listen(value: Any) -> ListenAddress:
         return value
     text = str(value)
     host, _, port = text.rpartition(":")
-    if not re.match(LISTEN_PATTERN, text, re.ASCII) or int(port) > 65535:
+    if not re.fullmatch(LISTEN_PATTERN, text, re.ASCII) or int(port) > 65535:
         raise ValueError(
             f"expected host:port such as 127.0.0.1:8080, [::1]:8080 or 0.0.0.0:8080 (every network), got {text[:60]}"
         )

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.config import load
+from gateway.config.checks import conflicts
+from gateway.config.model import Config
+
+INFLUX = {"token": "t"}
+
+
+def found(**sections: Any) -> list[str]:
+    return [f"{'.'.join(conflict.paths[0])}: {conflict.text}" for conflict in conflicts(Config(**sections))]
+
+
+def test_the_defaults_have_none() -> None:
+    assert found() == []
+
+
+def test_open_mode_is_for_this_machine_unless_it_is_meant() -> None:
+    mode = {"mode": "open"}
+    assert found(auth=mode) == []
+    assert found(auth=mode, server={"listen": "[::1]:1"}) == []
+    (problem,) = found(auth=mode, server={"listen": "0.0.0.0:8080"})
+    assert problem.startswith("auth.mode: open lets anyone who can reach 0.0.0.0:8080")
+    assert "server.allow_open_network: true" in problem
+    assert found(auth=mode, server={"listen": "0.0.0.0:8080", "allow_open_network": True}) == []
+    assert found(server={"listen": "0.0.0.0:8080"}) == []
+
+
+@pytest.mark.parametrize(
+    ("sections", "problem"),
+    [
+        ({"server": {"tls": {"certificate": "c"}}}, "server.tls.key: needed beside server.tls.certificate"),
+        ({"server": {"tls": {"key": "k"}}}, "server.tls.certificate: needed beside server.tls.key"),
+        ({"keepalive": {"timeout": "20s"}}, "keepalive.timeout: must be longer than keepalive.ping_interval (20s)"),
+        ({"spool": {"segment_bytes": "257MiB"}}, "spool.segment_bytes: must be at most a quarter of"),
+        ({"spool": {"max_bytes": "255MiB"}}, "spool.segment_bytes: must be at most a quarter of"),
+        ({"limits": {"burst": 100}}, "limits.burst: must be at least limits.readings_per_second (200)"),
+        (
+            {"auth": {"admin_token": "the-same-for-both", "viewer_token": "the-same-for-both"}},
+            "auth.viewer_token: is the admin token",
+        ),
+        ({"sink": "influxdb"}, "influxdb.token: needed for sink: influxdb with api: v2, as GATEWAY_INFLUXDB__TOKEN"),
+        ({"sink": "influxdb", "influxdb": {"token": ""}}, "influxdb.token: needed"),
+        ({"sink": "influxdb", "influxdb": {**INFLUX, "bucket": None}}, "influxdb.bucket: needed"),
+        ({"sink": "influxdb", "influxdb": {**INFLUX, "org": ""}}, "influxdb.org: needed"),
+        ({"sink": "influxdb", "influxdb": {**INFLUX, "url": None}}, "influxdb.url: needed"),
+        ({"sink": "influxdb", "influxdb": {"api": "v1", "database": ""}}, "influxdb.database: needed"),
+        (
+            {"sink": "influxdb", "influxdb": {"api": "v1", "username": "u"}},
+            "influxdb.password: needed beside influxdb.username",
+        ),
+        (
+            {"sink": "influxdb", "influxdb": {"api": "v1", "password": "p"}},
+            "influxdb.username: needed beside influxdb.password",
+        ),
+    ],
+)
+def test_each_conflict_is_told_at_the_setting_to_change(sections: dict[str, Any], problem: str) -> None:
+    (text,) = found(**sections)
+    assert text.startswith(problem)
+
+
+def test_influxdb_is_one_or_two_settings_away() -> None:
+    assert load(None, {"GATEWAY_SINK": "influxdb", "GATEWAY_INFLUXDB__TOKEN": "t"}).influxdb.bucket == "telemetry"
+    assert load(None, {"GATEWAY_SINK": "influxdb", "GATEWAY_INFLUXDB__API": "v1"}).influxdb.database == "telemetry"
