@@ -1,0 +1,152 @@
+"""History in InfluxQL, the query language that InfluxDB 1, 2 and 3 all answer at ``GET /query``: text in, buckets out.
+
+Rules that hold here:
+
+* Names and strings are quoted and escaped here and nowhere else; numbers are integers that this module made.
+* The database does the arithmetic. A number is downsampled by MIN, MEAN, MAX and COUNT. A boolean has no MIN or MEAN in
+  InfluxQL, so its values and its true values are counted, and it reads as 0 and 1. A string has no buckets.
+* A bucket begins at the query's start plus a multiple of the interval, and the interval is such that at most ``points``
+  of them cover the query.
+
+Syntax: https://docs.influxdata.com/influxdb/v1/query_language/spec/
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.delivery.sink import Bucket
+from gateway.errors import QueryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from gateway.delivery.sink import SeriesQuery
+
+DEVICE = "device"
+NUMBERS = {"float", "integer", "unsigned"}
+BOOLEAN = "boolean"
+FIELD_KEYS = ["fieldKey", "fieldType"]
+
+_IN_NAMES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
+_IN_STRINGS = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n"})
+
+
+def name(text: str) -> str:
+    """A measurement or field as a quoted identifier."""
+    return f'"{text.translate(_IN_NAMES)}"'
+
+
+def string(text: str) -> str:
+    """A tag's value as a string literal."""
+    return f"'{text.translate(_IN_STRINGS)}'"
+
+
+def results(body: bytes) -> list[dict[str, Any]]:
+    """The result of each statement in a response body.
+
+    Raises:
+        QueryError: it is not such a response, or it holds the database's refusal.
+    """
+    try:
+        document = orjson.loads(body)
+        found: list[dict[str, Any]] = document["results"]
+        errors = [result["error"] for result in found if "error" in result]
+    except (orjson.JSONDecodeError, TypeError, KeyError) as error:
+        raise QueryError("the database's answer is not an InfluxQL result") from error
+    if errors:
+        raise QueryError(errors[0])
+    return found
+
+
+def show_fields(measurement: str | None) -> str:
+    """The statement that asks for the fields of a measurement, or of all of them."""
+    return "SHOW FIELD KEYS" if measurement is None else f"SHOW FIELD KEYS FROM {name(measurement)}"
+
+
+def holders(shown: Iterable[dict[str, Any]], field: str) -> tuple[list[str], list[str]]:
+    """The measurements that hold ``field`` as a number, and those that hold it as a boolean, from `show_fields`.
+
+    Raises:
+        QueryError: the answer is not about fields.
+    """
+    numeric, boolean = [], []
+    for series in _series(shown):
+        if series["columns"] != FIELD_KEYS:
+            raise QueryError("this database has no InfluxQL (VictoriaMetrics has none): ask it by its own query API")
+        types = {kind for key, kind in series["values"] if key == field}
+        if types & NUMBERS:
+            numeric.append(series["name"])
+        elif BOOLEAN in types:
+            boolean.append(series["name"])
+    return numeric, boolean
+
+
+def select(query: SeriesQuery, numeric: list[str], boolean: list[str]) -> str:
+    """The statements that downsample the query's field in the measurements that `holders` found."""
+    field = name(query.field)
+    interval = -((query.start_ns - query.end_ns) // query.points)
+    inside = f"{name(DEVICE)} = {string(query.device)} AND time >= {query.start_ns} AND time < {query.end_ns}"
+    grouped = f"GROUP BY time({interval}ns, {query.start_ns % interval}ns) fill(none)"
+    statements = []
+    if numeric:
+        aggregates = f"MIN({field}), MEAN({field}), MAX({field}), COUNT({field})"
+        statements.append(f"SELECT {aggregates} FROM {_names(numeric)} WHERE {inside} {grouped}")
+    if boolean:
+        counted = f"FROM {_names(boolean)} WHERE {inside}"
+        statements.append(f"SELECT COUNT({field}) {counted} {grouped}")
+        statements.append(f"SELECT COUNT({field}) AS ones {counted} AND {field} = true {grouped}")
+    return "; ".join(statements)
+
+
+def buckets(selected: Iterable[dict[str, Any]]) -> list[Bucket]:
+    """The buckets in the results of `select`, those of several measurements put together, in order of time."""
+    numbers: list[Bucket] = []
+    counts: dict[tuple[str, int], int] = {}
+    ones: dict[tuple[str, int], int] = {}
+    for series in _series(selected):
+        for row in series["values"]:
+            values = dict(zip(series["columns"], row, strict=True))
+            key = series["name"], values["time"]
+            if "mean" in values:
+                numbers.append(_number(values))
+            elif "ones" in values:
+                ones[key] = values["ones"]
+            else:
+                counts[key] = values["count"]
+    booleans = [_boolean(key[1], count, ones.get(key, 0)) for key, count in counts.items()]
+    return _merged(numbers + booleans)
+
+
+def _names(measurements: list[str]) -> str:
+    return ", ".join(name(measurement) for measurement in measurements)
+
+
+def _series(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return (series for result in found for series in result.get("series", ()))
+
+
+def _number(row: dict[str, Any]) -> Bucket:
+    return Bucket(row["time"], float(row["min"]), float(row["mean"]), float(row["max"]), row["count"])
+
+
+def _boolean(time_ns: int, count: int, ones: int) -> Bucket:
+    return Bucket(time_ns, float(ones == count), ones / count, float(ones > 0), count)
+
+
+def _merged(found: list[Bucket]) -> list[Bucket]:
+    same: dict[int, list[Bucket]] = defaultdict(list)
+    for bucket in found:
+        same[bucket.time_ns].append(bucket)
+    return [_together(time_ns, same[time_ns]) for time_ns in sorted(same)]
+
+
+def _together(time_ns: int, parts: list[Bucket]) -> Bucket:
+    if len(parts) == 1:
+        return parts[0]
+    count = sum(part.count for part in parts)
+    mean = sum(part.mean * part.count for part in parts) / count
+    return Bucket(time_ns, min(part.low for part in parts), mean, max(part.high for part in parts), count)

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from email.utils import formatdate
+
+import pytest
+import urllib3.connection
+import urllib3.exceptions
+from urllib3 import HTTPHeaderDict
+
+from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
+from gateway.sinks import answers
+from gateway.sinks.answers import HEAD, TAIL, Answer
+
+NOW = 1_700_000_000.0
+
+
+def answer(status: int, body: bytes = b"", **headers: str) -> Answer:
+    return Answer(status, HTTPHeaderDict({name.replace("_", "-"): value for name, value in headers.items()}), body)
+
+
+def test_only_204_is_stored() -> None:
+    assert answers.outcome(answer(204), NOW) == Stored()
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 301, 307])
+def test_other_successes_and_redirects_are_held(status: int) -> None:
+    outcome = answers.outcome(answer(status, b"<html>Welcome</html>"), NOW)
+    assert outcome == Held("unexpected_answer", "<html>Welcome</html>")
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (400, Refused("refused", "no")),
+        (422, Refused("refused", "no")),
+        (413, TooLarge("too_large", "no")),
+        (401, Held("unauthorized", "no")),
+        (403, Held("forbidden", "no")),
+        (404, Held("not_found", "no")),
+        (405, Held("unexpected_answer", "no")),
+        (408, Retry("timeout", "no")),
+        (429, Retry("rate_limited", "no")),
+        (500, Retry("server_error", "no")),
+        (502, Retry("server_error", "no")),
+        (503, Retry("unavailable", "no")),
+        (599, Retry("server_error", "no")),
+    ],
+)
+def test_each_status_has_its_meaning(status: int, expected: object) -> None:
+    assert answers.outcome(answer(status, b'{"error":"no"}'), NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('partial write: field type conflict: input field "x" ... dropped=1', "type_conflict"),
+        ("invalid column type for column 'x', expected iox::column_type::field::float", "type_conflict"),
+        ("unable to parse 'garbage': missing fields", "malformed"),
+        ("partial write: points beyond retention policy dropped=1", "beyond_retention"),
+        ("something new", "refused"),
+    ],
+)
+def test_a_refusal_is_counted_by_what_it_says(text: str, kind: str) -> None:
+    assert answers.outcome(answer(400, text.encode()), NOW) == Refused(kind, text)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("7", 7.0),
+        (" 0 ", 0.0),
+        (formatdate(NOW + 90, usegmt=True), 90.0),
+        (formatdate(NOW - 90, usegmt=True), 0.0),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
+    assert answers.retry_after(value, NOW) == seconds
+
+
+def test_retry_after_reaches_the_outcome() -> None:
+    assert answers.outcome(answer(503, retry_after="7"), NOW) == Retry(
+        "unavailable", "HTTP 503 Service Unavailable", 7.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (answer(400, b'{"error":"1.x says"}', x_influxdb_error="header"), "1.x says"),
+        (answer(400, b'{"code":"invalid","message":"2.x says"}'), "2.x says"),
+        (
+            answer(400, b'{"error":"partial write","data":[{"error_message":"why","line_number":1}]}'),
+            "partial write: why",
+        ),
+        (answer(400, b'{"error":"parsing failed","data":{"error_message":"why"}}'), "parsing failed: why"),
+        (answer(400, b'{"error":{"code":5},"data":[]}', x_influxdb_error="header"), "header"),
+        (answer(400, b"[1]"), "[1]"),
+        (answer(400, b"", x_influxdb_error="header"), "header"),
+        (answer(502, b"<p>\r\n  caf\xe9 </p>"), "<p> caf\ufffd </p>"),
+        (answer(404), "HTTP 404 Not Found"),
+        (answer(599), "HTTP 599"),
+    ],
+)
+def test_the_databases_words_are_found(found: Answer, text: str) -> None:
+    assert answers.words(found) == text
+
+
+def test_a_long_text_keeps_its_beginning_and_its_reason() -> None:
+    text = answers.words(answer(400, b"unable to parse '" + b"x" * 100_000 + b"': missing fields"))
+    assert text.startswith("unable to parse 'xxx")
+    assert text.endswith("': missing fields")
+    assert len(text) == HEAD + len(" [...] ") + TAIL
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (urllib3.exceptions.ReadTimeoutError(None, "/", "read timed out"), "timeout"),  # type: ignore[arg-type]
+        (urllib3.exceptions.ConnectTimeoutError("connect timed out"), "timeout"),
+        (urllib3.exceptions.NewConnectionError(urllib3.connection.HTTPConnection("h"), "refused"), "network"),
+        (urllib3.exceptions.SSLError("certificate verify failed"), "tls"),
+        (urllib3.exceptions.ProtocolError("connection reset"), "network"),
+    ],
+)
+def test_no_answer_is_tried_again(error: urllib3.exceptions.HTTPError, kind: str) -> None:
+    outcome = answers.failure(error)
+    assert outcome.kind == kind
+    assert str(error) in outcome.reason

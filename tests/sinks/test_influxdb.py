@@ -1,0 +1,227 @@
+"""What both InfluxDB sinks do alike, against a server that says what is asked of it."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from gateway.delivery.outcome import Held, Refused, Retry, Stored
+from gateway.delivery.sink import SeriesQuery
+from gateway.errors import QueryError
+from gateway.sinks.influxdb_v1 import InfluxV1Sink
+from gateway.sinks.influxdb_v2 import InfluxV2Sink
+from tests.support.scripted import Reply, ScriptedServer
+from tests.support.servers import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gateway.sinks.influxdb import InfluxSink
+
+LINES = b"m,device=d1 x=1 1700000000000000000\n" * 3
+BROKEN = b'm,device=d1 s="one\ntwo",x=1 1700000000000000000\nm,device=d1 s="plain" 1700000000000000001\n'
+QUERY = SeriesQuery("d1", "x", 0, 1000, 10)
+
+
+class MakeSink(Protocol):
+    def __call__(self, url: str, *, compress: bool = False, timeout: float = 5.0) -> InfluxSink: ...
+
+
+@pytest.fixture(params=["v1", "v2"])
+def make_sink(request: pytest.FixtureRequest) -> Iterator[MakeSink]:
+    made: list[InfluxSink] = []
+
+    def make(url: str, *, compress: bool = False, timeout: float = 5.0) -> InfluxSink:
+        if request.param == "v1":
+            made.append(InfluxV1Sink(url, "db", username="ü", password="sécret:", compress=compress, timeout=timeout))
+        else:
+            made.append(InfluxV2Sink(url, "db", org="o", token="secret", compress=compress, timeout=timeout))
+        return made[-1]
+
+    yield make
+    for sink in made:
+        sink.close()
+
+
+def test_points_are_sent_as_they_are(make_sink: MakeSink) -> None:
+    with ScriptedServer(Reply(204)) as server:
+        sink = make_sink(server.url)
+        assert sink.write(LINES) == Stored()
+        sink.close()
+    (request,) = server.requests
+    path, query = urlsplit(request.path).path, parse_qs(urlsplit(request.path).query)
+    assert request.method == "POST"
+    assert request.body == LINES
+    assert request.headers["Content-Type"].startswith("text/plain")
+    assert "Content-Encoding" not in request.headers
+    if isinstance(sink, InfluxV1Sink):
+        assert (path, query) == ("/write", {"db": ["db"], "precision": ["ns"]})
+        assert request.headers["Authorization"] == "Basic w7w6c8OpY3JldDo="
+    else:
+        assert (path, query) == ("/api/v2/write", {"org": ["o"], "bucket": ["db"], "precision": ["ns"]})
+        assert request.headers["Authorization"] == "Token secret"
+
+
+def test_a_path_before_the_api_is_kept(make_sink: MakeSink) -> None:
+    with ScriptedServer(Reply(204)) as server:
+        sink = make_sink(server.url + "/behind/proxy")
+        assert sink.write(LINES) == Stored()
+        sink.close()
+    assert server.requests[0].path.startswith("/behind/proxy/")
+
+
+def test_points_are_compressed_when_asked_for(make_sink: MakeSink) -> None:
+    with ScriptedServer(Reply(204)) as server:
+        sink = make_sink(server.url, compress=True)
+        assert sink.write(LINES) == Stored()
+        sink.close()
+    (request,) = server.requests
+    assert request.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(request.body) == LINES
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (Reply(429, {"Retry-After": "3"}), Retry("rate_limited", "HTTP 429 Too Many Requests", 3.0)),
+        (Reply(503, {"Retry-After": "0"}, b'{"message":"busy"}'), Retry("unavailable", "busy", 0.0)),
+        (Reply(500, body=b'{"error":"timeout"}'), Retry("server_error", "timeout")),
+        (Reply(502, body=b"caf\xe9"), Retry("server_error", "caf\ufffd")),
+        (Reply(422, body=b'{"message":"field type conflict"}'), Refused("type_conflict", "field type conflict")),
+        (Reply(400, {"X-Influxdb-Error": "in the header"}), Refused("refused", "in the header")),
+        (Reply(404, body=b'{"message":"bucket not found"}'), Held("not_found", "bucket not found")),
+        (Reply(200, body=b"Welcome to nginx"), Held("unexpected_answer", "Welcome to nginx")),
+        (Reply(307, {"Location": "http://127.0.0.1:1/"}), Held("unexpected_answer", "HTTP 307 Temporary Redirect")),
+    ],
+)  # fmt: skip
+def test_an_answer_is_mapped_and_asked_for_once(make_sink: MakeSink, reply: Reply, expected: object) -> None:
+    with ScriptedServer(reply) as server:
+        sink = make_sink(server.url)
+        assert sink.write(LINES) == expected
+        sink.close()
+    assert len(server.requests) == 1
+
+
+def test_retry_after_may_be_a_date(make_sink: MakeSink) -> None:
+    with ScriptedServer(Reply(503, {"Retry-After": formatdate(time.time() + 100, usegmt=True)})) as server:
+        sink = make_sink(server.url)
+        outcome = sink.write(LINES)
+        sink.close()
+    assert isinstance(outcome, Retry)
+    assert outcome.after is not None
+    assert 90 < outcome.after <= 100
+
+
+def test_a_server_that_hangs_is_left_after_the_timeout(make_sink: MakeSink) -> None:
+    with ScriptedServer(Reply(hang=True)) as server:
+        sink = make_sink(server.url, timeout=0.2)
+        started = time.monotonic()
+        outcome = sink.write(LINES)
+        assert time.monotonic() - started < 2.0
+        sink.close()
+    assert isinstance(outcome, Retry)
+    assert outcome.kind == "timeout"
+    assert len(server.requests) == 1
+
+
+def test_a_connection_cut_in_the_middle_is_tried_again_by_delivery(make_sink: MakeSink) -> None:
+    with ScriptedServer(Reply(cut=True), Reply(204)) as server:
+        sink = make_sink(server.url)
+        outcome = sink.write(LINES)
+        assert isinstance(outcome, Retry)
+        assert outcome.kind == "network"
+        assert len(server.requests) == 1
+        assert sink.write(LINES) == Stored()
+        sink.close()
+
+
+def test_nobody_listening_is_a_retry(make_sink: MakeSink) -> None:
+    outcome = make_sink(f"http://127.0.0.1:{free_port()}").write(LINES)
+    assert isinstance(outcome, Retry)
+    assert outcome.kind == "network"
+    assert "refused" in outcome.reason
+
+
+def test_a_server_without_tls_is_told_apart(make_sink: MakeSink) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, ScriptedServer(Reply(204)) as server:
+        del listening
+        outcome = make_sink(server.url.replace("http:", "https:")).write(LINES)
+    assert isinstance(outcome, Retry)
+    assert outcome.kind == "tls"
+
+
+def test_newlines_in_strings_reach_a_server_that_reads_quotes(make_sink: MakeSink) -> None:
+    with ScriptedServer(Reply(204, {"X-Influxdb-Build": "OSS"})) as server:
+        sink = make_sink(server.url)
+        assert sink.write(BROKEN) == Stored()
+        sink.close()
+    ping, write = server.requests
+    assert (ping.method, urlsplit(ping.path).path) == ("GET", "/ping")
+    assert write.body == BROKEN
+
+
+def test_newlines_in_strings_do_not_reach_any_other(make_sink: MakeSink, caplog: pytest.LogCaptureFixture) -> None:
+    with ScriptedServer(Reply(204)) as server:
+        sink = make_sink(server.url)
+        assert sink.write(BROKEN) == Stored()
+        assert sink.write(BROKEN) == Stored()
+        sink.close()
+    assert server.requests[1].body == BROKEN.replace(b"one\ntwo", b"one two")
+    assert len([record for record in caplog.records if "written as spaces" in record.message]) == 1
+
+
+def test_strings_without_newlines_ask_nothing(make_sink: MakeSink) -> None:
+    lines = b'm,device=d1 s="one two" 1700000000000000000\n'
+    with ScriptedServer(Reply(204)) as server:
+        sink = make_sink(server.url)
+        assert sink.write(lines) == Stored()
+        sink.close()
+    assert [request.body for request in server.requests] == [lines]
+
+
+def test_a_server_that_does_not_say_what_it_is_gets_nothing(make_sink: MakeSink) -> None:
+    with ScriptedServer(Reply(cut=True)) as server:
+        sink = make_sink(server.url)
+        assert isinstance(sink.write(BROKEN), Retry)
+        sink.close()
+    assert [request.method for request in server.requests] == ["GET"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (Reply(401, body=b'{"error":"authorization failed"}'), "authorization failed"),
+        (Reply(400, body=b'{"error":"error parsing query"}'), "error parsing query"),
+        (Reply(200, body=b'{"results":[{"error":"database not found: db"}]}'), "database not found: db"),
+        (Reply(200, body=b"<html>"), "not an InfluxQL result"),
+        (Reply(cut=True), "no answer"),
+    ],
+)
+def test_a_question_without_an_answer_says_why(make_sink: MakeSink, reply: Reply, text: str) -> None:
+    with ScriptedServer(reply) as server:
+        sink = make_sink(server.url)
+        with pytest.raises(QueryError, match=text):
+            sink.query(QUERY)
+        sink.close()
+
+
+def test_questions_carry_credentials_and_the_database(make_sink: MakeSink) -> None:
+    with ScriptedServer(Reply(200, body=b'{"results":[{}]}')) as server:
+        sink = make_sink(server.url)
+        assert sink.query(QUERY) == []
+        sink.close()
+    (request,) = server.requests
+    fields = parse_qs(urlsplit(request.path).query)
+    assert fields == {"db": ["db"], "q": ["SHOW FIELD KEYS"], "epoch": ["ns"]}
+    assert "Authorization" in request.headers
+    assert "cret" not in request.path
+
+
+def test_an_empty_interval_holds_nothing(make_sink: MakeSink) -> None:
+    assert make_sink(f"http://127.0.0.1:{free_port()}").query(SeriesQuery("d1", "x", 5, 5, 10)) == []

@@ -1,0 +1,225 @@
+"""The v1 sink against InfluxDB 1.6.7."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
+from gateway.delivery.sink import Bucket, SeriesQuery
+from gateway.errors import QueryError
+from gateway.sinks.influxdb_v1 import InfluxV1Sink
+from tests.support.servers import Influxd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+START = 1_700_000_000_000_000_000
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+def sink(influxd: Influxd) -> Iterator[InfluxV1Sink]:
+    sink = InfluxV1Sink(influxd.url, influxd.create_database())
+    yield sink
+    sink.close()
+
+
+def stored(influxd: Influxd, sink: InfluxV1Sink, measurement: str = "m") -> list[dict[str, Any]]:
+    return influxd.points(sink._database, measurement)
+
+
+def test_every_type_comes_back_as_it_went(influxd: Influxd, sink: InfluxV1Sink) -> None:
+    line = f'm,device=d1,site=n f=0.1,g=-1e300,i=-9007199254740993i,t=true,u=false,s="a \\"b\\" \\\\ c" {START + 1}\n'
+    assert sink.write(line.encode()) == Stored()
+    assert stored(influxd, sink) == [
+        {
+            "time": START + 1, "device": "d1", "site": "n", "f": 0.1, "g": -1e300, "i": -9007199254740993,
+            "t": True, "u": False, "s": 'a "b" \\ c',
+        }
+    ]  # fmt: skip
+
+
+def test_newlines_in_strings_come_back(influxd: Influxd, sink: InfluxV1Sink) -> None:
+    line = f'm,device=d1 s="one\ntwo\nevil,device=d2 x=1 5",x=1 {START}\nm,device=d1 x=2 {START + 1}\n'
+    assert sink.write(line.encode()) == Stored()
+    assert [(point["s"], point["x"]) for point in stored(influxd, sink)] == [
+        ("one\ntwo\nevil,device=d2 x=1 5", 1),
+        (None, 2),
+    ]
+    assert stored(influxd, sink, "evil") == []
+
+
+def test_the_same_series_and_time_overwrites_field_by_field(influxd: Influxd, sink: InfluxV1Sink) -> None:
+    for fields in ("x=1,y=1", "x=2"):
+        assert sink.write(f"m,device=d1 {fields} {START}\n".encode()) == Stored()
+    assert stored(influxd, sink) == [{"time": START, "device": "d1", "x": 2, "y": 1}]
+
+
+def test_a_type_conflict_is_refused_in_the_databases_words(influxd: Influxd, sink: InfluxV1Sink) -> None:
+    assert sink.write(f"m,device=d1 x=1 {START}\n".encode()) == Stored()
+    outcome = sink.write(f"m,device=d1 x=2i {START + 1}\nm,device=d1 x=3 {START + 2}\n".encode())
+    assert isinstance(outcome, Refused)
+    assert outcome.kind == "type_conflict"
+    assert 'input field "x" on measurement "m" is type integer, already exists as type float' in outcome.reason
+    assert [point["x"] for point in stored(influxd, sink)] == [1, 3], "the others of the batch are stored"
+
+
+def test_a_malformed_line_is_refused(sink: InfluxV1Sink) -> None:
+    assert sink.write(b"garbage\n") == Refused("malformed", "unable to parse 'garbage': missing fields")
+
+
+def test_a_missing_database_is_held(influxd: Influxd) -> None:
+    sink = InfluxV1Sink(influxd.url, "nowhere")
+    assert sink.write(f"m x=1 {START}\n".encode()) == Held("not_found", 'database not found: "nowhere"')
+    with pytest.raises(QueryError, match="database not found: nowhere"):
+        sink.query(SeriesQuery("d1", "x", 0, 10, 1))
+    sink.close()
+
+
+def test_a_wrong_password_is_held_and_the_right_one_writes(influxd_with_auth: Influxd) -> None:
+    server = influxd_with_auth
+    database = server.create_database()
+    line = f"m,device=d1 x=1 {START}\n".encode()
+    for password, expected in (
+        ("wrong", Held("unauthorized", "authorization failed")),
+        (server.password, Stored()),
+    ):
+        sink = InfluxV1Sink(server.url, database, username=server.admin, password=password)
+        assert sink.write(line) == expected
+        sink.close()
+    anonymous = InfluxV1Sink(server.url, database)
+    assert isinstance(anonymous.write(line), Held)
+    with pytest.raises(QueryError, match="unable to parse authentication credentials"):
+        anonymous.query(SeriesQuery("d1", "x", 0, 10, 1))
+    anonymous.close()
+    assert len(server.points(database, "m")) == 1
+
+
+def test_a_user_without_the_right_to_write_is_held(influxd_with_auth: Influxd) -> None:
+    server = influxd_with_auth
+    database = server.create_database()
+    server.query("CREATE USER viewer WITH PASSWORD 'viewer'")
+    server.query(f'GRANT READ ON "{database}" TO viewer')
+    sink = InfluxV1Sink(server.url, database, username="viewer", password="viewer")
+    outcome = sink.write(f"m x=1 {START}\n".encode())
+    assert isinstance(outcome, Held)
+    assert outcome.kind == "forbidden"
+    assert "not authorized to write" in outcome.reason
+    sink.close()
+
+
+def test_a_body_over_the_servers_limit_is_too_large(sink: InfluxV1Sink) -> None:
+    line = b"m,device=d1 x=1 1700000000000000000\n"
+    assert sink.write(line * (26_000_000 // len(line))) == TooLarge("too_large", "Request Entity Too Large")
+
+
+def test_a_compressed_body_is_understood(influxd: Influxd) -> None:
+    sink = InfluxV1Sink(influxd.url, influxd.create_database(), compress=True)
+    assert sink.write(f'm,device=d1 s="{"long " * 1000}" {START}\n'.encode()) == Stored()
+    assert stored(influxd, sink) == [{"time": START, "device": "d1", "s": "long " * 1000}]
+    sink.close()
+
+
+def test_a_stopped_server_is_a_retry_and_a_started_one_is_found_again(tmp_path: Path) -> None:
+    with Influxd(tmp_path) as server:
+        sink = InfluxV1Sink(server.url, server.create_database("db"), timeout=5.0)
+        line = f"m,device=d1 x=1 {START}\n".encode()
+        assert sink.write(line) == Stored()
+        server.stop()
+        outcome = sink.write(line)
+        assert isinstance(outcome, Retry)
+        assert outcome.kind == "network"
+        server.start()
+        assert sink.write(line) == Stored()
+        assert len(server.points("db", "m")) == 1
+        sink.close()
+
+
+def test_a_frozen_server_is_a_retry(tmp_path: Path) -> None:
+    with Influxd(tmp_path) as server:
+        sink = InfluxV1Sink(server.url, server.create_database("db"), timeout=0.3)
+        server.suspend()
+        outcome = sink.write(f"m x=1 {START}\n".encode())
+        assert isinstance(outcome, Retry)
+        assert outcome.kind == "timeout"
+        server.resume()
+        sink.close()
+
+
+# History
+
+
+def expected_buckets(points: list[tuple[int, float]], query: SeriesQuery) -> list[Bucket]:
+    """The answer, computed here: value by value, in the plainest way."""
+    interval = math.ceil((query.end_ns - query.start_ns) / query.points)
+    grouped: dict[int, list[float]] = {}
+    for time_ns, value in points:
+        if query.start_ns <= time_ns < query.end_ns:
+            grouped.setdefault((time_ns - query.start_ns) // interval, []).append(value)
+    return [
+        Bucket(query.start_ns + index * interval, min(values), sum(values) / len(values), max(values), len(values))
+        for index, values in sorted(grouped.items())
+    ]
+
+
+def assert_same(found: list[Bucket], expected: list[Bucket]) -> None:
+    assert [(b.time_ns, b.low, b.high, b.count) for b in found] == [
+        (b.time_ns, b.low, b.high, b.count) for b in expected
+    ]
+    assert [b.mean for b in found] == pytest.approx([b.mean for b in expected])
+
+
+@pytest.mark.parametrize("buckets", [1, 7, 100, 10_000])
+def test_buckets_equal_what_the_points_say(sink: InfluxV1Sink, buckets: int) -> None:
+    source = random.Random(buckets)
+    points = [(START + source.randrange(3600 * SECOND), source.uniform(-50, 50)) for _ in range(2000)]
+    others = b"".join(b"m,device=d2 x=999 %d\n" % (time_ns + 1) for time_ns, _ in points[:50])
+    lines = "".join(f"m,device=d1,site=s{index % 3} x={value!r} {at}\n" for index, (at, value) in enumerate(points))
+    assert sink.write(lines.encode() + others) == Stored()
+    query = SeriesQuery("d1", "x", START + 123_456_789, START + 3000 * SECOND + 1, buckets, measurement="m")
+    found = sink.query(query)
+    assert len(found) <= buckets
+    assert_same(found, expected_buckets(points, query))
+
+
+def test_without_a_measurement_all_that_hold_the_field_answer(sink: InfluxV1Sink) -> None:
+    lines = (
+        f'a,device=d1 x=1 {START}\nb,device=d1 x=9i {START}\nc,device=d1 x="text" {START}\nd,device=d1 y=5 {START}\n'
+    )
+    assert sink.write(lines.encode()) == Stored()
+    query = SeriesQuery("d1", "x", START, START + 10, 1)
+    assert sink.query(query) == [Bucket(START, 1, 5, 9, 2)]
+    assert sink.query(SeriesQuery("d1", "x", START, START + 10, 1, measurement="b")) == [Bucket(START, 9, 9, 9, 1)]
+    assert sink.query(SeriesQuery("d1", "x", START, START + 10, 1, measurement="c")) == []
+    assert sink.query(SeriesQuery("d1", "unknown", START, START + 10, 1)) == []
+
+
+def test_booleans_are_0_and_1(sink: InfluxV1Sink) -> None:
+    lines = "".join(
+        f"m,device=d1 on={value} {START + at}\n" for at, value in enumerate(["true", "false", "false", "true", "true"])
+    )
+    assert sink.write(lines.encode()) == Stored()
+    found = sink.query(SeriesQuery("d1", "on", START, START + 6, 3))
+    assert found == [Bucket(START, 0, 0.5, 1, 2), Bucket(START + 2, 0, 0.5, 1, 2), Bucket(START + 4, 1, 1, 1, 1)]
+
+
+def test_points_before_1970_are_found(sink: InfluxV1Sink) -> None:
+    points = [(-5_000, 1.0), (-4_001, 2.0), (-1, 4.0), (7, 8.0)]
+    assert sink.write("".join(f"m,device=d1 x={value} {at}\n" for at, value in points).encode()) == Stored()
+    query = SeriesQuery("d1", "x", -5_001, 10, 6)
+    assert_same(sink.query(query), expected_buckets(points, query))
+
+
+def test_no_name_or_device_can_break_out_of_its_quotes(sink: InfluxV1Sink) -> None:
+    wild = "a\"b' OR 1=1 ;DROP \\x"
+    escaped = wild.replace(" ", "\\ ").replace("=", "\\=")
+    assert sink.write(f"{wild.replace(' ', chr(92) + ' ')},device={escaped} {escaped}=5 {START}\n".encode()) == Stored()
+    for measurement in (None, wild):
+        assert sink.query(SeriesQuery(wild, wild, START, START + 1, 1, measurement)) == [Bucket(START, 5, 5, 5, 1)]
+    for field in ('x" FROM m; DROP DATABASE db --', "x\n", "x\\", "x'", ""):
+        assert sink.query(SeriesQuery(field, field, START, START + 1, 1, measurement=field)) == []

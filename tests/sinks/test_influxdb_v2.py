@@ -1,0 +1,105 @@
+"""The v2 sink against VictoriaMetrics, and against an InfluxDB too old for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gateway.delivery.outcome import Held, Retry, Stored
+from gateway.delivery.sink import SeriesQuery
+from gateway.errors import QueryError
+from gateway.sinks.influxdb_v1 import InfluxV1Sink
+from gateway.sinks.influxdb_v2 import InfluxV2Sink
+from tests.support.servers import VictoriaMetrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.servers import Influxd
+
+START = 1_700_000_000_000
+"""In ms: VictoriaMetrics keeps no finer time."""
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "gzip"])
+def sink(request: pytest.FixtureRequest, victoria_metrics: VictoriaMetrics) -> Iterator[InfluxV2Sink]:
+    sink = InfluxV2Sink(victoria_metrics.url, "bucket", org="org", token="token", compress=request.param)
+    yield sink
+    sink.close()
+
+
+def stored(server: VictoriaMetrics, device: str) -> dict[str, list[tuple[int, Any]]]:
+    """Name to time and value of everything a device has there."""
+    return {
+        series["metric"]["__name__"]: list(zip(series["timestamps"], series["values"], strict=True))
+        for series in server.points(f'{{device="{device}"}}')
+    }
+
+
+def test_numbers_come_back(victoria_metrics: VictoriaMetrics, sink: InfluxV2Sink) -> None:
+    device = f"numbers-{sink._compress}"
+    lines = "".join(
+        f"m,device={device} x={value!r},i={index}i {START + index}000000\n" for index, value in enumerate([0.1, -40.25])
+    )
+    assert sink.write(lines.encode()) == Stored()
+    assert stored(victoria_metrics, device) == {
+        "m_x": [(START, 0.1), (START + 1, -40.25)],
+        "m_i": [(START, 0), (START + 1, 1)],
+    }
+
+
+def test_booleans_and_strings_become_numbers(victoria_metrics: VictoriaMetrics, sink: InfluxV2Sink) -> None:
+    device = f"others-{sink._compress}"
+    assert sink.write(f'm,device={device} t=true,u=false,s="text",n="42.5" {START}000000\n'.encode()) == Stored()
+    assert stored(victoria_metrics, device) == {
+        "m_t": [(START, 1)], "m_u": [(START, 0)], "m_s": [(START, 0)], "m_n": [(START, 42.5)],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("api", [InfluxV1Sink, InfluxV2Sink])
+def test_a_string_cannot_write_another_devices_points(
+    victoria_metrics: VictoriaMetrics, api: type[InfluxV1Sink | InfluxV2Sink]
+) -> None:
+    device = f"sender-{api.__name__}"
+    sink = api(victoria_metrics.url, "bucket")
+    line = f'm,device={device} s="\nm,device=victim-{device} x=666 {START}000000\nq=\\"",x=1 {START}000000\n'
+    assert sink.write(line.encode()) == Stored()
+    sink.close()
+    assert stored(victoria_metrics, f"victim-{device}") == {}
+    assert stored(victoria_metrics, device) == {"m_s": [(START, 0)], "m_x": [(START, 1)]}
+
+
+def test_history_is_not_to_be_had_there(sink: InfluxV2Sink) -> None:
+    with pytest.raises(QueryError, match="VictoriaMetrics has none"):
+        sink.query(SeriesQuery("d1", "x", 0, START * 1_000_000, 10))
+
+
+def test_an_influxdb_without_the_v2_api_is_held(influxd: Influxd) -> None:
+    sink = InfluxV2Sink(influxd.url, influxd.create_database())
+    assert sink.write(f"m,device=d1 x=1 {START}000000\n".encode()) == Held("not_found", "404 page not found")
+    sink.close()
+
+
+def test_history_comes_from_influxql(influxd: Influxd) -> None:
+    database = influxd.create_database()
+    influxd.write(database, f"m,device=d1 x=1 {START}000000\nm,device=d1 x=3 {START}000001\n".encode())
+    sink = InfluxV2Sink(influxd.url, database, token="unused")
+    (bucket,) = sink.query(SeriesQuery("d1", "x", START * 1_000_000, START * 1_000_000 + 10, 1))
+    assert (bucket.low, bucket.mean, bucket.high, bucket.count) == (1, 2, 3, 2)
+    sink.close()
+
+
+def test_a_stopped_server_is_a_retry_and_a_started_one_is_found_again(tmp_path: Path) -> None:
+    with VictoriaMetrics(tmp_path) as server:
+        sink = InfluxV2Sink(server.url, "bucket", timeout=5.0)
+        line = f"m,device=d1 x=1 {START}000000\n".encode()
+        assert sink.write(line) == Stored()
+        server.stop()
+        outcome = sink.write(line)
+        assert isinstance(outcome, Retry)
+        assert outcome.kind == "network"
+        server.start()
+        assert sink.write(line) == Stored()
+        sink.close()
