@@ -12,8 +12,9 @@ DEVICE_TAG = "device"
 
 # C0, DEL and C1, and halves of surrogate pairs, which UTF-8 cannot carry.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-# Line protocol escapes comma, equals and space by a backslash and knows no escape for the backslash itself.
-_LOOSE_BACKSLASH = re.compile(r"\\([,= ]|$)")
+# Line protocol escapes comma, equals and space by a backslash and knows no escape for the backslash itself. InfluxDB
+# also drops one before a double quote in measurements and fields, and VictoriaMetrics one of two in a row.
+_LOOSE_BACKSLASH = re.compile(r'\\([,= "\\]|$)')
 
 
 def check_device_id(text: str) -> str:
@@ -67,4 +68,4 @@ def _check_text(text: str, what: str, length: int) -> None:
     if _CONTROL.search(text):
         raise ValueError(f"{what} has no control characters")
     if _LOOSE_BACKSLASH.search(text):
-        raise ValueError(f"{what} has no backslash before a comma, an equals sign or a space, or at its end")
+        raise ValueError(f"{what} has no backslash at its end or before a comma, equals sign, space, quote or backslash")
