@@ -75,11 +75,19 @@ def _check_number(value: Any) -> Any:
     return value
 
 
+def _check_switch(value: Any) -> Any:
+    word = str(value).lower()
+    if word not in {"true", "false", "auto"}:
+        raise ValueError("expected true, false or auto")
+    return word if word == "auto" else word == "true"
+
+
 Token = Annotated[SecretStr, AfterValidator(_check_token)]
 Url = Annotated[str, AfterValidator(_check_url)]
 Origin = Annotated[str, AfterValidator(_check_origin)]
 Name = Annotated[str, AfterValidator(check_name)]
 Measurement = Annotated[str, AfterValidator(check_measurement)]
+Switch = Annotated[bool | Literal["auto"], BeforeValidator(_check_switch)]
 Number = Annotated[int | float, BeforeValidator(_check_number), WithJsonSchema({"type": "number"})]
 
 
@@ -166,8 +174,8 @@ class InfluxdbSection(Section):
     """v1: the user, where the database asks for one."""
     password: SecretStr | None = None
     """v1: the user's password."""
-    gzip: bool = False
-    """Compress what is sent; worth it over a network, not over loopback."""
+    gzip: Switch = "auto"
+    """Compress what is sent; auto: unless the database is on this machine."""
     timeout: Annotated[Duration, between("100ms", "5m", parse_duration)] = 10.0
     """How long one request may take."""
 
