@@ -1,0 +1,1 @@
+"""The commands of ``devices-sim``: options in, exit code out."""

@@ -1,0 +1,99 @@
+"""Option types and options that several commands have."""
+
+from __future__ import annotations
+
+import csv
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from devices_sim.link import websocket_url
+from devices_sim.scenario import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def duration(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    """Callback of an option that is a duration (``500ms``, ``20s``, ``5m``): seconds."""
+    try:
+        return None if value is None else parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def gateway_url(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """Callback of the option that is the base of a gateway's addresses."""
+    try:
+        return websocket_url(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+NEW_FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
+
+_CONNECTION = (
+    click.option(
+        "--url",
+        metavar="URL",
+        callback=gateway_url,
+        default="ws://127.0.0.1:8080",
+        show_default=True,
+        help="The gateway; /v1/devices/{id}/stream is added.",
+    ),
+    click.option("--ca", type=FILE, help="Certificates to trust for wss, in place of the system's."),
+    click.option(
+        "--ack",
+        type=click.Choice(["durable", "stored", "none"]),
+        default="durable",
+        show_default=True,
+        help="What an acknowledgement means: on the gateway's disk, or in the database.",
+    ),
+    click.option(
+        "--grace",
+        callback=duration,
+        metavar="DURATION",
+        default="10s",
+        show_default=True,
+        help="How long to wait for the last verdicts.",
+    ),
+    click.option("--report", type=NEW_FILE, help="Write what `verify` needs, as JSON."),
+    click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
+    click.option("--quiet", is_flag=True, help="No progress."),
+)
+
+
+def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that connects."""
+    for option in reversed(_CONNECTION):
+        command = option(command)
+    return command
+
+
+def tls_context(ca: Path | None) -> ssl.SSLContext | None:
+    """A client context that trusts ``ca``; None leaves it to the library."""
+    try:
+        return ssl.create_default_context(cafile=str(ca)) if ca else None
+    except ssl.SSLError as error:
+        raise click.BadParameter(f"{ca}: no certificates in it ({error})", param_hint="--ca") from error
+
+
+def read_tokens(path: Path) -> dict[str, str]:
+    """Device id to token, from lines ``device,token``; blank lines and those starting with # are left out.
+
+    Raises:
+        click.BadParameter: a line is something else.
+    """
+    tokens: dict[str, str] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for number, row in enumerate(csv.reader(file), start=1):
+            cells = [cell.strip() for cell in row]
+            if not any(cells) or cells[0].startswith("#"):
+                continue
+            if len(cells) != 2 or not all(cells):
+                raise click.BadParameter(f"{path}:{number}: not `device,token`", param_hint="--tokens")
+            tokens[cells[0]] = cells[1]
+    return tokens

@@ -1,0 +1,100 @@
+"""``devices-sim run``: a simulated fleet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from devices_sim.cli.conducting import carry_out, conclude
+from devices_sim.cli.options import FILE, connection_options, duration, read_tokens, tls_context
+from devices_sim.fleet import Fleet
+from devices_sim.run import Plan
+from devices_sim.scenario import Group, ScenarioError, default_scenario, load_scenario, scaled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  devices-sim run --devices 1000 --interval 1s --duration 1m --report run.json
+  devices-sim run --url wss://gw.example --tokens tokens.csv --scenario rough.yaml
+"""
+)
+@click.option("--devices", type=click.IntRange(min=1), help="How many; a scenario's own number, else 20.")
+@click.option(
+    "--interval",
+    callback=duration,
+    metavar="DURATION",
+    default="1s",
+    show_default=True,
+    help="Between a device's samples.",
+)
+@click.option("--scenario", type=FILE, help="Groups of devices and their faults (YAML).")
+@click.option(
+    "--duration", callback=duration, metavar="DURATION", help="Stop sampling after this; without it, at Ctrl-C."
+)
+@click.option("--tokens", type=FILE, help="Lines `device,token`; the devices are those of the file.")
+@click.option("--prefix", default="sim-", show_default=True, help="Device ids are this and a number.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed measures the same.")
+@click.option(
+    "--connect-rate",
+    type=click.FloatRange(min=0.1),
+    default=500.0,
+    show_default=True,
+    help="Devices switched on a second.",
+)
+@connection_options
+def run(  # noqa: PLR0913 - an option each
+    *,
+    devices: int | None,
+    interval: float,
+    scenario: Path | None,
+    duration: float | None,
+    tokens: Path | None,
+    prefix: str,
+    seed: int,
+    connect_rate: float,
+    url: str,
+    ca: Path | None,
+    ack: str,
+    grace: float,
+    report: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Simulate devices that measure, send, and keep what is not acknowledged.
+
+    Every reading ends acknowledged or refused, or the exit code is 1. A second Ctrl-C ends the wait for the last
+    verdicts.
+    """
+    identities = _from_tokens(tokens, devices) if tokens else None
+    groups = _groups(scenario, len(identities) if identities else devices)
+    if identities is None:
+        identities = [(f"{prefix}{n}", None) for n in range(sum(group.count for group in groups))]
+    fleet = Fleet(groups, identities, interval, seed, ack, keep_report=report is not None)
+    plan = Plan(url, duration, grace, tls_context(ca), connect_rate)
+    outcome = carry_out(plan, fleet.build, len(identities), quiet=quiet)
+    conclude(outcome, {"command": "run", "url": url, "ack": ack, "seed": seed}, report, as_json=as_json)
+
+
+def _from_tokens(path: Path, devices: int | None) -> Sequence[tuple[str, str | None]]:
+    tokens = read_tokens(path)
+    if devices is not None and devices > len(tokens):
+        raise click.BadParameter(f"{path} has {len(tokens)} devices, not {devices}", param_hint="--tokens")
+    if not tokens:
+        raise click.BadParameter(f"{path} has no devices", param_hint="--tokens")
+    return list(tokens.items())[:devices]
+
+
+def _groups(scenario: Path | None, devices: int | None) -> tuple[Group, ...]:
+    if scenario is None:
+        return scaled(default_scenario(), devices or 20)
+    try:
+        groups = load_scenario(scenario)
+    except (ScenarioError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{scenario}\n{error}", param_hint="--scenario") from error
+    return groups if devices is None else scaled(groups, devices)

@@ -1,0 +1,180 @@
+"""Simulated devices: sensors on a schedule, with a link each and the faults of their group."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TYPE_CHECKING
+
+from devices_sim.link import Link, Network
+from devices_sim.protocol import Device
+from devices_sim.report import DeviceReport, MessageLog
+from devices_sim.scheduler import clock
+from devices_sim.sensors import Sensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from devices_sim.scenario import Faults, Group
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Who takes part in a run. ``identities`` are (device id, token or None), as many as the groups have devices."""
+
+    groups: tuple[Group, ...]
+    identities: Sequence[tuple[str, str | None]]
+    interval: float
+    seed: int
+    ack: str
+    keep_report: bool
+
+    def build(self, network: Network, boot: str) -> list[SimulatedDevice]:
+        """The devices, switched off."""
+        rng = Random(self.seed)  # noqa: S311 - phases, jitter and faults, not secrets
+        members = zip(self._members(), self.identities, strict=True)
+        return [self._device(n, group, *identity, network, boot, rng) for n, (group, identity) in enumerate(members)]
+
+    def _device(
+        self, number: int, group: Group, device_id: str, token: str | None, network: Network, boot: str, rng: Random
+    ) -> SimulatedDevice:
+        device = Device(device_id, boot, network.tally, rng, ack=self.ack)
+        device.info = {"model": f"simulated {group.kind}", "group": group.name}
+        device.refused = {} if self.keep_report else None
+        sensor = Sensor(
+            kind=group.kind,
+            seed=self.seed * 1_000_003 + number,
+            start_ms=0,
+            interval_ms=max(1, round((group.interval or self.interval) * 1000)),
+            bad_share=group.faults.bad_values,
+        )
+        log = MessageLog() if self.keep_report else None
+        return SimulatedDevice(Link(device, network, token), network, sensor, group.faults, rng, log)
+
+    def _members(self) -> Iterator[Group]:
+        """The groups' devices in turn, so that the first ids of a fleet already show every kind."""
+        left = {group.name: group.count for group in self.groups}
+        while any(left.values()):
+            for group in self.groups:
+                if left[group.name]:
+                    left[group.name] -= 1
+                    yield group
+
+
+class SimulatedDevice:
+    """One device: samples on its ticks, messages of one or more ticks, faults at moments of their own."""
+
+    __slots__ = (
+        "_collected", "_faults", "_first_tick", "_hung", "_interval", "_log", "_network", "_origin", "_rng", "_sensor",
+        "_stopped", "_tick", "link",
+    )  # fmt: skip
+
+    def __init__(
+        self, link: Link, network: Network, sensor: Sensor, faults: Faults, rng: Random, log: MessageLog | None
+    ) -> None:
+        self.link = link
+        self._network = network
+        self._sensor = sensor
+        self._faults = faults
+        self._rng = rng
+        self._log = log
+        self._interval = sensor.interval_ms / 1000
+        self._origin = 0.0
+        self._tick = 0
+        self._first_tick = 0
+        self._collected = 0
+        self._hung = False
+        self._stopped = False
+
+    @property
+    def finished(self) -> bool:
+        """Never by itself: a sensor always has more to say."""
+        return self._stopped
+
+    def start(self) -> None:
+        """Connect. The first sample comes within one interval, so that a fleet's samples are spread over it."""
+        if self._stopped:
+            return
+        now, scheduler = clock(), self._network.scheduler
+        wait = self._rng.uniform(0, self._interval)
+        skew = self._rng.uniform(-1, 1) * self._faults.clock_skew
+        self._sensor = replace(self._sensor, start_ms=round((time.time() + wait + skew) * 1000))
+        self._origin = now + wait
+        self.link.connect()
+        scheduler.at(self._origin, self._sample)
+        self._after(self._faults.disconnect_every, self._vanish)
+        self._after(self._faults.silent_every, self._hang)
+
+    def stop(self) -> None:
+        """Send what is half collected, and sample no more."""
+        self._unhang()
+        self._emit()
+        self._stopped = True
+
+    def report(self) -> DeviceReport:
+        """What it sent and what became of it."""
+        device = self.link.device
+        return DeviceReport(
+            id=device.id,
+            boot=device.boot,
+            acked_to=device.acked_to,
+            sent_to=device.highest_sent,
+            refused=device.refused or {},
+            sensor=self._sensor,
+            messages=self._log.rows if self._log else [],
+        )
+
+    def _sample(self) -> None:
+        if self._stopped:
+            return
+        tick, tally = self._tick, self._network.tally
+        due = self._origin + tick * self._interval
+        tally.lag = max(tally.lag, clock() - due)
+        self._tick = tick + 1
+        self._network.scheduler.at(due + self._interval, self._sample)
+        if self._hung:
+            return
+        if not self._collected:
+            if not self.link.device.room:
+                tally.held_back += self._sensor.readings(1)
+                return
+            self._first_tick = tick
+        self._collected += 1
+        if self._collected == self._sensor.ticks:
+            self._emit()
+
+    def _emit(self) -> None:
+        ticks, self._collected = self._collected, 0
+        if not ticks:
+            return
+        seq = self.link.device.next_seq
+        data = self._sensor.message(seq, self._first_tick, ticks)
+        if self._log is not None:
+            self._log.add(seq, self._first_tick, ticks)
+        self.link.submit(data, self._sensor.readings(ticks))
+        if self._rng.random() < self._faults.duplicates:
+            self.link.repeat(seq, data)
+
+    def _after(self, mean: float, fault: Callable[[], None]) -> None:
+        """Have ``fault`` once in about ``mean`` seconds; never for 0."""
+        if mean and not self._stopped:
+            self._network.scheduler.at(clock() + self._rng.uniform(0, 2 * mean), fault)
+
+    def _vanish(self) -> None:
+        if not self._stopped:
+            self.link.vanish()
+            self._after(self._faults.disconnect_every, self._vanish)
+
+    def _hang(self) -> None:
+        if not self._stopped:
+            self._emit()
+            self._hung = True
+            self.link.hang()
+            self._network.scheduler.at(clock() + self._faults.silent_for, self._unhang)
+
+    def _unhang(self) -> None:
+        if self._hung:
+            self._hung = False
+            self.link.unhang()
+            self._after(self._faults.silent_every, self._hang)

@@ -1,0 +1,378 @@
+"""One device's side of the protocol: what it owes the gateway, and what to do about each answer.
+
+Rules that hold here:
+
+* Pure: no socket, clock, loop or thread. Time is an argument (seconds of one steady clock), effects are the result, and
+  the shell (`devices_sim.link`) carries them out in order.
+* A message stays in ``pending`` until the gateway has acknowledged or refused it. What is pending survives every
+  connection, and is sent again in order of seq after a reconnect (from ``welcome.last_seq`` on) or a throttle (from
+  ``from_seq`` on).
+* Nothing is sent before the welcome that names this device's own boot: an earlier one cannot know what is safe.
+* An answer the protocol does not allow (an ack for what was never sent, a boot of which the gateway knows less than it
+  acknowledged before) is a violation. The simulator exists to find those, so they are counted and said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from random import Random
+
+    from devices_sim.tally import Tally
+
+SUBPROTOCOL = "telemetry.v1.json"
+WELCOME_WITHIN = 10.0
+"""Seconds a device waits for its welcome before it tries another connection."""
+BACKOFF_FIRST, BACKOFF_BUSY, BACKOFF_MOST = 0.5, 4.0, 30.0
+"""Seconds: the first reconnect's upper bound, that after "try again later", and the largest."""
+REPLACED_LEAST = 30.0
+"""Seconds a device with a rival keeps away: the newest connection wins, so coming straight back would never end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One text frame."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """A ping frame: the gateway has been quiet for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Give the connection up without a closing handshake: there is nobody to shake hands with."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """Connect again after so many seconds."""
+
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Call `Device.resume` at this moment of the steady clock."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Trying again is of no use before a person has acted; the reason says what about."""
+
+    reason: str
+
+
+Effect = Send | Ping | Drop | Reconnect | Wake | Stop
+
+
+class Phase(Enum):
+    """Where a device's connection is."""
+
+    OFFLINE = "offline"
+    GREETING = "greeting"
+    READY = "ready"
+    STOPPED = "stopped"
+
+
+@dataclass(slots=True)
+class Message:
+    """One numbered message of ``readings`` readings; ``refused`` are the indexes that a reject named."""
+
+    seq: int
+    data: bytes
+    readings: int
+    sent_at: float | None = None
+    refused: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class Limits:
+    """What the last welcome allowed; before one, the protocol document's examples."""
+
+    ping_interval: float = 20.0
+    timeout: float = 30.0
+    max_message_bytes: int = 65536
+    max_unacked: int = 1000
+
+    def update(self, welcome: dict[str, Any]) -> None:
+        """Take over what ``welcome`` says; what it leaves out stays."""
+        keepalive, limits = welcome.get("keepalive", {}), welcome.get("limits", {})
+        self.ping_interval = keepalive.get("ping_interval_ms", self.ping_interval * 1000) / 1000
+        self.timeout = keepalive.get("timeout_ms", self.timeout * 1000) / 1000
+        self.max_message_bytes = limits.get("max_message_bytes", self.max_message_bytes)
+        self.max_unacked = limits.get("max_unacked", self.max_unacked)
+
+
+class Device:
+    """The state of one device and boot. ``refused`` is for the report: seq to indexes of readings, or None."""
+
+    __slots__ = (
+        "_attempts", "_blocked_until", "_drain_after", "_heard_at", "_rng", "_sent_to", "_tally", "_waiting_for_pong",
+        "ack", "acked_to", "boot", "highest_sent", "id", "info", "limits", "next_seq", "pending", "phase", "refused",
+    )  # fmt: skip
+
+    def __init__(self, device_id: str, boot: str, tally: Tally, rng: Random, *, ack: str = "durable") -> None:
+        self.id = device_id
+        self.boot = boot
+        self.ack = ack
+        self.info: dict[str, Any] = {"model": "simulated"}
+        self.phase = Phase.OFFLINE
+        self.limits = Limits()
+        self.pending: dict[int, Message] = {}
+        self.refused: dict[int, list[int]] | None = None
+        self.next_seq = 0
+        self.acked_to = -1
+        self.highest_sent = -1
+        self._sent_to = -1
+        self._blocked_until = 0.0
+        self._attempts = 0
+        self._drain_after: float | None = None
+        self._heard_at = 0.0
+        self._waiting_for_pong = False
+        self._tally = tally
+        self._rng = rng
+
+    @property
+    def room(self) -> bool:
+        """Whether one more message may be made: the gateway has said how many it lets a device keep unacknowledged."""
+        return len(self.pending) < self.limits.max_unacked
+
+    @property
+    def outstanding(self) -> int:
+        """Readings that were sent and neither acknowledged nor refused."""
+        return sum(m.readings - len(m.refused) for m in self.pending.values() if m.sent_at is not None)
+
+    @property
+    def unsent(self) -> int:
+        """Readings that still wait for their first send."""
+        return sum(m.readings for m in self.pending.values() if m.sent_at is None)
+
+    def submit(self, data: bytes, readings: int, now: float) -> Sequence[Effect]:
+        """Take over message number ``next_seq``, already encoded with it; sent now if the connection allows."""
+        seq = self.next_seq
+        self.next_seq = seq + 1
+        self.pending[seq] = Message(seq, data, readings)
+        return self._pump(now)
+
+    def resume(self, now: float) -> Sequence[Effect]:
+        """A throttle's delay is over."""
+        return self._pump(now)
+
+    def opened(self, now: float) -> Sequence[Effect]:
+        """The handshake is done."""
+        self.phase = Phase.GREETING
+        self._drain_after = None
+        self._blocked_until = 0.0
+        self.heard(now)
+        hello = {"type": "hello", "boot": self.boot, "ack": self.ack, "info": self.info}
+        return (Send(orjson.dumps(hello)),)
+
+    def heard(self, now: float) -> None:
+        """Any byte arrived: the gateway is there."""
+        self._heard_at = now
+        self._waiting_for_pong = False
+
+    def received(self, text: bytes, now: float) -> Sequence[Effect]:
+        """One text message of the gateway."""
+        self.heard(now)
+        try:
+            message = orjson.loads(text)
+            handler = self._HANDLERS.get(message["type"])
+            if handler is None:
+                self._tally.ignored[message["type"]] += 1
+                return ()
+            return handler(self, message, now)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return self._violation(f"cannot be read ({error!r}): {text[:200]!r}")
+
+    def check(self, now: float) -> Sequence[Effect]:
+        """Look after silence; to be called about once a second while connected."""
+        silent = now - self._heard_at
+        if self.phase is Phase.GREETING and silent > WELCOME_WITHIN:
+            return (Drop("no welcome"),)
+        if self.phase is not Phase.READY:
+            return ()
+        if silent > self.limits.timeout:
+            return (Drop("gateway silent"),)
+        if silent > self.limits.ping_interval and not self._waiting_for_pong:
+            self._waiting_for_pong = True
+            return (Ping(),)
+        return ()
+
+    def closed(self, code: int | None, reason: str) -> Sequence[Effect]:
+        """The connection is gone; ``code`` is the gateway's close code, None without a close frame."""
+        if self.phase is Phase.STOPPED:
+            return ()
+        self.phase = Phase.OFFLINE
+        if code == 4401:
+            return self._stop(f"the gateway does not accept its credentials (4401 {reason})")
+        return (Reconnect(self._delay(code)),)
+
+    def refused_handshake(self, status: int, body: str) -> Sequence[Effect]:
+        """The gateway answered the handshake with HTTP ``status`` in place of 101."""
+        if status in (401, 403):
+            return self._stop(f"the gateway does not accept its credentials (HTTP {status} {body})")
+        if 400 <= status < 500 and status not in (408, 429):
+            return self._stop(f"the gateway refuses the handshake (HTTP {status} {body})")
+        return self.closed(1013, body)
+
+    def leave(self) -> None:
+        """The device is switched off: what comes after the close needs no reconnect."""
+        self.phase = Phase.STOPPED
+
+    # The gateway's messages.
+
+    def _welcome(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
+        self.limits.update(message)
+        if message["boot"] != self.boot:
+            return ()
+        last = -1 if message["last_seq"] is None else int(message["last_seq"])
+        effects: Sequence[Effect] = ()
+        if last < self.acked_to and self.ack != "none":
+            effects = self._violation(f"acknowledged {self.acked_to}, after a reconnect knows {message['last_seq']}")
+        self.phase = Phase.READY
+        self._resolve(last, now)
+        self._sent_to = self.acked_to
+        if self.ack == "none":
+            self._attempts = 0
+        return [*effects, *self._pump(now)]
+
+    def _ack(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
+        self._attempts = 0
+        self._resolve(int(message["seq"]), now)
+        return self._pump(now) if self._sent_to + 1 < self.next_seq else ()
+
+    def _reject(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
+        errors = message["errors"]
+        for error in errors:
+            self._tally.reject_codes[error["code"]] += 1
+        if "seq" in message:
+            self._refuse(int(message["seq"]), {int(error["index"]) for error in errors})
+        return ()
+
+    def _error(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
+        self._tally.error_codes[message["code"]] += 1
+        pending = self.pending.get(message.get("seq", -1))
+        if pending is not None:
+            self._refuse(pending.seq, set(range(pending.readings)))
+        return ()
+
+    def _throttle(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
+        self._tally.throttled[message["limit"]] += 1
+        self._blocked_until = now + message["retry_after_ms"] / 1000
+        if message.get("from_seq") is not None:
+            self._sent_to = max(self.acked_to, min(self._sent_to, int(message["from_seq"]) - 1))
+        return (Wake(self._blocked_until),)
+
+    def _drain(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
+        self._drain_after = message["reconnect_after_ms"] / 1000
+        return ()
+
+    _HANDLERS: ClassVar[dict[str, Callable[[Device, dict[str, Any], float], Sequence[Effect]]]] = {
+        "welcome": _welcome,
+        "ack": _ack,
+        "reject": _reject,
+        "error": _error,
+        "throttle": _throttle,
+        "drain": _drain,
+    }
+
+    # What they come to.
+
+    def _pump(self, now: float) -> Sequence[Effect]:
+        """Send what is waiting, in order, as far as the gateway's limits allow."""
+        if self.phase is not Phase.READY or now < self._blocked_until:
+            return ()
+        last = self.next_seq - 1
+        if self.ack != "none":
+            last = min(last, self.acked_to + self.limits.max_unacked)
+        effects: list[Effect] = []
+        for seq in range(self._sent_to + 1, last + 1):
+            message = self.pending.get(seq)
+            if message is not None:
+                self._transmit(message, now, effects)
+        self._sent_to = max(self._sent_to, last)
+        return effects
+
+    def _transmit(self, message: Message, now: float, effects: list[Effect]) -> None:
+        tally = self._tally
+        if message.sent_at is not None:
+            tally.resent += message.readings
+        elif len(message.data) > self.limits.max_message_bytes:
+            tally.oversized += message.readings
+            self._forget(self.pending.pop(message.seq))
+            return
+        else:
+            message.sent_at = now
+            tally.sent += message.readings
+            tally.messages += 1
+        self.highest_sent = max(self.highest_sent, message.seq)
+        if self.ack == "none":
+            del self.pending[message.seq]
+        effects.append(Send(message.data))
+
+    def _resolve(self, seq: int, now: float) -> None:
+        """Everything up to ``seq`` is safe or refused."""
+        if seq > self.highest_sent:
+            self._violation(f"acknowledges {seq}, but {self.highest_sent} is the last that was sent")
+            seq = self.highest_sent
+        tally, pending = self._tally, self.pending
+        for number in range(self.acked_to + 1, seq + 1):
+            message = pending.pop(number, None)
+            if message is not None and message.sent_at is not None:
+                tally.acked += message.readings - len(message.refused)
+                tally.latency.add(now - message.sent_at)
+        self.acked_to = max(self.acked_to, seq)
+        self._sent_to = max(self._sent_to, self.acked_to)
+
+    def _refuse(self, seq: int, indexes: set[int]) -> None:
+        message = self.pending.get(seq)
+        if message is None:
+            if self.ack != "none":
+                self._violation(f"refuses {seq}, which is not waiting for an answer")
+                return
+            self._tally.refused += len(indexes)
+            return
+        fresh = indexes - message.refused
+        message.refused |= fresh
+        self._tally.refused += len(fresh)
+        self._forget(message)
+
+    def _forget(self, message: Message) -> None:
+        """Note for the report what of ``message`` will not be stored: the refused, or all when it was never sent."""
+        if self.refused is not None:
+            gone = message.refused if message.sent_at is not None else range(message.readings)
+            self.refused[message.seq] = sorted(gone)
+
+    def _stop(self, reason: str) -> Sequence[Effect]:
+        self.phase = Phase.STOPPED
+        return (Stop(reason),)
+
+    def _violation(self, text: str) -> Sequence[Effect]:
+        self._tally.violation(f"{self.id}: the gateway {text}")
+        return ()
+
+    def _delay(self, code: int | None) -> float:
+        """Seconds until the next connection: told by a drain, else exponential with full jitter."""
+        told, self._drain_after = self._drain_after, None
+        if told is not None:
+            return told
+        if code == 4409:
+            return self._rng.uniform(REPLACED_LEAST, 2 * REPLACED_LEAST)
+        first = BACKOFF_BUSY if code in (1013, 4429) else BACKOFF_FIRST
+        bound = min(BACKOFF_MOST, first * 2 ** min(self._attempts, 10))
+        self._attempts += 1
+        return self._rng.uniform(0.0, bound)

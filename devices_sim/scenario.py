@@ -1,0 +1,174 @@
+"""Scenario files: named groups of devices and what goes wrong with them.
+
+The keys are described in ``scenarios/rough.yaml``. Every problem of a file is reported at once, with its path.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields, replace
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from devices_sim.sensors import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+class ScenarioError(Exception):
+    """A scenario that cannot be used; the text has one ``path: problem`` per line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What goes wrong with each device of a group; durations in seconds, 0 for never."""
+
+    disconnect_every: float = 0.0
+    silent_every: float = 0.0
+    silent_for: float = 10.0
+    duplicates: float = 0.0
+    bad_values: float = 0.0
+    clock_skew: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """``count`` devices of one kind; an ``interval`` (seconds) of None is the command's."""
+
+    name: str
+    kind: str
+    count: int
+    interval: float | None = None
+    faults: Faults = Faults()
+
+
+def parse_duration(text: object) -> float:
+    """Seconds of ``500ms``, ``20s``, ``1.5m``, ``2h``, ``1d``.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    found = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError(f"not a duration such as 500ms, 20s or 5m: {text!r}")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def default_scenario() -> tuple[Group, ...]:
+    """The mixture that a run without a scenario file has."""
+    return parse_scenario(files("devices_sim").joinpath("scenarios", "mixed.yaml").read_text(encoding="utf-8"))
+
+
+def load_scenario(path: Path) -> tuple[Group, ...]:
+    """The groups of a file.
+
+    Raises:
+        ScenarioError: it does not describe a fleet.
+        OSError: it cannot be read.
+    """
+    return parse_scenario(path.read_text(encoding="utf-8"))
+
+
+def parse_scenario(text: str) -> tuple[Group, ...]:
+    """The groups of a file's text; raises `ScenarioError`."""
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ScenarioError(f"not YAML: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("groups"), list) or not document["groups"]:
+        raise ScenarioError("groups: a list of groups is needed")
+    problems = [f"{key}: unknown key (known: groups)" for key in document if key != "groups"]
+    groups = [_group(item, f"groups[{n}]", problems) for n, item in enumerate(document["groups"])]
+    names = [group.name for group in groups if group.name]
+    problems += [f"groups: the name {name!r} is used twice" for name in sorted(set(names)) if names.count(name) > 1]
+    if problems:
+        raise ScenarioError("\n".join(problems))
+    return tuple(groups)
+
+
+def scaled(groups: tuple[Group, ...], devices: int) -> tuple[Group, ...]:
+    """The same mixture with ``devices`` devices in all; the largest remainders get what rounding leaves over."""
+    total = sum(group.count for group in groups)
+    shares = [group.count * devices / total for group in groups]
+    counts = [int(share) for share in shares]
+    by_remainder = sorted(range(len(groups)), key=lambda n: counts[n] - shares[n])
+    for n in by_remainder[: devices - sum(counts)]:
+        counts[n] += 1
+    return tuple(replace(group, count=count) for group, count in zip(groups, counts, strict=True) if count)
+
+
+def _kind(value: object) -> str:
+    if value not in KINDS:
+        raise ValueError(f"must be one of {', '.join(KINDS)}")
+    return str(value)
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError("must be a whole number above 0")
+    return value
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be a text")
+    return value
+
+
+def _interval(value: object) -> float:
+    seconds = parse_duration(value)
+    if seconds < 0.001:
+        raise ValueError("must be at least 1ms")
+    return seconds
+
+
+def _share(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError("must be a number from 0 to 1")
+    return float(value)
+
+
+_GROUP: Mapping[str, Callable[[object], Any]] = {"name": _name, "kind": _kind, "count": _count, "interval": _interval}
+_FAULTS: Mapping[str, Callable[[object], Any]] = {
+    fault.name: _share if fault.name in ("duplicates", "bad_values") else parse_duration for fault in fields(Faults)
+}
+
+
+def _group(item: object, path: str, problems: list[str]) -> Group:
+    given = dict(item) if isinstance(item, dict) else {}
+    faults = _checked(given.pop("faults", {}), f"{path}.faults", _FAULTS, problems)
+    values = _checked(given, path, _GROUP, problems)
+    problems += [f"{path}.{key}: is missing" for key in ("name", "kind", "count") if key not in given]
+    return Group(
+        name=values.get("name", ""),
+        kind=values.get("kind", ""),
+        count=values.get("count", 1),
+        interval=values.get("interval"),
+        faults=Faults(**faults),
+    )
+
+
+def _checked(
+    given: object, path: str, known: Mapping[str, Callable[[object], Any]], problems: list[str]
+) -> dict[str, Any]:
+    """The values of ``given`` that pass their check; what does not pass is added to ``problems``."""
+    if not isinstance(given, dict):
+        problems.append(f"{path}: must be a mapping")
+        return {}
+    values = {}
+    for key, value in given.items():
+        if key not in known:
+            problems.append(f"{path}.{key}: unknown key (known: {', '.join(known)})")
+            continue
+        try:
+            values[key] = known[key](value)
+        except ValueError as error:
+            problems.append(f"{path}.{key}: {error}")
+    return values

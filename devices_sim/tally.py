@@ -1,0 +1,96 @@
+"""What a run counts: one `Tally` for all its devices, and the summary made of it.
+
+sent = acked + refused + outstanding, in readings, at every moment; a run whose outstanding is not zero at the end has
+found readings with no verdict, which is what the gateway promises never happens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+_GROWTH = math.log(1.02)
+VIOLATIONS_KEPT = 20
+
+
+class Latencies:
+    """Durations in buckets 2 % wide: as many as there are magnitudes, however many durations."""
+
+    def __init__(self) -> None:
+        self._buckets: Counter[int] = Counter()
+        self.count = 0
+        self.longest = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one duration."""
+        self.count += 1
+        self.longest = max(self.longest, seconds)
+        self._buckets[math.floor(math.log(max(seconds, 1e-6)) / _GROWTH)] += 1
+
+    def percentile(self, share: float) -> float | None:
+        """The duration that ``share`` (0 to 1) of all stay within, at most 2 % too high; None without any."""
+        wanted, seen = share * self.count, 0
+        for bucket in sorted(self._buckets):
+            seen += self._buckets[bucket]
+            if seen >= wanted:
+                return min(math.exp((bucket + 1) * _GROWTH), self.longest)
+        return None
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of readings where nothing else is said."""
+
+    sent: int = 0
+    acked: int = 0
+    refused: int = 0
+    resent: int = 0
+    oversized: int = 0
+    """Never sent: their message was over the gateway's limit."""
+    held_back: int = 0
+    """Samples not taken: as many messages were waiting as the gateway allows."""
+    messages: int = 0
+    duplicates: int = 0
+    """Messages sent twice on purpose."""
+    connects: int = 0
+    reconnects: int = 0
+    connect_failures: int = 0
+    connected: int = 0
+    stopped: int = 0
+    lag: float = 0.0
+    """Seconds by which the simulator itself was late for a sample, at worst."""
+    throttled: Counter[str] = field(default_factory=Counter)
+    reject_codes: Counter[str] = field(default_factory=Counter)
+    error_codes: Counter[str] = field(default_factory=Counter)
+    closes: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
+    violations: int = 0
+    violation_texts: list[str] = field(default_factory=list)
+    latency: Latencies = field(default_factory=Latencies)
+
+    def violation(self, text: str) -> None:
+        """The gateway broke the protocol; the first few texts are kept."""
+        self.violations += 1
+        if len(self.violation_texts) < VIOLATIONS_KEPT:
+            self.violation_texts.append(text)
+
+    def summary(self) -> dict[str, Any]:
+        """The counts, JSON-ready; latencies in milliseconds from the first send to the ack."""
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        counters = {name: dict(getattr(self, name)) for name in _COUNTERS}
+        return {**plain, **counters, "latency_ms": self._latencies(), "violation_texts": list(self.violation_texts)}
+
+    def _latencies(self) -> dict[str, float | None]:
+        shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
+        found = {name: self.latency.percentile(share) for name, share in shares.items()}
+        found["max"] = self.latency.longest if self.latency.count else None
+        return {name: None if value is None else round(value * 1000, 3) for name, value in found.items()}
+
+
+_PLAIN = (
+    "sent", "acked", "refused", "resent", "oversized", "held_back", "messages", "duplicates", "connects", "reconnects",
+    "connect_failures", "stopped", "lag", "violations",
+)  # fmt: skip
+_COUNTERS = ("throttled", "reject_codes", "error_codes", "closes", "ignored")

@@ -1,0 +1,180 @@
+"""Is every acknowledged reading of a report in the database, with its value and time, and once?
+
+A reading is found when all its fields are. A value that the run never sent, in one of its series and within its time,
+counts as doubled just as a value stored twice does: a resend that was given another time or tags looks like that. What
+was sent and never acknowledged may be there or not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from devices_sim.stores import Question
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from devices_sim.report import DeviceReport
+    from devices_sim.sensors import Point, Value
+    from devices_sim.stores import Row, Store
+
+_DEVICES_AT_ONCE = 50
+_EXAMPLES = 10
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Counts of readings, ``doubled`` of values; ``examples`` are texts of the first few problems.
+
+    acked = stored + missing + wrong + unknowable.
+    """
+
+    acked: int = 0
+    stored: int = 0
+    missing: int = 0
+    wrong: int = 0
+    doubled: int = 0
+    unknowable: int = 0
+    """Readings without a value of a type that the database keeps."""
+    values_skipped: int = 0
+    """Values of a type that the database does not keep."""
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        """Whether the run is in the database."""
+        return not (self.missing or self.wrong or self.doubled)
+
+    def add(self, kind: str, text: str) -> None:
+        """Count one problem."""
+        setattr(self, kind, getattr(self, kind) + 1)
+        if len(self.examples) < _EXAMPLES:
+            self.examples.append(f"{kind}: {text}")
+
+
+def verify(devices: Sequence[DeviceReport], store: Store) -> Verdict:
+    """Compare the readings of ``devices`` with what ``store`` holds of them.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    verdict = Verdict()
+    for n in range(0, len(devices), _DEVICES_AT_ONCE):
+        expectations = _Expectations(store, verdict)
+        for device in devices[n : n + _DEVICES_AT_ONCE]:
+            expectations.add_device(device)
+        if (question := expectations.question()) is not None:
+            for row in store.rows(question):
+                expectations.see(row)
+        expectations.conclude()
+    return verdict
+
+
+@dataclass(slots=True)
+class _Reading:
+    device: str
+    point: Point
+    acked: bool
+    values: int = 0
+    left: int = 0
+    wrong: str = ""
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One value of a reading, to be seen once."""
+
+    reading: _Reading
+    value: Value
+    seen: bool = False
+
+    def fits(self, row: Row) -> bool:
+        """Whether ``row`` is in this value's series; the gateway may add tags of its own."""
+        point = self.reading.point
+        return point.measurement in (None, row.measurement) and point.tags.items() <= row.tags.items()
+
+
+class _Expectations:
+    """What some devices should have in the database."""
+
+    def __init__(self, store: Store, verdict: Verdict) -> None:
+        self._store = store
+        self._verdict = verdict
+        self._readings: list[_Reading] = []
+        self._slots: dict[tuple[str, str, int], list[_Slot]] = {}
+        self._windows: dict[str, tuple[int, int]] = {}
+        self._fields: dict[str, set[str]] = {}
+
+    def add_device(self, device: DeviceReport) -> None:
+        for point in device.acked():
+            self._verdict.acked += 1
+            self._add(device.id, point, acked=True)
+        for point in device.uncertain():
+            self._add(device.id, point, acked=False)
+
+    def question(self) -> Question | None:
+        """What to ask the database; None when nothing is expected."""
+        if not self._windows:
+            return None
+        starts, ends = zip(*self._windows.values(), strict=True)
+        return Question(
+            devices=sorted(self._windows),
+            start_ns=min(starts),
+            end_ns=max(ends),
+            fields=frozenset().union(*self._fields.values()),
+        )
+
+    def see(self, row: Row) -> None:
+        """Tick one stored value off."""
+        slots = [s for s in self._slots.get((row.device, row.field, row.time_ns), ()) if s.fits(row)]
+        fresh = [s for s in slots if not s.seen]
+        if fresh:
+            slot = next((s for s in fresh if s.value == row.value), fresh[0])
+            slot.seen = True
+            slot.reading.left -= 1
+            if slot.value != row.value:
+                slot.reading.wrong = f"{_name(row)} is {row.value!r}, was sent as {slot.value!r}"
+        elif slots:
+            self._verdict.add("doubled", f"{_name(row)} is there more than once")
+        elif self._ours(row):
+            self._verdict.add("doubled", f"{_name(row)} = {row.value!r} was never sent like that")
+
+    def conclude(self) -> None:
+        """Count what was found of the acknowledged readings."""
+        for reading in self._readings:
+            if not reading.acked:
+                continue
+            if reading.wrong:
+                self._verdict.add("wrong", reading.wrong)
+            elif reading.left:
+                self._verdict.add(
+                    "missing", f"{reading.device} {dict(reading.point.fields)} at {reading.point.time_ns}"
+                )
+            else:
+                self._verdict.stored += 1
+
+    def _add(self, device: str, point: Point, *, acked: bool) -> None:
+        time_ns = point.time_ns - point.time_ns % self._store.precision_ns
+        reading = _Reading(device, point, acked)
+        self._readings.append(reading)
+        start, end = self._windows.get(device, (time_ns, time_ns))
+        self._windows[device] = min(start, time_ns), max(end, time_ns)
+        names = self._fields.setdefault(device, set())
+        for name, value in point.fields.items():
+            if not self._store.comparable(value):
+                self._verdict.values_skipped += acked
+                continue
+            names.add(name)
+            reading.values += 1
+            reading.left += 1
+            self._slots.setdefault((device, name, time_ns), []).append(_Slot(reading, value))
+
+    def _ours(self, row: Row) -> bool:
+        """Whether ``row`` is within the time and the fields of its device in this run."""
+        start, end = self._windows[row.device]
+        return start <= row.time_ns <= end and row.field in self._fields[row.device]
+
+
+def _name(row: Row) -> str:
+    return f"{row.device} {row.measurement} {row.field} at {row.time_ns}"
