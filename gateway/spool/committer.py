@@ -1,0 +1,149 @@
+"""Group commit: entries of a few milliseconds become one record, with one write and one fdatasync for all devices.
+
+Rules that hold here:
+
+* The loop thread only adds to a list; one thread of its own encodes, writes and syncs, one record at a time.
+* An entry is reported once: in a commit that is on disk, or in a failure. A failure takes everything queued with it, in
+  order, because what a device sent later must not overtake what it has to send again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.ledger import Entry
+    from gateway.spool.log import Commit, Log
+
+Item = tuple["Entry", object]
+
+
+class CommitSink(Protocol):
+    """Who is told, on the loop thread."""
+
+    def may_commit(self, size: int) -> bool:
+        """Whether about ``size`` bytes may be written now; if not, `Committer.go_on` comes later."""
+        ...
+
+    def committed(self, commit: Commit, items: list[Item], seconds: float) -> None:
+        """These are durable."""
+        ...
+
+    def commit_failed(self, items: list[Item], error: BaseException) -> None:
+        """These are not."""
+        ...
+
+
+class Committer:
+    """Commits to ``log`` at most every ``interval`` seconds. Loop thread only, but for the thread's own method."""
+
+    def __init__(self, log: Log, sink: CommitSink, interval: float, clock_ns: Callable[[], int]) -> None:
+        self.bytes = 0
+        """What waits or is being written, in bytes as the caller counts them."""
+        self._log = log
+        self._sink = sink
+        self._interval = interval
+        self._clock_ns = clock_ns
+        self._waiting: list[Item] = []
+        self._waiting_bytes = 0
+        self._due = 0.0
+        self._busy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle: list[asyncio.Future[None]] = []
+        self._jobs: SimpleQueue[list[Item] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="spool-commit", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; needs the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Commit what waits and end the thread."""
+        await self.flush()
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    async def flush(self) -> None:
+        """Return when everything added so far is on disk or has failed."""
+        while self._busy or self._waiting:
+            done = self._loop.create_future()
+            self._idle.append(done)
+            self._due = 0.0
+            self.go_on()
+            await done
+
+    def add(self, entry: Entry, owner: object, size: int) -> None:
+        """Put an entry into the next commit."""
+        if not self._waiting:
+            self._due = self._loop.time() + self._interval
+            if not self._busy:
+                self._timer = self._loop.call_later(self._interval, self.go_on)
+        self._waiting.append((entry, owner))
+        self._waiting_bytes += size
+        self.bytes += size
+
+    def go_on(self) -> None:
+        """Start the next commit if there is something to commit, it is due and it may."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._busy or not self._waiting or not self._sink.may_commit(self._waiting_bytes):
+            return
+        items, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        self._busy = True
+        self._jobs.put(items)
+
+    def fail_waiting(self, error: BaseException) -> None:
+        """Give up what waits: there will be no room for it."""
+        if not self._busy:
+            self._failed([], error)
+
+    def _run(self) -> None:
+        while (items := self._jobs.get()) is not None:
+            started = time.perf_counter()
+            try:
+                commit = self._log.append([entry for entry, _ in items], self._clock_ns())
+            except Exception as error:  # noqa: BLE001 - whatever went wrong, the devices have to be told
+                self._loop.call_soon_threadsafe(self._failed, items, error)
+            else:
+                seconds = time.perf_counter() - started
+                self._loop.call_soon_threadsafe(self._committed, items, commit, seconds)
+
+    def _committed(self, items: list[Item], commit: Commit, seconds: float) -> None:
+        self._busy = False
+        self.bytes = self._waiting_bytes
+        try:
+            self._sink.committed(commit, items, seconds)
+        finally:
+            self._schedule()
+
+    def _failed(self, items: list[Item], error: BaseException) -> None:
+        items += self._waiting
+        self._waiting, self._waiting_bytes = [], 0
+        self._busy = False
+        self.bytes = 0
+        try:
+            self._sink.commit_failed(items, error)
+        finally:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if self._waiting:
+            delay = self._due - self._loop.time()
+            if delay > 0:
+                if self._timer is None:
+                    self._timer = self._loop.call_later(delay, self.go_on)
+            else:
+                self.go_on()
+        if not self._busy and self._idle:
+            idle, self._idle = self._idle, []
+            for done in idle:
+                if not done.done():
+                    done.set_result(None)

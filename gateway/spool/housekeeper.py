@@ -1,0 +1,177 @@
+"""Checkpoint, cursor, removal: what has to happen, and in which order, before a segment may go.
+
+Rules that hold here:
+
+* The order is: records reported as dropped; checkpoint of the ledger; cursor; unlink; directory. Each step is durable
+  before the next begins, so a crash between any two repeats work and loses none.
+* One thread does it, so the cursor is stored by one thread only. Commits go on meanwhile.
+* A step that fails leaves the segments where they are; it is tried again later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+
+from gateway.spool.record import Record
+from gateway.spool.trouble import Area, Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gateway.spool.backlog import Backlog
+    from gateway.spool.cursor import Cursor
+    from gateway.spool.log import Log
+    from gateway.spool.ports import SpoolListener
+    from gateway.spool.retention import Reserve, Retention
+    from gateway.spool.scan import LogReader, Segment
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+RETRY_SECONDS = 1.0
+_STEP_BYTES = 1024**2
+"""Of records that are dropped, in memory at a time."""
+
+
+class Housekeeper:
+    """Keeps the disk below its cap. ``done`` is called after each round; ``squeezed`` asks for commits to wait."""
+
+    def __init__(
+        self,
+        log: Log,
+        backlog: Backlog,
+        cursor: Cursor,
+        retention: Retention,
+        reserve: Reserve,
+        listener: SpoolListener,
+        trouble: Trouble,
+        done: Callable[[], None],
+    ) -> None:
+        self.reclaimable = 0
+        """Bytes of delivered segments, which can go whenever their room is needed."""
+        self.squeezed = False
+        """The reserve was given back for the checkpoint: a commit must not take it."""
+        self._log = log
+        self._backlog = backlog
+        self._cursor = cursor
+        self._retention = retention
+        self._reserve = reserve
+        self._listener = listener
+        self._trouble = trouble
+        self._done = done
+        self._thread = ThreadPoolExecutor(1, "spool-housekeeping")
+        self._round: asyncio.Task[None] | None = None
+        self._not_before = 0.0
+        self._urgent = False
+        self._checkpointed: tuple[int, int] | None = None
+
+    async def store_cursor(self) -> None:
+        """Make the backlog's cursor durable; a failure is trouble, not an error."""
+        try:
+            await self._in_thread(self._cursor.store, self._backlog.cursor)
+        except OSError as error:
+            self._trouble.note(Area.CURSOR, error)
+            self._checkpointed = None  # a round is due: it has the means against a full disk
+        else:
+            self._trouble.clear(Area.CURSOR)
+
+    def disk_is_full(self) -> None:
+        """Delivered segments have to go now, whatever the cap says; undelivered ones stay."""
+        self._urgent = True
+        self.look()
+
+    def look(self) -> bool:
+        """See whether something is to be done and begin it; whether a round is under way."""
+        sealed, cursor = self._log.sealed(), self._backlog.cursor
+        self.reclaimable = self._retention.note_delivered(sealed, cursor)
+        loop = asyncio.get_running_loop()
+        if self._round is None and loop.time() >= self._not_before and self._is_due(sealed, cursor):
+            self._round = loop.create_task(self._tidy(), name="spool-housekeeping")
+        return self._round is not None
+
+    def _is_due(self, sealed: Sequence[Segment], cursor: int) -> bool:
+        total = self._log.total_bytes
+        return bool(
+            self._checkpointed != _boundaries(sealed, cursor)
+            or self._retention.removable(sealed, cursor, total, everything=self._urgent)
+            or self._retention.to_drop(sealed, cursor, total)
+        )
+
+    async def finish(self) -> None:
+        """Wait for the round under way and leave a checkpoint, so that the next start has nothing to count again."""
+        if self._round is not None:
+            await self._round
+        await self._tidy()
+        self._thread.shutdown()
+
+    async def _tidy(self) -> None:
+        try:
+            for segment in self._retention.to_drop(self._log.sealed(), self._backlog.cursor, self._log.total_bytes):
+                await self._give_up(segment)
+            sealed, cursor = self._log.sealed(), self._backlog.cursor
+            going = self._retention.removable(sealed, cursor, self._log.total_bytes, everything=self._urgent)
+            write_checkpoint = self._listener.checkpoint()
+            await self._in_thread(self._remove, write_checkpoint, cursor, going)
+        except Exception as error:  # noqa: BLE001 - whatever it was, readings must go on being taken
+            self._trouble.note(Area.HOUSEKEEPING, error)
+            self._not_before = asyncio.get_running_loop().time() + RETRY_SECONDS
+        else:
+            self._checkpointed, self._urgent = _boundaries(sealed, cursor), False
+            self._trouble.clear(Area.HOUSEKEEPING)
+        finally:
+            self._round, self.squeezed = None, False
+            self._done()
+
+    async def _give_up(self, segment: Segment) -> None:
+        """Report what is undelivered in it. The cursor moves with each report, so no record is reported twice."""
+        reader = self._log.reader(self._backlog.cursor)
+        try:
+            while records := await self._in_thread(_some, reader, segment):
+                for record in records:
+                    if record.id > self._backlog.cursor:  # not acknowledged while it was being read
+                        self._listener.dropped(record.id, record.entries)
+                        self._backlog.drop(record)
+        finally:
+            reader.close()
+        self._backlog.skip(segment.last_id)
+
+    def _remove(self, write_checkpoint: Callable[[], None], cursor: int, going: Sequence[Segment]) -> None:
+        try:
+            self._secure(write_checkpoint, cursor)
+        except OSError as error:
+            self.squeezed = True
+            if not self._reserve.release(error):
+                raise
+            self._secure(write_checkpoint, cursor)
+        if going:
+            self._log.remove(going)
+        self._reserve.hold()
+
+    def _secure(self, write_checkpoint: Callable[[], None], cursor: int) -> None:
+        # The checkpoint first: it has the sequence numbers and sums that only the segments have otherwise, and after a
+        # crash in between its mark of what is delivered stands in for the cursor.
+        write_checkpoint()
+        self._cursor.store(cursor)
+
+    async def _in_thread(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+
+def _boundaries(sealed: Sequence[Segment], cursor: int) -> tuple[int, int]:
+    """Changes when a segment was sealed or delivered: then a new checkpoint saves the next start that much counting."""
+    delivered = max((segment.last_id for segment in sealed if segment.last_id <= cursor), default=0)
+    return sealed[-1].last_id if sealed else 0, delivered
+
+
+def _some(reader: LogReader, segment: Segment) -> list[Record]:
+    records: list[Record] = []
+    size = 0
+    for item in reader.items([segment]):
+        if isinstance(item, Record):
+            records.append(item)
+            size += item.size
+        if size >= _STEP_BYTES:
+            break
+    return records

@@ -1,0 +1,124 @@
+"""Looking at a spool without touching it, for commands; safe beside the gateway that uses it.
+
+Rules that hold here:
+
+* Nothing is locked, written or repaired.
+* The newest segment may be in use: what does not parse at its end is being written, or will be left out at the next
+  start. It is told apart from damage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.spool import cursor
+from gateway.spool.files import Files
+from gateway.spool.scan import LogReader, Segment, discover
+from gateway.spool.segment import Damage, is_tail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from gateway.spool.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentReport:
+    """One segment, read to its end. ``size`` is the file's; ``unfinished`` bytes at its end are part of a write."""
+
+    path: Path
+    size: int
+    records: int
+    readings: int
+    first_id: int
+    last_id: int | None
+    damage: tuple[Damage, ...]
+    unfinished: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What is not delivered yet; the times (ns since 1970) are its oldest and newest commit's, None without one."""
+
+    cursor: int
+    records: int
+    bytes: int
+    readings: int
+    oldest_ns: int | None
+    newest_ns: int | None
+
+
+def verify(directory: Path, files: Files | None = None) -> Iterator[SegmentReport]:
+    """Read every byte of every segment, oldest first.
+
+    Raises:
+        SpoolError: a newer version of the gateway wrote it.
+        OSError: something cannot be read at all.
+    """
+    files = files or Files()
+    segments = discover(files, directory)
+    reader = LogReader(files, 0)
+    try:
+        for segment in segments:
+            report = _check(reader, segment, newest=segment is segments[-1])
+            if report.damage and segment.path.name not in files.names(directory):
+                continue  # delivered and removed since the directory was read
+            yield report
+    finally:
+        reader.close()
+
+
+def _check(reader: LogReader, segment: Segment, *, newest: bool) -> SegmentReport:
+    records = readings = unfinished = 0
+    last_id = None
+    damage: list[Damage] = []
+    for item in reader.items([segment]):
+        if not isinstance(item, Damage):
+            records, readings, last_id = records + 1, readings + item.readings, item.id
+        elif newest and is_tail(item, segment.end):
+            unfinished = item.length
+        else:
+            damage.append(item)
+    return SegmentReport(
+        segment.path, segment.size, records, readings, segment.first_id, last_id, tuple(damage), unfinished
+    )
+
+
+def scan(directory: Path, after: int = 0, files: Files | None = None) -> Iterator[Record]:
+    """The whole records after ``after``, delivered ones included as long as they are kept, in order.
+
+    Raises:
+        SpoolError, OSError: as `verify`.
+    """
+    files = files or Files()
+    reader = LogReader(files, after)
+    try:
+        for item in reader.items(discover(files, directory)):
+            if not isinstance(item, Damage):
+                yield item
+    finally:
+        reader.close()
+
+
+def cursor_position(directory: Path, files: Files | None = None) -> int:
+    """Every record up to this id is delivered; 0 when that is not known."""
+    found = cursor.load(files or Files(), directory)
+    return found[1] if found else 0
+
+
+def waiting(directory: Path, files: Files | None = None) -> Waiting:
+    """What is behind the cursor.
+
+    Raises:
+        SpoolError, OSError: as `verify`.
+    """
+    position = cursor_position(directory, files)
+    records = size = readings = 0
+    oldest_ns = newest_ns = None
+    for record in scan(directory, position, files):
+        records, size, readings = records + 1, size + record.size, readings + record.readings
+        newest_ns = record.committed_ns
+        oldest_ns = newest_ns if oldest_ns is None else oldest_ns
+    return Waiting(position, records, size, readings, oldest_ns, newest_ns)

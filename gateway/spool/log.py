@@ -1,0 +1,230 @@
+"""The records of all segments as one sequence: recovery, appending with rotation, reading, removal of whole segments.
+
+Rules that hold here:
+
+* Ids grow, and no id that was durable is used for another record. Within a segment they have no gaps.
+* Only the newest segment is written, and only by the process that made it: every start begins a new one.
+* Recovery changes no old file. What it leaves out is reported; removal is the only thing that deletes.
+
+One thread appends; any thread may read or remove. The lock guards the list of segments and is never held during I/O.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gateway.errors import AppendFailed
+from gateway.spool.files import NEW
+from gateway.spool.record import encode
+from gateway.spool.scan import LogReader, Segment, discover
+from gateway.spool.segment import Damage, SegmentHeader, SegmentWriter, is_tail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from gateway.ledger import Entry
+    from gateway.spool.files import Files
+    from gateway.spool.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A record that became durable, and the bytes it took."""
+
+    record_id: int
+    committed_ns: int
+    size: int
+
+
+class Log:
+    """The spool's records on disk. `recover` to its end and `start` come first."""
+
+    def __init__(self, files: Files, directory: Path, segment_bytes: int) -> None:
+        self._files = files
+        self._directory = directory
+        self._segment_bytes = segment_bytes
+        self._lock = threading.Lock()
+        self._sealed: list[Segment] = []
+        self._active: SegmentWriter | None = None
+        self._carried: tuple[int, int, int] | None = None
+        self.last_id = 0
+        """The newest durable record."""
+        self.total_bytes = 0
+        """What the segments take on disk."""
+        self.torn: Damage | None = None
+        """Bytes behind the last whole record that a crash left, found by `recover`."""
+
+    def recover(self, after: int, known: int) -> Iterator[Record | Damage]:
+        """Read the records after ``after`` and find the end of the log; to be iterated to its end.
+
+        ``known`` is the highest id that is known to have been durable: the next id is above it, and a log that ends
+        below it has lost something, which a torn tail cannot explain.
+
+        Raises:
+            SpoolError: a newer version of the gateway wrote it; nothing was changed.
+            OSError: a directory or file cannot be read.
+        """
+        found = discover(self._files, self._directory)
+        for name in self._files.names(self._directory):
+            if name.endswith(NEW):
+                self._forget(self._directory / name)
+        reader = self.reader(after)
+        try:
+            for item in reader.items(found):
+                if isinstance(item, Damage) and reader.last_id >= known and _ends_log(item, found[-1]):
+                    self.torn = item
+                else:
+                    yield item
+        finally:
+            reader.close()
+        self.last_id = max(reader.last_id, known)
+        if found:
+            self._settle(found, reader, known)
+        self.total_bytes = sum(segment.size for segment in self._sealed)
+
+    def _settle(self, found: list[Segment], reader: LogReader, known: int) -> None:
+        last = found[-1]
+        end = self.torn.offset if self.torn else last.end
+        if last.first_id > self.last_id:
+            found.pop()  # it holds no record, and the next segment takes its name
+        else:
+            found[-1] = replace(last, last_id=self.last_id, end=end)
+        if reader.last_id > known and reader.last_id >= last.first_id:
+            self._carried = reader.last_id, reader.offset, end - reader.offset
+        self._sealed = found
+
+    def _forget(self, path: Path) -> None:
+        with contextlib.suppress(OSError):  # it is in nobody's way: the next file of that name empties it
+            self._files.unlink(path)
+
+    def start(self) -> None:
+        """Begin the segment of this process, with the last record of the one before in it.
+
+        That record was readable, which proves nothing: it may be in the page cache only, and after a failed sync it
+        stays readable there without ever reaching the disk. All earlier ones were synced before the next was written.
+
+        Raises:
+            OSError: the disk does not take it. The next append tries again, without that record, which was synced
+                where it is if the disk took at least that.
+        """
+        carried, self._carried = self._carried, None
+        try:
+            if carried is None:
+                self._begin(self._sealed, self.last_id + 1)
+            else:
+                self._carry(*carried)
+        except OSError:
+            if carried is not None:
+                self._sync(self._sealed[-1].path)
+            raise
+
+    def _carry(self, record_id: int, offset: int, size: int) -> None:
+        last = self._sealed[-1]
+        reader = self._files.open(last.path)
+        try:
+            data = reader.read(offset, size)
+        finally:
+            reader.close()
+        before = self._sealed[:-1]
+        if last.first_id < record_id:
+            before.append(replace(last, last_id=record_id - 1, end=offset))
+        self._begin(before, record_id, data)
+
+    def _begin(self, before: list[Segment], first_id: int, carried: bytes = b"") -> SegmentWriter:
+        previous = (before[-1].first_id, before[-1].end) if before else (0, 0)
+        active = SegmentWriter(self._files, self._directory, SegmentHeader(first_id, *previous), carried)
+        with self._lock:
+            self._sealed, self._active = before, active
+            self.total_bytes = sum(segment.size for segment in before) + active.end
+        return active
+
+    def _sync(self, path: Path) -> None:
+        file = self._files.edit(path)
+        try:
+            file.sync()
+        finally:
+            file.close()
+        self._files.sync_dir(self._directory)
+
+    def append(self, entries: Sequence[Entry], now_ns: int) -> Commit:
+        """Make the entries durable as one record.
+
+        Raises:
+            AppendFailed: they are not, and nothing of them will ever count, unless the process ends right now.
+            SpoolError: they cannot be written as a record.
+        """
+        record_id = self.last_id + 1
+        data = encode(record_id, now_ns, entries)
+        try:
+            active = self._room_for(len(data))
+            active.append(data)
+        except OSError as error:
+            if self._active is not None:
+                self._seal(self._active, cut=True)
+            raise AppendFailed(f"the spool could not be written: {error}") from error
+        with self._lock:
+            self.last_id = record_id
+            self.total_bytes += len(data)
+        return Commit(record_id, now_ns, len(data))
+
+    def _room_for(self, size: int) -> SegmentWriter:
+        active = self._active
+        if active is not None and not active.empty and active.end + size > self._segment_bytes:
+            self._seal(active, cut=False)
+        return self._active or self._begin(self._sealed, self.last_id + 1)
+
+    def _seal(self, active: SegmentWriter, *, cut: bool) -> None:
+        with contextlib.suppress(OSError):  # what stands behind its end is void by the next segment's header
+            active.seal(cut=cut)
+        with self._lock:
+            self._active = None
+            if not active.empty:
+                end = active.end
+                segment = Segment(active.first_id, self.last_id, active.path, end, end)
+                self._sealed = [*self._sealed, segment]
+
+    def reader(self, after: int) -> LogReader:
+        """A position behind record ``after``, to be moved along `segments`."""
+        return LogReader(self._files, after)
+
+    def segments(self) -> list[Segment]:
+        """The segments that hold records, oldest first, as far as they are durable now."""
+        with self._lock:
+            active = self._active
+            if active is None or active.empty:
+                return self._sealed
+            newest = Segment(active.first_id, self.last_id, active.path, active.end, active.end)
+            return [*self._sealed, newest]
+
+    def sealed(self) -> list[Segment]:
+        """Those of them that are not written any more."""
+        return self._sealed
+
+    def remove(self, segments: Sequence[Segment]) -> None:
+        """Delete these sealed segments. Whatever else had to be durable first, is.
+
+        Raises:
+            OSError: the disk did not take it; those still there are still listed.
+        """
+        try:
+            for segment in segments:
+                with contextlib.suppress(FileNotFoundError):
+                    self._files.unlink(segment.path)
+                with self._lock:
+                    self._sealed = [other for other in self._sealed if other.first_id != segment.first_id]
+                    self.total_bytes -= segment.size
+        finally:
+            self._files.sync_dir(self._directory)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._active is not None:
+            self._seal(self._active, cut=False)
+
+
+def _ends_log(damage: Damage, newest: Segment) -> bool:
+    return damage.path == newest.path and is_tail(damage, newest.end)

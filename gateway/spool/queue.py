@@ -1,0 +1,300 @@
+"""The spool as the event loop sees it: append, be told, read, acknowledge.
+
+Rules that hold here:
+
+* `SpoolListener.committed` follows the fdatasync of what it reports; reading shows durable records only.
+* Reading never deletes. A segment goes when its records are acknowledged or given up, and not before the checkpoint and
+  the cursor that say so are durable (`housekeeper`).
+* All of it runs on the loop thread. Commits, reads and housekeeping have one thread each, so neither waits for another.
+* Trouble with the disk is kept and shown; it never ends the queue, and never the start where anything can be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from typing import TYPE_CHECKING, Literal
+
+from gateway.errors import SpoolError, SpoolFull
+from gateway.spool.backlog import Backlog
+from gateway.spool.committer import Committer, Item
+from gateway.spool.cursor import Cursor
+from gateway.spool.files import File, Files
+from gateway.spool.housekeeper import Housekeeper
+from gateway.spool.log import Commit, Log
+from gateway.spool.ports import Recovery, SpoolListener, SpoolStatus
+from gateway.spool.quarantine import Quarantine
+from gateway.spool.record import ENTRY_BYTES, HEADER_BYTES
+from gateway.spool.retention import Reserve, Retention
+from gateway.spool.segment import START, Damage
+from gateway.spool.source import Source
+from gateway.spool.trouble import Area, Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from gateway.ledger import Entry
+    from gateway.spool.record import Record
+
+LOCK = "lock"
+MAX_QUEUED_BYTES = 8 * 1024**2
+"""Not yet on disk, at most: what devices send while a slow disk is busy."""
+MAX_RESERVE_BYTES = 8 * 1024**2
+MAX_SLACK_BYTES = 1024**2
+"""Of a full spool, kept for entries without points: refusals have to be counted too."""
+
+
+class SpoolQueue:
+    """The durable queue in ``directory``. ``commit_interval`` and ``keep_delivered`` in seconds.
+
+    `open` first (it blocks), then `start` on the running loop, `close` at the end. ``segment_bytes`` above a quarter of
+    ``max_bytes`` is taken as that.
+    """
+
+    def __init__(  # noqa: PLR0913 - the settings of the configuration, by their names
+        self,
+        directory: Path,
+        *,
+        commit_interval: float,
+        segment_bytes: int,
+        max_bytes: int,
+        when_full: Literal["reject", "drop_oldest"],
+        keep_delivered: float,
+        listener: SpoolListener,
+        files: Files | None = None,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        files = files or Files()
+        reserve = min(MAX_RESERVE_BYTES, max_bytes // 64)
+        segment_bytes = min(segment_bytes, max_bytes // 4)
+        self._directory = directory
+        self._files = files
+        self._listener = listener
+        self._clock_ns = clock_ns
+        self._drop = when_full == "drop_oldest"
+        self._max_bytes = max_bytes - reserve
+        self._slack = min(MAX_SLACK_BYTES, self._max_bytes // 64)
+        self._max_queued = min(MAX_QUEUED_BYTES, max_bytes // 8)
+        self._log = Log(files, directory, segment_bytes)
+        self._committer = Committer(self._log, self, commit_interval, clock_ns)
+        self._reserve = Reserve(files, directory, reserve)
+        self._retention = Retention(
+            max_bytes=self._max_bytes, segment_bytes=segment_bytes, keep_delivered=keep_delivered, drop=self._drop
+        )
+        self._source = Source(self._log, Quarantine(files, directory))
+        self._trouble = Trouble()
+        self._lock: File | None = None
+        self._started = self._closed = False
+
+    def open(self, committed_to: int = 0, delivered_to: int = 0) -> Recovery:
+        """Take the directory and recover what is in it.
+
+        The arguments are the marks of the ledger's checkpoint: what it counts as committed and as delivered is not
+        reported again. Records that it counts as delivered are, whatever became of the cursor.
+
+        Raises:
+            SpoolError: another process uses the directory, or a newer version of the gateway wrote it.
+            OSError: the directory cannot be made or read.
+        """
+        started = time.perf_counter()
+        self._take_directory()
+        try:
+            recovery = self._recover(committed_to, delivered_to, started)
+        except BaseException:
+            self._release_directory()
+            raise
+        try:
+            self._log.start()
+            self._reserve.hold()
+        except OSError as error:  # what is there can be delivered, which may be what helps
+            self._trouble.note(Area.APPEND, error)
+        return recovery
+
+    def _recover(self, committed_to: int, delivered_to: int, started: float) -> Recovery:
+        cursor = Cursor(self._files, self._directory)
+        done = max(cursor.stored, delivered_to)
+        self._backlog = Backlog(done)
+        records = pending = 0
+        for item in self._log.recover(min(committed_to, delivered_to), max(done, committed_to)):
+            if isinstance(item, Damage):
+                self._source.found(item)
+                continue
+            records += 1
+            if item.id > committed_to or delivered_to < item.id <= done:
+                self._listener.recovered(item.id, item.entries, item.id <= done)
+            if item.id > done:
+                pending += 1
+                self._backlog.add(item.id, item.size, item.readings, item.committed_ns)
+        torn = self._log.torn
+        if torn is not None:
+            self._source.found_torn(torn)
+        self._housekeeper = Housekeeper(
+            self._log,
+            self._backlog,
+            cursor,
+            self._retention,
+            self._reserve,
+            self._listener,
+            self._trouble,
+            self._round_done,
+        )
+        return Recovery(
+            records=records,
+            pending=pending,
+            pending_readings=self._backlog.readings,
+            torn_bytes=torn.length if torn is not None else 0,
+            damage=self._source.damage,
+            cursor=done,
+            next_id=self._log.last_id + 1,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _take_directory(self) -> None:
+        self._files.make_dir(self._directory)
+        self._files.sync_dir(self._directory.parent)
+        lock = self._files.edit(self._directory / LOCK)
+        if not lock.try_lock():
+            lock.close()
+            raise SpoolError(f"the spool {self._directory} is in use by another gateway: stop that one first")
+        self._lock = lock
+
+    def _release_directory(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.close()
+
+    def start(self) -> None:
+        """Begin to commit; needs the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._committer.start()
+        self._started = True
+        self._housekeeper.look()
+
+    async def flush(self) -> None:
+        """Return when everything appended so far is durable or has failed."""
+        await self._committer.flush()
+
+    async def close(self) -> None:
+        """Commit what is queued, leave a checkpoint, let go of the directory."""
+        if self._closed or self._lock is None:
+            return
+        self._closed = True
+        if self._started:
+            await self._committer.stop()
+            await self._housekeeper.finish()
+        self._source.close()
+        self._log.close()
+        self._release_directory()
+
+    @property
+    def room(self) -> bool:
+        """Whether a message with readings would be taken now."""
+        return self._has_room(self._slack)
+
+    def _has_room(self, slack: int) -> bool:
+        queued = self._committer.bytes
+        if self._closed or queued >= self._max_queued:
+            return False
+        kept = self._log.total_bytes - self._housekeeper.reclaimable
+        return self._drop or kept + queued + slack < self._max_bytes
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last commit reached the disk."""
+        return Area.APPEND not in self._trouble
+
+    @property
+    def last_error(self) -> str | None:
+        """What is wrong with the disk, in words for an operator; None when all is well."""
+        return self._trouble.text
+
+    def append(self, entry: Entry, owner: object) -> None:
+        """Put an entry into the next commit; `SpoolListener` hears of it with its ``owner``.
+
+        Raises:
+            SpoolFull: it was not taken.
+        """
+        if not self._has_room(self._slack if entry.lines else 0):
+            raise SpoolFull(f"the spool {self._directory} is full")
+        size = ENTRY_BYTES + len(entry.payload) + len(entry.device) + len(entry.boot) + len(entry.verdicts)
+        self._committer.add(entry, owner, size)
+
+    def may_commit(self, size: int) -> bool:
+        """See `gateway.spool.committer.CommitSink`."""
+        if self._housekeeper.squeezed:
+            return False
+        if self._log.total_bytes + size + START + HEADER_BYTES <= self._max_bytes:
+            return True
+        if not self._housekeeper.look():
+            full = SpoolFull(f"the spool {self._directory} is full and no room could be made")
+            self._loop.call_soon(self._committer.fail_waiting, full)
+        return False
+
+    def committed(self, commit: Commit, items: list[Item], seconds: float) -> None:
+        """See `gateway.spool.committer.CommitSink`."""
+        self._trouble.clear(Area.APPEND)
+        readings = sum(entry.accepted for entry, _ in items)
+        self._backlog.add(commit.record_id, commit.size, readings, commit.committed_ns)
+        self._housekeeper.look()
+        self._source.wake()
+        self._listener.committed(commit.record_id, commit.committed_ns, items, seconds)
+
+    def commit_failed(self, items: list[Item], error: BaseException) -> None:
+        """See `gateway.spool.committer.CommitSink`."""
+        if not isinstance(error, SpoolFull):
+            self._trouble.note(Area.APPEND, error)
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}:
+            self._housekeeper.disk_is_full()
+        self._listener.append_failed(items, error)
+
+    def _round_done(self) -> None:
+        if not self._closed:
+            self._housekeeper.look()
+        self._committer.go_on()
+
+    async def read(self, after_id: int, max_bytes: int) -> list[Record]:
+        """Durable records after ``after_id``, in order, about ``max_bytes`` of them, at least one if there is one.
+
+        Raises:
+            OSError: the disk cannot be read.
+        """
+        records = await self._source.read(max(after_id, self._backlog.cursor), max_bytes)
+        self._backlog.read(records)
+        return records
+
+    async def wait(self, after_id: int) -> None:
+        """Return once there is a durable record after ``after_id``."""
+        await self._source.wait(after_id)
+
+    async def acknowledge(self, record_id: int) -> None:
+        """Records up to ``record_id`` are delivered: from now on they are not dropped, at the end that is durable.
+
+        A disk that does not take it is no error here: it shows in `last_error`, and a restart would deliver again.
+
+        Raises:
+            ValueError: there is no such record yet.
+        """
+        if record_id > self._log.last_id:
+            raise ValueError(f"record {record_id} was never durable; the last one is {self._log.last_id}")
+        self._backlog.acknowledge(record_id)
+        await self._housekeeper.store_cursor()
+        self._housekeeper.look()
+
+    def status(self) -> SpoolStatus:
+        """How it stands now; cheap."""
+        backlog = self._backlog
+        oldest = backlog.oldest_ns
+        return SpoolStatus(
+            bytes_pending=backlog.bytes,
+            readings_pending=backlog.readings,
+            bytes_total=self._log.total_bytes,
+            oldest_ns=oldest,
+            oldest_seconds=max(0, self._clock_ns() - oldest) / 1e9 if oldest is not None else 0.0,
+            cursor=backlog.cursor,
+            next_id=self._log.last_id + 1,
+            segments=len(self._log.segments()),
+            damaged=len(self._source.damage),
+        )

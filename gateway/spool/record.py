@@ -1,0 +1,171 @@
+"""The bytes of a record: one group commit, its entries and their points.
+
+Rules that hold here:
+
+* Pure: bytes in, bytes out. Where they are kept is `segment`'s business.
+* A record is believed only if both checksums fit: one over the header, so that its length can be trusted before
+  anything is read by it, one over the body.
+* A record begins with a byte that does not occur in UTF-8. Payloads and names are UTF-8, so a device cannot plant in a
+  string what would be taken for a record when the search for one begins behind damaged bytes.
+
+FORMAT.md draws the layout.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from google_crc32c import value as crc32c
+
+from gateway.errors import SpoolError
+from gateway.ledger import Entry, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MAGIC = b"\xffTGR"
+_START = struct.Struct("<4sI")
+_FIELDS = struct.Struct("<QqIIIII")
+HEADER_BYTES = _START.size + _FIELDS.size
+_ENTRY = struct.Struct("<qqQIIIIIHHB")
+ENTRY_BYTES = _ENTRY.size
+MAX_BODY_BYTES = 64 * 1024**2
+"""A length above this is damage, not a reason to allocate it. The queue's commits stay far below."""
+
+_KINDS = tuple(Kind)
+
+
+@dataclass(slots=True)
+class Record:
+    """One group commit as read back. ``payload`` is all entries' points in order, ``readings`` how many devices sent.
+
+    ``committed_ns`` (ns since 1970) is when the commit began; ``ledger`` the undecoded entries.
+    """
+
+    id: int
+    committed_ns: int
+    readings: int
+    count: int
+    ledger: bytes
+    payload: bytes
+    _entries: list[Entry] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes it takes in a segment."""
+        return HEADER_BYTES + len(self.ledger) + len(self.payload)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Its messages, decoded when first asked for; each with its own slice of the payload."""
+        if self._entries is None:
+            self._entries = _decode_entries(self.ledger, self.count, self.payload)
+        return self._entries
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What comes before a record's body."""
+
+    id: int
+    committed_ns: int
+    body_bytes: int
+    body_crc: int
+    ledger_bytes: int
+    count: int
+    readings: int
+
+
+def encode(record_id: int, committed_ns: int, entries: Iterable[Entry]) -> bytes:
+    """The record of one group commit.
+
+    Raises:
+        SpoolError: an entry is outside the format's limits, or the record would be too large.
+    """
+    fixed: list[bytes] = []
+    texts: list[bytes] = []
+    payloads: list[bytes] = []
+    readings = 0
+    pack = _ENTRY.pack
+    for entry in entries:
+        device = entry.device.encode("utf-8", "surrogatepass")
+        boot = entry.boot.encode("utf-8", "surrogatepass")
+        verdicts, payload, lines, kind = entry.verdicts, entry.payload, entry.lines, entry.kind
+        if kind is Kind.READINGS:
+            readings += lines
+        try:
+            packed = pack(
+                entry.seq,
+                entry.arrived_ns,
+                entry.gaps,
+                lines,
+                entry.duplicate,
+                entry.rejected,
+                len(payload),
+                len(verdicts),
+                len(device),
+                len(boot),
+                kind,
+            )
+        except struct.error as error:
+            raise SpoolError(f"an entry of device {entry.device!r} cannot be written: {error}") from error
+        fixed.append(packed)
+        texts += (device, boot, verdicts)
+        payloads.append(payload)
+    count, ledger_bytes = len(fixed), ENTRY_BYTES * len(fixed) + sum(map(len, texts))
+    body = b"".join(fixed + texts + payloads)
+    if len(body) > MAX_BODY_BYTES:
+        raise SpoolError(f"a commit of {len(body)} bytes is more than a record holds")
+    fields = _FIELDS.pack(record_id, committed_ns, len(body), crc32c(body), ledger_bytes, count, readings)
+    return b"".join((_START.pack(MAGIC, crc32c(fields)), fields, body))
+
+
+def decode_header(data: bytes, at: int = 0) -> Header | None:
+    """The header at ``at``; None if there is none that can be believed."""
+    end = at + HEADER_BYTES
+    if len(data) < end:
+        return None
+    magic, checksum = _START.unpack_from(data, at)
+    at += _START.size
+    if magic != MAGIC or crc32c(data[at:end]) != checksum:
+        return None
+    header = Header(*_FIELDS.unpack_from(data, at))
+    fits = ENTRY_BYTES * header.count <= header.ledger_bytes <= header.body_bytes <= MAX_BODY_BYTES
+    return header if fits else None
+
+
+def decode_body(header: Header, body: bytes) -> Record | None:
+    """The record of ``header``; None when ``body`` is not its body."""
+    if len(body) != header.body_bytes or crc32c(body) != header.body_crc:
+        return None
+    ledger, payload = body[: header.ledger_bytes], body[header.ledger_bytes :]
+    return Record(header.id, header.committed_ns, header.readings, header.count, ledger, payload)
+
+
+def _decode_entries(ledger: bytes, count: int, payload: bytes) -> list[Entry]:
+    entries: list[Entry] = []
+    text, point = ENTRY_BYTES * count, 0
+    for unpacked in _ENTRY.iter_unpack(ledger[:text]):
+        seq, arrived_ns, gaps, lines, duplicate, rejected, points, verdicts, device, boot, kind = unpacked
+        name_end = text + device
+        boot_end = name_end + boot
+        end, point_end = boot_end + verdicts, point + points
+        entries.append(
+            Entry(
+                ledger[text:name_end].decode("utf-8", "surrogatepass"),
+                ledger[name_end:boot_end].decode("utf-8", "surrogatepass"),
+                seq,
+                lines,
+                duplicate,
+                rejected,
+                gaps,
+                payload[point:point_end],
+                ledger[boot_end:end],
+                _KINDS[kind],
+                arrived_ns,
+            )
+        )
+        text, point = end, point_end
+    return entries

@@ -1,0 +1,115 @@
+"""Which segments may go, and the little room that keeps a full disk from locking itself.
+
+Rules that hold here:
+
+* A delivered segment stays for its time, so that it can be asked what became of a reading, but never when its room is
+  needed. An undelivered one goes only under ``drop_oldest``, and only when no delivered one is left.
+* Room is made one segment ahead of the cap, so that commits do not wait for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from gateway.spool.files import Files
+    from gateway.spool.scan import Segment
+
+RESERVE = "reserve"
+
+
+class Retention:
+    """Keeps all segments together below ``max_bytes``; ``keep_delivered`` in seconds."""
+
+    def __init__(
+        self,
+        *,
+        max_bytes: int,
+        segment_bytes: int,
+        keep_delivered: float,
+        drop: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._target = max_bytes - segment_bytes
+        self._keep = keep_delivered
+        self._drop = drop
+        self._clock = clock
+        self._delivered_at: dict[int, float] = {}
+
+    def note_delivered(self, sealed: Sequence[Segment], cursor: int) -> int:
+        """Start the time of segments that are delivered now; the bytes of all delivered ones."""
+        delivered = [segment for segment in sealed if segment.last_id <= cursor]
+        now = self._clock()
+        self._delivered_at = {segment.first_id: self._delivered_at.get(segment.first_id, now) for segment in delivered}
+        return sum(segment.size for segment in delivered)
+
+    def removable(
+        self, sealed: Sequence[Segment], cursor: int, total: int, *, everything: bool = False
+    ) -> list[Segment]:
+        """Delivered segments to remove now, oldest first, of ``total`` bytes in all segments; or all delivered ones."""
+        going: list[Segment] = []
+        now = self._clock()
+        for segment in sealed:
+            if segment.last_id > cursor:
+                break
+            expired = now - self._delivered_at.get(segment.first_id, now) >= self._keep
+            if not (expired or everything or total > self._target):
+                break
+            going.append(segment)
+            total -= segment.size
+        return going
+
+    def to_drop(self, sealed: Sequence[Segment], cursor: int, total: int) -> list[Segment]:
+        """Undelivered segments to give up now, oldest first."""
+        if not self._drop or total <= self._target:
+            return []
+        going: list[Segment] = []
+        for segment in sealed:
+            if total <= self._target:
+                break
+            total -= segment.size
+            if segment.last_id > cursor:
+                going.append(segment)
+        return going
+
+
+class Reserve:
+    """Bytes taken from the disk while there are some, given back when the checkpoint needs them to free more.
+
+    A segment goes only after the checkpoint was written. On a disk that the spool itself has filled there would be no
+    room for the checkpoint, and so no way to get any.
+    """
+
+    def __init__(self, files: Files, directory: Path, size: int) -> None:
+        self._files = files
+        self._path = directory / RESERVE
+        self._size = size
+        self._held = False
+
+    def hold(self) -> None:
+        """Take the room if the disk has it."""
+        if self._held or not self._size:
+            return
+        with contextlib.suppress(OSError):
+            file = self._files.edit(self._path)
+            try:
+                file.allocate(self._size)
+                self._held = True
+            finally:
+                file.close()
+
+    def release(self, error: OSError) -> bool:
+        """Give it back if that may help against ``error``."""
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT} or not self._held:
+            return False
+        self._held = False
+        with contextlib.suppress(OSError):
+            self._files.unlink(self._path)
+            return True
+        return False

@@ -1,0 +1,118 @@
+"""All segments of a directory as one sequence of records, read without changing anything.
+
+Rules that hold here:
+
+* A segment's records count up to its ``end`` and its ``last_id``, and both are fixed by the segment that follows it.
+  What a failed or torn write left behind that end never comes back.
+* Damage is returned in its place, so that whoever reads can report it and go on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gateway.spool.segment import START, Damage, SegmentReader, first_id_of, read_header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from gateway.spool.files import Files
+    from gateway.spool.record import Record
+
+NO_LIMIT = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment as readers may see it: records up to ``last_id`` in its first ``end`` bytes; ``size`` bytes on disk."""
+
+    first_id: int
+    last_id: int
+    path: Path
+    end: int
+    size: int
+    sound: bool = True
+    """Whether its header could be read."""
+
+
+def discover(files: Files, directory: Path) -> list[Segment]:
+    """The segments in a directory, oldest first; where the last one ends is not known yet, so it is all of the file.
+
+    Raises:
+        SpoolError: a newer version of the gateway wrote one of them.
+    """
+    found: list[Segment] = []
+    for name in files.names(directory):
+        first_id = first_id_of(name)
+        if first_id is None:
+            continue
+        path = directory / name
+        try:
+            header, size = read_header(files, path), files.size(path)
+        except FileNotFoundError:  # a running gateway removed it since the directory was read
+            continue
+        if found:
+            before = found[-1]
+            known = header is not None and header.previous_id == before.first_id
+            end = header.previous_end if header is not None and known else before.end
+            found[-1] = replace(before, last_id=first_id - 1, end=end)
+        found.append(Segment(first_id, NO_LIMIT, path, size, size, sound=header is not None))
+    return found
+
+
+class LogReader:
+    """A position in the sequence of records, behind record ``last_id``. Holds one descriptor; not for two threads."""
+
+    def __init__(self, files: Files, after: int) -> None:
+        self.last_id = after
+        self.offset = 0
+        """Where in its segment the last record begins."""
+        self._files = files
+        self._due = after + 1 if after else 0
+        self._reader: SegmentReader | None = None
+
+    def items(self, segments: Sequence[Segment]) -> Iterator[Record | Damage]:
+        """What follows in ``segments``, damage in its place. Goes on where it was when called with a newer list."""
+        for segment in self._ahead(segments):
+            if self._reader is None or self._reader.first_id != segment.first_id:
+                self.close()
+                try:
+                    self._reader = SegmentReader(self._files, segment.path, segment.first_id)
+                except FileNotFoundError:
+                    yield self._damage(Damage(segment.path, 0, 0, "the file is gone"))
+                    continue
+                if not segment.sound:
+                    yield self._damage(Damage(segment.path, 0, min(START, segment.end), "not the header of a segment"))
+            yield from self._items(self._reader, segment)
+
+    def _items(self, reader: SegmentReader, segment: Segment) -> Iterator[Record | Damage]:
+        while (item := reader.read(segment.end)) is not None:
+            if isinstance(item, Damage):
+                yield self._damage(item)
+                continue
+            if item.id > segment.last_id:  # written again in the next segment, which is where it counts
+                return
+            if item.id <= self.last_id:
+                continue
+            offset = reader.offset - item.size
+            if item.id > self._due > 0:
+                yield Damage(segment.path, offset, 0, f"records {self._due} to {item.id - 1} are missing")
+            self.last_id, self.offset, self._due = item.id, offset, item.id + 1
+            yield item
+
+    def _damage(self, damage: Damage) -> Damage:
+        self._due = 0  # ids missing behind it need no other explanation
+        return damage
+
+    def _ahead(self, segments: Sequence[Segment]) -> Sequence[Segment]:
+        if self._reader is not None:
+            return [segment for segment in segments if segment.first_id >= self._reader.first_id]
+        return [segment for segment in segments if segment.last_id > self.last_id]
+
+    def close(self) -> None:
+        """Let go of the file; reading goes on behind ``last_id`` all the same."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None

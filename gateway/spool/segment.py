@@ -1,0 +1,268 @@
+"""One file of the spool: its header, appending to it, reading it through whatever damage it has.
+
+Rules that hold here:
+
+* A segment gets its name only when its header, and what goes with it, is durable: a short or wrong header is damage.
+* Nothing is written after a write or sync that failed. What may stand behind the last durable byte never counted.
+* Reading stops at the end it is given. It returns whole records and says where damage lies; it never raises for bytes.
+
+FORMAT.md draws the layout and gives the argument.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from google_crc32c import value as crc32c
+
+from gateway.errors import SpoolError
+from gateway.spool.files import NEW
+from gateway.spool.record import HEADER_BYTES, MAGIC, Record, decode_body, decode_header
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gateway.spool.files import File, Files
+
+VERSION = 1
+_MAGIC = b"\xffTGSPOOL"
+_OPENING = struct.Struct("<8sI")
+_FIELDS = struct.Struct("<QQQ")
+_CRC = struct.Struct("<I")
+START = _OPENING.size + _FIELDS.size + 2 * _CRC.size
+"""Offset of a segment's first record."""
+
+_NAME = re.compile(r"([0-9]{20})\.seg")
+_CHUNK = 256 * 1024
+_PAGE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes of ``path`` that are not what was written there; a ``length`` of 0 where something is missing."""
+
+    path: Path
+    offset: int
+    length: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path.name} at byte {self.offset}, {self.length} bytes: {self.reason}"
+
+
+def is_tail(damage: Damage, end: int) -> bool:
+    """Whether it reaches to ``end`` of its segment, with records or nothing before it: what a torn write looks like."""
+    return damage.offset >= START and damage.length > 0 and damage.offset + damage.length >= end
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeader:
+    """``first_id`` is the lowest id of its records; of segment ``previous_id`` the first ``previous_end`` bytes count.
+
+    ``previous_id`` is 0 where no segment went before.
+    """
+
+    first_id: int
+    previous_id: int = 0
+    previous_end: int = 0
+
+    def encode(self) -> bytes:
+        """Its bytes."""
+        opening = _OPENING.pack(_MAGIC, VERSION)
+        fields = _FIELDS.pack(self.first_id, self.previous_id, self.previous_end)
+        return opening + _CRC.pack(crc32c(opening)) + fields + _CRC.pack(crc32c(fields))
+
+
+def path_of(directory: Path, first_id: int) -> Path:
+    """The file of the segment that begins with ``first_id``; names sort as ids do."""
+    return directory / f"{first_id:020d}.seg"
+
+
+def first_id_of(name: str) -> int | None:
+    """The id in a segment's file name; None if the file is not a segment."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def read_header(files: Files, path: Path) -> SegmentHeader | None:
+    """The header of a segment; None when it is damaged.
+
+    Raises:
+        SpoolError: a newer version of the gateway wrote it.
+        OSError: the file cannot be opened.
+    """
+    file = files.open(path)
+    try:
+        data = _read_tolerantly(file, 0, START)
+    finally:
+        file.close()
+    opening, fields = data[: _OPENING.size], data[_OPENING.size + _CRC.size : START - _CRC.size]
+    if len(data) < START or _CRC.unpack_from(data, _OPENING.size)[0] != crc32c(opening):
+        return None
+    magic, version = _OPENING.unpack(opening)
+    if magic != _MAGIC:
+        return None
+    if version > VERSION:
+        raise SpoolError(
+            f"{path} has format version {version}, this gateway reads up to {VERSION}: "
+            "run the version that wrote it until the spool is empty; nothing was changed"
+        )
+    if _CRC.unpack_from(data, START - _CRC.size)[0] != crc32c(fields):
+        return None
+    return SegmentHeader(*_FIELDS.unpack(fields))
+
+
+class SegmentWriter:
+    """The segment that records are appended to. ``end`` is its durable length; ``path`` where it is."""
+
+    def __init__(self, files: Files, directory: Path, header: SegmentHeader, carried: bytes = b"") -> None:
+        """Make it, replacing one of the same name; ``carried`` is a record that moves into it.
+
+        Raises:
+            OSError: it could not be made. A file of its name may exist then, with nothing in it that counts.
+        """
+        self.first_id = header.first_id
+        self.path = path_of(directory, header.first_id)
+        start = header.encode() + carried
+        # File, name, directory, in this order: after a crash the name stands for all of these bytes or is not there.
+        # The descriptor outlives the rename, so no other way to the file is ever needed.
+        new = self.path.with_name(self.path.name + NEW)
+        self._file = files.create(new)
+        try:
+            self._file.write(0, start)
+            self._file.sync()
+            files.rename(new, self.path)
+            files.sync_dir(directory)
+        except OSError:
+            self._file.close()
+            with contextlib.suppress(OSError):  # gone already if the rename was done; a full disk wants its room back
+                files.unlink(new)
+            raise
+        self.end = len(start)
+
+    @property
+    def empty(self) -> bool:
+        """Whether it holds no durable record."""
+        return self.end == START
+
+    def append(self, data: bytes) -> None:
+        """Write a record and make it durable.
+
+        Raises:
+            OSError: it is not durable, and this segment must not be written any more: `seal` it.
+        """
+        self._file.write(self.end, data)
+        # One record is unsynced at any time, at the end of the last segment: what recovery may lose is that one only.
+        self._file.sync()
+        self.end += len(data)
+
+    def seal(self, *, cut: bool = False) -> None:
+        """Close it; ``cut`` gives back the room of what a failed append left behind, where the disk lets it."""
+        try:
+            if cut:
+                self._file.truncate(self.end)
+        finally:
+            self._file.close()
+
+
+class SegmentReader:
+    """Reads a segment record by record, with its own descriptor and a constant amount of memory."""
+
+    def __init__(self, files: Files, path: Path, first_id: int) -> None:
+        """Raises: OSError when it cannot be opened."""
+        self.path = path
+        self.first_id = first_id
+        self.offset = START
+        self._file = files.open(path)
+        self._due = first_id
+        self._chunk = b""
+        self._base = 0
+
+    def read(self, end: int) -> Record | Damage | None:
+        """The next record, or the damage before it, of the first ``end`` bytes; None behind the last.
+
+        Damage that reaches to ``end`` has no record behind it: in a file that was being written it is a torn tail.
+        """
+        start = at = self.offset
+        first_reason = ""
+        while at < end:
+            found = self._record_at(at, end)
+            if isinstance(found, Record):
+                if at > start:
+                    self.offset = at
+                    return Damage(self.path, start, at - start, first_reason)
+                self.offset = at + found.size
+                self._due = found.id + 1
+                return found
+            first_reason = first_reason or found
+            at = self._next_magic(at + 1, end)
+        if start >= end:
+            return None
+        self.offset = end
+        return Damage(self.path, start, end - start, first_reason)
+
+    def copy(self, offset: int, size: int) -> bytes:
+        """Bytes as they are."""
+        return self._file.read(offset, size)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def _record_at(self, at: int, end: int) -> Record | str:
+        start = self._window(at, HEADER_BYTES, end)
+        header = decode_header(self._chunk, start)
+        if header is None:
+            return "not the header of a record"
+        if at + HEADER_BYTES + header.body_bytes > end:
+            return f"record {header.id} is cut short"
+        if header.id < self._due:
+            return f"record {header.id} stands where {self._due} or later was due"
+        start = self._window(at, HEADER_BYTES + header.body_bytes, end) + HEADER_BYTES
+        record = decode_body(header, self._chunk[start : start + header.body_bytes])
+        return record or f"the checksum of record {header.id} does not fit"
+
+    def _next_magic(self, at: int, end: int) -> int:
+        """Offset of the next bytes that may begin a record, ``end`` if there are none."""
+        while at < end:
+            start = self._window(at, min(_PAGE, end - at), end)
+            found = self._chunk.find(MAGIC, start)
+            if found >= 0:
+                return self._base + found
+            if start >= len(self._chunk):  # the file is shorter than it should be
+                break
+            at = max(at + 1, self._base + len(self._chunk) - len(MAGIC) + 1)
+        return end
+
+    def _window(self, at: int, size: int, end: int) -> int:
+        """Have the chunk hold ``size`` bytes from ``at`` on, fewer at the end; where in the chunk they begin."""
+        start = at - self._base
+        if start < 0 or start + size > len(self._chunk):
+            # Not a byte beyond ``end``: the record being written there will look different the next time.
+            self._chunk = _read_tolerantly(self._file, at, min(max(size, _CHUNK), end - at))
+            self._base, start = at, 0
+        return start
+
+
+def _read_tolerantly(file: File, offset: int, size: int) -> bytes:
+    """Bytes of a file, zeros where the disk cannot read them: one bad sector must not hold up what is around it."""
+    try:
+        return file.read(offset, size)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+    pages: list[bytes] = []
+    for at in range(offset, offset + size, _PAGE):
+        length = min(_PAGE, offset + size - at)
+        try:
+            pages.append(file.read(at, length))
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            pages.append(bytes(length))
+    return b"".join(pages)

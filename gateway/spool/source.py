@@ -1,0 +1,120 @@
+"""Reading the spool from the event loop: durable records, in order, with damage reported on the way.
+
+Rules that hold here:
+
+* One thread reads, with descriptors of its own; it sees segments only as far as they were durable when it was asked.
+* A damaged place is reported once, copied to the quarantine, and skipped; the records behind it are delivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from gateway.spool.record import Record
+from gateway.spool.segment import Damage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.spool.log import Log
+    from gateway.spool.quarantine import Quarantine
+    from gateway.spool.scan import Segment
+
+log = logging.getLogger(__name__)
+
+DAMAGE_LISTED = 1000
+"""Places remembered, so that they are not reported again when they are read again."""
+
+
+class Source:
+    """What delivery reads from. Loop thread, but for `_read` and for `found` while the spool is opened."""
+
+    def __init__(self, records: Log, quarantine: Quarantine) -> None:
+        self._log = records
+        self._quarantine = quarantine
+        self._reader = records.reader(0)
+        self._thread = ThreadPoolExecutor(1, "spool-read")
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._nothing_to = 0
+        self._damage: dict[tuple[str, int], Damage] = {}
+
+    @property
+    def damage(self) -> tuple[Damage, ...]:
+        """The damaged places found so far, the first `DAMAGE_LISTED` of them."""
+        return tuple(self._damage.values())
+
+    async def read(self, after_id: int, max_bytes: int) -> list[Record]:
+        """See `SpoolQueue.read`."""
+        last_id, segments = self._log.last_id, self._log.segments()
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._thread, self._read, after_id, max_bytes, segments)
+        records: list[Record] = []
+        for item in found:
+            if isinstance(item, Record):
+                records.append(item)
+            else:
+                self._note(item)
+        if not records:  # what is left is damaged: `wait` must wait for more than that
+            self._nothing_to = max(self._nothing_to, last_id)
+        return records
+
+    def _read(self, after: int, max_bytes: int, segments: Sequence[Segment]) -> list[Record | Damage]:
+        if self._reader.last_id != after:
+            self._reader.close()
+            self._reader = self._log.reader(after)
+        found: list[Record | Damage] = []
+        size = 0
+        for item in self._reader.items(segments):
+            if not isinstance(item, Damage):
+                size += item.size
+            elif any(item.path == segment.path for segment in self._log.segments()):
+                self._quarantine.keep(item, "damaged")
+            else:  # given up and removed while it was read
+                continue
+            found.append(item)
+            if size >= max_bytes:
+                break
+        return found
+
+    async def wait(self, after_id: int) -> None:
+        """See `SpoolQueue.wait`."""
+        if self._log.last_id > max(after_id, self._nothing_to):
+            return
+        waiter = (after_id, asyncio.get_running_loop().create_future())
+        self._waiters.append(waiter)
+        try:
+            await waiter[1]
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def wake(self) -> None:
+        """A record became durable."""
+        for waiter in [waiter for waiter in self._waiters if waiter[0] < self._log.last_id]:
+            self._waiters.remove(waiter)
+            if not waiter[1].done():
+                waiter[1].set_result(None)
+
+    def found(self, damage: Damage) -> None:
+        """Report a damaged place and keep a copy of it."""
+        self._quarantine.keep(damage, "damaged")
+        self._note(damage)
+
+    def found_torn(self, tail: Damage) -> None:
+        """The same for the end of a write that a crash interrupted, which is no damage."""
+        log.warning("spool: left out the end of an unfinished write: %s", tail)
+        self._quarantine.keep(tail, "torn")
+
+    def _note(self, damage: Damage) -> None:
+        place = damage.path.name, damage.offset
+        if place not in self._damage and len(self._damage) < DAMAGE_LISTED:
+            self._damage[place] = damage
+            log.error("spool: damaged, going on with the next whole record: %s", damage)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown()
+        self._reader.close()
