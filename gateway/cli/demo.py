@@ -1,0 +1,141 @@
+"""``gateway demo``: a gateway on SQLite with simulated devices, to look at.
+
+Rules that hold here:
+
+* The simulator is a process of its own that knows the gateway by its address only. It is in the demo's process group,
+  so that a terminal that goes away takes it along, and it is ended by its process id.
+* What a configuration in this directory or the environment says is left out: a demo must not write to a real database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.app import serve
+from gateway.cli.logs import configure_logging
+from gateway.config.loading import read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STOP_SECONDS = 10
+LOG = "devices-sim.log"
+
+
+class _Devices:
+    """The simulated devices, once they are started."""
+
+    def __init__(self, count: int, log: Path) -> None:
+        self._count = count
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, url: str) -> None:
+        """Let the devices connect to the gateway at ``url``."""
+        command = [sys.executable, "-m", "devices_sim", "run", "--url", url.replace("http", "ws", 1)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own module, by the interpreter that runs us
+                [*command, "--devices", str(self._count), "--interval", "1s"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def stop(self) -> None:
+        """End the process and wait for it."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@click.command()
+@click.option("--devices", default=20, show_default=True, type=click.IntRange(1, 100_000), help="Simulated devices.")
+@click.option("--listen", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", help="Where to listen.")
+@click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Keep what is stored, here."
+)
+@click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Profiles, limits and the like from this file; by default none is read.",
+)
+@click.pass_context
+def demo(ctx: click.Context, devices: int, listen: str, data: Path | None, path: Path | None) -> None:
+    """Run a gateway with an embedded database and simulated devices, until Ctrl-C.
+
+    Any device id may connect, without a token, from this machine. Nothing needs to be installed or configured.
+
+    \b
+    Example:  gateway demo --devices 50 --data ./demo-data
+    """
+    admin_token = secrets.token_urlsafe(16)
+    with _directory(data) as directory:
+        config = read(path, {}, _overrides(directory, listen, admin_token)).config
+        configure_logging(config)
+        simulated = _Devices(devices, directory / LOG)
+
+        def ready(url: str) -> None:
+            simulated.start(url)
+            click.echo(_where_to_look(url, devices, directory, admin_token, kept=data is not None))
+
+        try:
+            code = serve(config, ready)
+        finally:
+            simulated.stop()
+    ctx.exit(code)
+
+
+@contextlib.contextmanager
+def _directory(data: Path | None) -> Iterator[Path]:
+    if data is not None:
+        data.mkdir(parents=True, exist_ok=True)
+        yield data.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="gateway-demo-") as directory:
+        yield Path(directory)
+
+
+def _overrides(directory: Path, listen: str, admin_token: str) -> dict[str, Any]:
+    return {
+        "server": {"listen": listen},
+        "auth": {"mode": "open", "admin_token": admin_token, "viewer_token": None},
+        "sink": "sqlite",
+        "state": {"directory": str(directory)},
+        "spool": {"directory": "spool"},
+        "sqlite": {"path": "telemetry.db"},
+        "logging": {"level": "warning", "format": "console"},
+    }
+
+
+def _where_to_look(url: str, devices: int, directory: Path, admin_token: str, *, kept: bool) -> str:
+    query = (
+        "SELECT device, field, datetime(time_ns / 1000000000, 'unixepoch') AS utc, value "
+        "FROM readings ORDER BY time_ns DESC LIMIT 10"
+    )
+    kept_text = "kept" if kept else "gone when the demo ends; --data DIR keeps them"
+    return f"""\
+The gateway listens on {url} and {devices} simulated devices send to it.
+
+  Devices   {url}/v1/devices
+  Health    {url}/healthz
+  Metrics   {url}/metrics
+  Database  sqlite3 {directory / "telemetry.db"} "{query}"
+  Files     {directory} ({kept_text}); the simulator writes to {LOG} there
+  Admin     curl -H 'Authorization: Bearer {admin_token}' ...
+
+Ctrl-C ends it."""

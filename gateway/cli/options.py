@@ -1,0 +1,51 @@
+"""What commands have in common: ``--config`` and ``--json``."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gateway.config import find
+from gateway.config.loading import INSTALLED, Loaded, read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+config_path_option = click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=f"Configuration; without it ./config.yaml, then {INSTALLED}.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
+
+
+def configuration(path: Path | None) -> tuple[Path | None, Loaded]:
+    """The file that counts (none: defaults, which is told) and what it says.
+
+    Raises:
+        ConfigError: with every problem.
+    """
+    path = path or find()
+    if path is None:
+        click.echo(f"neither ./config.yaml nor {INSTALLED} exists: going on with the defaults", err=True)
+    return path, read(path, os.environ)
+
+
+def with_config(command: F) -> Callable[..., Any]:
+    """Give a command ``--config``, and the configuration as its first argument."""
+
+    @config_path_option
+    @functools.wraps(command)
+    def wrapped(*args: Any, path: Path | None, **options: Any) -> Any:
+        _, loaded = configuration(path)
+        return command(loaded.config, *args, **options)
+
+    return wrapped

@@ -1,0 +1,60 @@
+"""Tables for people, JSON for scripts.
+
+Rules that hold here:
+
+* Text that devices or databases sent is shown with its control characters escaped: it must not move the cursor of the
+  terminal of whoever looks at it.
+* A table that goes to a file or a pipe is not cut to a width.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_UNLIMITED = 1_000_000
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under headings; None is shown as ``-``."""
+    table = Table(*(column.upper() for column in columns), box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text("-" if cell is None else printable(str(cell)), overflow="fold") for cell in row))
+    Console(width=None if sys.stdout.isatty() else _UNLIMITED, highlight=False).print(table)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_json_line(value: Any) -> None:
+    """Print one JSON document on one line, for outputs without an end in sight."""
+    click.echo(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
+
+
+def printable(text: str) -> str:
+    """``text`` with everything that is not printable escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def moment(ns: int | None) -> str | None:
+    """``ns`` since 1970 as UTC, to the second."""
+    if ns is None:
+        return None
+    return datetime.fromtimestamp(ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def number(value: float, unit: str = "") -> str:
+    """A number with thousands apart."""
+    return f"{value:,.0f}{unit}".replace(",", " ")

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from gateway.cli import cli
+from gateway.config.schema import json_schema
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.cli import Command
+
+
+def test_the_values_that_count_are_shown_with_where_they_were_set(gateway: Command, tmp_path: Path) -> None:
+    (tmp_path / "viewer_token").write_text("viewer-token-in-a-file")
+    gateway.config.write_text("keepalive:\n  timeout: 90s\nauth: {admin_token: admin-token-in-yaml}\n")
+    environ = {"GATEWAY_BATCH__MAX_AGE": "2s", "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    result = gateway("check-config", environ=environ)
+    assert result.exit_code == 0
+    rows = {line.split()[0]: line.rstrip().split(maxsplit=2)[1:] for line in result.stdout.splitlines()}
+    assert rows["keepalive.timeout"] == ["90s", "config.yaml line 2"]
+    assert rows["keepalive.ping_interval"] == ["20s", "default"]
+    assert rows["batch.max_age"] == ["2s", "GATEWAY_BATCH__MAX_AGE"]
+    assert rows["auth.admin_token"] == ["**********", "config.yaml line 3"]
+    assert rows["auth.viewer_token"] == ["**********", "credential viewer_token"]
+    assert rows["influxdb.token"] == ["-", "default"]
+    assert rows["state.directory"] == [str(tmp_path / "data"), "default"]
+    assert "token-in" not in result.output
+    assert result.stderr == f"{gateway.config} is good.\n"
+
+
+def test_the_values_as_json(gateway: Command) -> None:
+    gateway.configure({"auth": {"admin_token": "admin-token-in-yaml"}, "spool": {"max_bytes": "2GiB"}})
+    values = gateway.json("check-config")
+    assert values["auth"]["admin_token"] == "**********"
+    assert values["auth"]["viewer_token"] is None
+    assert values["spool"]["max_bytes"] == "2GiB"
+    assert values["server"]["listen"] == "127.0.0.1:8080"
+
+
+@pytest.mark.parametrize("command", ["check-config", "devices list", "dead-letters list", "spool status", "run"])
+def test_every_command_tells_all_problems_and_exits_with_2(gateway: Command, command: str) -> None:
+    gateway.config.write_text("sink: influxdb\nkeepalive: {timeout: 1}\n")
+    result = gateway(*command.split())
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert [line.split(": ")[0] for line in result.stderr.splitlines()] == ["keepalive.timeout", "influxdb.token"]
+
+
+def test_a_missing_file_is_named(gateway: Command, tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["check-config", "--config", str(tmp_path / "nowhere.yaml")])
+    assert result.exit_code == 2
+    assert result.stderr == f"{tmp_path}/nowhere.yaml: No such file or directory\n"
+
+
+def test_without_a_file_the_defaults_count_and_that_is_said(gateway: Command) -> None:
+    result = CliRunner().invoke(cli, ["check-config"])
+    assert result.exit_code == 0
+    assert result.stderr.startswith("neither ./config.yaml nor /etc/telemetry-gateway/config.yaml exists")
+    gateway.config.write_text("sink: sqlite\n")
+    assert CliRunner().invoke(cli, ["check-config"]).stderr == "config.yaml is good.\n"
+
+
+def test_the_schema_is_printed(gateway: Command) -> None:
+    assert json.loads(gateway("config-schema").stdout) == json_schema()
+    assert CliRunner().invoke(cli, ["config-schema", "--json"]).stdout == gateway("config-schema").stdout

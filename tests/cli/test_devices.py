@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.cli import Command
+
+
+@pytest.fixture
+def kilns(gateway: Command) -> Command:
+    gateway.configure({"profiles": {"kiln": {"measurement": "kiln"}}})
+    return gateway
+
+
+@pytest.fixture
+def registry(gateway: Command) -> Iterator[Registry]:
+    """What a gateway that runs has open."""
+    registry = Registry(gateway.directory / "registry.db")
+    registry.refresh()
+    yield registry
+    registry.close()
+
+
+def test_add_prints_the_token_and_nothing_else(kilns: Command, registry: Registry) -> None:
+    result = kilns("devices", "add", "kiln-7", "--profile", "kiln", "--tag", "site=north", "--tag", "hall=a=b, c")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    token = result.stdout.removesuffix("\n")
+    registry.refresh()
+    device = registry.authenticate("kiln-7", token)
+    assert device is not None
+    assert (device.profile, device.tags) == ("kiln", {"site": "north", "hall": "a=b, c"})
+
+
+def test_the_first_device_makes_the_registry_where_the_gateway_looks(gateway: Command) -> None:
+    gateway.config.write_text("state: {directory: some/where}\n")
+    assert gateway("devices", "add", "a").exit_code == 0
+    assert (gateway.directory / "some/where/registry.db").exists()
+
+
+def test_rotate_prints_the_new_token_and_ends_the_old(gateway: Command, registry: Registry) -> None:
+    old = gateway.json("devices", "add", "a")
+    assert old == {"id": "a", "token": old["token"]}
+    registry.refresh()
+    new = gateway("devices", "rotate", "a").stdout.strip()
+    assert registry.refresh() == {"a"}
+    assert registry.authenticate("a", old["token"]) is None
+    assert registry.authenticate("a", new) is not None
+
+
+def test_revoke_ends_access(gateway: Command, registry: Registry) -> None:
+    token = gateway("devices", "add", "a").stdout.strip()
+    registry.refresh()
+    result = gateway("devices", "revoke", "a")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "a is revoked\n")
+    assert registry.refresh() == {"a"}
+    assert registry.authenticate("a", token) is None
+    assert gateway.json("devices", "revoke", "a")["state"] == "revoked"
+
+
+def test_list_and_show(kilns: Command) -> None:
+    kilns("devices", "add", "b", "--profile", "kiln", "--tag", "site=north", "--tag", "x=[red]y")
+    kilns("devices", "add", "a")
+    kilns("devices", "revoke", "a")
+    header, *rows = [line.split() for line in kilns("devices", "list").stdout.splitlines()]
+    assert header == ["ID", "PROFILE", "TAGS", "STATE", "REGISTERED"]
+    assert [row[:-2] for row in rows] == [
+        ["a", "default", "-", "revoked"],
+        ["b", "kiln", "site=north", "x=[red]y", "active"],
+    ]
+    listed = kilns.json("devices", "list")
+    assert [device["id"] for device in listed] == ["a", "b"]
+    shown = kilns.json("devices", "show", "b")
+    assert shown == listed[1]
+    assert (shown["tags"], shown["state"]) == ({"site": "north", "x": "[red]y"}, "active")
+    assert "tag site" in kilns("devices", "show", "b").stdout
+    assert "token_sha" not in kilns("devices", "show", "b").stdout
+
+
+def test_looking_makes_no_registry(gateway: Command) -> None:
+    assert gateway.json("devices", "list") == []
+    for command in ("show", "rotate", "revoke"):
+        result = gateway("devices", command, "a")
+        assert result.exit_code == 1
+        assert result.stderr.startswith("gateway: no device is registered yet: there is no ")
+    assert not (gateway.directory / "registry.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["add", "a"], 1, "gateway: the device a is registered already"),
+        (["add", "b", "--profile", "kilm"], 1, "gateway: the configuration has no profile kilm; it has default, kiln"),
+        (["add", "b c"], 1, "gateway: a device id is 1 to 128 of"),
+        (["add", "b", "--tag", "device=x"], 1, "gateway: the tag device is written by the gateway"),
+        (["add", "b", "--tag", "x"], 2, "expected NAME=VALUE"),
+        (["add", "b", "--tag", "x=1", "--tag", "x=2"], 2, "expected NAME=VALUE, each name once"),
+        (["add"], 2, "Missing argument 'ID'"),
+        (["show", "b"], 1, "gateway: there is no device b"),
+        (["rotate", "b"], 1, "gateway: there is no device b"),
+        (["revoke", "b"], 1, "gateway: there is no device b"),
+    ],
+)
+def test_what_cannot_be_done_is_said(kilns: Command, arguments: list[str], code: int, words: str) -> None:
+    kilns("devices", "add", "a")
+    result = kilns("devices", *arguments)
+    assert result.exit_code == code
+    assert result.stdout == ""
+    assert words in result.stderr
+    assert [device["id"] for device in kilns.json("devices", "list")] == ["a"]
+
+
+def test_a_registry_that_is_none_is_said(gateway: Command) -> None:
+    (gateway.directory / "registry.db").write_text("x" * 4096)
+    for command in (["list"], ["show", "a"], ["add", "a"]):
+        result = gateway("devices", *command)
+        assert result.exit_code == 1
+        assert "file is not a database" in result.stderr

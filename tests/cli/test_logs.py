@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gateway.cli.logs import MASK, configure_logging
+from gateway.config import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECRET = 'pass"wörd/1&2+and more'
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    root, access = logging.getLogger(), logging.getLogger("tornado.access")
+    before = root.level, list(root.handlers), access.level
+    yield
+    logging.captureWarnings(capture=False)
+    root.setLevel(before[0])
+    root.handlers[:] = before[1]
+    access.setLevel(before[2])
+
+
+def configure(**section: Any) -> None:
+    configure_logging(Config(logging=section, influxdb={"password": SECRET, "token": "t-0k3n"}))  # type: ignore[arg-type]
+
+
+def log_failure(log: logging.Logger, words: str) -> None:
+    try:
+        raise ValueError(words)  # noqa: TRY301 - to have a traceback
+    except ValueError:
+        log.exception("failed")
+
+
+def test_a_line_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    logging.getLogger("gateway.app").info("listening on %s", "http://x")
+    logging.getLogger("gateway.app").debug("not this")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(" INFO     gateway.app: listening on http://x")
+
+
+def test_a_line_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(format="json", level="debug")
+    log = logging.getLogger("gateway.x")
+    log.debug("two\nlines")
+    log_failure(log, "wrong")
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (first["level"], first["logger"], first["message"]) == ("debug", "gateway.x", "two\nlines")
+    assert first["time"].endswith("+00:00")
+    assert "ValueError: wrong" in second["exception"]
+
+
+@pytest.mark.parametrize("style", ["console", "json"])
+def test_no_secret_is_written_whoever_logs_it(capsys: pytest.CaptureFixture[str], style: str) -> None:
+    configure(format=style, level="debug")
+    log = logging.getLogger("urllib3.connectionpool")
+    log.debug("GET /write?u=a&p=%s", "pass%22w%C3%B6rd%2F1%262%2Band%20more")
+    log.debug("plain %s", SECRET)
+    log.debug("headers %r", {"Authorization": "Bearer abc-DEF_123.x", "Sec-WebSocket-Protocol": "bearer.s3cr3t, x"})
+    log_failure(log, f"Token t-0k3n and {SECRET}")
+    written = capsys.readouterr().err
+    for part in ("wörd", "w%C3%B6rd", "t-0k3n", "abc-DEF", "s3cr3t"):
+        assert part not in written
+    assert written.count(MASK) == 6
+    assert "ValueError" in written
+    assert "headers" in written
+
+
+def test_a_configuration_without_secrets_masks_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Config())
+    logging.getLogger("gateway").info("a bearer of news")
+    assert "a bearer" in capsys.readouterr().err
+
+
+def test_requests_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    logging.getLogger("tornado.access").info("200 GET /")
+    logging.getLogger("tornado.access").warning("404 GET /x")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("careful", stacklevel=1)
+    written = capsys.readouterr().err
+    assert "200" not in written
+    assert "404" in written
+    assert "careful" in written

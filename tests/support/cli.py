@@ -1,0 +1,49 @@
+"""The ``gateway`` command, run inside the test's process, on a configuration of its own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from click.testing import CliRunner
+
+from gateway.cli import cli
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from click.testing import Result
+
+
+@dataclass(frozen=True)
+class Command:
+    """Runs commands with ``--config`` of a file in ``directory``, where all state is, too."""
+
+    directory: Path
+
+    @property
+    def config(self) -> Path:
+        """The configuration's file."""
+        return self.directory / "config.yaml"
+
+    def configure(self, values: Mapping[str, Any]) -> None:
+        """Write the configuration."""
+        self.config.write_text(yaml.safe_dump({"state": {"directory": str(self.directory)}, **values}))
+
+    def __call__(self, *arguments: str, environ: Mapping[str, str] | None = None) -> Result:
+        """Run a command; an exception that is not an exit is the test's failure."""
+        if not self.config.exists():
+            self.configure({})
+        result = CliRunner().invoke(cli, [*arguments, "--config", str(self.config)], env=dict(environ or {}))
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    def json(self, *arguments: str) -> Any:
+        """What a command that succeeds prints with ``--json``."""
+        result = self(*arguments, "--json")
+        assert result.exit_code == 0, result.stderr
+        return json.loads(result.stdout)
