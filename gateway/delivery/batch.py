@@ -1,0 +1,141 @@
+"""Batches of points: assembled from the spool's records, cut in two, and traced back to where each line came from.
+
+Rules that hold here:
+
+* Nothing is decoded and nothing changes: a batch is its records' bytes in their order, and the pieces of a batch
+  put together again are the batch.
+* Bytes are cut between points only. A newline inside a quoted string is part of its point.
+* A batch holds at most ``max_lines`` points and ``max_bytes`` bytes; only a single point may be larger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING
+
+from gateway.reading import split_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """``lines`` neighbouring points of one record, the first of them at index ``first``."""
+
+    record_id: int
+    first: int
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """``count`` points as line protocol, each ended by a newline, and the spans they came from, in order."""
+
+    lines: bytes
+    count: int
+    spans: tuple[Span, ...]
+
+    @property
+    def start(self) -> tuple[int, int]:
+        """Record and index of the first point: the order in which batches are due."""
+        return self.spans[0].record_id, self.spans[0].first
+
+    def origin(self, index: int) -> tuple[int, int]:
+        """The record of the point at ``index`` of this batch, and its index in that record.
+
+        Raises:
+            IndexError: the batch has no such point.
+        """
+        if index >= 0:
+            for span in self.spans:
+                if index < span.lines:
+                    return span.record_id, span.first + index
+                index -= span.lines
+        raise IndexError("no such point in this batch")
+
+    def halves(self) -> tuple[Batch, Batch]:
+        """Two batches that together are this one; the batch must have two points or more."""
+        return self._cut(self.count // 2)
+
+    def after(self, record_id: int) -> Batch | None:
+        """What is left without the records up to ``record_id``; None when nothing is."""
+        gone = sum(span.lines for span in self.spans if span.record_id <= record_id)
+        if gone == 0:
+            return self
+        return self._cut(gone)[1] if gone < self.count else None
+
+    def _cut(self, at: int) -> tuple[Batch, Batch]:
+        lines = split_lines(self.lines, self.count)
+        head, tail = b"".join(lines[:at]), b"".join(lines[at:])
+        first, second = _cut_spans(self.spans, at)
+        return Batch(head, at, first), Batch(tail, self.count - at, second)
+
+
+def _cut_spans(spans: tuple[Span, ...], at: int) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+    for position, span in enumerate(spans):
+        if at < span.lines:
+            head = (Span(span.record_id, span.first, at),) if at else ()
+            tail = Span(span.record_id, span.first + at, span.lines - at)
+            return spans[:position] + head, (tail, *spans[position + 1 :])
+        at -= span.lines
+    return spans, ()
+
+
+class Builder:
+    """Assembles batches from records. ``due`` is the moment by which the one under way has to be sent, or infinity."""
+
+    def __init__(self, max_lines: int, max_bytes: int) -> None:
+        self.max_lines = max_lines
+        self.max_bytes = max_bytes
+        self._clear()
+
+    def add(self, record_id: int, payload: bytes, lines: int, due: float) -> list[Batch]:
+        """Add a record of one point or more, to be sent by ``due``; the batches that became full with it."""
+        full: list[Batch] = []
+        for piece in self._fitting(Batch(payload, lines, (Span(record_id, 0, lines),))):
+            count, size = self._count + piece.count, self._bytes + len(piece.lines)
+            if self._pieces and (count > self.max_lines or size > self.max_bytes):
+                full += self.take()
+            self._append(piece, due)
+            if self._count >= self.max_lines or self._bytes >= self.max_bytes:
+                full += self.take()
+        return full
+
+    def take(self) -> list[Batch]:
+        """The batch under way, full or not; none when it is empty."""
+        if not self._pieces:
+            return []
+        lines = b"".join(piece.lines for piece in self._pieces)
+        spans = tuple(span for piece in self._pieces for span in piece.spans)
+        batch = Batch(lines, self._count, spans)
+        self._clear()
+        return [batch]
+
+    def forget(self, record_id: int) -> None:
+        """Leave out the records up to ``record_id``, which the spool has dropped."""
+        pieces, due = self._pieces, self.due
+        self._clear()
+        for piece in pieces:
+            if piece.start[0] > record_id:
+                self._append(piece, due)
+
+    def _clear(self) -> None:
+        self._pieces: list[Batch] = []
+        self._count = 0
+        self._bytes = 0
+        self.due = inf
+
+    def _append(self, piece: Batch, due: float) -> None:
+        self._pieces.append(piece)
+        self._count += piece.count
+        self._bytes += len(piece.lines)
+        self.due = min(self.due, due)
+
+    def _fitting(self, batch: Batch) -> Iterator[Batch]:
+        if batch.count > 1 and (batch.count > self.max_lines or len(batch.lines) > self.max_bytes):
+            for half in batch.halves():
+                yield from self._fitting(half)
+        else:
+            yield batch

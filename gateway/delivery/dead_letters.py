@@ -1,0 +1,310 @@
+"""Points the database refused, kept with its own words until an operator repairs the cause and submits them again.
+
+Rules that hold here:
+
+* A letter is on disk (``synchronous=FULL``) when `DeadLetters.add` returns: the spool's record goes only after it.
+* Record, line and commit time identify a letter, so a redelivery after a crash adds nothing twice, and a spool that
+  was set up anew and numbers its records from the start hides nothing.
+* The table has a bound; beyond it the oldest letters are discarded and counted.
+* The gateway and the command line use the file at the same time (WAL).
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
+from gateway.reading import parse_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from gateway.delivery.outcome import Outcome
+
+log = logging.getLogger(__name__)
+
+MAX_COUNT = 100_000
+BUSY_TIMEOUT = 10.0
+"""Seconds to wait for the other process's transaction."""
+PAGE = 500
+"""Letters submitted again in one write."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS letters (
+    n INTEGER PRIMARY KEY AUTOINCREMENT,
+    record_id INTEGER NOT NULL,
+    line INTEGER NOT NULL,
+    committed_ns INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    counted INTEGER NOT NULL,
+    measurement TEXT NOT NULL,
+    refused_ns INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    data BLOB NOT NULL,
+    UNIQUE (record_id, line, committed_ns)
+);
+CREATE TABLE IF NOT EXISTS discarded (total INTEGER NOT NULL);
+INSERT INTO discarded SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM discarded);
+"""
+_COLUMNS = "record_id, line, committed_ns, device, counted, refused_ns, kind, reason, data, measurement, n"
+# Not OR IGNORE: that would pass over every other constraint too, and a point with it.
+_ADD = (
+    f"INSERT INTO letters ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,NULL)"
+    " ON CONFLICT (record_id, line, committed_ns) DO NOTHING"
+)
+_DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One refused point: ``data`` is its line as it stands, from ``line`` of a spool record; times in ns since 1970.
+
+    ``counted`` unless the gateway wrote it about the device. ``kind`` is the short word that metrics and filters use,
+    ``reason`` the database's own. ``n`` is given by the store.
+    """
+
+    record_id: int
+    line: int
+    committed_ns: int
+    device: str
+    counted: bool
+    refused_ns: int
+    kind: str
+    reason: str
+    data: bytes
+    measurement: str = ""
+    n: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What became of letters submitted again; ``stopped`` is the answer that ended it early, with the rest kept."""
+
+    stored: int
+    refused: int
+    stopped: Retry | Held | None = None
+
+
+class DeadLetters:
+    """The store. Methods block, may be called from any thread, and raise sqlite3.Error when the disk does not do."""
+
+    def __init__(self, path: Path, max_count: int = MAX_COUNT) -> None:
+        self._max_count = max_count
+        self._lock = threading.Lock()
+        self._db = _open(path)
+        self._at_most = self.count()
+        self._told = False
+
+    def add(self, letter: DeadLetter) -> bool:
+        """Keep a letter, durably; False when it was kept before. The store finds its measurement and number."""
+        values = (
+            letter.record_id,
+            letter.line,
+            letter.committed_ns,
+            letter.device,
+            letter.counted,
+            letter.refused_ns,
+            letter.kind,
+            letter.reason,
+            letter.data,
+            _measurement(letter.data),
+        )
+        with self._transaction() as db:
+            added = db.execute(_ADD, values)
+            if added.rowcount == 0:
+                return False
+            self._at_most += 1
+            if self._at_most > self._max_count:
+                self._discard(db)
+        return True
+
+    def _discard(self, db: sqlite3.Connection) -> None:
+        count: int = db.execute("SELECT count(*) FROM letters").fetchone()[0]
+        excess = count - self._max_count
+        self._at_most = min(count, self._max_count)
+        if excess <= 0:
+            return
+        db.execute("DELETE FROM letters WHERE n IN (SELECT n FROM letters ORDER BY n LIMIT ?)", (excess,))
+        db.execute("UPDATE discarded SET total = total + ?", (excess,))
+        if not self._told:
+            log.warning("dead letters: there are more than %d, from now on the oldest are discarded", self._max_count)
+            self._told = True
+
+    def list(
+        self, *, reason: str | None = None, device: str | None = None, after: int = 0, limit: int = -1
+    ) -> tuple[DeadLetter, ...]:
+        """Letters with numbers above ``after``, oldest first, of one kind of reason and one device where given."""
+        where, values = _filter(reason, device)
+        with self._lock:
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM letters WHERE n > ?{where} ORDER BY n LIMIT ?", (after, *values, limit)
+            ).fetchall()
+        return tuple(_letter(*row) for row in rows)
+
+    def show(self, n: int) -> DeadLetter | None:
+        """Letter ``n``, if it is there."""
+        found = self.list(after=n - 1, limit=1)
+        return found[0] if found and found[0].n == n else None
+
+    def count(self) -> int:
+        """Letters kept."""
+        return sum(self.count_by_reason().values())
+
+    def count_by_reason(self) -> dict[str, int]:
+        """Letters kept, by kind of reason."""
+        with self._lock:
+            return dict(self._db.execute("SELECT kind, count(*) FROM letters GROUP BY kind ORDER BY kind").fetchall())
+
+    def refused_in(self, record_id: int) -> dict[str, int]:
+        """Readings of one spool record that are here, by device: a ledger made again must not call them stored."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT device, count(*) FROM letters WHERE record_id = ? AND counted GROUP BY device", (record_id,)
+            )
+            return dict(rows.fetchall())
+
+    @property
+    def discarded(self) -> int:
+        """Letters that went because there were too many, since the file was made."""
+        with self._lock:
+            total: int = self._db.execute("SELECT total FROM discarded").fetchone()[0]
+            return total
+
+    def drop(self, *, reason: str | None = None, device: str | None = None) -> int:
+        """Delete letters for good; how many."""
+        where, values = _filter(reason, device)
+        with self._transaction() as db:
+            return db.execute(f"DELETE FROM letters WHERE n > 0{where}", values).rowcount
+
+    def replay(
+        self, write: Callable[[bytes], Outcome], *, reason: str | None = None, device: str | None = None
+    ) -> Replayed:
+        """Submit letters again as they stand. A stored one is deleted, one refused again keeps the new reason.
+
+        Stops, keeping what is left, when the database cannot take them now.
+        """
+        stored, refused, after = 0, 0, 0
+        newest = self._newest()
+        while after < newest:
+            letters = [
+                letter
+                for letter in self.list(reason=reason, device=device, after=after, limit=PAGE)
+                if letter.n <= newest
+            ]
+            if not letters:
+                break
+            after = letters[-1].n
+            page = self._submit(write, letters)
+            stored, refused = stored + page.stored, refused + page.refused
+            if page.stopped is not None:
+                return Replayed(stored, refused, page.stopped)
+        return Replayed(stored, refused)
+
+    def _submit(self, write: Callable[[bytes], Outcome], letters: Sequence[DeadLetter]) -> Replayed:
+        stored, refused = 0, 0
+        waiting = [letters]
+        while waiting:
+            group = waiting.pop()
+            match write(b"".join(letter.data for letter in group)):
+                case Stored():
+                    self._delete(group)
+                    stored += len(group)
+                case Refused(kind, words) | TooLarge(kind, words):
+                    if len(group) == 1:
+                        self._refused_again(group[0], kind, words)
+                        refused += 1
+                    else:
+                        middle = len(group) // 2
+                        waiting += [group[middle:], group[:middle]]
+                case Retry() | Held() as stopped:
+                    return Replayed(stored, refused, stopped)
+        return Replayed(stored, refused)
+
+    def _delete(self, letters: Sequence[DeadLetter]) -> None:
+        with self._transaction() as db:
+            db.executemany("DELETE FROM letters WHERE n = ?", [(letter.n,) for letter in letters])
+
+    def _refused_again(self, letter: DeadLetter, kind: str, reason: str) -> None:
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE letters SET kind = ?, reason = ?, refused_ns = ? WHERE n = ?",
+                (kind, reason, time.time_ns(), letter.n),
+            )
+
+    def _newest(self) -> int:
+        with self._lock:
+            newest: int = self._db.execute("SELECT coalesce(max(n), 0) FROM letters").fetchone()[0]
+            return newest
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            # IMMEDIATE waits for the other process here, where waiting is possible, instead of failing halfway.
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._db.close()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """The database at ``path``; what is there and is none is set aside under another name."""
+    try:
+        return _connect(path)
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode not in _DAMAGED:
+            raise
+        aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+        log.exception("dead letters: %s is damaged, set aside as %s; a new one is begun", path, aside.name)
+        return _connect(path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _letter(record_id: int, line: int, committed_ns: int, device: str, counted: int, *rest: Any) -> DeadLetter:
+    return DeadLetter(record_id, line, committed_ns, device, bool(counted), *rest)
+
+
+def _filter(reason: str | None, device: str | None) -> tuple[str, list[str]]:
+    where, values = "", []
+    for column, value in (("kind", reason), ("device", device)):
+        if value is not None:
+            where += f" AND {column} = ?"
+            values.append(value)
+    return where, values
+
+
+def _measurement(line: bytes) -> str:
+    try:
+        return parse_line(line)[0]
+    except ValueError:
+        return ""

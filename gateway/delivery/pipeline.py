@@ -1,0 +1,84 @@
+"""What to write next, and what is left to do after each answer: the forwarder's state without its clock and threads.
+
+A batch is in exactly one place: being assembled, ready, or out with a writer. Older points go first, the pieces of a
+refused batch and a batch to be written again too, so that the cursor is held up as little as possible.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from gateway.delivery.batch import Batch, Builder
+from gateway.delivery.progress import Origin, Progress
+
+if TYPE_CHECKING:
+    from gateway.delivery.ports import Spooled
+
+_start = attrgetter("start")
+
+
+class Pipeline:
+    """Records in, batches out; ``progress`` knows which records are finished."""
+
+    def __init__(self, max_readings: int, max_bytes: int) -> None:
+        self.progress = Progress()
+        self._builder = Builder(max_readings, max_bytes)
+        self._ready: list[Batch] = []
+
+    def add(self, record: Spooled, due: float) -> None:
+        """Take a record, to be written by ``due``."""
+        lines = self.progress.add(record)
+        if lines:
+            self._ready += self._builder.add(record.id, record.payload, lines, due)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a batch can go out at once."""
+        return bool(self._ready)
+
+    @property
+    def due(self) -> float:
+        """When the batch being assembled has to go out; infinity when there is none."""
+        return self._builder.due
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything that was read is delivered."""
+        return len(self.progress) == 0
+
+    def flush(self) -> None:
+        """Make the batch being assembled ready as it is."""
+        self._ready += self._builder.take()
+
+    def take(self) -> Batch:
+        """The oldest ready batch, which now is out; there must be one."""
+        return self._ready.pop(0)
+
+    def origin(self, batch: Batch) -> Origin:
+        """Where the first point of a batch came from."""
+        return self.progress.origin(*batch.start)
+
+    def stored(self, batch: Batch) -> None:
+        """A batch that was out is in the database."""
+        self.progress.finished(batch.spans)
+
+    def dead(self, batch: Batch) -> None:
+        """A batch of one point that was out is a dead letter."""
+        self.progress.refused(*batch.start)
+
+    def again(self, batch: Batch) -> None:
+        """A batch that was out has to be written again as it is."""
+        insort(self._ready, batch, key=_start)
+
+    def split(self, batch: Batch) -> None:
+        """A batch that was out has a bad point: write its halves."""
+        for half in batch.halves():
+            self.again(half)
+
+    def forget(self, record_id: int) -> None:
+        """Leave out all records up to ``record_id``, which the spool has dropped."""
+        self.progress.forget(record_id)
+        self._builder.forget(record_id)
+        self._ready = [left for batch in self._ready if (left := batch.after(record_id)) is not None]

@@ -1,0 +1,86 @@
+"""What delivery needs from its neighbours: the spool in front of it, the database behind it, and who counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gateway.delivery.dead_letters import DeadLetter
+    from gateway.delivery.outcome import Outcome
+    from gateway.ledger import Entry
+
+
+class Spooled(Protocol):
+    """A record of the spool: its ``id``, when it became durable, its entries and their lines in the same order."""
+
+    @property
+    def id(self) -> int: ...  # noqa: D102
+    @property
+    def committed_ns(self) -> int: ...  # noqa: D102
+    @property
+    def entries(self) -> Sequence[Entry]: ...  # noqa: D102
+    @property
+    def payload(self) -> bytes: ...  # noqa: D102
+
+
+class SourceStatus(Protocol):
+    """How far the spool is: the last record acknowledged or dropped, and the readings after it."""
+
+    @property
+    def cursor(self) -> int: ...  # noqa: D102
+    @property
+    def readings_pending(self) -> int: ...  # noqa: D102
+
+
+class Source(Protocol):
+    """The spool. Called on the loop thread."""
+
+    def status(self) -> SourceStatus:
+        """How it stands now; cheap."""
+        ...
+
+    async def read(self, after_id: int, max_bytes: int) -> Sequence[Spooled]:
+        """Durable records after ``after_id`` in order, about ``max_bytes`` of them; empty only when there are none."""
+        ...
+
+    async def wait(self, after_id: int) -> None:
+        """Return once there is a durable record after ``after_id``."""
+        ...
+
+    async def acknowledge(self, record_id: int) -> None:
+        """Put the cursor behind ``record_id``, durably; from the call on that record cannot be dropped any more."""
+        ...
+
+
+class Database(Protocol):
+    """The part of `gateway.delivery.sink.Sink` that writes; called from several threads."""
+
+    def write(self, lines: bytes) -> Outcome:
+        """Write points; never raises for an answer."""
+        ...
+
+
+class LetterStore(Protocol):
+    """Where refused points go; called from several threads."""
+
+    def add(self, letter: DeadLetter) -> bool:
+        """Keep it, durably; False when it was kept before. Raises when it cannot."""
+        ...
+
+
+class ForwarderListener(Protocol):
+    """Who is told what became of the readings. Called on the loop thread."""
+
+    def delivered(self, record_id: int, entries: Sequence[Entry], refused: Mapping[str, int]) -> None:
+        """A record is with the database, but for ``refused`` readings per device; in the order of the records."""
+        ...
+
+    def wrote(self, seconds: float, outcome: Outcome) -> None:
+        """A batch was tried."""
+        ...
+
+    def dead_letter(self, kind: str) -> None:
+        """A point was refused for good and kept."""
+        ...

@@ -1,0 +1,266 @@
+"""Refused points on disk, found, submitted again, bounded, and shared between processes."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.delivery import dead_letters
+from gateway.delivery.dead_letters import DeadLetter, DeadLetters, Replayed
+from gateway.delivery.outcome import Held, Outcome, Refused, Retry, Stored, TooLarge
+from tests.support.delivery import ScriptedDatabase, line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def letter(
+    number: int, device: str = "a", kind: str = "bad_request", data: bytes | None = None, *, counted: bool = True
+) -> DeadLetter:
+    return DeadLetter(
+        record_id=number,
+        line=3,
+        committed_ns=1000 + number,
+        device=device,
+        counted=counted,
+        refused_ns=5000,
+        kind=kind,
+        reason="field type conflict: „temp“ is type integer",
+        data=data if data is not None else line(device, number),
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "dead_letters.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[DeadLetters]:
+    letters = DeadLetters(path)
+    yield letters
+    letters.close()
+
+
+def numbers(store: DeadLetters, **where: str) -> list[int]:
+    return [found.record_id for found in store.list(**where)]  # type: ignore[arg-type]
+
+
+def test_a_letter_comes_back_as_it_was_kept(store: DeadLetters, path: Path) -> None:
+    data = b'm\\,x,device=a s="two\nlines",v=1 7\n'
+    assert store.add(letter(1, data=data))
+    store.close()
+    again = DeadLetters(path)
+    (kept,) = again.list()
+    assert kept.data == data
+    assert (kept.record_id, kept.line, kept.committed_ns, kept.refused_ns) == (1, 3, 1001, 5000)
+    assert (kept.device, kept.kind, kept.reason) == ("a", "bad_request", letter(1).reason)
+    assert kept.measurement == "m,x"
+    assert again.show(kept.n) == kept
+    assert again.show(kept.n + 1) is None
+    again.close()
+
+
+def test_a_line_that_is_none_is_kept_too(store: DeadLetters) -> None:
+    assert store.add(letter(1, data=b"\xff\n"))
+    (kept,) = store.list()
+    assert (kept.data, kept.measurement) == (b"\xff\n", "")
+
+
+def test_a_redelivered_point_is_kept_once_but_a_new_spool_hides_nothing(store: DeadLetters) -> None:
+    assert store.add(letter(1))
+    assert not store.add(letter(1))
+    assert store.count() == 1
+    reused = DeadLetter(1, 3, 999_999, "b", True, 5000, "bad_request", "words", line("b", 1))
+    assert store.add(reused)
+    assert store.count() == 2
+
+
+def test_letters_are_found_by_reason_and_device_in_pages(store: DeadLetters) -> None:
+    for number, (device, kind) in enumerate([("a", "x"), ("b", "x"), ("a", "y"), ("a", "x")], start=1):
+        store.add(letter(number, device, kind))
+    assert numbers(store) == [1, 2, 3, 4]
+    assert numbers(store, reason="x") == [1, 2, 4]
+    assert numbers(store, device="a") == [1, 3, 4]
+    assert numbers(store, reason="x", device="a") == [1, 4]
+    assert [found.record_id for found in store.list(after=1, limit=2)] == [2, 3]
+    assert store.count_by_reason() == {"x": 3, "y": 1}
+
+
+def test_the_readings_of_a_record_are_counted_by_device(store: DeadLetters) -> None:
+    kept = letter(1)
+    for index, (device, counted) in enumerate([("a", True), ("a", True), ("b", True), ("b", False)]):
+        store.add(replace(kept, line=index, device=device, counted=counted))
+    store.add(letter(2, "a"))
+    assert store.refused_in(1) == {"a": 2, "b": 1}
+    assert store.refused_in(3) == {}
+    assert [found.counted for found in store.list(device="b")] == [True, False]
+
+
+def test_dropping_takes_only_what_was_named(store: DeadLetters) -> None:
+    for number, (device, kind) in enumerate([("a", "x"), ("b", "x"), ("a", "y")], start=1):
+        store.add(letter(number, device, kind))
+    assert store.drop(reason="x", device="a") == 1
+    assert numbers(store) == [2, 3]
+    assert store.drop(device="nobody") == 0
+    assert store.drop() == 2
+    assert store.count() == 0
+
+
+def test_beyond_the_bound_the_oldest_go_and_are_counted(
+    path: Path, caplog: pytest.LogCaptureFixture, store: DeadLetters
+) -> None:
+    bounded = DeadLetters(path, max_count=3)
+    for number in range(1, 6):
+        bounded.add(letter(number))
+    assert numbers(bounded) == [3, 4, 5]
+    assert bounded.discarded == 2
+    assert caplog.text.count("the oldest are discarded") == 1
+    store.drop()  # as another process would: what the bound knows is only an estimate
+    for number in range(6, 9):
+        bounded.add(letter(number))
+    assert numbers(bounded) == [6, 7, 8]
+    bounded.close()
+    reopened = DeadLetters(path, max_count=3)
+    reopened.add(letter(9))
+    assert numbers(reopened) == [7, 8, 9]
+    assert reopened.discarded == 3
+    reopened.close()
+
+
+def test_replay_deletes_what_is_stored_and_keeps_the_rest_with_the_new_reason(store: DeadLetters) -> None:
+    database = ScriptedDatabase()
+    points = [line("a", number) for number in range(1, 41)]
+    database.poison = {points[6], points[29]}
+    for number, point in enumerate(points, start=1):
+        store.add(letter(number, data=point))
+    assert store.replay(database.write) == Replayed(stored=38, refused=2)
+    assert numbers(store) == [7, 30]
+    assert {found.reason for found in store.list()} == {"partial write: field type conflict dropped=1"}
+    assert all(found.refused_ns > 5000 for found in store.list())
+    assert database.lines == sorted(set(points) - database.poison)
+    database.poison.clear()
+    assert store.replay(database.write) == Replayed(stored=2, refused=0)
+    assert store.count() == 0
+
+
+def test_replay_takes_only_what_was_named_and_page_by_page(store: DeadLetters, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letters, "PAGE", 7)
+    for number in range(1, 11):
+        store.add(letter(number, kind="x"))
+    store.add(letter(9999, kind="y"))
+    store.add(letter(9998, device="b", kind="x"))
+    database = ScriptedDatabase()
+    assert store.replay(database.write, reason="x", device="a") == Replayed(stored=10, refused=0)
+    assert numbers(store) == [9999, 9998]
+    assert len(database.writes) == 2
+
+
+def test_a_point_too_large_alone_stays(store: DeadLetters) -> None:
+    store.add(letter(1, data=b'm s="' + b"x" * 100 + b'" 1\n'))
+    store.add(letter(2))
+    database = ScriptedDatabase()
+    database.max_bytes = 60
+    assert store.replay(database.write) == Replayed(stored=1, refused=1)
+    assert store.count_by_reason() == {"too_large": 1}
+
+
+@pytest.mark.parametrize("outcome", [Retry("unreachable", "refused"), Held("unauthorized", "401")])
+def test_replay_stops_when_the_database_cannot_take_them(store: DeadLetters, outcome: Retry | Held) -> None:
+    for number in range(1, 5):
+        store.add(letter(number))
+    answers: list[Outcome] = [Refused("bad_request", "one of them"), Stored(), outcome]
+    assert store.replay(lambda _lines: answers.pop(0)) == Replayed(stored=2, refused=0, stopped=outcome)
+    assert numbers(store) == [3, 4]
+
+
+def test_letters_that_arrive_during_a_replay_wait_for_the_next(store: DeadLetters) -> None:
+    store.add(letter(1))
+
+    def write(_lines: bytes) -> Outcome:
+        store.add(letter(2))
+        return TooLarge("too_large", "words")
+
+    assert store.replay(write) == Replayed(stored=0, refused=1)
+    assert store.count() == 2
+
+
+ANOTHER_PROCESS = """
+import sys
+from pathlib import Path
+from gateway.delivery.dead_letters import DeadLetters
+letters = DeadLetters(Path(sys.argv[1]))
+print(len(letters.list()), letters.drop(device="a"))
+letters.close()
+"""
+
+
+def test_another_process_works_on_the_same_file(store: DeadLetters, path: Path) -> None:
+    for number, device in enumerate("aab", start=1):
+        store.add(letter(number, device))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", ANOTHER_PROCESS, str(path)]
+    answer = subprocess.run(command, env=environment, capture_output=True, timeout=20, check=True)
+    assert answer.stdout.split() == [b"3", b"2"]
+    assert numbers(store) == [3]
+
+
+def test_adding_waits_for_another_process_in_the_middle_of_its_change(store: DeadLetters, path: Path) -> None:
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    adding = threading.Thread(target=store.add, args=(letter(1),))
+    adding.start()
+    adding.join(0.1)
+    assert adding.is_alive()
+    other.execute("COMMIT")
+    other.close()
+    adding.join(10)
+    assert numbers(store) == [1]
+
+
+def test_a_letter_is_synced_to_the_disk(store: DeadLetters) -> None:
+    db = store._db
+    assert db.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_several_threads_add_at_once(store: DeadLetters) -> None:
+    threads = [
+        threading.Thread(target=lambda first=first: [store.add(letter(first + n)) for n in range(20)])
+        for first in (0, 20, 40, 60)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(numbers(store)) == list(range(80))
+
+
+def test_a_failed_addition_leaves_the_store_usable(store: DeadLetters) -> None:
+    with pytest.raises(sqlite3.Error):
+        store.add(letter(1, kind=None))  # type: ignore[arg-type]
+    assert store.add(letter(1))
+    assert numbers(store) == [1]
+
+
+def test_a_damaged_file_is_set_aside_and_told(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path.write_bytes(b"this was a database once" * 500)
+    letters = DeadLetters(path)
+    assert letters.add(letter(1))
+    letters.close()
+    (aside,) = path.parent.glob("dead_letters.db.damaged-*")
+    assert aside.read_bytes().startswith(b"this was a database once")
+    assert aside.name in caplog.text
+
+
+def test_a_file_that_cannot_be_opened_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError):
+        DeadLetters(tmp_path / "missing" / "dead_letters.db")

@@ -1,0 +1,415 @@
+"""The forwarder against a spool in memory and a database that follows a script."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from typing import Any
+
+import pytest
+
+from gateway.delivery.forwarder import BYTES_PER_READING, LOOKS_PER_AGE
+from gateway.delivery.outcome import Held, Outcome, Retry
+from gateway.delivery.pace import Bounds
+from tests.support.delivery import WAIT, Bench, entry, line
+
+DOWN = Retry("unreachable", "connection refused")
+
+
+def test_everything_arrives_in_batches_of_the_size_asked_for() -> None:
+    async def main() -> None:
+        bench = Bench(max_readings=10)
+        points = bench.fill(records=25, per_record=2)
+        await bench.delivered()
+        assert bench.database.lines == sorted(points)
+        assert [batch.count(b"\n") for batch in bench.database.writes] == [10] * 5
+        assert bench.witness.delivered_ids == list(range(1, 26))
+        assert bench.source.ledger.total.pending == 0
+
+    asyncio.run(main())
+
+
+def test_a_batch_that_does_not_fill_goes_when_its_first_reading_is_old_enough() -> None:
+    async def main() -> None:
+        bench = Bench(max_age=0.3)
+        async with bench.running():
+            begun = time.monotonic()
+            bench.source.append(entry("a", line("a", 1)), committed_ns=time.time_ns())
+            await asyncio.sleep(0.1)
+            bench.source.append(entry("a", line("a", 2)), committed_ns=time.time_ns())
+            await bench.source.emptied()
+            assert 0.29 < time.monotonic() - begun < 5
+        assert bench.database.writes == [line("a", 1) + line("a", 2)]
+
+    asyncio.run(main())
+
+
+def test_records_from_a_clock_ahead_are_not_put_off() -> None:
+    async def main() -> None:
+        bench = Bench(max_age=0.05)
+        bench.source.append(entry("a", line("a", 1)), committed_ns=time.time_ns() + 3600 * 10**9)
+        await bench.delivered()
+
+    asyncio.run(main())
+
+
+def test_records_without_points_are_acknowledged_without_a_write() -> None:
+    async def main() -> None:
+        bench = Bench()
+        bench.source.append(entry("a", duplicate=2))
+        await bench.delivered()
+        assert bench.database.writes == []
+        assert bench.witness.delivered_ids == [1]
+
+    asyncio.run(main())
+
+
+def test_one_acknowledgement_covers_many_records() -> None:
+    async def main() -> None:
+        bench = Bench()
+        bench.fill(records=100)
+        await bench.delivered()
+        assert bench.source.acknowledged == [100]
+
+    asyncio.run(main())
+
+
+def test_an_outage_is_waited_out_with_the_identical_batch() -> None:
+    async def main() -> None:
+        bench = Bench(*[DOWN] * 20)
+        points = bench.fill(records=3)
+        await bench.delivered()
+        assert bench.database.writes == [b"".join(points)] * 21
+        assert bench.source.acknowledged == [3]
+        assert bench.forwarder.state.name == "delivering"
+
+    asyncio.run(main())
+
+
+def test_while_the_database_fails_one_write_at_a_time_asks() -> None:
+    async def main() -> None:
+        bench = Bench(*[DOWN] * 40, max_readings=1, max_in_flight=4)
+        points = bench.fill(records=20)
+        await bench.delivered()
+        asked = bench.database.writes[4:40]
+        assert set(asked) == {points[0]}, "the oldest asks, the others wait"
+        assert bench.database.lines == sorted(points)
+
+    asyncio.run(main())
+
+
+def test_several_batches_are_in_flight() -> None:
+    async def main() -> None:
+        bench = Bench(max_readings=1, max_in_flight=3)
+        bench.database.gate.clear()
+        bench.fill(records=10)
+        async with bench.running():
+            await bench.database.until(lambda: bench.database.at_once == 3)
+            bench.database.gate.set()
+            await bench.source.emptied()
+        assert bench.database.most_at_once == 3
+
+    asyncio.run(main())
+
+
+def test_the_cursor_waits_for_the_oldest_record_and_reading_for_the_cursor() -> None:
+    """A batch that does not end holds up memory and cursor, not the batches beside it."""
+
+    async def main() -> None:
+        bench = Bench(max_readings=4, max_in_flight=2)
+        bench.fill(records=100, per_record=4)
+        release, write = asyncio.Event(), bench.database.write
+        loop = asyncio.get_running_loop()
+
+        def stalling(lines: bytes) -> Outcome:
+            if line("a", 0) in lines:
+                asyncio.run_coroutine_threadsafe(asyncio.wait_for(release.wait(), WAIT), loop).result()
+            return write(lines)
+
+        bench.database.write = stalling  # type: ignore[method-assign]
+        async with bench.running():
+            await bench.database.until(lambda: len(bench.database.writes) >= 2)
+            assert bench.witness.delivered_ids == bench.source.acknowledged == []
+            release.set()
+            await bench.source.emptied()
+        assert 0 < bench.source.most_held <= 3 * 4 * BYTES_PER_READING
+        assert bench.source.acknowledged == sorted(bench.source.acknowledged)
+        assert bench.witness.delivered_ids == list(range(1, 101))
+
+    asyncio.run(main())
+
+
+def test_retry_after_is_followed() -> None:
+    async def main() -> None:
+        bench = Bench(Retry("overloaded", "503", after=0.2), bounds=Bounds(first=0.0, longest=0.0, retry_after=1.0))
+        bench.fill(records=1)
+        begun = time.monotonic()
+        await bench.delivered()
+        assert 0.2 <= time.monotonic() - begun < 5
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("partial", [True, False])
+@pytest.mark.parametrize("position", [0, 1, 2499, 2500, 4998, 4999])
+def test_a_poison_point_in_five_thousand_costs_few_writes(partial: bool, position: int) -> None:
+    async def main() -> None:
+        bench = Bench(partial=partial)
+        points = bench.fill(records=50, per_record=100)
+        bench.database.poison = {points[position]}
+        await bench.delivered()
+        assert len(bench.database.writes) <= 31
+        assert bench.letters.lines == [points[position]]
+        assert bench.database.lines == sorted(set(points) - bench.database.poison)
+        (letter,) = bench.letters.letters.values()
+        assert (letter.record_id, letter.line) == (1 + position // 100, position % 100)
+        assert letter.reason == "partial write: field type conflict dropped=1"
+        assert bench.witness.dead == {"bad_request": 1}
+        assert bench.source.ledger.total.sums() == {
+            "received": 5000,
+            "stored": 4999,
+            "duplicate": 0,
+            "rejected": 1,
+            "dropped": 0,
+            "pending": 0,
+            "gaps": 0,
+        }
+
+    asyncio.run(main())
+
+
+def test_a_batch_too_large_is_cut_and_a_point_too_large_becomes_a_dead_letter() -> None:
+    async def main() -> None:
+        bench = Bench()
+        points = bench.fill(records=8)
+        huge = b'telemetry,device=a s="' + b"x" * 1000 + b'" 77\n'
+        bench.source.append(entry("a", huge))
+        bench.database.max_bytes = 3 * len(points[0])
+        await bench.delivered()
+        assert bench.database.lines == sorted(points)
+        assert bench.letters.lines == [huge]
+        assert bench.witness.dead == {"too_large": 1}
+
+    asyncio.run(main())
+
+
+def test_a_dead_letter_is_on_disk_before_its_record_is_acknowledged() -> None:
+    async def main() -> None:
+        bench = Bench()
+        points = bench.fill(records=1)
+        bench.database.poison = set(points)
+        bench.letters.faults = [sqlite3.OperationalError("database or disk is full"), OSError("no space left")]
+        kept_at_acknowledge = []
+        acknowledge = bench.source.acknowledge
+
+        async def recording(record_id: int) -> None:
+            kept_at_acknowledge.append(bench.letters.lines)
+            await acknowledge(record_id)
+
+        bench.source.acknowledge = recording  # type: ignore[method-assign]
+        await bench.delivered()
+        assert kept_at_acknowledge == [points]
+        assert len(bench.database.writes) == 3
+        retries = [outcome.kind for outcome in bench.witness.outcomes if isinstance(outcome, Retry)]
+        assert retries == ["dead_letters"] * 2
+        assert bench.witness.dead == {"bad_request": 1}
+
+    asyncio.run(main())
+
+
+def test_a_sink_that_raises_is_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        bench = Bench(ZeroDivisionError("a bug"))
+        points = bench.fill(records=1)
+        await bench.delivered()
+        assert bench.database.lines == points
+        assert bench.witness.outcomes[0] == Retry("internal", "ZeroDivisionError: a bug")
+
+    asyncio.run(main())
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "name"), [(Held("unauthorized", "authorization failed"), "held"), (DOWN, "retrying")]
+)
+def test_the_state_says_what_is_wrong_and_the_log_when_it_is_over(
+    outcome: Held | Retry, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def main() -> None:
+        bench = Bench(outcome, bounds=Bounds(first=0.4, held=0.2))
+        bench.fill(records=7)
+        async with bench.running():
+            async with asyncio.timeout(WAIT):
+                await bench.witness.wrote_one.wait()
+            assert bench.forwarder.state.name == name
+            assert bench.forwarder.state.kind == outcome.kind
+            assert bench.forwarder.state.reason == outcome.reason
+            await bench.source.emptied()
+            assert bench.forwarder.state.name == "delivering"
+
+    asyncio.run(main())
+    assert f"({outcome.kind}): {outcome.reason}" in caplog.text
+    assert "7 readings waited" in caplog.text
+
+
+@pytest.mark.parametrize("method", ["read", "wait", "acknowledge"])
+def test_errors_of_the_spool_do_not_end_delivery(method: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        bench = Bench()
+        bench.source.faults[method] = [OSError("input/output error"), OSError("input/output error")]
+        points = bench.fill(records=2)
+        async with bench.running():
+            await bench.source.emptied()
+            points += bench.fill(records=2)
+            await bench.source.emptied()
+            async with asyncio.timeout(WAIT):
+                await bench.source.until(lambda: bench.source.idle and not bench.source.faults[method])
+            assert bench.forwarder.state.name == "delivering"
+        assert bench.database.lines == sorted(points)
+        assert bench.witness.delivered_ids == [1, 2, 3, 4], "each once"
+        assert bench.source.acknowledged[-1] == 4
+
+    asyncio.run(main())
+    assert "Traceback" in caplog.text
+
+
+def test_ids_that_are_missing_are_passed_over() -> None:
+    async def main() -> None:
+        bench = Bench()
+        bench.source.append(entry("a", line("a", 1)))
+        bench.source.append(entry("a", line("a", 2)), skip_ids=7)
+        await bench.delivered()
+        assert bench.witness.delivered_ids == [1, 9]
+        assert bench.source.ledger.total.pending == 0
+
+    asyncio.run(main())
+
+
+def test_what_the_spool_drops_meanwhile_is_neither_delivered_nor_written_later() -> None:
+    async def main() -> None:
+        bench = Bench(DOWN, max_readings=4, max_in_flight=1)
+        points = bench.fill(records=12)
+        bench.database.gate.clear()
+        async with bench.running():
+            await bench.database.until(lambda: bench.database.at_once == 1)
+            bench.source.drop_to(6)
+            bench.database.gate.set()
+            await bench.source.emptied()
+        assert bench.database.lines == sorted(points[6:])
+        assert bench.witness.delivered_ids == list(range(7, 13))
+        sums = bench.source.ledger.total.sums()
+        assert (sums["stored"], sums["dropped"], sums["pending"]) == (6, 6, 0)
+
+    asyncio.run(main())
+
+
+def test_records_dropped_while_they_are_read_are_not_delivered() -> None:
+    async def main() -> None:
+        bench = Bench()
+        bench.fill(records=4)
+        read = bench.source.read
+
+        async def losing(after_id: int, max_bytes: int) -> Any:
+            found = await read(after_id, max_bytes)
+            bench.source.drop_to(2)
+            return found
+
+        bench.source.read = losing  # type: ignore[method-assign]
+        await bench.delivered()
+        assert bench.witness.delivered_ids == [3, 4]
+        assert bench.source.ledger.total.pending == 0
+
+    asyncio.run(main())
+
+
+def test_stop_lets_writes_in_flight_finish_and_starts_none() -> None:
+    async def main() -> None:
+        bench = Bench(max_readings=1, max_in_flight=2)
+        points = bench.fill(records=10)
+        bench.database.gate.clear()
+        running = asyncio.create_task(bench.forwarder.run())
+        await bench.database.until(lambda: bench.database.at_once == 2)
+        stopping = asyncio.create_task(bench.forwarder.stop(WAIT))
+        await asyncio.sleep(0)
+        bench.database.gate.set()
+        async with asyncio.timeout(WAIT):
+            await asyncio.gather(stopping, running)
+        assert bench.database.lines == sorted(points[:2])
+        assert bench.source.acknowledged == [2]
+        assert bench.witness.delivered_ids == [1, 2]
+
+    asyncio.run(main())
+
+
+def test_stop_abandons_what_does_not_finish_and_it_is_written_after_the_restart() -> None:
+    async def main() -> None:
+        bench = Bench(max_readings=1, max_in_flight=2)
+        points = bench.fill(records=3)
+        bench.database.gate.clear()
+        running = asyncio.create_task(bench.forwarder.run())
+        await bench.database.until(lambda: bench.database.at_once == 2)
+        async with asyncio.timeout(WAIT):
+            await bench.forwarder.stop(0.05)
+            await running
+        assert bench.source.acknowledged == []
+        bench.database.gate.set()
+        bench.forwarder = bench.another()
+        await bench.delivered()
+        assert bench.database.lines == sorted(points)
+        assert bench.witness.delivered_ids == [1, 2, 3]
+
+    asyncio.run(main())
+
+
+def test_stop_in_the_middle_of_an_outage_does_not_wait_for_the_backoff() -> None:
+    async def main() -> None:
+        bench = Bench(*[Held("not_found", "database not found")] * 10, bounds=Bounds(held=3600.0))
+        bench.fill(records=1)
+        running = asyncio.create_task(bench.forwarder.run())
+        async with asyncio.timeout(WAIT):
+            await bench.witness.wrote_one.wait()
+        assert bench.forwarder.state.name == "held"
+        async with asyncio.timeout(5):
+            await bench.forwarder.stop(4.0)
+            await running
+        assert bench.source.acknowledged == []
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_run_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        bench = Bench()
+        bench.fill(records=1)
+        running = asyncio.create_task(bench.forwarder.run())
+        await bench.source.emptied()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        async with asyncio.timeout(5):
+            await bench.forwarder.stop(1.0)
+
+    asyncio.run(main())
+
+
+def test_a_slow_trickle_is_read_in_portions() -> None:
+    """Reading for every group commit would be a thread hop per commit."""
+
+    async def main() -> None:
+        bench = Bench(max_age=1.0)
+        async with bench.running():
+            begun = time.monotonic()
+            for number in range(100):
+                bench.source.append(entry("a", line("a", number)), committed_ns=time.time_ns())
+                await asyncio.sleep(0.002)
+            looks = (time.monotonic() - begun) * LOOKS_PER_AGE
+            assert bench.source.waits <= looks + 2
+            await bench.source.emptied()
+
+    asyncio.run(main())
