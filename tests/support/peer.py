@@ -16,7 +16,7 @@ import websockets
 from websockets.asyncio.server import ServerConnection, serve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from websockets.http11 import Request, Response
 
@@ -47,7 +47,9 @@ class Conversation:
     async def welcome(self, **over: Any) -> None:
         """The welcome that answers a hello."""
         message = {"session": "s", "server_time": 0, "boot": self.boot, "last_seq": self.last_seq, "ack": "durable"}
-        await self.say(type="welcome", **{**message, "keepalive": self.peer.keepalive, "limits": self.peer.limits, **over})
+        await self.say(
+            type="welcome", **{**message, "keepalive": self.peer.keepalive, "limits": self.peer.limits, **over}
+        )
 
     async def take(self, message: dict[str, Any], *, ack: bool = True) -> None:
         """Take a numbered message as the gateway would, and acknowledge it."""
@@ -88,6 +90,7 @@ class Peer:
     duplicates: int = 0
     connections: list[Conversation] = field(default_factory=list)
     closes: list[int | None] = field(default_factory=list)
+    subprotocols: list[str] = field(default_factory=lambda: ["telemetry.v1.json"])
     url: str = ""
 
     @contextlib.asynccontextmanager
@@ -97,7 +100,8 @@ class Peer:
             self._converse,
             "127.0.0.1",
             0,
-            subprotocols=[websockets.Subprotocol("telemetry.v1.json")],
+            subprotocols=[websockets.Subprotocol(name) for name in self.subprotocols],
+            select_subprotocol=self._select,
             process_request=self._admit,
             ping_interval=None,
             close_timeout=1,
@@ -110,6 +114,9 @@ class Peer:
         if request.path == "/metrics":
             return connection.respond(http.HTTPStatus.OK, "process_cpu_seconds_total 1.5\n")
         return self.admit(connection, request)
+
+    def _select(self, _connection: ServerConnection, offered: Sequence[websockets.Subprotocol]) -> Any:
+        return next((name for name in offered if name in self.subprotocols), None)
 
     async def _converse(self, socket: ServerConnection) -> None:
         assert socket.request is not None

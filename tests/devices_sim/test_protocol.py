@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import Any
+
+import pytest
+
+from devices_sim.protocol import Device, Drop, Phase, Ping, Reconnect, Send, Stop, Wake
+from devices_sim.tally import Tally
+
+
+def make(*, ack: str = "durable") -> Device:
+    return Device("d1", "b1", Tally(), Random(1), ack=ack)
+
+
+def tally(device: Device) -> Tally:
+    return device._tally
+
+
+def say(device: Device, now: float = 0.0, **message: Any) -> list[Any]:
+    return list(device.received(json.dumps(message).encode(), now))
+
+
+def welcome(device: Device, now: float = 0.0, last_seq: int | None = None, **over: Any) -> list[Any]:
+    return say(device, now, **{"type": "welcome", "boot": "b1", "last_seq": last_seq, **over})
+
+
+def ready(device: Device, last_seq: int | None = None, **over: Any) -> Device:
+    device.opened(0.0)
+    welcome(device, last_seq=last_seq, **over)
+    return device
+
+
+def submit(device: Device, count: int = 1, now: float = 0.0, readings: int = 1) -> list[bytes]:
+    """The frames that went out while so many messages were submitted."""
+    frames: list[bytes] = []
+    for _ in range(count):
+        frames += sent(device.submit(b"m%d" % device.next_seq, readings, now))
+    return frames
+
+
+def sent(effects: Any) -> list[bytes]:
+    return [effect.data for effect in effects if isinstance(effect, Send)]
+
+
+def test_the_first_frame_is_a_hello_with_boot_and_ack_level() -> None:
+    device = make(ack="stored")
+    (hello,) = device.opened(0.0)
+    assert isinstance(hello, Send)
+    message = json.loads(hello.data)
+    assert (message["type"], message["boot"], message["ack"]) == ("hello", "b1", "stored")
+    assert device.phase is Phase.GREETING
+
+
+def test_messages_wait_for_the_welcome_of_their_boot() -> None:
+    device = make()
+    assert submit(device, 2) == []
+    device.opened(0.0)
+    assert welcome(device, boot="the gateway's own") == []
+    assert sent(welcome(device)) == [b"m0", b"m1"]
+    assert submit(device) == [b"m2"]
+
+
+def test_an_ack_covers_everything_up_to_it() -> None:
+    device = ready(make())
+    submit(device, 3, readings=5)
+    assert say(device, 0.25, type="ack", seq=1) == []
+    assert list(device.pending) == [2]
+    assert (tally(device).sent, tally(device).acked, device.outstanding) == (15, 10, 5)
+    assert tally(device).latency.longest == 0.25
+
+
+def test_an_old_ack_changes_nothing() -> None:
+    device = ready(make())
+    submit(device, 3)
+    say(device, type="ack", seq=2)
+    say(device, type="ack", seq=0)
+    assert (device.acked_to, tally(device).acked, tally(device).violations) == (2, 3, 0)
+
+
+def test_an_ack_for_what_was_never_sent_is_a_violation() -> None:
+    device = ready(make())
+    submit(device, 2)
+    say(device, type="ack", seq=7)
+    assert tally(device).violations == 1
+    assert "acknowledges 7" in tally(device).violation_texts[0]
+    assert (device.acked_to, tally(device).acked) == (1, 2)
+
+
+def test_after_a_reconnect_what_the_gateway_lacks_is_sent_again_in_order() -> None:
+    device = ready(make())
+    submit(device, 4)
+    say(device, type="ack", seq=0)
+    device.closed(None, "")
+    submit(device)
+    device.opened(1.0)
+    assert sent(welcome(device, 1.0, last_seq=2)) == [b"m3", b"m4"]
+    assert (tally(device).acked, tally(device).resent, tally(device).sent) == (3, 1, 5)
+
+
+def test_a_gateway_that_forgot_what_it_acknowledged_is_a_violation() -> None:
+    device = ready(make())
+    submit(device, 3)
+    say(device, type="ack", seq=2)
+    device.closed(None, "")
+    device.opened(0.0)
+    welcome(device, last_seq=1)
+    assert "acknowledged 2, after a reconnect knows 1" in tally(device).violation_texts[0]
+
+
+def test_a_refused_reading_is_counted_and_noted_and_not_acknowledged() -> None:
+    device = ready(make())
+    device.refused = {}
+    submit(device, readings=5)
+    say(device, type="reject", seq=0, errors=[{"index": 3, "code": "wrong_type"}, {"index": 1, "code": "bad_name"}])
+    say(device, type="ack", seq=0)
+    assert (tally(device).acked, tally(device).refused, device.outstanding) == (3, 2, 0)
+    assert device.refused == {0: [1, 3]}
+    assert tally(device).reject_codes == {"wrong_type": 1, "bad_name": 1}
+
+
+def test_the_same_refusal_after_a_resend_is_counted_once() -> None:
+    device = ready(make())
+    submit(device, readings=2)
+    refusal: dict[str, Any] = {"type": "reject", "seq": 0, "errors": [{"index": 0, "code": "wrong_type"}]}
+    say(device, **refusal)
+    device.closed(None, "")
+    device.opened(0.0)
+    welcome(device)
+    say(device, **refusal)
+    say(device, type="ack", seq=0)
+    assert (tally(device).acked, tally(device).refused) == (1, 1)
+
+
+def test_an_error_with_a_seq_refuses_the_message_whole() -> None:
+    device = ready(make())
+    device.refused = {}
+    submit(device, readings=3)
+    say(device, type="error", code="bad_message", message="no", seq=0)
+    say(device, type="ack", seq=0)
+    assert (tally(device).acked, tally(device).refused, device.refused) == (0, 3, {0: [0, 1, 2]})
+
+
+def test_a_refusal_of_what_is_not_waiting_is_a_violation() -> None:
+    device = ready(make())
+    submit(device)
+    say(device, type="ack", seq=0)
+    say(device, type="reject", seq=0, errors=[{"index": 0, "code": "wrong_type"}])
+    assert "refuses 0" in tally(device).violation_texts[0]
+
+
+def test_a_throttle_holds_back_until_its_delay_is_over() -> None:
+    device = ready(make())
+    submit(device, 4)
+    throttle: dict[str, Any] = {"type": "throttle", "limit": "spool_bytes", "retry_after_ms": 800, "from_seq": 2}
+    (wake,) = say(device, 1.0, **throttle)
+    assert wake == Wake(1.8)
+    assert submit(device, now=1.5) == []
+    assert sent(device.resume(1.8)) == [b"m2", b"m3", b"m4"]
+    assert tally(device).throttled == {"spool_bytes": 1}
+    assert tally(device).resent == 2
+
+
+def test_a_second_throttle_for_later_messages_leaves_the_earlier_to_be_resent() -> None:
+    device = ready(make())
+    submit(device, 4)
+    for seq in (1, 3):
+        say(device, type="throttle", limit="spool_bytes", retry_after_ms=100, from_seq=seq)
+    assert sent(device.resume(1.0)) == [b"m1", b"m2", b"m3"]
+
+
+def test_no_more_messages_are_in_flight_than_the_gateway_allows() -> None:
+    device = ready(make(), limits={"max_unacked": 3})
+    assert len(submit(device, 5)) == 3
+    assert not device.room
+    assert sent(say(device, type="ack", seq=1)) == [b"m3", b"m4"]
+    assert not device.room
+    say(device, type="ack", seq=2)
+    assert device.room
+
+
+def test_a_message_over_the_limit_is_not_sent_and_not_waited_for() -> None:
+    device = ready(make(), limits={"max_message_bytes": 4})
+    device.refused = {}
+    device.submit(b"too long", 7, 0.0)
+    assert submit(device) == [b"m1"]
+    say(device, type="ack", seq=1)
+    assert (tally(device).oversized, tally(device).sent, tally(device).acked, device.pending) == (7, 1, 1, {})
+    assert device.refused == {0: list(range(7))}
+
+
+def test_without_acks_nothing_is_kept() -> None:
+    device = ready(make(ack="none"), limits={"max_unacked": 2})
+    assert len(submit(device, 5)) == 5
+    assert not device.pending
+    assert device.outstanding == 0
+
+
+def test_a_quiet_gateway_is_pinged_once_and_then_given_up() -> None:
+    device = ready(make(), keepalive={"ping_interval_ms": 2000, "timeout_ms": 3000})
+    assert list(device.check(1.9)) == []
+    assert list(device.check(2.1)) == [Ping()]
+    assert list(device.check(2.5)) == []
+    assert list(device.check(3.1)) == [Drop("gateway silent")]
+
+
+def test_any_byte_is_life() -> None:
+    device = ready(make(), keepalive={"ping_interval_ms": 2000, "timeout_ms": 3000})
+    device.check(2.1)
+    device.heard(2.9)
+    assert list(device.check(4.5)) == []
+    assert list(device.check(5.0)) == [Ping()]
+
+
+def test_a_gateway_that_never_welcomes_is_given_up() -> None:
+    device = make()
+    device.opened(0.0)
+    assert list(device.check(9.9)) == []
+    assert list(device.check(10.1)) == [Drop("no welcome")]
+
+
+def delays(device: Device, code: int | None, count: int = 60) -> list[float]:
+    found = []
+    for _ in range(count):
+        (effect,) = device.closed(code, "")
+        assert isinstance(effect, Reconnect)
+        found.append(effect.after)
+    return found
+
+
+@pytest.mark.parametrize(("code", "first"), [(None, 0.5), (1006, 0.5), (1012, 0.5), (1013, 4.0), (4429, 4.0)])
+def test_backoff_grows_with_full_jitter_up_to_its_bound(code: int | None, first: float) -> None:
+    found = delays(make(), code)
+    assert 0 <= found[0] <= first
+    assert 15 < max(found) <= 30
+    assert min(found[10:]) < 10, "full jitter starts at zero"
+
+
+def test_backoff_starts_again_after_an_ack() -> None:
+    device = make()
+    delays(device, None)
+    ready(device)
+    submit(device)
+    say(device, type="ack", seq=0)
+    assert delays(device, None, 1)[0] <= 0.5
+
+
+def test_a_welcome_alone_does_not_end_backoff() -> None:
+    device = make()
+    delays(device, 1013, 20)
+    ready(device)
+    assert device._attempts == 20
+
+
+def test_a_drain_says_when_to_come_back_and_is_believed_once() -> None:
+    device = ready(make())
+    say(device, type="drain", reconnect_after_ms=2300)
+    assert delays(device, 1012, 1) == [2.3]
+    assert delays(device, None, 1)[0] <= 0.5
+
+
+def test_a_device_that_was_replaced_keeps_away() -> None:
+    assert all(30 <= delay <= 60 for delay in delays(ready(make()), 4409))
+
+
+def test_refused_credentials_end_it() -> None:
+    (effect,) = ready(make()).closed(4401, "unknown device or wrong token")
+    assert isinstance(effect, Stop)
+    assert "4401 unknown device or wrong token" in effect.reason
+
+
+@pytest.mark.parametrize(
+    ("status", "stops"), [(401, True), (403, True), (400, True), (404, True), (429, False), (503, False), (408, False)]
+)
+def test_a_refused_handshake(status: int, stops: bool) -> None:
+    (effect,) = make().refused_handshake(status, "why")
+    assert isinstance(effect, Stop if stops else Reconnect)
+
+
+def test_a_device_that_left_does_not_come_back() -> None:
+    device = ready(make())
+    device.leave()
+    assert list(device.closed(1000, "")) == []
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b"{}", b'{"type":"ack"}', b'{"type":"reject","seq":0}', b"\xff"])
+def test_what_cannot_be_read_is_a_violation_and_the_device_goes_on(text: bytes) -> None:
+    device = ready(make())
+    submit(device)
+    assert list(device.received(text, 0.0)) == []
+    assert tally(device).violations == 1
+    say(device, type="ack", seq=0)
+    assert tally(device).acked == 1
+
+
+def test_messages_of_a_later_version_are_ignored_and_counted() -> None:
+    device = ready(make())
+    say(device, type="settings", version=4, settings={})
+    assert tally(device).ignored == {"settings": 1}
+    assert tally(device).violations == 0
