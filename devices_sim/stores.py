@@ -90,7 +90,7 @@ def _is_url(text: str) -> bool:
 
 
 class SqliteStore:
-    """The view ``readings`` of the embedded store, opened read-only."""
+    """The view ``readings`` of the embedded store."""
 
     precision_ns = 1
 
@@ -110,7 +110,9 @@ class SqliteStore:
         )
         values = (*question.devices, question.start_ns, question.end_ns, PRESENCE)
         try:
-            with closing(sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            # Not mode=ro: after a crash the write-ahead log has to be recovered before anything can be read.
+            with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+                connection.execute("PRAGMA query_only = ON")
                 for device, measurement, field, tags, time_ns, value in connection.execute(query, values):
                     yield Row(device, measurement, field, _tags(tags), time_ns, value)
         except sqlite3.Error as error:

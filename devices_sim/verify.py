@@ -78,7 +78,12 @@ class _Reading:
     acked: bool
     values: int = 0
     left: int = 0
+    """Values that are expected and not yet seen."""
     wrong: str = ""
+
+    def text(self) -> str:
+        """How a person finds it."""
+        return f"{self.device} {dict(self.point.fields)} at {self.point.time_ns}"
 
 
 @dataclass(slots=True)
@@ -148,9 +153,9 @@ class _Expectations:
             if reading.wrong:
                 self._verdict.add("wrong", reading.wrong)
             elif reading.left:
-                self._verdict.add(
-                    "missing", f"{reading.device} {dict(reading.point.fields)} at {reading.point.time_ns}"
-                )
+                self._verdict.add("missing", reading.text())
+            elif not reading.values:
+                self._verdict.unknowable += 1
             else:
                 self._verdict.stored += 1
 
