@@ -50,16 +50,16 @@ class InfluxV2Sink(InfluxSink):
         self._client = InfluxDBClient(
             url, token, org=org, timeout=round(timeout * 1000), retries=False, connection_pool_maxsize=connections
         )
-        self._service = WriteService(self._client.api_client)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
     def _post(self, body: bytes, encoding: str | None) -> Answer:
+        service = WriteService(self._client.api_client)  # not kept: it would keep the client alive after close()
         options = HTTP_ONLY | ({"content_encoding": encoding} if encoding else {})
         return _answer(
-            lambda: self._service.post_write(
+            lambda: service.post_write(
                 org=self._org, bucket=self._bucket, body=body, precision=WritePrecision.NS, **options
             )
         )

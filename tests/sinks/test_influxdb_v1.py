@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
 from gateway.delivery.sink import Bucket, SeriesQuery
 from gateway.errors import QueryError
 from gateway.sinks.influxdb_v1 import InfluxV1Sink
+from tests.support.history import assert_same_buckets, expected_buckets
 from tests.support.servers import Influxd
 
 if TYPE_CHECKING:
@@ -151,29 +151,6 @@ def test_a_frozen_server_is_a_retry(tmp_path: Path) -> None:
         sink.close()
 
 
-# History
-
-
-def expected_buckets(points: list[tuple[int, float]], query: SeriesQuery) -> list[Bucket]:
-    """The answer, computed here: value by value, in the plainest way."""
-    interval = math.ceil((query.end_ns - query.start_ns) / query.points)
-    grouped: dict[int, list[float]] = {}
-    for time_ns, value in points:
-        if query.start_ns <= time_ns < query.end_ns:
-            grouped.setdefault((time_ns - query.start_ns) // interval, []).append(value)
-    return [
-        Bucket(query.start_ns + index * interval, min(values), sum(values) / len(values), max(values), len(values))
-        for index, values in sorted(grouped.items())
-    ]
-
-
-def assert_same(found: list[Bucket], expected: list[Bucket]) -> None:
-    assert [(b.time_ns, b.low, b.high, b.count) for b in found] == [
-        (b.time_ns, b.low, b.high, b.count) for b in expected
-    ]
-    assert [b.mean for b in found] == pytest.approx([b.mean for b in expected])
-
-
 @pytest.mark.parametrize("buckets", [1, 7, 100, 10_000])
 def test_buckets_equal_what_the_points_say(sink: InfluxV1Sink, buckets: int) -> None:
     source = random.Random(buckets)
@@ -184,7 +161,7 @@ def test_buckets_equal_what_the_points_say(sink: InfluxV1Sink, buckets: int) -> 
     query = SeriesQuery("d1", "x", START + 123_456_789, START + 3000 * SECOND + 1, buckets, measurement="m")
     found = sink.query(query)
     assert len(found) <= buckets
-    assert_same(found, expected_buckets(points, query))
+    assert_same_buckets(found, expected_buckets(points, query))
 
 
 def test_without_a_measurement_all_that_hold_the_field_answer(sink: InfluxV1Sink) -> None:
@@ -209,10 +186,10 @@ def test_booleans_are_0_and_1(sink: InfluxV1Sink) -> None:
 
 
 def test_points_before_1970_are_found(sink: InfluxV1Sink) -> None:
-    points = [(-5_000, 1.0), (-4_001, 2.0), (-1, 4.0), (7, 8.0)]
+    points = [(-5_000, 1.0), (-4_001, 2.0), (-1, 4.0), (7, 8.0), (10, 16.0)]  # the last is at the end, excluded
     assert sink.write("".join(f"m,device=d1 x={value} {at}\n" for at, value in points).encode()) == Stored()
     query = SeriesQuery("d1", "x", -5_001, 10, 6)
-    assert_same(sink.query(query), expected_buckets(points, query))
+    assert_same_buckets(sink.query(query), expected_buckets(points, query))
 
 
 def test_no_name_or_device_can_break_out_of_its_quotes(sink: InfluxV1Sink) -> None:

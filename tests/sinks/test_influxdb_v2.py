@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -89,6 +91,17 @@ def test_history_comes_from_influxql(influxd: Influxd) -> None:
     (bucket,) = sink.query(SeriesQuery("d1", "x", START * 1_000_000, START * 1_000_000 + 10, 1))
     assert (bucket.low, bucket.mean, bucket.high, bucket.count) == (1, 2, 3, 2)
     sink.close()
+
+
+def test_nothing_is_said_at_the_end_of_the_process() -> None:
+    program = (
+        "from gateway.sinks.influxdb_v2 import InfluxV2Sink\n"
+        "sink = InfluxV2Sink('http://127.0.0.1:1', 'b')\n"
+        "sink.write(b'm x=1 5\\n')\n"
+        "sink.close()\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_a_stopped_server_is_a_retry_and_a_started_one_is_found_again(tmp_path: Path) -> None:

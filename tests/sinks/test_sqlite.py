@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.delivery.outcome import Held, Refused, Retry, Stored
+from gateway.delivery.sink import Bucket, SeriesQuery
+from gateway.errors import QueryError
+from gateway.sinks import sqlite_schema
+from gateway.sinks.sqlite import SqliteSink
+from tests.support.history import assert_same_buckets, expected_buckets
+from tests.support.sqlite_file import rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+START = 1_700_000_000_000_000_000
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [b"garbage\n", b"m x=1 5", b"m y=99999999999999999999i 5\n", b"m x=1 99999999999999999999\n", b"m x=\xff 5\n"],
+)
+def test_what_is_no_point_is_refused(sink: SqliteSink, path: Path, lines: bytes) -> None:
+    outcome = sink.write(b"m,device=d1 x=1 5\n" + lines)
+    assert isinstance(outcome, Refused)
+    assert outcome.kind == "malformed"
+    assert not path.exists() or rows(path) == []
+
+
+def test_a_commit_survives_the_process(sink: SqliteSink, path: Path) -> None:
+    program = (
+        "import pathlib, sys, threading\n"
+        "from gateway.sinks.sqlite import SqliteSink\n"
+        "print(SqliteSink(pathlib.Path(sys.argv[1])).write(b'm,device=d1 x=1 5\\n'), flush=True)\n"
+        "threading.Event().wait(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "Stored()\n"
+        process.send_signal(signal.SIGKILL)
+    assert rows(path, "value") == [(1,)]
+    assert sink.write(b"m,device=d1 x=2 5\n") == Stored()
+    assert rows(path, "value") == [(2,)]
+
+
+def test_several_threads_write_and_read_at_once(sink: SqliteSink, path: Path) -> None:
+    outcomes: list[object] = []
+
+    def work(number: int) -> None:
+        for at in range(20):
+            lines = b"".join(b"m,device=d%d x=%d %d\n" % (number, at, at * 50 + index) for index in range(50))
+            outcomes.append(sink.write(lines))
+            assert len(sink.query(SeriesQuery(f"d{number}", "x", 0, 1000, 20))) == at + 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert outcomes == [Stored()] * 80
+    assert rows(path, "count(*)") == [(4000,)]
+
+
+def test_another_writer_is_waited_for_and_then_a_retry(
+    sink: SqliteSink, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_schema, "BUSY_TIMEOUT", 0.05)
+    assert sink.write(b"m,device=d1 x=1 5\n") == Stored()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        outcome = sink.write(b"m,device=d1 x=2 5\n")
+        assert isinstance(outcome, Retry)
+        assert outcome.kind == "locked"
+        assert sink.query(SeriesQuery("d1", "x", 0, 10, 1)) == [Bucket(0, 1, 1, 1, 1)], "readers are not held up"
+        other.execute("ROLLBACK")
+    assert sink.write(b"m,device=d1 x=2 5\n") == Stored()
+
+
+def test_a_full_disk_is_a_retry_and_room_ends_it(sink: SqliteSink, path: Path) -> None:
+    assert sink.write(b"m,device=d1 x=1 5\n") == Stored()
+    connection, _ = sink._connect()
+    connection.execute("PRAGMA max_page_count = 1")  # it is the size that the file has
+    lines = b"".join(b"m,device=d%d x=2 %d\n" % (index, index) for index in range(500))
+    outcome = sink.write(lines)
+    assert isinstance(outcome, Retry)
+    assert outcome.kind == "disk_full"
+    assert rows(path, "count(*)") == [(1,)], "all or nothing"
+    assert sink.write(lines) == Stored()
+    assert rows(path, "count(*)") == [(501,)]
+
+
+def test_a_file_of_another_kind_is_held_until_it_is_moved_away(sink: SqliteSink, path: Path) -> None:
+    path.write_bytes(b"no database" * 1000)
+    for _ in range(2):
+        outcome = sink.write(b"m,device=d1 x=1 5\n")
+        assert isinstance(outcome, Held)
+        assert outcome.kind == "corrupt"
+        assert "move it away" in outcome.reason
+    with pytest.raises(QueryError, match="not a database"):
+        sink.query(SeriesQuery("d1", "x", 0, 10, 1))
+    path.rename(path.with_suffix(".broken"))
+    assert sink.write(b"m,device=d1 x=1 5\n") == Stored()
+
+
+def test_a_file_damaged_in_the_middle_is_held(sink: SqliteSink, path: Path) -> None:
+    lines = b"".join(b"m,device=d%d x=1 %d\n" % (index % 50, index) for index in range(5000))
+    assert sink.write(lines) == Stored()
+    sink.close()
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xa5" * (len(content) - 4096)
+    path.write_bytes(content)
+    outcome = sink.write(lines)
+    assert isinstance(outcome, Held)
+    assert outcome.kind == "corrupt"
+
+
+def test_a_place_that_cannot_hold_a_file_is_held(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "telemetry.db"):
+        sink = SqliteSink(path)
+        outcome = sink.write(b"m,device=d1 x=1 5\n")
+        assert isinstance(outcome, Held)
+        assert outcome.kind == "unusable"
+        sink.close()
+
+
+def test_a_file_taken_away_is_made_again(sink: SqliteSink, path: Path) -> None:
+    for _ in range(2):
+        assert sink.write(b"m,device=d1 x=1 5\n") == Stored()
+        assert rows(path, "value") == [(1,)]
+        path.unlink()
+
+
+@pytest.mark.parametrize("buckets", [1, 7, 100, 10_000])
+def test_buckets_equal_what_the_points_say(sink: SqliteSink, buckets: int) -> None:
+    source = random.Random(buckets)
+    points = [(START + source.randrange(3600 * SECOND), source.uniform(-50, 50)) for _ in range(2000)]
+    others = b"".join(b"m,device=d2 x=999 %d\n" % time_ns for time_ns, _ in points[:50])
+    lines = "".join(f"m,device=d1,site=s{index % 3} x={value!r} {at}\n" for index, (at, value) in enumerate(points))
+    assert sink.write(lines.encode() + others) == Stored()
+    query = SeriesQuery("d1", "x", START + 123_456_789, START + 3000 * SECOND + 1, buckets, measurement="m")
+    found = sink.query(query)
+    assert len(found) <= buckets
+    assert_same_buckets(found, expected_buckets(points, query))
+
+
+def test_points_before_1970_are_found(sink: SqliteSink) -> None:
+    points = [(-5_000, 1.0), (-4_001, 2.0), (-1, 4.0), (7, 8.0), (10, 16.0)]  # the last is at the end, excluded
+    assert sink.write("".join(f"m,device=d1 x={value} {at}\n" for at, value in points).encode()) == Stored()
+    query = SeriesQuery("d1", "x", -5_001, 10, 6)
+    assert_same_buckets(sink.query(query), expected_buckets(points, query))
+
+
+def test_without_a_measurement_all_that_hold_the_field_answer(sink: SqliteSink) -> None:
+    lines = (
+        f'a,device=d1 x=1 {START}\nb,device=d1 x=9i {START}\nc,device=d1 x="text" {START}\nd,device=d1 y=5 {START}\n'
+    )
+    assert sink.write(lines.encode()) == Stored()
+    for measurement, expected in ((None, [Bucket(START, 1, 5, 9, 2)]), ("b", [Bucket(START, 9, 9, 9, 1)]), ("c", [])):
+        assert sink.query(SeriesQuery("d1", "x", START, START + 10, 1, measurement)) == expected
+    assert sink.query(SeriesQuery("d1", "x", START, START, 1)) == []
+
+
+def test_booleans_are_0_and_1(sink: SqliteSink) -> None:
+    values = ["true", "false", "false", "true", "true"]
+    lines = "".join(f"m,device=d1 on={value} {START + at}\n" for at, value in enumerate(values))
+    assert sink.write(lines.encode()) == Stored()
+    found = sink.query(SeriesQuery("d1", "on", START, START + 6, 3))
+    assert found == [Bucket(START, 0, 0.5, 1, 2), Bucket(START + 2, 0, 0.5, 1, 2), Bucket(START + 4, 1, 1, 1, 1)]
+
+
+def test_an_interval_beyond_64_bits_says_so(sink: SqliteSink) -> None:
+    assert sink.write(b"m,device=d1 x=1 5\n") == Stored()
+    with pytest.raises(QueryError, match="too large"):
+        sink.query(SeriesQuery("d1", "x", -(2**64), 2**64, 1))

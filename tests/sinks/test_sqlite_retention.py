@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from gateway.delivery.outcome import Refused, Stored
+from gateway.sinks import sqlite_retention
+from tests.support.sqlite_file import Clock, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pytest
+
+    from gateway.sinks.sqlite import SqliteSink
+
+START = 1_700_000_000_000_000_000
+SECOND = 1_000_000_000
+
+
+def test_old_points_are_deleted_and_nothing_else(
+    open_sink: Callable[..., SqliteSink], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_retention, "SLICE", 0.001)
+    clock = Clock(START)
+    sink = open_sink(retention=100.0, clock_ns=clock)
+    old = b"".join(b"m,device=d%d x=1 %d\n" % (index % 3, START + index) for index in range(10_000))
+    young = b"m,device=d1 x=2 %d\n" % (START + 60 * SECOND)
+    assert sink.write(old + young) == Stored()
+    clock.now_ns = START + 100 * SECOND + 5
+    sink.expire()
+    assert rows(path, "count(*), min(time_ns)") == [(9_996, START + 5)], "exactly what is over its time"
+    clock.now_ns = START + 130 * SECOND
+    sink.expire()
+    assert rows(path, "device, value") == [("d1", 2)]
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT device FROM series").fetchall() == [("d1",)], "empty series go"
+    assert sink.write(b"m,device=d0 x=7 %d\n" % (START + 61 * SECOND)) == Stored()
+    assert rows(path, "device, value") == [("d1", 2), ("d0", 7)], "a series that went is made again"
+
+
+def test_what_is_too_old_already_is_refused(open_sink: Callable[..., SqliteSink], path: Path) -> None:
+    sink = open_sink(retention=100.0, clock_ns=Clock(START))
+    kept = START - 100 * SECOND
+    outcome = sink.write(b"m,device=d1 x=1 %d\nm,device=d1 x=1 %d\n" % (START, kept - 1))
+    assert isinstance(outcome, Refused)
+    assert outcome.kind == "beyond_retention"
+    assert not path.exists()
+    assert sink.write(b"m,device=d1 x=1 %d\n" % kept) == Stored()
+
+
+def test_deletion_goes_on_by_itself(open_sink: Callable[..., SqliteSink], path: Path) -> None:
+    sink = open_sink(retention=0.5)
+    assert sink.write(b"m,device=d1 x=1 %d\n" % time.time_ns()) == Stored()
+    assert rows(path, "value") == [(1,)]
+    deadline = time.monotonic() + 10
+    while rows(path):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_writes_go_on_during_deletion(open_sink: Callable[..., SqliteSink]) -> None:
+    clock = Clock(START)
+    sink = open_sink(retention=100.0, clock_ns=clock)
+    for part in range(10):
+        lines = b"".join(
+            b"m,device=d%d x=1 %d\n" % (index % 50, START + part * 10_000 + index) for index in range(10_000)
+        )
+        assert sink.write(lines) == Stored()
+    clock.now_ns = START + 200 * SECOND
+    deleting = threading.Thread(target=sink.expire)
+    deleting.start()
+    waits = []
+    while deleting.is_alive():
+        started = time.monotonic()
+        assert sink.write(b"m,device=d1 x=2 %d\n" % clock.now_ns) == Stored()
+        waits.append(time.monotonic() - started)
+    deleting.join()
+    assert len(waits) > 3
+    assert min(waits) < 0.1
+
+
+def test_a_broken_file_does_not_end_deletion(
+    open_sink: Callable[..., SqliteSink], path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = open_sink(retention=0.5)
+    assert sink.write(b"m,device=d1 x=1 %d\n" % time.time_ns()) == Stored()
+    with sink._lock:
+        sink._disconnect()
+        path.write_bytes(b"no database" * 1000)
+    deadline = time.monotonic() + 10
+    while not any("given up for now" in record.message for record in caplog.records):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    path.unlink()
+    assert sink.write(b"m,device=d1 x=1 %d\n" % time.time_ns()) == Stored()
+    while rows(path):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,35 @@
+"""The answer to a history query, computed from the points themselves in the plainest way."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.delivery.sink import Bucket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gateway.delivery.sink import SeriesQuery
+
+
+def expected_buckets(points: Iterable[tuple[int, float]], query: SeriesQuery) -> list[Bucket]:
+    """What the query should find in the points (time in ns, value) of its series."""
+    interval = math.ceil((query.end_ns - query.start_ns) / query.points)
+    grouped: dict[int, list[float]] = {}
+    for time_ns, value in points:
+        if query.start_ns <= time_ns < query.end_ns:
+            grouped.setdefault((time_ns - query.start_ns) // interval, []).append(value)
+    return [
+        Bucket(query.start_ns + index * interval, min(values), sum(values) / len(values), max(values), len(values))
+        for index, values in sorted(grouped.items())
+    ]
+
+
+def assert_same_buckets(found: list[Bucket], expected: list[Bucket]) -> None:
+    """Equal but for the last digits of the means, which depend on the order of addition."""
+    exact = [[(bucket.time_ns, bucket.low, bucket.high, bucket.count) for bucket in each] for each in (found, expected)]
+    assert exact[0] == exact[1]
+    assert [bucket.mean for bucket in found] == pytest.approx([bucket.mean for bucket in expected])

@@ -1,0 +1,28 @@
+"""What a person sees in the SQLite database, and a clock to make its points old."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def rows(path: Path, columns: str = "device, measurement, field, tags, time_ns, value, type") -> list[tuple[Any, ...]]:
+    """The view of the file, in order of time."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute(
+            f"SELECT {columns} FROM readings ORDER BY time_ns, device, measurement, field"
+        ).fetchall()
+
+
+class Clock:
+    """Tells the time it is set to, in ns since 1970."""
+
+    def __init__(self, now_ns: int) -> None:
+        self.now_ns = now_ns
+
+    def __call__(self) -> int:
+        return self.now_ns
