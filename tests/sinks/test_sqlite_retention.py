@@ -22,6 +22,13 @@ START = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000
 
 
+def wait_until_empty(path: Path) -> None:
+    deadline = time.monotonic() + 10
+    while rows(path):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_old_points_are_deleted_and_nothing_else(
     open_sink: Callable[..., SqliteSink], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,13 +61,12 @@ def test_what_is_too_old_already_is_refused(open_sink: Callable[..., SqliteSink]
 
 
 def test_deletion_goes_on_by_itself(open_sink: Callable[..., SqliteSink], path: Path) -> None:
-    sink = open_sink(retention=0.5)
-    assert sink.write(b"m,device=d1 x=1 %d\n" % time.time_ns()) == Stored()
+    clock = Clock(START)
+    sink = open_sink(retention=0.5, clock_ns=clock)
+    assert sink.write(b"m,device=d1 x=1 %d\n" % START) == Stored()
     assert rows(path, "value") == [(1,)]
-    deadline = time.monotonic() + 10
-    while rows(path):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    clock.now_ns += SECOND
+    wait_until_empty(path)
 
 
 def test_writes_go_on_during_deletion(open_sink: Callable[..., SqliteSink]) -> None:
@@ -87,8 +93,9 @@ def test_writes_go_on_during_deletion(open_sink: Callable[..., SqliteSink]) -> N
 def test_a_broken_file_does_not_end_deletion(
     open_sink: Callable[..., SqliteSink], path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sink = open_sink(retention=0.5)
-    assert sink.write(b"m,device=d1 x=1 %d\n" % time.time_ns()) == Stored()
+    clock = Clock(START)
+    sink = open_sink(retention=0.5, clock_ns=clock)
+    assert sink.write(b"m,device=d1 x=1 %d\n" % START) == Stored()
     with sink._lock:
         sink._disconnect()
         path.write_bytes(b"no database" * 1000)
@@ -96,8 +103,8 @@ def test_a_broken_file_does_not_end_deletion(
     while not any("given up for now" in record.message for record in caplog.records):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    path.unlink()
-    assert sink.write(b"m,device=d1 x=1 %d\n" % time.time_ns()) == Stored()
-    while rows(path):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    with sink._lock:
+        path.unlink()
+    assert sink.write(b"m,device=d1 x=1 %d\n" % START) == Stored()
+    clock.now_ns += SECOND
+    wait_until_empty(path)
