@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ from gateway.config.loading import read
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+VERDICT_SECONDS = 0.5
 STOP_SECONDS = 10
 LOG = "devices-sim.log"
 
@@ -37,6 +40,7 @@ class _Devices:
         self._count = count
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = False
 
     def start(self, url: str) -> None:
         """Let the devices connect to the gateway at ``url``."""
@@ -48,17 +52,26 @@ class _Devices:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+        threading.Thread(target=self._watch, args=(self._process,), daemon=True).start()
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        code = process.wait()
+        if not self._stopping and code not in {-signal.SIGINT, -signal.SIGTERM}:
+            click.echo(f"The simulated devices ended with exit code {code}; {self._log} says why.", err=True)
 
     def stop(self) -> None:
         """End the process and wait for it."""
+        self._stopping = True
         if self._process is None:
             return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        # At the first signal it waits for verdicts, which a gateway that has stopped does not give; at the second it ends.
+        for patience in (VERDICT_SECONDS, STOP_SECONDS):
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
+                return
+        self._process.kill()
+        self._process.wait()
 
 
 @click.command()
@@ -123,10 +136,7 @@ def _overrides(directory: Path, listen: str, admin_token: str) -> dict[str, Any]
 
 
 def _where_to_look(url: str, devices: int, directory: Path, admin_token: str, *, kept: bool) -> str:
-    query = (
-        "SELECT device, field, datetime(time_ns / 1000000000, 'unixepoch') AS utc, value "
-        "FROM readings ORDER BY time_ns DESC LIMIT 10"
-    )
+    query = "SELECT time, device, field, value FROM readings ORDER BY time_ns DESC LIMIT 10"
     kept_text = "kept" if kept else "gone when the demo ends; --data DIR keeps them"
     return f"""\
 The gateway listens on {url} and {devices} simulated devices send to it.

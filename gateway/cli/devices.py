@@ -26,9 +26,13 @@ def devices() -> None:
     """Register devices and end their access. A gateway that runs sees a change within a second."""
 
 
+def _path(config: Config) -> Path:
+    return config.state.directory / "registry.db"
+
+
 @contextlib.contextmanager
 def _registry(config: Config, *, create: bool = False) -> Iterator[Registry]:
-    path: Path = config.state.directory / "registry.db"
+    path = _path(config)
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
     elif not path.exists():
@@ -81,13 +85,10 @@ def list_devices(config: Config, *, as_json: bool) -> None:
     \b
     Example:  gateway devices list --json | jq -r '.[].id'
     """
-    try:
+    found: list[Device] = []
+    if _path(config).exists():
         with _registry(config) as registry:
             found = registry.list()
-    except RegistryError:
-        if (config.state.directory / "registry.db").exists():
-            raise
-        found = []
     if as_json:
         print_json([_described(device) for device in found])
     else:

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 import gateway as package
 from gateway.cli import cli
+from tests.support.cli import in_a_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,9 +69,7 @@ def test_an_unknown_command_is_wrong_usage() -> None:
 
 
 def test_the_module_is_the_command() -> None:
-    answer = subprocess.run(
-        [sys.executable, "-m", "gateway", "--version"], capture_output=True, text=True, timeout=30, check=True
-    )
+    answer = in_a_process("--version")
     assert answer.stdout == f"gateway, version {package.__version__}\n"
 
 

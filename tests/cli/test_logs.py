@@ -3,28 +3,14 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from gateway.cli.logs import MASK, configure_logging
 from gateway.config import Config
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 SECRET = 'pass"wörd/1&2+and more'
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    root, access = logging.getLogger(), logging.getLogger("tornado.access")
-    before = root.level, list(root.handlers), access.level
-    yield
-    logging.captureWarnings(capture=False)
-    root.setLevel(before[0])
-    root.handlers[:] = before[1]
-    access.setLevel(before[2])
 
 
 def configure(**section: Any) -> None:

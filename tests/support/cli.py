@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from click.testing import Result
+
+
+def in_a_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as an operator would, for what must not happen in the test's own process."""
+    command = [sys.executable, "-m", "gateway", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 @dataclass(frozen=True)
