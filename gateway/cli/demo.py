@@ -64,7 +64,7 @@ class _Devices:
         self._stopping = True
         if self._process is None:
             return
-        # At the first signal it waits for verdicts, which a gateway that has stopped does not give; at the second it ends.
+        # At the first signal it waits for verdicts, which a stopped gateway does not give; at the second it ends.
         for patience in (VERDICT_SECONDS, STOP_SECONDS):
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
