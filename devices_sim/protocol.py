@@ -168,7 +168,8 @@ class Device:
         return self._pump(now)
 
     def resume(self, now: float) -> Sequence[Effect]:
-        """A throttle's delay is over."""
+        """A throttle's delay is over: the shell's clock says so, and asking ours again could miss it by a hair."""
+        self._blocked_until = 0.0
         return self._pump(now)
 
     def opened(self, now: float) -> Sequence[Effect]:

@@ -1,7 +1,6 @@
 """One heap of moments for all devices: thousands of samples, reconnects and faults on one timer of the event loop.
 
-Callbacks due within `_SLACK` of each other run in one wake-up, in order of their moments; a callback is never called
-early by more than that.
+Callbacks run in order of their moments, never early; `_SLACK` late, so that those due within it share a wake-up.
 """
 
 from __future__ import annotations
@@ -66,11 +65,11 @@ class Scheduler:
             self._timer.cancel()
             self._timer = None
         if self._heap and not self._closed:
-            self._timer = self._loop.call_later(max(0.0, self._heap[0][0] - clock()), self._run)
+            self._timer = self._loop.call_later(max(0.0, self._heap[0][0] + _SLACK - clock()), self._run)
 
     def _run(self) -> None:
         self._running = True
-        until = clock() + _SLACK
+        until = clock()
         try:
             for _ in range(_TURN):
                 if not self._heap or self._heap[0][0] > until:

@@ -162,6 +162,13 @@ def test_a_throttle_holds_back_until_its_delay_is_over() -> None:
     assert tally(device).resent == 2
 
 
+def test_a_delay_is_over_when_the_shell_says_so() -> None:
+    device = ready(make())
+    submit(device)
+    say(device, 1.0, type="throttle", limit="spool_bytes", retry_after_ms=800, from_seq=0)
+    assert sent(device.resume(1.799)) == [b"m0"], "a timer may be a hair early, and there is no second one"
+
+
 def test_a_second_throttle_for_later_messages_leaves_the_earlier_to_be_resent() -> None:
     device = ready(make())
     submit(device, 4)

@@ -59,7 +59,7 @@ def test_influxdb_keeps_every_type(influxd: Influxd) -> None:
     database = influxd.create_database()
     influxd.write(database, f'm,device=d f=0.1,b=true,s="a \\"text\\"\nof two lines" {START}\n'.encode())
     rows = InfluxStore(influxd.url, database, None, None, None).rows(Question(["d"], START, START, frozenset()))
-    assert {row.field: row.value for row in rows} == {"f": 0.1, "stores-b": True, "s": 'a "text"\nof two lines'}
+    assert {row.field: row.value for row in rows} == {"f": 0.1, "b": True, "s": 'a "text"\nof two lines'}
 
 
 def test_influxdb_answers_more_rows_than_one_chunk(influxd: Influxd) -> None:

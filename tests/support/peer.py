@@ -134,6 +134,6 @@ async def eventually(condition: Callable[[], Any], what: str, seconds: float = 1
     try:
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110 - the condition is the simulator's state, which has no event
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.002)
     except TimeoutError:
         raise AssertionError(f"waited {seconds} s for {what}") from None
