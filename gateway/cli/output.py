@@ -55,6 +55,6 @@ def moment(ns: int | None) -> str | None:
     return datetime.fromtimestamp(ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def number(value: float, unit: str = "") -> str:
-    """A number with thousands apart."""
-    return f"{value:,.0f}{unit}".replace(",", " ")
+def number(value: float) -> str:
+    """A whole number with thousands apart."""
+    return f"{value:,.0f}".replace(",", " ")
