@@ -5,6 +5,7 @@
     GatewayError
     ├── ConfigError            every problem of a configuration at once
     ├── MessageError           a device's message that cannot be taken, with its protocol code
+    ├── ReadingError           one reading of a message that cannot be taken, likewise
     ├── SpoolError
     │   ├── SpoolFull          the spool's cap is reached and its policy is to refuse
     │   ├── AppendFailed       a commit did not reach the disk; nothing in it is safe
@@ -37,13 +38,28 @@ class ConfigError(GatewayError):
 
 
 class MessageError(GatewayError):
-    """A message that is refused whole; ``code`` is one of PROTOCOL.md's, ``seq`` its number where readable."""
+    """A message that is refused whole.
 
-    def __init__(self, code: str, message: str, *, seq: int | None = None) -> None:
+    ``code`` is one of PROTOCOL.md's, ``seq`` its number where readable, ``readings`` how many it held where that can be
+    told.
+    """
+
+    def __init__(self, code: str, message: str, *, seq: int | None = None, readings: int = 0) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.seq = seq
+        self.readings = readings
+
+
+class ReadingError(GatewayError):
+    """A reading that is refused while its neighbours are kept; ``field`` is the name or key at fault."""
+
+    def __init__(self, code: str, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.field = field
 
 
 class SpoolError(GatewayError):

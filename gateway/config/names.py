@@ -68,4 +68,4 @@ def _check_text(text: str, what: str, length: int) -> None:
     if _CONTROL.search(text):
         raise ValueError(f"{what} has no control characters")
     if _LOOSE_BACKSLASH.search(text):
-        raise ValueError(f"{what} has no backslash at its end or before a comma, equals sign, space, quote or backslash")
+        raise ValueError(f'{what} has no backslash at its end or before a comma, equals sign, space, " or another')

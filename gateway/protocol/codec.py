@@ -1,0 +1,171 @@
+"""One message's text: JSON checked as far as it says what kind of message it is and how many readings it holds.
+
+Rules that hold here:
+
+* Whatever is wrong here refuses the message whole. Its ``seq`` goes into the error where it can be read.
+* Sizes that decide how much work a message may cause are checked here: the number of readings, columns of one length,
+  what a hello holds. The message's own size is the session's business.
+* Of a key that comes twice the last counts (RFC 8259 section 4 leaves it open). A number too great for a double is
+  malformed, an integer beyond 64 bits is read as a double.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.errors import MessageError
+from gateway.ledger import NO_SEQ
+from gateway.protocol.messages import MAX_SEQ, Ack, Block, Code, Hello, Readings
+from gateway.protocol.shown import cut, kind_of, shown
+from gateway.protocol.timestamps import is_number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.protocol.messages import Message
+
+MAX_READINGS = 5000
+MAX_BOOT = 64
+MAX_TOKEN = 512
+MAX_INFO = 32
+MAX_INFO_TEXT = 256
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def decode(data: bytes) -> Message:
+    """The message that ``data`` (UTF-8 not yet checked) is.
+
+    Raises:
+        MessageError: ``not_utf8``, ``malformed_json``, ``unknown_type`` or ``bad_message``.
+    """
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise _unreadable(data, error) from None
+    if value.__class__ is list:
+        return Readings(NO_SEQ, _bounded(value, None))
+    if value.__class__ is not dict:
+        raise MessageError(Code.BAD_MESSAGE, f"expected object or array, got {kind_of(value)}")
+    kind = value.get("type")
+    if kind is not None:
+        return _typed(kind, value)
+    seq = value.get("seq")
+    if seq is not None and (seq.__class__ is not int or not 0 <= seq <= MAX_SEQ):
+        raise MessageError(Code.BAD_MESSAGE, f"seq: expected an integer from 0 to 2^53, got {shown(seq)}")
+    if "readings" in value or "columns" in value:
+        return _several(value, seq)
+    return Readings(NO_SEQ if seq is None else seq, (value,))
+
+
+def _unreadable(data: bytes, error: orjson.JSONDecodeError) -> MessageError:
+    try:
+        data.decode()
+    except UnicodeDecodeError as wrong:
+        return MessageError(Code.NOT_UTF8, f"byte {wrong.start} is not UTF-8: {wrong.reason}")
+    return MessageError(Code.MALFORMED_JSON, f"not JSON: {error}")
+
+
+def _typed(kind: Any, value: dict[str, Any]) -> Hello:
+    if kind == "hello":
+        return _hello(value)
+    seq = value.get("seq")
+    readable = seq.__class__ is int and 0 <= seq <= MAX_SEQ
+    raise MessageError(Code.UNKNOWN_TYPE, f"this gateway knows no {shown(kind)} message", seq=seq if readable else None)
+
+
+def _several(value: dict[str, Any], seq: int | None) -> Readings:
+    forms = [key for key in ("values", "readings", "columns") if value.get(key) is not None]
+    if len(forms) > 1:
+        raise MessageError(Code.BAD_MESSAGE, f"expected one of {' and '.join(forms)}, got both", seq=seq)
+    number = NO_SEQ if seq is None else seq
+    if forms == ["columns"]:
+        return _block(value, seq, number)
+    if forms != ["readings"]:
+        return Readings(number, (value,))
+    readings = value["readings"]
+    if readings.__class__ is not list:
+        raise MessageError(Code.BAD_MESSAGE, f"readings: expected array, got {kind_of(readings)}", seq=seq)
+    return Readings(number, _bounded(readings, seq), value.get("m"), value.get("tags"))
+
+
+def _bounded(readings: Sequence[Any], seq: int | None) -> Sequence[Any]:
+    if len(readings) > MAX_READINGS:
+        text = f"expected at most {MAX_READINGS} readings in a message, got {len(readings)}"
+        raise MessageError(Code.BAD_MESSAGE, text, seq=seq, readings=len(readings))
+    return readings
+
+
+def _block(value: dict[str, Any], seq: int | None, number: int) -> Block:
+    columns, t0, age_ms, dt = value["columns"], value.get("t0"), value.get("age_ms"), value.get("dt")
+    samples, problem = _shape(columns)
+    if problem is None and t0 is None and age_ms is None:
+        problem = "t0: expected a number of milliseconds, got nothing"
+    if problem is None:
+        problem = _spacing(dt, samples)
+    if problem is not None:
+        raise MessageError(Code.BAD_MESSAGE, problem, seq=seq, readings=samples)
+    return Block(
+        number, (), value.get("m"), value.get("tags"), t0=t0, age_ms=age_ms, dt=dt, columns=columns, samples=samples
+    )
+
+
+def _shape(columns: Any) -> tuple[int, str | None]:
+    """How many samples the columns hold, and what is wrong with them."""
+    if columns.__class__ is not dict:
+        return 0, f"columns: expected object, got {kind_of(columns)}"
+    samples = 0
+    for number, (name, column) in enumerate(columns.items()):
+        if column.__class__ is not list:
+            return samples, f'column "{cut(name)}": expected array, got {kind_of(column)}'
+        if number and len(column) != samples:
+            longest = max(len(column), samples)
+            return longest, f'column "{cut(name)}": expected {samples} samples as in the first, got {len(column)}'
+        samples = len(column)
+    if samples > MAX_READINGS:
+        return samples, f"expected at most {MAX_READINGS} samples in a block, got {samples}"
+    return samples, None
+
+
+def _spacing(dt: Any, samples: int) -> str | None:
+    if dt.__class__ is list:
+        return None if len(dt) == samples else f"dt: expected {samples} offsets, one a sample, got {len(dt)}"
+    if not is_number(dt):
+        return f"dt: expected a number or an array of them, got {kind_of(dt)}"
+    return "dt: expected a number other than 0, which would make all samples one" if not dt and samples > 1 else None
+
+
+def _hello(value: dict[str, Any]) -> Hello:
+    token, boot, ack, info = (value.get(key) for key in ("token", "boot", "ack", "info"))
+    if boot.__class__ is int:
+        boot = str(boot)  # a counter
+    if token is not None and (token.__class__ is not str or not 0 < len(token) <= MAX_TOKEN):
+        raise _bad_hello("token", f"a string of 1 to {MAX_TOKEN} characters", kind_of(token))
+    if boot is not None and (boot.__class__ is not str or not 0 < len(boot) <= MAX_BOOT or _CONTROL.search(boot)):
+        raise _bad_hello("boot", f"a string of 1 to {MAX_BOOT} characters, none of them control", shown(boot))
+    if ack is not None and ack not in set(Ack):
+        raise _bad_hello("ack", '"durable", "stored" or "none"', shown(ack))
+    if info is not None:
+        _check_info(info)
+    return Hello(token, boot, None if ack is None else Ack(ack), info)
+
+
+def _check_info(info: Any) -> None:
+    if info.__class__ is not dict:
+        raise _bad_hello("info", "object", kind_of(info))
+    if len(info) > MAX_INFO:
+        raise _bad_hello("info", f"at most {MAX_INFO} members", str(len(info)))
+    for name, member in info.items():
+        if len(name) > MAX_BOOT or member.__class__ in {list, dict}:
+            raise _bad_hello("info", f"names of at most {MAX_BOOT} characters and no arrays or objects", shown(name))
+        if member.__class__ is str and len(member) > MAX_INFO_TEXT:
+            raise _bad_hello(
+                "info", f"strings of at most {MAX_INFO_TEXT} characters", f"{len(member)} in {shown(name)}"
+            )
+
+
+def _bad_hello(key: str, expected: str, got: str) -> MessageError:
+    return MessageError(Code.BAD_MESSAGE, f"{key}: expected {expected}, got {got}")

@@ -1,0 +1,89 @@
+"""What became of one message's readings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gateway.errors import MessageError, ReadingError
+from gateway.ledger import NO_SEQ, Entry
+from gateway.protocol.messages import Code, verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from gateway.protocol.messages import Fault, Readings
+
+Point = tuple[str, int, "Mapping[str, Any]"]
+"""A line, its time in ns and its fields."""
+
+
+@dataclass(slots=True)
+class Encoded:
+    """``lines`` points in ``payload``, ``rejects`` for the rest of the ``received`` readings.
+
+    ``latest`` (field to value) and ``time_ns`` are of the newest point, None and 0 without any.
+    """
+
+    device: str
+    lines: int = 0
+    payload: bytes = b""
+    received: int = 0
+    latest: Mapping[str, Any] | None = None
+    time_ns: int = 0
+    rejects: list[Fault] = field(default_factory=list)
+
+    def collect(self, message: Readings, items: Iterable[Any], point: Callable[[Any], Point | None]) -> None:
+        """Judge and write one item after the other; ``point`` gives None where there is nothing to store.
+
+        Raises:
+            MessageError: the message is refused whole.
+        """
+        lines = []
+        for index, item in enumerate(items):
+            try:
+                found = point(item)
+            except ReadingError as error:
+                if error.code == Code.BAD_MESSAGE:
+                    raise _refused_whole(message, index, error) from None
+                self.refuse(error, index)
+                continue
+            if found is not None:
+                line, time_ns, fields = found
+                lines.append(line)
+                if time_ns >= self.time_ns or self.latest is None:
+                    self.latest, self.time_ns = fields, time_ns
+        self.payload = "".join(lines).encode()
+        self.lines = len(lines)
+        self.received = len(lines) + len(self.rejects)
+
+    def refuse(self, error: ReadingError, index: int | None = None) -> None:
+        """Note why a reading is not stored; without ``index`` it is all of them."""
+        fault: Fault = {} if index is None else {"index": index}
+        if error.field is not None:
+            fault["field"] = error.field
+        fault["code"], fault["message"] = error.code, error.message
+        self.rejects.append(fault)
+
+    def entry(self, arrived_ns: int, boot: str = "", seq: int = NO_SEQ, gaps: int = 0) -> Entry:
+        """What these readings add to a commit."""
+        return Entry(
+            self.device,
+            boot,
+            seq,
+            self.lines,
+            0,
+            self.received - self.lines,
+            gaps,
+            self.payload,
+            verdicts(self.rejects) if self.rejects else b"",
+            arrived_ns=arrived_ns,
+            latest=self.latest,
+            time_ns=self.time_ns,
+        )
+
+
+def _refused_whole(message: Readings, index: int, error: ReadingError) -> MessageError:
+    where = f"reading {index}" if error.field is None else f'reading {index}, "{error.field}"'
+    seq = None if message.seq == NO_SEQ else message.seq
+    return MessageError(Code.BAD_MESSAGE, f"{where}: {error.message}", seq=seq, readings=message.count)

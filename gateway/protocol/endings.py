@@ -1,0 +1,111 @@
+"""Every way in which a connection ends from the gateway's side: code and a short reason.
+
+Rules that hold here:
+
+* A session ends once; whatever would end it again has no effect.
+* Codes are those of PROTOCOL.md, "Close codes".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from gateway.protocol.messages import Close, CloseCode
+
+if TYPE_CHECKING:
+    from gateway.protocol.messages import Effects
+
+MAX_REASON_BYTES = 123
+"""What a close frame has room for (RFC 6455 section 5.5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the gateway tells every device in its welcome, and how many strikes it has in a minute."""
+
+    ping_interval_ms: int
+    timeout_ms: int
+    max_message_bytes: int
+    max_unacked: int
+    readings_per_second: int
+    burst: int
+    strikes_per_minute: int
+
+
+class State(Enum):
+    """How far a session is."""
+
+    UNKNOWN = auto()
+    READY = auto()
+    CLOSED = auto()
+
+
+class Endings:
+    """The state of a session as far as it can end; a base of `gateway.protocol.session.Session`."""
+
+    __slots__ = ("_state", "_terms")
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._state = State.UNKNOWN
+
+    @property
+    def open(self) -> bool:
+        """Whether anything can still be sent."""
+        return self._state is not State.CLOSED
+
+    def credentials_refused(self) -> Effects:
+        """The token is wrong or the device unknown; the answer is the same for both."""
+        return self._close(CloseCode.CREDENTIALS, "unknown device or wrong token")
+
+    def credentials_late(self) -> Effects:
+        """The device has not said who it is in time."""
+        return self._close(CloseCode.CREDENTIALS, "no credentials in time")
+
+    def receive_binary(self) -> Effects:
+        """A binary message came."""
+        return self._close(CloseCode.UNSUPPORTED, "only text messages are understood")
+
+    def not_utf8(self, problem: str = "a text message is not UTF-8") -> Effects:
+        """Text came that is none."""
+        return self._close(CloseCode.NOT_UTF8, problem)
+
+    def too_big(self) -> Effects:
+        """A message came that is longer than told in the welcome."""
+        return self._close(CloseCode.TOO_BIG, f"a message has at most {self._terms.max_message_bytes} bytes")
+
+    def protocol_error(self, problem: str) -> Effects:
+        """Bytes came that RFC 6455 does not allow."""
+        return self._close(CloseCode.PROTOCOL_ERROR, problem)
+
+    def keepalive_expired(self) -> Effects:
+        """No byte came for as long as told in the welcome."""
+        return self._close(CloseCode.KEEPALIVE, f"nothing came for {self._terms.timeout_ms} ms")
+
+    def replaced(self) -> Effects:
+        """The same device connected again."""
+        return self._close(CloseCode.REPLACED, "a newer connection of this device took over")
+
+    def revoked(self) -> Effects:
+        """The credentials no longer count."""
+        return self._close(CloseCode.POLICY, "the device's credentials were revoked")
+
+    def restarting(self) -> Effects:
+        """The gateway stops and is expected back."""
+        return self._close(CloseCode.RESTART, "the gateway restarts, connect again")
+
+    def busy(self, reason: str) -> Effects:
+        """The gateway cannot serve this device now."""
+        return self._close(CloseCode.TRY_AGAIN_LATER, reason)
+
+    def failed(self) -> Effects:
+        """A bug or a broken machine: the gateway cannot go on with this connection."""
+        return self._close(CloseCode.INTERNAL, "internal error")
+
+    def _close(self, code: CloseCode, reason: str) -> Effects:
+        if self._state is State.CLOSED:
+            return ()
+        self._state = State.CLOSED
+        return (Close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")),)

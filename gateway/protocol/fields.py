@@ -1,0 +1,198 @@
+"""A profile's rules for fields, ready for use: value in, ``name=value`` out, or the reason why not.
+
+Rules that hold here:
+
+* A number is written as float unless the profile says ``int``: a device that sends 22 and then 22.5 must not conflict.
+* `Field.write` has every rule. The loop of `Rules.write` writes the common case itself: a number under a name for which
+  any number will do (`Rules.plain`). Both write the same text.
+* What is learned about undeclared names is shared by all sessions of the profile, and bounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from gateway.config.names import check_name
+from gateway.errors import ReadingError
+from gateway.protocol.flatten import MAX_FIELDS, TOO_DEEP, flatten, too_deep
+from gateway.protocol.messages import Code
+from gateway.protocol.shown import MAX_SHOWN_NAME, cut, kind_of, shown
+from gateway.reading import escape, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gateway.config.sections import ProfileSection
+
+MAX_TEXT_BYTES = 1024
+LEARNED_NAMES = 4096
+SHARED_PROFILES = 256
+INT_LIMIT = 2**63
+
+NUMBERS = frozenset((int, float))
+
+Type = Literal["float", "int", "bool", "string"]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field: ``key`` is ``name=`` escaped; without ``type`` it takes any scalar."""
+
+    name: str
+    key: str
+    type: Type | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether every number is accepted and written as a float."""
+        return self.type in {None, "float"} and self.low is None and self.high is None
+
+    def write(self, value: Any) -> str:
+        """``name=value`` as it stands in a line.
+
+        Raises:
+            ReadingError: ``wrong_type``, ``out_of_range`` or ``too_long``.
+        """
+        kind = value.__class__
+        if kind in NUMBERS and self.type in {None, "float", "int"}:
+            return self._number(value)
+        if kind is bool and self.type in {None, "bool"}:
+            return f"{self.key}true" if value else f"{self.key}false"
+        if kind is str and self.type in {None, "string"}:
+            return self._text(value)
+        expected = self.type or "a number, bool or string"
+        raise self._refused(Code.WRONG_TYPE, f"expected {expected}, got {kind_of(value)}")
+
+    def _number(self, value: float) -> str:
+        if self.type == "int" and value.__class__ is float:
+            if not value.is_integer():
+                raise self._refused(Code.WRONG_TYPE, f"expected int, got {shown(value)}")
+            value = int(value)
+        if self.low is not None and value < self.low:
+            raise self._refused(Code.OUT_OF_RANGE, f"expected {self.low} or more, got {shown(value)}")
+        if self.high is not None and value > self.high:
+            raise self._refused(Code.OUT_OF_RANGE, f"expected {self.high} or less, got {shown(value)}")
+        if self.type != "int":
+            return f"{self.key}{value!r}"
+        if not -INT_LIMIT <= value < INT_LIMIT:
+            raise self._refused(Code.OUT_OF_RANGE, f"expected an integer of 64 bits, got {shown(value)}")
+        return f"{self.key}{value!r}i"
+
+    def _text(self, value: str) -> str:
+        size = len(value.encode())
+        if size > MAX_TEXT_BYTES:
+            raise self._refused(Code.TOO_LONG, f"expected at most {MAX_TEXT_BYTES} bytes of UTF-8, got {size}")
+        return self.key + quote(value)
+
+    def column_format(self, column: Sequence[Any]) -> bytes | None:
+        """A ``%`` format that takes any value of a column as JSON has it; None where only `write` can tell."""
+        kinds = set(map(type, column))
+        if not kinds <= NUMBERS or self.type not in {None, "float", "int"}:
+            return None
+        if self.low is not None and min(column) < self.low:
+            return None
+        if self.high is not None and max(column) > self.high:
+            return None
+        key = self.key.replace("%", "%%").encode()
+        if self.type != "int":
+            return key + b"%b"
+        whole = float not in kinds and min(column) >= -INT_LIMIT and max(column) < INT_LIMIT
+        return key + b"%bi" if whole else None
+
+    def _refused(self, code: Code, message: str) -> ReadingError:
+        return ReadingError(code, message, self.name)
+
+
+class Rules:
+    """What a profile says about fields, and the names met so far."""
+
+    def __init__(self, profile: ProfileSection) -> None:
+        self.strict = profile.strict
+        self._declared = {
+            name: Field(name, f"{escape(name)}=", spec.type, spec.min, spec.max)
+            for name, spec in profile.fields.items()
+        }
+        self._learned: dict[str, Field] = {}
+        self.plain: dict[str, str] = {}
+        self._forget()
+
+    def write(self, values: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+        """The fields of one reading as they stand in a line, and by name; nothing if there is nothing to store.
+
+        Raises:
+            ReadingError: any code that is about a field; ``bad_message`` for objects nested too deep.
+        """
+        try:
+            return self._write(values)
+        except ReadingError:
+            if too_deep(values):  # refuses more than a reading, so it counts wherever it stands
+                raise ReadingError(Code.BAD_MESSAGE, TOO_DEEP) from None
+            raise
+
+    def _write(self, values: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+        if len(values) > MAX_FIELDS:
+            values = flatten(values)
+        plain = self.plain
+        parts = []
+        for name, value in values.items():
+            kind = value.__class__
+            if kind is float or kind is int:
+                key = plain.get(name)
+                parts.append(self.field(name).write(value) if key is None else f"{key}{value!r}")
+            elif kind is dict or value is None:
+                return self._write(flatten(values))
+            else:
+                parts.append(self.field(name).write(value))
+        return ",".join(parts), values
+
+    def field(self, name: str) -> Field:
+        """The rules for a field.
+
+        Raises:
+            ReadingError: ``bad_name``, or ``unknown_field`` in a strict profile.
+        """
+        return self._declared.get(name) or self._learned.get(name) or self._learn(name)
+
+    def _learn(self, name: str) -> Field:
+        check_field_name(name)
+        if self.strict:
+            raise ReadingError(Code.UNKNOWN_FIELD, "the device's profile has no such field", cut(name, MAX_SHOWN_NAME))
+        if len(self._learned) >= LEARNED_NAMES:
+            self._forget()
+        found = self._learned[name] = Field(name, f"{escape(name)}=")
+        self.plain[name] = found.key
+        return found
+
+    def _forget(self) -> None:
+        self._learned.clear()
+        self.plain.clear()
+        self.plain.update((name, field.key) for name, field in self._declared.items() if field.plain)
+
+
+def check_field_name(name: str) -> None:
+    """Accept the name of a field.
+
+    Raises:
+        ReadingError: ``bad_name``.
+    """
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise ReadingError(Code.BAD_NAME, str(error), cut(name, MAX_SHOWN_NAME)) from None
+
+
+_shared: dict[int, tuple[ProfileSection, Rules]] = {}
+
+
+def rules_of(profile: ProfileSection) -> Rules:
+    """The rules of a profile, made once; profiles are frozen, so being the same object is being the same profile."""
+    found = _shared.get(id(profile))
+    if found is None:
+        if len(_shared) >= SHARED_PROFILES:
+            _shared.clear()
+        # Keeping the profile keeps its id from being given to another one.
+        found = _shared[id(profile)] = profile, Rules(profile)
+    return found[1]

@@ -1,0 +1,137 @@
+"""Numbered messages: which are taken, which must wait, and which number is acknowledged.
+
+Rules that hold here:
+
+* ``sequence`` belongs to the ledger and is shared by the device's sessions. Only ``accepted`` is written here.
+* Messages are counted until a commit (at level ``stored`` a delivery) is reported for them, in the order in which they
+  were taken. Those of an earlier boot come first and are nobody's business any more.
+* While ``from_seq`` is set nothing above it is taken. What comes above it, or comes again before its time, counts as
+  ignoring the throttle.
+* At level ``none`` nothing is ever held back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.ledger import NO_SEQ, Sequence
+from gateway.protocol import messages
+from gateway.protocol.messages import Ack
+
+if TYPE_CHECKING:
+    from gateway.ledger import Entry
+    from gateway.protocol.messages import Effects
+
+RETRY_SPOOL_FULL_MS = 1000
+RETRY_UNACKED_MS = 100
+NS_PER_MS = 1_000_000
+
+
+class Flow:
+    """The numbered messages of one session that are under way."""
+
+    __slots__ = (
+        "_earlier",
+        "_from_seq",
+        "_ignored",
+        "_limit",
+        "_retry_at_ns",
+        "_uncommitted",
+        "_unstored",
+        "ack",
+        "sequence",
+    )
+
+    def __init__(self, limit: int) -> None:
+        self.ack = Ack.DURABLE
+        self.sequence = Sequence()
+        self._limit = limit
+        self._uncommitted = 0
+        self._unstored = 0
+        self._earlier = 0
+        self._from_seq = NO_SEQ
+        self._retry_at_ns = 0
+        self._ignored = 0
+
+    def restart(self, sequence: Sequence, ack: Ack) -> None:
+        """A hello: whatever was held back is forgotten."""
+        if sequence is not self.sequence:
+            self._earlier += self._uncommitted
+            self._uncommitted = self._unstored = 0
+        self.sequence = sequence
+        self.ack = ack
+        self._from_seq = NO_SEQ
+        self._ignored = 0
+
+    @property
+    def ignoring(self) -> bool:
+        """Whether the device sent more against a throttle than can have been in flight."""
+        return self._ignored > self._limit
+
+    @property
+    def safe_seq(self) -> int:
+        """The number up to which everything is safe at the session's level; `NO_SEQ` if nothing is."""
+        return self.sequence.stored if self.ack is Ack.STORED else self.sequence.durable
+
+    def hold(self, seq: int, now_ns: int, *, room: bool) -> Effects | None:
+        """None if the new message ``seq`` may be taken, else what to answer instead."""
+        unacked = self._unstored if self.ack is Ack.STORED else self._uncommitted
+        if room and self._from_seq == NO_SEQ and unacked < self._limit:
+            return None
+        if self.ack is Ack.NONE:
+            return None
+        if NO_SEQ < self._from_seq < seq:
+            self._ignored += 1
+            return ()
+        if not room:
+            return self._throttle("spool_bytes", seq, now_ns, RETRY_SPOOL_FULL_MS)
+        if unacked >= self._limit:
+            counts = {"allowed": self._limit, "observed": unacked + 1}
+            return self._throttle("max_unacked", seq, now_ns, RETRY_UNACKED_MS, **counts)
+        if seq == self._from_seq:
+            self._from_seq = NO_SEQ
+        return None
+
+    def _throttle(self, limit: str, seq: int, now_ns: int, retry_after_ms: int, **counts: int) -> Effects:
+        early = self._from_seq != NO_SEQ and now_ns < self._retry_at_ns
+        self._ignored = self._ignored + 1 if early else 0
+        self._from_seq = seq
+        self._retry_at_ns = now_ns + retry_after_ms * NS_PER_MS
+        return (messages.throttle(limit, retry_after_ms, seq, **counts),)
+
+    def take(self, seq: int) -> int:
+        """Count a new message; how many numbers it skipped."""
+        last = self.sequence.accepted
+        self.sequence.accepted = seq
+        self.count()
+        return 0 if last == NO_SEQ else seq - last - 1
+
+    def count(self) -> None:
+        """Count a message, new or repeated, that waits for its commit."""
+        self._uncommitted += 1
+        if self.ack is Ack.STORED:
+            self._unstored += 1
+
+    def committed(self, numbered: int) -> bool:
+        """``numbered`` messages are on disk; whether one of them is of this boot."""
+        earlier = min(numbered, self._earlier)
+        self._earlier -= earlier
+        self._uncommitted = max(0, self._uncommitted - (numbered - earlier))
+        return numbered > earlier
+
+    def stored(self, numbered: int) -> None:
+        """``numbered`` messages are in the database."""
+        self._unstored = max(0, self._unstored - numbered)
+
+    def failed(self, own: int, earlier: int) -> None:
+        """So many messages of this and of earlier boots will never be reported."""
+        self._uncommitted = max(0, self._uncommitted - own)
+        self._unstored = max(0, self._unstored - own)
+        self._earlier = max(0, self._earlier - earlier)
+
+    def fall_back(self, first: Entry, retry_after_ms: int) -> Effects:
+        """The messages from ``first`` on did not reach the disk: they have to come again."""
+        self.sequence.accepted = min(self.sequence.accepted, first.seq - first.gaps - 1)
+        self._from_seq = first.seq if self._from_seq == NO_SEQ else min(first.seq, self._from_seq)
+        self._ignored = 0
+        return (messages.throttle("spool_write", retry_after_ms, self._from_seq),)

@@ -1,0 +1,183 @@
+"""What goes in and out of a session: messages of the device, effects for the shell, answers as text.
+
+Rules that hold here:
+
+* Message classes carry what the device sent; only what makes up the message as a whole has been checked (`codec`).
+  Readings are judged one by one later (`validation`).
+* Effects are everything a session wants done, in order. It does nothing itself.
+* Answers are prebuilt bytes of one JSON text each; their forms are PROTOCOL.md, "Gateway to device".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.ledger import NO_SEQ, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MAX_SEQ = 2**53
+"""Greatest sequence number: the last integer that a double holds together with all below it."""
+VERDICT_BYTES = 1024
+"""Most bytes of refusals that are kept with an entry."""
+
+
+class Ack(StrEnum):
+    """When a numbered message is acknowledged."""
+
+    DURABLE = "durable"
+    STORED = "stored"
+    NONE = "none"
+
+
+class Code(StrEnum):
+    """Why a message or a reading was refused: all codes of `reject` and `error`."""
+
+    MALFORMED_JSON = "malformed_json"
+    NOT_UTF8 = "not_utf8"
+    UNKNOWN_TYPE = "unknown_type"
+    BAD_MESSAGE = "bad_message"
+    BAD_TIMESTAMP = "bad_timestamp"
+    TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range"
+    BAD_NAME = "bad_name"
+    WRONG_TYPE = "wrong_type"
+    OUT_OF_RANGE = "out_of_range"
+    UNKNOWN_FIELD = "unknown_field"
+    UNKNOWN_TAG = "unknown_tag"
+    TOO_MANY_FIELDS = "too_many_fields"
+    TOO_LONG = "too_long"
+    SPOOL_FULL = "spool_full"
+
+
+class CloseCode(IntEnum):
+    """Why a connection ends: RFC 6455 section 7.4.1, its registry at IANA, and this protocol's own from 4400."""
+
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    UNSUPPORTED = 1003
+    NOT_UTF8 = 1007
+    POLICY = 1008
+    TOO_BIG = 1009
+    INTERNAL = 1011
+    RESTART = 1012
+    TRY_AGAIN_LATER = 1013
+    CREDENTIALS = 4401
+    KEEPALIVE = 4408
+    REPLACED = 4409
+    RATE_IGNORED = 4429
+
+
+@dataclass(slots=True)
+class Hello:
+    """Who is speaking and how; None for what the device left out."""
+
+    token: str | None
+    boot: str | None
+    ack: Ack | None
+    info: dict[str, Any] | None
+
+
+@dataclass(slots=True)
+class Readings:
+    """One or more readings; ``measurement`` and ``tags`` hold for those that name none themselves."""
+
+    seq: int
+    items: Sequence[Any]
+    measurement: Any = None
+    tags: Any = None
+
+    @property
+    def count(self) -> int:
+        """Readings in the message, empty ones too."""
+        return len(self.items)
+
+
+@dataclass(slots=True, kw_only=True)
+class Block(Readings):
+    """Samples in columns of ``samples`` values each; ``items`` is empty. One of ``t0`` and ``age_ms`` is not None."""
+
+    t0: Any
+    age_ms: Any
+    dt: Any
+    columns: Mapping[str, Sequence[Any]]
+    samples: int
+
+    @property
+    def count(self) -> int:
+        """Samples in the block."""
+        return self.samples
+
+
+Message = Hello | Readings
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send one text message."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the connection; nothing follows."""
+
+    code: CloseCode
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """Check this token, then call `Session.welcome` or `Session.credentials_refused` before anything else."""
+
+    token: str
+
+
+Effect = Entry | Send | Close | Authenticate
+Effects = tuple[Effect, ...]
+Fault = dict[str, Any]
+"""One refusal: ``index`` (absent: every reading of the message), ``field``, ``code``, ``message``."""
+
+
+def ack(seq: int) -> Send:
+    """Every message up to ``seq`` is safe or was refused."""
+    return Send(b'{"type":"ack","seq":%d}' % seq)
+
+
+def reject(seq: int, errors: Sequence[Fault]) -> Send:
+    """These readings were refused, the others kept."""
+    return _answer("reject", seq, errors=errors)
+
+
+def error(seq: int, code: str, message: str) -> Send:
+    """The whole message was refused."""
+    return _answer("error", seq, code=code, message=message)
+
+
+def throttle(limit: str, retry_after_ms: int, from_seq: int, **counts: int) -> Send:
+    """Messages from ``from_seq`` on were not taken; ``counts`` are ``allowed`` and ``observed`` where known."""
+    return _answer("throttle", NO_SEQ, limit=limit, **counts, retry_after_ms=retry_after_ms, from_seq=from_seq)
+
+
+def welcome(**members: Any) -> Send:
+    """The session stands; ``members`` as in PROTOCOL.md."""
+    return _answer("welcome", NO_SEQ, **members)
+
+
+def _answer(kind: str, seq: int, **members: Any) -> Send:
+    number = {} if seq == NO_SEQ else {"seq": seq}
+    return Send(orjson.dumps({"type": kind, **number, **members}))
+
+
+def verdicts(errors: Sequence[Fault]) -> bytes:
+    """The refusals as JSON for the ledger, as many from the first on as fit into `VERDICT_BYTES`."""
+    text = orjson.dumps(errors)
+    while len(text) > VERDICT_BYTES:
+        errors = errors[: len(errors) * VERDICT_BYTES // len(text)]
+        text = orjson.dumps(errors)
+    return text if errors else b""

@@ -1,0 +1,93 @@
+"""Which series a reading belongs to: its measurement and tags, checked and escaped once and kept.
+
+Rules that hold here:
+
+* Tags of the reading go before those of the device, and those before the profile's. ``device`` is the gateway's own.
+* A device may send only the tags that its profile allows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gateway.config.names import DEVICE_TAG, TAG_VALUE_LENGTH, check_measurement, check_tag
+from gateway.errors import ReadingError
+from gateway.protocol.messages import Code
+from gateway.protocol.shown import MAX_SHOWN_NAME, cut, kind_of
+from gateway.reading import Series
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gateway.config.sections import ProfileSection
+
+KEPT = 64
+"""Series remembered per device beside its default one."""
+
+
+class DeviceSeries:
+    """Line prefixes of one device; ``default`` is for readings with neither ``m`` nor ``tags``."""
+
+    __slots__ = ("_device", "_kept", "_profile", "_tags", "default")
+
+    def __init__(self, device: str, profile: ProfileSection, tags: Mapping[str, str]) -> None:
+        self._device = device
+        self._profile = profile
+        self._tags = tags
+        self._kept: dict[Any, str] = {}
+        self.default = self._prefix(None, {})
+
+    def prefix(self, measurement: Any, tags: Any) -> str:
+        """What stands before the fields; both arguments as the device sent them.
+
+        Raises:
+            ReadingError: ``wrong_type``, ``bad_name``, ``unknown_tag`` or ``too_long``.
+        """
+        if tags is None:
+            tags = {}
+        elif tags.__class__ is not dict:
+            raise ReadingError(Code.WRONG_TYPE, f"expected object, got {kind_of(tags)}", "tags")
+        key = measurement, *tags.items()
+        try:
+            found = self._kept.get(key)
+        except TypeError:  # an array or object in it: never kept, and about to be refused
+            found = None
+        return found or self._learn(key, measurement, tags)
+
+    def _learn(self, key: Any, measurement: Any, tags: Mapping[str, Any]) -> str:
+        if measurement is not None:
+            _check_measurement(measurement)
+        given = {name: value for name, value in tags.items() if value is not None}
+        for name, value in given.items():
+            self._check_tag(name, value)
+        if len(self._kept) >= KEPT:
+            self._kept = {}
+        found = self._kept[key] = self._prefix(measurement, given)
+        return found
+
+    def _prefix(self, measurement: str | None, tags: Mapping[str, str]) -> str:
+        every = {**self._profile.tags, **self._tags, **tags, DEVICE_TAG: self._device}
+        return Series(measurement or self._profile.measurement, every).prefix
+
+    def _check_tag(self, name: str, value: Any) -> None:
+        shown = cut(name, MAX_SHOWN_NAME)
+        if name not in self._profile.allowed_tags:
+            raise ReadingError(Code.UNKNOWN_TAG, "the device's profile does not allow this tag", shown)
+        if value.__class__ is not str:
+            raise ReadingError(Code.WRONG_TYPE, f"expected string, got {kind_of(value)}", shown)
+        if len(value) > TAG_VALUE_LENGTH:
+            text = f"expected at most {TAG_VALUE_LENGTH} characters, got {len(value)}"
+            raise ReadingError(Code.TOO_LONG, text, shown)
+        try:
+            check_tag(name, value)
+        except ValueError as error:
+            raise ReadingError(Code.BAD_NAME, str(error), shown) from None
+
+
+def _check_measurement(measurement: Any) -> None:
+    if measurement.__class__ is not str:
+        raise ReadingError(Code.WRONG_TYPE, f"expected string, got {kind_of(measurement)}", "m")
+    try:
+        check_measurement(measurement)
+    except ValueError as error:
+        raise ReadingError(Code.BAD_NAME, str(error), "m") from None

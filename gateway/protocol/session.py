@@ -1,0 +1,241 @@
+"""One device's connection as a state machine: an event in, what to do about it out. No socket, no clock.
+
+::
+
+    UNKNOWN --credentials good--> READY --any close--> CLOSED
+       |    hello with a token: ask the shell to check it          ^
+       +---- anything else, or no credentials in time -------------+
+
+Rules that hold here:
+
+* UNKNOWN takes nothing but a hello with a token, and nothing it says reaches the ledger. CLOSED takes and says nothing.
+* Every message with readings or a number yields one `Entry`, refused and repeated ones too, so that the ledger can say
+  what became of it. Every message that cannot be taken is answered.
+* A number at or below `Sequence.accepted` is a duplicate: not stored again, acknowledged. The sequence is shared by all
+  sessions of the device, so what is in flight on an older connection is a duplicate on a newer one.
+* An acknowledgement follows a commit (`durable`) or a delivery (`stored`) that the shell reports, and says what the
+  ledger says by then. Receiving a message never causes one.
+* After a throttle nothing above ``from_seq`` is taken before ``from_seq`` itself: what was in flight must not overtake
+  what has to be sent again. A hello starts afresh, as a new connection does.
+* A device that names no ``boot`` gets the session's id for one, so that numbers which restart with the device are never
+  taken for duplicates.
+* Readings are refused one by one (`reject`), whole messages by an `error`. An error is a strike; more strikes within a
+  minute than allowed close the connection.
+* Who sends no number, or wants no acknowledgement, does not send again: what cannot be taken is refused for good.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from gateway.errors import MessageError
+from gateway.ledger import NO_SEQ, Entry
+from gateway.protocol import messages
+from gateway.protocol.codec import decode
+from gateway.protocol.endings import Endings, State, Terms
+from gateway.protocol.flow import Flow
+from gateway.protocol.messages import Ack, Authenticate, CloseCode, Code, Hello, verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.ledger import Account
+    from gateway.protocol.messages import Effects, Fault, Readings
+    from gateway.protocol.validation import Encoder
+
+__all__ = ["Session", "State", "Terms"]
+
+STRIKE_WINDOW_NS = 60_000_000_000
+NS_PER_MS = 1_000_000
+
+
+class Session(Endings):
+    """What one connection of a device means. Methods that return `Effects` are events; the shell runs them in order."""
+
+    __slots__ = ("_account", "_device", "_encoder", "_flow", "_session", "_strikes", "ack", "boot", "info")
+
+    def __init__(self, device_id: str, session_id: str, terms: Terms) -> None:
+        super().__init__(terms)
+        self._device = device_id
+        self._session = session_id
+        self._strikes: deque[int] | None = None
+        self.boot = session_id
+        self.ack = Ack.DURABLE
+        self.info: dict[str, Any] = {}
+
+    def welcome(self, account: Account, encoder: Encoder, now_ns: int) -> Effects:
+        """The credentials are good."""
+        if self._state is not State.UNKNOWN:
+            return ()
+        self._state = State.READY
+        self._account = account
+        self._encoder = encoder
+        self._flow = Flow(self._terms.max_unacked)
+        return self._greet(now_ns)
+
+    def _greet(self, now_ns: int) -> Effects:
+        self._flow.restart(self._account.sequence(self.boot), self.ack)
+        terms, last_seq = self._terms, self._flow.safe_seq
+        return (
+            messages.welcome(
+                session=self._session,
+                server_time=now_ns // NS_PER_MS,
+                boot=self.boot,
+                last_seq=None if last_seq == NO_SEQ else last_seq,
+                ack=self.ack,
+                keepalive={"ping_interval_ms": terms.ping_interval_ms, "timeout_ms": terms.timeout_ms},
+                limits={
+                    "max_message_bytes": terms.max_message_bytes,
+                    "max_unacked": terms.max_unacked,
+                    "readings_per_second": terms.readings_per_second,
+                    "burst": terms.burst,
+                },
+            ),
+        )
+
+    def receive(self, data: bytes, now_ns: int, *, room: bool = True) -> Effects:
+        """One text message, UTF-8 not yet checked; ``room``: the spool takes readings."""
+        if len(data) > self._terms.max_message_bytes:
+            return self.too_big()
+        if self._state is not State.READY:
+            return self._before_welcome(data)
+        try:
+            message = decode(data)
+            if isinstance(message, Hello):
+                self._introduce(message)
+                return self._greet(now_ns)
+            return self._readings(message, now_ns, room=room)
+        except MessageError as error:
+            return self._error(error, now_ns)
+
+    def _before_welcome(self, data: bytes) -> Effects:
+        if self._state is State.CLOSED:
+            return ()
+        try:
+            message = decode(data)
+        except MessageError as error:
+            return self._close(CloseCode.CREDENTIALS, f"expected a hello with a token: {error.code}")
+        if not isinstance(message, Hello) or message.token is None:
+            return self._close(CloseCode.CREDENTIALS, "expected a hello with a token")
+        self._introduce(message)
+        return (Authenticate(message.token),)
+
+    def _introduce(self, hello: Hello) -> None:
+        """What a hello leaves out stays as it was."""
+        self.boot = hello.boot or self.boot
+        self.ack = hello.ack or self.ack
+        self.info = hello.info if hello.info is not None else self.info
+
+    def _readings(self, message: Readings, now_ns: int, *, room: bool) -> Effects:
+        seq, flow, gaps = message.seq, self._flow, 0
+        if seq != NO_SEQ:
+            if seq <= flow.sequence.accepted:
+                return self._repeated(message, now_ns)
+            held = flow.hold(seq, now_ns, room=room)
+            if held is not None:
+                return self._unless_ignored(held)
+        if not room:
+            return self._lost(message, now_ns)
+        encoded = self._encoder.encode(message, now_ns)
+        if seq != NO_SEQ:
+            gaps = flow.take(seq)
+        elif not encoded.received:
+            return ()
+        entry = encoded.entry(now_ns, self.boot, seq, gaps)
+        return (entry, messages.reject(seq, encoded.rejects)) if encoded.rejects else (entry,)
+
+    def _repeated(self, message: Readings, now_ns: int) -> Effects:
+        """A duplicate; what was refused in it is said again, because the first reject may never have arrived."""
+        encoded = self._encoder.encode(message, now_ns)
+        self._flow.count()
+        entry = Entry(self._device, self.boot, message.seq, duplicate=encoded.received, arrived_ns=now_ns)
+        return (entry, messages.reject(message.seq, encoded.rejects)) if encoded.rejects else (entry,)
+
+    def _lost(self, message: Readings, now_ns: int) -> Effects:
+        """The spool is full and the device will not send this again."""
+        readings = self._encoder.encode(message, now_ns).received
+        gaps = 0 if message.seq == NO_SEQ else self._flow.take(message.seq)
+        faults = [_spool_full(f"the gateway has no room: {readings} readings were not stored")] if readings else []
+        if not faults and message.seq == NO_SEQ:
+            return ()
+        entry = Entry(self._device, self.boot, message.seq, rejected=readings, gaps=gaps, verdicts=verdicts(faults))
+        entry.arrived_ns = now_ns
+        return (entry, messages.reject(message.seq, faults)) if faults else (entry,)
+
+    def _error(self, error: MessageError, now_ns: int) -> Effects:
+        """A message that is refused whole: its number, if it has one, is used up all the same."""
+        if error.code == Code.NOT_UTF8:
+            return self.not_utf8(error.message)
+        seq = NO_SEQ if error.seq is None else error.seq
+        entry = Entry(self._device, self.boot, seq, arrived_ns=now_ns)
+        if seq != NO_SEQ and seq <= self._flow.sequence.accepted:
+            self._flow.count()
+            entry.duplicate = error.readings
+        else:
+            if seq != NO_SEQ:
+                held = self._flow.hold(seq, now_ns, room=True)
+                if held is not None:
+                    return self._unless_ignored(held)
+                entry.gaps = self._flow.take(seq)
+            entry.rejected = error.readings
+            entry.verdicts = verdicts([{"code": error.code, "message": error.message}])
+        answer = messages.error(seq, error.code, error.message)
+        effects: Effects = (entry, answer) if seq != NO_SEQ or error.readings else (answer,)
+        return effects + self._strike(now_ns)
+
+    def _strike(self, now_ns: int) -> Effects:
+        if self._strikes is None:
+            self._strikes = deque()
+        strikes = self._strikes
+        strikes.append(now_ns)
+        while strikes[0] <= now_ns - STRIKE_WINDOW_NS:
+            strikes.popleft()
+        allowed = self._terms.strikes_per_minute
+        if len(strikes) <= allowed:
+            return ()
+        return self._close(CloseCode.POLICY, f"more than {allowed} messages in a minute could not be taken")
+
+    def _unless_ignored(self, held: Effects) -> Effects:
+        if self._flow.ignoring:
+            return self._close(CloseCode.RATE_IGNORED, "kept sending messages that a throttle had told to wait")
+        return held
+
+    def durable(self, numbered: int) -> Effects:
+        """A commit with the next ``numbered`` numbered messages of this session is on disk, and in the ledger."""
+        if self._state is not State.READY:
+            return ()
+        own = self._flow.committed(numbered)
+        return self._acknowledge() if own and self.ack is Ack.DURABLE else ()
+
+    def stored(self, numbered: int) -> Effects:
+        """The database has ``numbered`` more numbered messages of this device and boot, and so says the ledger."""
+        if self._state is not State.READY:
+            return ()
+        self._flow.stored(numbered)
+        return self._acknowledge() if numbered and self.ack is Ack.STORED else ()
+
+    def _acknowledge(self) -> Effects:
+        seq = self._flow.safe_seq
+        return () if seq == NO_SEQ else (messages.ack(seq),)
+
+    def append_failed(self, entries: Sequence[Entry], retry_after_ms: int) -> Effects:
+        """These entries of the session did not reach the disk; the ledger has been rolled back."""
+        if self._state is not State.READY:
+            return ()
+        own = [entry for entry in entries if entry.seq != NO_SEQ and entry.boot == self.boot]
+        self._flow.failed(len(own), sum(entry.seq != NO_SEQ for entry in entries) - len(own))
+        awaited = own if self.ack is not Ack.NONE else []
+        gone = sum(entry.lines for entry in entries) - sum(entry.lines for entry in awaited)
+        effects: Effects = ()
+        if gone:
+            fault = _spool_full(f"the gateway's disk failed: {gone} readings that it had taken are lost")
+            effects = (messages.reject(NO_SEQ, [fault]),)
+        missing = [entry for entry in awaited if entry.seq > self._flow.sequence.durable]
+        if missing:
+            return effects + self._flow.fall_back(min(missing, key=lambda entry: entry.seq), retry_after_ms)
+        return effects + self._acknowledge() if awaited and self.ack is Ack.DURABLE else effects
+
+
+def _spool_full(message: str) -> Fault:
+    return {"code": Code.SPOOL_FULL, "message": message}

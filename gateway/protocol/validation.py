@@ -1,0 +1,117 @@
+"""From a device's message to line protocol: which readings can be stored, and why the others cannot.
+
+Rules that hold here:
+
+* A refused field refuses its reading, never the message; each refused reading has one `Fault`, its first. The exception
+  are objects nested too deep, which refuse the message (`MessageError`).
+* null is the same as absence, everywhere. A reading in which nothing else is left has nothing to store: it is neither
+  counted nor refused.
+* Timestamps are final here: what is sent again is stored as the same point. Readings without a time get the moment of
+  arrival, later than any given out before, so that two of them are never one point.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gateway.errors import ReadingError
+from gateway.protocol.blocks import encode_block
+from gateway.protocol.encoded import Encoded, Point
+from gateway.protocol.fields import rules_of
+from gateway.protocol.messages import Block, Code
+from gateway.protocol.series import DeviceSeries
+from gateway.protocol.shown import kind_of
+from gateway.protocol.timestamps import MAX_NS, NS_PER_MS, aged, moment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gateway.config.sections import ProfileSection
+    from gateway.protocol.messages import Readings
+
+# Milliseconds from 1973 to 2262, the common case of `timestamps.moment`.
+LEAST_MS = 10**11
+MOST_MS = MAX_NS // NS_PER_MS
+
+RESERVED = frozenset(("seq", "ts", "age_ms", "m", "tags", "type", "values", "readings", "columns"))
+"""Keys that are no fields in the flat form."""
+
+
+class Encoder:
+    """Turns one device's readings into line protocol.
+
+    Raises:
+        ValueError: a tag of the profile or the registry has no line protocol.
+    """
+
+    __slots__ = ("_device", "_last_arrival", "_rules", "_series")
+
+    def __init__(self, device_id: str, profile: ProfileSection, tags: Mapping[str, str]) -> None:
+        self._device = device_id
+        self._rules = rules_of(profile)
+        self._series = DeviceSeries(device_id, profile, tags)
+        self._last_arrival = 0
+
+    def encode(self, message: Readings, now_ns: int) -> Encoded:
+        """Judge and write every reading of ``message``, which arrived at ``now_ns``.
+
+        Raises:
+            MessageError: the message is refused whole.
+        """
+        if isinstance(message, Block):
+            return encode_block(message, self._device, self._rules, self._series, now_ns)
+        encoded = Encoded(self._device)
+        encoded.collect(message, message.items, lambda item: self._point(item, message, now_ns))
+        return encoded
+
+    def _point(self, item: Any, message: Readings, now_ns: int) -> Point | None:
+        """Line, time and fields of one reading; None if there is nothing to store."""
+        text, fields = self._rules.write(_fields_of(item))
+        if not text:
+            return None
+        measurement, tags = item.get("m"), item.get("tags")
+        if measurement is None:
+            measurement = message.measurement
+        if message.tags is not None:
+            tags = _merged(message.tags, tags)
+        prefix = self._series.default
+        if measurement is not None or tags is not None:
+            prefix = self._series.prefix(measurement, tags)
+        ts = item.get("ts")
+        if ts.__class__ is int and LEAST_MS <= ts <= MOST_MS:
+            time_ns = ts * NS_PER_MS
+        else:
+            time_ns = self._time(ts, item.get("age_ms"), now_ns)
+        return f"{prefix}{text} {time_ns}\n", time_ns, fields
+
+    def _time(self, ts: Any, age_ms: Any, now_ns: int) -> int:
+        if ts is not None:
+            return moment(ts)
+        if age_ms is not None:
+            return aged(now_ns, age_ms)
+        self._last_arrival = max(now_ns, self._last_arrival + 1)
+        return self._last_arrival
+
+
+def _fields_of(item: Any) -> dict[str, Any]:
+    """What a reading measured, of either form."""
+    if item.__class__ is not dict:
+        raise ReadingError(Code.WRONG_TYPE, f"expected object, got {kind_of(item)}")
+    values = item.get("values")
+    if values.__class__ is dict:
+        return values
+    if values is not None:
+        raise ReadingError(Code.WRONG_TYPE, f"expected object, got {kind_of(values)}", "values")
+    if RESERVED.isdisjoint(item):
+        return item
+    for key in ("readings", "columns"):
+        if item.get(key) is not None:
+            raise ReadingError(Code.WRONG_TYPE, f"expected one reading, got several in {key}", key)
+    return {name: value for name, value in item.items() if name not in RESERVED}
+
+
+def _merged(outer: Any, inner: Any) -> Any:
+    """Tags of the message and of the reading, which go first; what is no object is left to be refused."""
+    if inner is None or outer.__class__ is not dict:
+        return outer
+    return {**outer, **inner} if inner.__class__ is dict else inner

@@ -1,0 +1,120 @@
+"""Plays the golden vectors against the session (their format: tests/vectors/README.md)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.ledger import Ledger, Sequence
+from gateway.reading import split_lines
+from tests.support.sessions import TERMS, Bench
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+CASES = [
+    pytest.param(case, id=f"{path.stem}: {case['name']}")
+    for path in sorted(VECTORS.glob("*.json"))
+    for case in json.loads(path.read_text(encoding="utf-8"))
+]
+ENDINGS = {
+    "credentials_refused",
+    "credentials_late",
+    "too_big",
+    "replaced",
+    "revoked",
+    "keepalive_expired",
+    "restarting",
+    "failed",
+}
+
+
+def bench_for(case: dict[str, Any]) -> Bench:
+    ledger = Ledger()
+    for boot, known in case.get("before", {}).items():
+        durable = known["durable"]
+        ledger.account("d1").boots[boot] = Sequence(durable, durable, known.get("stored", durable))
+    bench = Bench(ledger=ledger, profile=case.get("profile"), tags=case.get("tags"), **case.get("terms", {}))
+    return bench if case.get("start") == "unknown" else bench.ready()
+
+
+def happen(bench: Bench, event: str) -> list[Any]:
+    session = bench.session
+    if event in ENDINGS:
+        return bench.run(getattr(session, event)())
+    match event:
+        case "credentials_good":
+            return bench.good()
+        case "commit":
+            return bench.commit()
+        case "deliver":
+            return bench.deliver()
+        case "commit_fails":
+            return bench.commit_fails()
+        case "binary":
+            return bench.run(session.receive_binary())
+        case "protocol_error":
+            return bench.run(session.protocol_error("reserved bits are set"))
+        case "busy":
+            return bench.run(session.busy("too many connections"))
+    raise AssertionError(f"unknown event {event}")
+
+
+def effects_of(bench: Bench, step: dict[str, Any]) -> list[Any]:
+    """What the step that happens has for effects."""
+    bench.now_ns += step.get("after_ms", 0) * 1_000_000
+    if "happens" in step:
+        return happen(bench, step["happens"])
+    room = step.get("room", True)
+    if "send_text" in step:
+        return bench.send_bytes(step["send_text"].encode(), room=room)
+    if "send_hex" in step:
+        return bench.send_bytes(bytes.fromhex(step["send_hex"]), room=room)
+    return bench.send_bytes(json.dumps(step["send"]).encode(), room=room)
+
+
+def like(expected: Any, found: Any) -> Any:
+    """``found`` without what ``expected`` leaves open: texts for people, and the boot of an entry."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for key in {"message", "boot"} & found.keys() - expected.keys():
+            assert found[key]
+        return {
+            key: like(expected.get(key), value)
+            for key, value in found.items()
+            if key in expected or key not in {"message", "boot"}
+        }
+    if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        return [like(a, b) for a, b in zip(expected, found, strict=True)]
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_conversation_goes_as_written(case: dict[str, Any]) -> None:
+    bench = bench_for(case)
+    due: list[Any] = []
+    for step in case["script"]:
+        if step.keys() & {"send", "send_text", "send_hex", "happens"}:
+            assert due == [], f"more than was expected before {step}"
+            due = effects_of(bench, step)
+            continue
+        assert due, f"expected {step}"
+        assert like(step, due[0]) == step
+        due.pop(0)
+    assert due == []
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_lines_are_what_can_be_cut_and_read_again(case: dict[str, Any]) -> None:
+    for step in case["script"]:
+        lines = step.get("stores", {}).get("lines", [])
+        payload = "".join(f"{line}\n" for line in lines).encode()
+        assert split_lines(payload, len(lines)) == [f"{line}\n".encode() for line in lines]
+
+
+def test_names_are_unique_and_the_readme_tells_the_terms() -> None:
+    ids = [str(param.id) for param in CASES]
+    assert len(ids) == len(set(ids))
+    readme = (VECTORS / "README.md").read_text(encoding="utf-8")
+    for name, value in TERMS.items():
+        assert f'"{name}": {value}' in readme

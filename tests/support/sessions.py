@@ -1,0 +1,126 @@
+"""A session with the half of the gateway that it talks to: a ledger, a spool that commits on demand, a clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.config.sections import ProfileSection
+from gateway.ledger import NO_SEQ, Entry, Ledger
+from gateway.protocol.messages import Authenticate, Close, Send
+from gateway.protocol.session import Session, Terms
+from gateway.protocol.validation import Encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gateway.protocol.messages import Effect, Effects
+
+NOW_NS = 1_700_000_000_000_000_000
+TERMS = {
+    "ping_interval_ms": 20_000,
+    "timeout_ms": 30_000,
+    "max_message_bytes": 65_536,
+    "max_unacked": 1_000,
+    "readings_per_second": 200,
+    "burst": 2_000,
+    "strikes_per_minute": 60,
+}
+
+
+def terms(**changed: int) -> Terms:
+    """The defaults of the vectors, with some of them replaced."""
+    return Terms(**{**TERMS, **changed})
+
+
+def encoder(profile: Mapping[str, Any] | None = None, tags: Mapping[str, str] | None = None) -> Encoder:
+    """Device d1's, of a profile as in config.yaml."""
+    return Encoder("d1", ProfileSection.model_validate(profile or {}), tags or {})
+
+
+class Bench:
+    """Device d1's session; every method returns the effects of what it does, as `shown` shows them."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger | None = None,
+        profile: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+        name: str = "s1",
+        **changed: int,
+    ) -> None:
+        self.ledger = ledger or Ledger()
+        self.encoder = encoder(profile, tags)
+        self.session = Session("d1", name, terms(**changed))
+        self.now_ns = NOW_NS
+        self.queue: list[Entry] = []
+        self.committed: list[Entry] = []
+        self.record = 0
+
+    def ready(self, boot: str = "b1", **hello: Any) -> Bench:
+        """Welcomed, under the given boot."""
+        self.good()
+        self.send({"type": "hello", "boot": boot, **hello})
+        return self
+
+    def good(self) -> list[Any]:
+        return self.run(self.session.welcome(self.ledger.account("d1"), self.encoder, self.now_ns))
+
+    def send(self, message: Any, *, room: bool = True, after_ms: int = 0) -> list[Any]:
+        return self.send_bytes(orjson.dumps(message), room=room, after_ms=after_ms)
+
+    def send_bytes(self, data: bytes, *, room: bool = True, after_ms: int = 0) -> list[Any]:
+        self.now_ns += after_ms * 1_000_000
+        return self.run(self.session.receive(data, self.now_ns, room=room))
+
+    def run(self, effects: Effects) -> list[Any]:
+        self.queue += [effect for effect in effects if isinstance(effect, Entry)]
+        return [shown(effect) for effect in effects]
+
+    def commit(self) -> list[Any]:
+        entries, self.queue = self.queue, []
+        self.record += 1
+        self.ledger.committed(self.record, entries)
+        self.committed += entries
+        return self.run(self.session.durable(numbered(entries)))
+
+    def deliver(self) -> list[Any]:
+        entries, self.committed = self.committed, []
+        self.ledger.delivered(self.record, entries, {})
+        mine = [entry for entry in entries if entry.boot == self.session.boot]
+        return self.run(self.session.stored(numbered(mine)))
+
+    def commit_fails(self) -> list[Any]:
+        entries, self.queue = self.queue, []
+        for entry in entries:
+            self.ledger.rolled_back(entry.device, entry.boot)
+        return self.run(self.session.append_failed(entries, 1_000))
+
+
+def numbered(entries: list[Entry]) -> int:
+    return sum(entry.seq != NO_SEQ for entry in entries)
+
+
+def shown(effect: Effect) -> dict[str, Any]:
+    """An effect in the form of the vectors' steps; of an entry only what is not empty."""
+    match effect:
+        case Send(data):
+            return {"answers": orjson.loads(data)}
+        case Close(code, reason):
+            assert reason
+            return {"closes": int(code)}
+        case Authenticate(token):
+            return {"authenticates": token}
+    payload = effect.payload
+    assert payload.count(b"\n") >= effect.lines
+    stored = {
+        "boot": effect.boot,
+        "seq": None if effect.seq == NO_SEQ else effect.seq,
+        "lines": payload.decode().removesuffix("\n").split("\n") if effect.lines else [],
+        "duplicate": effect.duplicate,
+        "rejected": effect.rejected,
+        "gaps": effect.gaps,
+    }
+    return {"stores": {key: value for key, value in stored.items() if value or value == 0 and key == "seq"}}
