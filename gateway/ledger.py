@@ -93,12 +93,17 @@ class Account:
         return self.received - self.stored - self.duplicate - self.rejected - self.dropped
 
     def sequence(self, boot: str) -> Sequence:
-        """The sequence state of ``boot``, made on first use; the least recently made boots are forgotten."""
-        found = self.boots.get(boot)
+        """The sequence state of ``boot``, made on first use; the least recently used boots are forgotten.
+
+        Used, not made: every connection has a boot of its own until its hello, and a device that reconnects often must
+        not push out the one it goes on with.
+        """
+        found = self.boots.pop(boot, None)
         if found is None:
             while len(self.boots) >= BOOTS_KEPT:
                 del self.boots[next(iter(self.boots))]
-            found = self.boots[boot] = Sequence()
+            found = Sequence()
+        self.boots[boot] = found
         return found
 
     def sums(self) -> dict[str, int]:
