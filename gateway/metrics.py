@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client import Metric
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SLOW = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Connections(Collector):
+    """``gateway_connections``. The client library would take its name for that of ``gateway_connections_total``."""
+
+    def __init__(self) -> None:
+        self.open = 0
+
+    def collect(self) -> Iterator[Metric]:
+        """The one sample."""
+        yield GaugeMetricFamily("gateway_connections", "Devices connected", value=self.open)
 
 
 class Metrics:
@@ -13,7 +33,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = r = CollectorRegistry()
-        self.connections = Gauge("gateway_connections", "Devices connected", registry=r)
+        self.connections = Connections()
+        r.register(self.connections)
         self.connections_total = Counter(
             "gateway_connections_total", "Device handshakes by result", ["result"], registry=r
         )
@@ -24,6 +45,10 @@ class Metrics:
         self.readings = Counter(
             "gateway_readings_total", "Readings received, by what became of them", ["outcome"], registry=r
         )
+        self.accepted = self.readings.labels("accepted")
+        self.duplicate = self.readings.labels("duplicate")
+        self.rejected = self.readings.labels("rejected")
+        self.dropped = self.readings.labels("dropped")
         self.stored = Counter("gateway_readings_stored_total", "Readings confirmed by the database", registry=r)
         self.dead_letters = Counter(
             "gateway_dead_letters_total", "Points the database refused, by reason", ["reason"], registry=r

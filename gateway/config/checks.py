@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.config.units import format_duration, format_size
+from gateway.config.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gateway.config.model import Config
     from gateway.config.sources import Location
-
-_SEGMENTS_IN_CAP = 4
-"""A spool frees whole segments only: with fewer under the cap, one delivered record would free nothing for long."""
 
 
 class Conflict(NamedTuple):
@@ -54,23 +51,12 @@ def _tokens(config: Config) -> Iterator[Conflict]:
 
 
 def _proportions(config: Config) -> Iterator[Conflict]:
-    keepalive, spool, limits = config.keepalive, config.spool, config.limits
+    keepalive = config.keepalive
     if keepalive.timeout <= keepalive.ping_interval:
         yield Conflict(
             (("keepalive", "timeout"), ("keepalive", "ping_interval")),
             f"must be longer than keepalive.ping_interval ({format_duration(keepalive.ping_interval)}), "
             "or no device could answer a ping in time",
-        )
-    if spool.segment_bytes * _SEGMENTS_IN_CAP > spool.max_bytes:
-        yield Conflict(
-            (("spool", "segment_bytes"), ("spool", "max_bytes")),
-            f"must be at most a quarter of spool.max_bytes ({format_size(spool.max_bytes)}): "
-            "disk space is freed one segment at a time",
-        )
-    if limits.burst < limits.readings_per_second:
-        yield Conflict(
-            (("limits", "burst"), ("limits", "readings_per_second")),
-            f"must be at least limits.readings_per_second ({limits.readings_per_second})",
         )
 
 

@@ -30,7 +30,6 @@ from pydantic import (
 from gateway.config.names import check_measurement, check_name, check_tag
 from gateway.config.units import Duration, Listen, ListenAddress, Size, between, parse_duration, parse_size
 
-TOKEN_LENGTH = 16
 DEFAULT_PROFILE = "default"
 
 
@@ -47,8 +46,8 @@ class Section(BaseModel):
 
 def _check_token(token: SecretStr) -> SecretStr:
     text = token.get_secret_value()
-    if len(text) < TOKEN_LENGTH or not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError(f"a token has at least {TOKEN_LENGTH} printable ASCII characters and no space")
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("a token is made of printable ASCII characters and has no space")
     return token
 
 
@@ -110,7 +109,7 @@ class ServerSection(Section):
     """Devices connected at the same time; one more is told to try again later."""
     max_message_bytes: Annotated[Size, between("1KiB", "16MiB", parse_size)] = 64 * 1024
     """Longest message a device may send."""
-    allowed_origins: tuple[Origin, ...] = ()
+    allowed_origins: tuple[Origin, ...] = ("*",)
     """Web pages of other origins whose scripts may connect; * for all."""
     allow_open_network: bool = False
     """Permit auth.mode open on an address that other machines can reach."""
@@ -125,16 +124,16 @@ class AuthSection(Section):
     """Bearer token for actions that change something; without it there are none over HTTP."""
     viewer_token: Token | None = None
     """Bearer token for reading; without it reading is free on loopback and needs the admin token elsewhere."""
-    timeout: Annotated[Duration, between("1s", "5m", parse_duration)] = 10.0
+    timeout: Annotated[Duration, between("100ms", "5m", parse_duration)] = 10.0
     """How long a device may take to say who it is."""
 
 
 class KeepaliveSection(Section):
     """When a silent device is taken for gone; told to every device in its welcome."""
 
-    ping_interval: Annotated[Duration, between("1s", "1h", parse_duration)] = 20.0
+    ping_interval: Annotated[Duration, between("100ms", "1h", parse_duration)] = 20.0
     """Silence after which the gateway sends a ping."""
-    timeout: Annotated[Duration, between("2s", "2h", parse_duration)] = 30.0
+    timeout: Annotated[Duration, between("200ms", "2h", parse_duration)] = 30.0
     """Silence after which the gateway drops the connection."""
 
 
@@ -145,9 +144,9 @@ class SpoolSection(Section):
     """Where segments live; below state.directory unless absolute."""
     commit_interval: Annotated[Duration, between("0s", "1s", parse_duration)] = 0.005
     """Messages that arrive within it share one fdatasync."""
-    segment_bytes: Annotated[Size, between("1MiB", "1GiB", parse_size)] = 64 * 1024**2
-    """Length at which a segment is closed and a new one begun."""
-    max_bytes: Annotated[Size, between("4MiB", "16TiB", parse_size)] = 1024**3
+    segment_bytes: Annotated[Size, between("64KiB", "1GiB", parse_size)] = 64 * 1024**2
+    """Length at which a segment is closed and a new one begun; never more than a quarter of max_bytes."""
+    max_bytes: Annotated[Size, between("1MiB", "16TiB", parse_size)] = 1024**3
     """Most bytes that may wait for the database."""
     when_full: Literal["reject", "drop_oldest"] = "reject"
     """reject: devices are throttled and keep their readings; drop_oldest: the oldest are counted and discarded."""
@@ -186,7 +185,7 @@ class SqliteSection(Section):
     path: Path = Path("telemetry.db")
     """The file; below state.directory unless absolute."""
     retention: Annotated[Duration, between("1m", "36500d", parse_duration)] | None = 30 * 86400.0
-    """Readings older than this are deleted; null keeps all."""
+    """Readings are deleted this long after their time, or after their arrival if they came too old; null keeps all."""
 
 
 class BatchSection(Section):

@@ -4,8 +4,6 @@ Rules that hold here:
 
 * One connection writes, under a lock; a batch is one transaction, so all of it is stored or none. Queries have
   connections of their own.
-* Points that are older than the retention are refused, not stored and silently deleted again: as in InfluxDB, they
-  become dead letters that say why.
 * A file that cannot be used is `Held`, and opened anew at the next try: moving it away is all it takes to go on.
 """
 
@@ -55,6 +53,7 @@ _STORE = """
 INSERT INTO points (series, time_ns, value) VALUES (?, ?, ?)
 ON CONFLICT (series, time_ns) DO UPDATE SET value = excluded.value
 """
+_BACKFILLED = "INSERT OR IGNORE INTO backfilled (series, since_ns) VALUES (?, ?)"
 _QUERY = """
 SELECT :start + (time_ns - :start) / :interval * :interval AS bucket, min(value), avg(value), max(value), count(*)
 FROM points
@@ -89,9 +88,6 @@ class SqliteSink:
             points: list[Point] = [parse_line(line) for line in split_lines(lines)]
         except ValueError as error:
             return Refused("malformed", str(error))
-        oldest = min((point[3] for point in points), default=0)
-        if points and oldest < self._expired_ns():
-            return Refused("beyond_retention", "points beyond retention policy: sqlite.retention in the configuration")
         with self._lock:
             try:
                 self._store(points)
@@ -155,6 +151,10 @@ class SqliteSink:
             rows = catalog.rows(points)
             rows.sort(key=itemgetter(0, 1))  # neighbours in the file; of equals, the last still wins
             connection.executemany(_STORE, rows)
+            expired_ns = self._expired_ns()
+            if any(time_ns < expired_ns for _, time_ns, _ in rows):
+                late = {series for series, time_ns, _ in rows if time_ns < expired_ns}
+                connection.executemany(_BACKFILLED, [(series, self._clock_ns()) for series in late])
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[tuple[sqlite3.Connection, SeriesCatalog]]:

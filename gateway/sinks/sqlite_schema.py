@@ -39,6 +39,10 @@ CREATE TABLE IF NOT EXISTS points (
     value NOT NULL,
     PRIMARY KEY (series, time_ns)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS backfilled ( -- series that were given points older than the retention, and when first
+    series INTEGER PRIMARY KEY,
+    since_ns INTEGER NOT NULL
+);
 CREATE VIEW IF NOT EXISTS readings AS
     WITH split AS (SELECT *, (time_ns % 1000000000 + 1000000000) % 1000000000 AS fraction FROM points)
     SELECT device, measurement, field, tags, time_ns, value, type,

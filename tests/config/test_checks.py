@@ -36,9 +36,6 @@ def test_open_mode_is_for_this_machine_unless_it_is_meant() -> None:
         ({"server": {"tls": {"certificate": "c"}}}, "server.tls.key: needed beside server.tls.certificate"),
         ({"server": {"tls": {"key": "k"}}}, "server.tls.certificate: needed beside server.tls.key"),
         ({"keepalive": {"timeout": "20s"}}, "keepalive.timeout: must be longer than keepalive.ping_interval (20s)"),
-        ({"spool": {"segment_bytes": "257MiB"}}, "spool.segment_bytes: must be at most a quarter of"),
-        ({"spool": {"max_bytes": "255MiB"}}, "spool.segment_bytes: must be at most a quarter of"),
-        ({"limits": {"burst": 100}}, "limits.burst: must be at least limits.readings_per_second (200)"),
         (
             {"auth": {"admin_token": "the-same-for-both", "viewer_token": "the-same-for-both"}},
             "auth.viewer_token: is the admin token",

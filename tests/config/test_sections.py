@@ -48,7 +48,7 @@ def test_sections_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("section", "values"),
     [
-        (KeepaliveSection, {"ping_interval": "500ms"}),
+        (KeepaliveSection, {"ping_interval": "50ms"}),
         (KeepaliveSection, {"timeout": "3h"}),
         (AuthSection, {"timeout": "0s"}),
         (ServerSection, {"max_message_bytes": "512B"}),
@@ -62,14 +62,14 @@ def test_bounds_are_told(section: type[Section], values: dict[str, str]) -> None
     assert "must be from" in refused(section, **values)
 
 
-def test_a_token_is_long_and_fits_a_header_and_is_never_shown() -> None:
+def test_a_token_fits_a_header_and_is_never_shown() -> None:
     token = "correct-horse-battery"
     auth = AuthSection.model_validate({"admin_token": token})
     assert auth.admin_token is not None
     assert auth.admin_token.get_secret_value() == token
-    for wrong in ("short", "with a space in it.", "nön-ascii-nön-ascii", "tab\tinside-the-token", ""):
+    for wrong in ("with a space in it.", "nön-ascii-nön-ascii", "tab\tinside-the-token", ""):
         text = refused(AuthSection, admin_token=wrong)
-        assert "at least 16" in text
+        assert "printable ASCII" in text
         assert not wrong or wrong not in text
     config = Config(auth=auth, influxdb=InfluxdbSection.model_validate({"token": token, "password": token}))
     assert token not in f"{config!r} {config} {config.model_dump_json()} {config.model_dump()}"

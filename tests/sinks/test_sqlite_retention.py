@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from gateway.delivery.outcome import Refused, Stored
+from gateway.delivery.outcome import Stored
 from gateway.sinks import sqlite_retention
 from tests.support.sqlite_file import Clock, rows
 
@@ -50,14 +50,30 @@ def test_old_points_are_deleted_and_nothing_else(
     assert rows(path, "device, value") == [("d1", 2), ("d0", 7)], "a series that went is made again"
 
 
-def test_what_is_too_old_already_is_refused(open_sink: Callable[..., SqliteSink], path: Path) -> None:
-    sink = open_sink(retention=100.0, clock_ns=Clock(START))
-    kept = START - 100 * SECOND
-    outcome = sink.write(b"m,device=d1 x=1 %d\nm,device=d1 x=1 %d\n" % (START, kept - 1))
-    assert isinstance(outcome, Refused)
-    assert outcome.kind == "beyond_retention"
-    assert not path.exists()
-    assert sink.write(b"m,device=d1 x=1 %d\n" % kept) == Stored()
+def test_a_history_that_is_written_late_is_kept_for_the_retention_after_that(
+    open_sink: Callable[..., SqliteSink], path: Path
+) -> None:
+    clock = Clock(START)
+    sink = open_sink(retention=100.0, clock_ns=clock)
+    ancient = START - 10_000 * SECOND
+    assert sink.write(b"m,device=d1 x=1 %d\nm,device=d2 x=1 %d\n" % (ancient, START)) == Stored()
+    for later, kept in ((50, ["d1", "d2"]), (99, ["d1", "d2"]), (101, [])):
+        clock.now_ns = START + later * SECOND
+        sink.expire()
+        assert [device for (device,) in rows(path, "device")] == kept
+
+
+def test_a_series_that_always_comes_late_does_not_grow_for_ever(
+    open_sink: Callable[..., SqliteSink], path: Path
+) -> None:
+    clock = Clock(START)
+    sink = open_sink(retention=100.0, clock_ns=clock)
+    for second in range(0, 1000, 10):
+        clock.now_ns = START + second * SECOND
+        assert sink.write(b"m,device=d1 x=1 %d\n" % second) == Stored()
+        sink.expire()
+        [(count,)] = rows(path, "count(*)")
+        assert count <= 11
 
 
 def test_deletion_goes_on_by_itself(open_sink: Callable[..., SqliteSink], path: Path) -> None:

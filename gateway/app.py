@@ -1,0 +1,252 @@
+"""The composition root: builds the parts, starts them from database to socket, stops them the other way round."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import ssl
+from typing import TYPE_CHECKING
+
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, ProcessCollector
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+from gateway import checkpoint
+from gateway.delivery.dead_letters import DeadLetters
+from gateway.delivery.forwarder import Forwarder
+from gateway.errors import GatewayError, SpoolFull
+from gateway.metrics import Metrics
+from gateway.protocol.session import Terms
+from gateway.registry import Registry
+from gateway.server.bookkeeper import Bookkeeper
+from gateway.server.context import Context
+from gateway.server.fleet import Fleet
+from gateway.server.keepalive import Keepalive
+from gateway.server.routes import application
+from gateway.sinks import make_sink
+from gateway.spool.files import Files
+from gateway.spool.queue import SpoolQueue
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from gateway.config import Config
+    from gateway.ledger import Entry
+
+new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+with contextlib.suppress(ImportError):  # not on every platform; plain asyncio serves as well
+    import uvloop
+
+    new_event_loop = uvloop.new_event_loop
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 4096
+CLOSE_GRACE = 2.0
+"""Seconds that devices have to answer the close before their sockets are cut."""
+DELIVERY_GRACE = 5.0
+"""Seconds that writes under way at a stop have to finish; what does not is written again after the start."""
+REGISTRY_REFRESH = 0.5
+GUESSABLE = 16
+HTTP_IDLE_TIMEOUT = 60.0
+LARGEST_HEADER = 16 * 1024
+
+
+class Gateway:
+    """One gateway in this process. `start` on a running loop, `stop` once; ``url`` is known in between."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self.url = ""
+
+    async def start(self) -> None:
+        """Recover the spool, connect delivery, and listen.
+
+        Raises:
+            GatewayError: something needed cannot be used; its text says what.
+            OSError: the address cannot be listened on.
+        """
+        config = self.config
+        listening = bind_sockets(config.server.listen.port, config.server.listen.host, backlog=BACKLOG)
+        self._build()
+        self._warn()
+        recovery = await asyncio.to_thread(self.spool.open, self.ledger.committed_to, self.ledger.delivered_to)
+        log.info("spool %s: %s", config.spool.directory, recovery)
+        self.spool.start()
+        self._delivering = asyncio.create_task(self.forwarder.run(), name="forwarder")
+        self._refreshing = asyncio.create_task(self._refresh_registry(), name="registry")
+        self.keepalive.start()
+        self._serve(listening)
+
+    def _build(self) -> None:
+        config, files = self.config, Files()
+        for directory in (config.state.directory, config.spool.directory):
+            directory.mkdir(parents=True, exist_ok=True)
+        state = config.state.directory
+        self.registry = Registry(state / "registry.db")
+        self.dead_letters = DeadLetters(state / "dead_letters.db")
+        self.ledger = checkpoint.load(state / "ledger.json")
+        self.fleet = Fleet(self.ledger, self._record_presence)
+        bookkeeper = Bookkeeper(self.ledger, self.fleet, self.metrics, self.dead_letters, state / "ledger.json", files)
+        self.spool = SpoolQueue(
+            config.spool.directory,
+            commit_interval=config.spool.commit_interval,
+            segment_bytes=config.spool.segment_bytes,
+            max_bytes=config.spool.max_bytes,
+            when_full=config.spool.when_full,
+            keep_delivered=config.spool.keep_delivered,
+            listener=bookkeeper,
+            files=files,
+        )
+        self.sink = make_sink(config)
+        self.forwarder = Forwarder(
+            self.spool,
+            self.sink,
+            self.dead_letters,
+            max_readings=config.batch.max_readings,
+            max_age=config.batch.max_age,
+            max_in_flight=config.batch.max_in_flight,
+            listener=bookkeeper,
+        )
+        self.context = Context(
+            config=config,
+            metrics=self.metrics,
+            registry=self.registry,
+            ledger=self.ledger,
+            fleet=self.fleet,
+            spool=self.spool,
+            forwarder=self.forwarder,
+            sink=self.sink,
+            terms=terms(config),
+        )
+        self.keepalive = Keepalive(
+            self.context.sockets,
+            ping_interval=config.keepalive.ping_interval,
+            timeout=config.keepalive.timeout,
+            credentials_timeout=config.auth.timeout,
+        )
+        self._watch()
+
+    def _warn(self) -> None:
+        auth = self.config.auth
+        for name, token in (("admin_token", auth.admin_token), ("viewer_token", auth.viewer_token)):
+            if token is not None and len(token.get_secret_value()) < GUESSABLE:
+                log.warning("auth.%s is shorter than %d characters and may be guessed", name, GUESSABLE)
+
+    def _watch(self) -> None:
+        """Let the gauges read what they show at the moment they are asked."""
+        metrics, spool = self.metrics, self.spool
+        metrics.spool_bytes.set_function(lambda: spool.status().bytes_pending)
+        metrics.spool_oldest.set_function(lambda: spool.status().oldest_seconds)
+        metrics.loop_lag.set_function(lambda: self.keepalive.lag)
+        ProcessCollector(registry=metrics.registry)
+        metrics.registry.register(PLATFORM_COLLECTOR)
+        metrics.registry.register(GC_COLLECTOR)
+
+    def _serve(self, listening: list[socket.socket]) -> None:
+        server = self.config.server
+        self._server = HTTPServer(
+            application(self.context),
+            ssl_options=_tls(self.config),
+            idle_connection_timeout=HTTP_IDLE_TIMEOUT,
+            max_header_size=LARGEST_HEADER,
+            max_body_size=2 * server.max_message_bytes,
+        )
+        self._server.add_sockets(listening)
+        host, port = listening[0].getsockname()[:2]
+        scheme = "https" if server.tls.certificate else "http"
+        self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        log.info("listening on %s, readings go to %s", self.url, self.sink.name)
+
+    def _record_presence(self, entry: Entry) -> None:
+        try:
+            self.spool.append(entry, None)
+        except SpoolFull:
+            log.warning("device %s: the spool is full, its change of presence is not recorded", entry.device)
+
+    async def _refresh_registry(self) -> None:
+        while True:
+            await asyncio.sleep(REGISTRY_REFRESH)
+            for device in await asyncio.to_thread(self.registry.refresh):
+                self.context.credentials_changed(device)
+
+    async def stop(self) -> None:
+        """Take nothing more, finish the commit under way, acknowledge it, and let the devices go."""
+        log.info("stopping: %d devices connected", len(self.context.sockets))
+        self.context.draining = True
+        self._server.stop()
+        self.keepalive.stop()
+        self._refreshing.cancel()
+        sockets = list(self.context.sockets)
+        for device in sockets:
+            device.pause_reading()
+        await self.spool.flush()
+        for device in sockets:
+            device.restart()
+        if sockets:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.context.all_gone.wait(), CLOSE_GRACE)
+        await self.forwarder.stop(DELIVERY_GRACE)
+        await self._delivering
+        await self.spool.close()
+        await self._server.close_all_connections()
+        self.sink.close()
+        self.dead_letters.close()
+        self.registry.close()
+        log.info("stopped")
+
+
+def terms(config: Config) -> Terms:
+    """What every device is told in ``welcome``."""
+    return Terms(
+        ping_interval_ms=round(config.keepalive.ping_interval * 1000),
+        timeout_ms=round(config.keepalive.timeout * 1000),
+        max_message_bytes=config.server.max_message_bytes,
+        max_unacked=config.limits.max_unacked,
+        readings_per_second=config.limits.readings_per_second,
+        burst=config.limits.burst,
+        strikes_per_minute=config.limits.strikes_per_minute,
+    )
+
+
+def _tls(config: Config) -> ssl.SSLContext | None:
+    tls = config.server.tls
+    if tls.certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(tls.certificate, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise GatewayError(f"server.tls: {tls.certificate} and {tls.key} cannot be used: {error}") from error
+    return context
+
+
+async def _run(config: Config, on_ready: Callable[[str], None] | None) -> None:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    gateway = Gateway(config)
+    await gateway.start()
+    if on_ready is not None:
+        on_ready(gateway.url)
+    await stopping.wait()
+    await gateway.stop()
+
+
+def serve(config: Config, on_ready: Callable[[str], None] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; 0 after a clean stop, 1 when it could not start.
+
+    ``on_ready`` is called with the base URL once devices can connect.
+    """
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(_run(config, on_ready))
+    except (GatewayError, OSError) as error:
+        log.critical("cannot serve: %s", error)
+        return 1
+    return 0

@@ -1,0 +1,200 @@
+"""The JSON endpoints: readings in one request, devices, and one series from the database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from tornado.web import HTTPError
+
+from gateway.config.names import DEVICE_ID
+from gateway.delivery.sink import Bucket, SeriesQuery
+from gateway.errors import MessageError, QueryError, SpoolFull
+from gateway.protocol import codec
+from gateway.protocol.messages import Hello
+from gateway.server.requests import MALFORMED, ApiHandler, ViewerHandler, bearer_token
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.ledger import Entry
+    from gateway.server.fleet import DeviceView
+
+DEFAULT_PAGE = 100
+LARGEST_PAGE = 1000
+DEFAULT_POINTS = 400
+MOST_POINTS = 10_000
+NS_PER_MS = 1_000_000
+HOUR_NS = 3_600_000_000_000
+
+
+class Commit:
+    """Waits for one entry to be on disk; the owner of entries that came by request."""
+
+    def __init__(self) -> None:
+        self._done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def durable(self, _numbered: int) -> None:
+        """The entry is safe."""
+        self._settle(safe=True)
+
+    def append_failed(self, _entries: Sequence[Entry], _retry_after_ms: int) -> None:
+        """The entry was not taken."""
+        self._settle(safe=False)
+
+    def _settle(self, *, safe: bool) -> None:
+        if not self._done.done():
+            self._done.set_result(safe)
+
+    async def safe(self) -> bool:
+        """Whether the entry reached the disk, once that is known."""
+        return await self._done
+
+
+class ReadingsHandler(ApiHandler):
+    """``POST /v1/devices/{id}/readings``: the message of a device in one request, answered after fsync."""
+
+    async def post(self, device_id: str) -> None:
+        """Take the readings, or say why not."""
+        if not DEVICE_ID.fullmatch(device_id):
+            return self.refuse(400, "bad_device_id", "a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
+        device = self.context.authenticate(device_id, bearer_token(self.request))
+        if device is None:
+            return self.refuse(401, "unauthorized", "unknown device or wrong token")
+        limit = self.context.config.server.max_message_bytes
+        if len(self.request.body) > limit:
+            return self.refuse(413, "too_large", f"{len(self.request.body)} bytes; a message has at most {limit}")
+        if not self.context.spool.room:
+            return self._full()
+        now = time.time_ns()
+        try:
+            message = codec.decode(self.request.body)
+            if isinstance(message, Hello):
+                return self.refuse(400, "bad_message", "only readings can be sent by request")
+            encoded = self.context.encoder(device).encode(message, now)
+        except MessageError as error:
+            return self.refuse(400, error.code, error.message)
+        return await self._store(encoded.entry(now), encoded.rejects)
+
+    async def _store(self, entry: Entry, rejects: list[Any]) -> None:
+        commit = Commit()
+        try:
+            self.context.spool.append(entry, commit)
+        except SpoolFull:
+            return self._full()
+        if not await commit.safe():
+            return self._full()
+        return self.answer({"accepted": entry.lines, "rejected": rejects})
+
+    def _full(self) -> None:
+        self.set_header("Retry-After", "1")
+        self.refuse(503, "spool_full", "the gateway cannot keep more readings now; send them again later")
+
+
+class DevicesHandler(ViewerHandler):
+    """``GET /v1/devices?search=&offset=&limit=``."""
+
+    def get(self) -> None:
+        """A page of the devices whose id contains ``search``, by id."""
+        search = self.get_query_argument("search", "").lower()
+        offset = self.number("offset", 0, 0, 10_000_000)
+        limit = self.number("limit", DEFAULT_PAGE, 1, LARGEST_PAGE)
+        context = self.context
+        ids = context.fleet.known() | {device.id for device in context.registry.list()}
+        found = sorted(device for device in ids if search in device.lower())
+        page = [describe(context.fleet.view(device)) for device in found[offset : offset + limit]]
+        self.answer({"devices": page, "total": len(found), "offset": offset})
+
+
+class DeviceHandler(ViewerHandler):
+    """``GET /v1/devices/{id}``."""
+
+    def get(self, device_id: str) -> None:
+        """One device."""
+        context = self.context
+        registered = context.registry.lookup(device_id)
+        if registered is None and device_id not in context.fleet.known():
+            return self.refuse(404, "unknown_device", f"no device {device_id[:128]!r} is registered or has connected")
+        found = describe(context.fleet.view(device_id))
+        if registered is not None:
+            found |= {"profile": registered.profile, "tags": dict(registered.tags)}
+        found["units"] = context.units(found.get("profile"))
+        return self.answer(found)
+
+
+def describe(view: DeviceView) -> dict[str, Any]:
+    """A device as the API shows it; times in ms since 1970."""
+    connection = view.connection
+    found: dict[str, Any] = {
+        "id": view.id,
+        "state": view.state,
+        "state_since": view.changed_ns // NS_PER_MS or None,
+        "last_data": view.last_data_ns // NS_PER_MS or None,
+        "latest": view.latest,
+        "ledger": view.account.sums(),
+    }
+    if connection is not None:
+        silent = asyncio.get_running_loop().time() - connection.last_byte_at
+        found |= {
+            "session": connection.session_id,
+            "address": connection.remote,
+            "profile": connection.profile,
+            "info": connection.info,
+            "keepalive": {"silent_ms": round(silent * 1000)},
+        }
+    return found
+
+
+class QueryHandler(ViewerHandler):
+    """``GET /v1/query?device=&field=&from=&to=&points=``; times in ms since 1970 or RFC 3339."""
+
+    async def get(self) -> None:
+        """One series, downsampled by the database."""
+        now = time.time_ns()
+        query = SeriesQuery(
+            device=self.get_query_argument("device"),
+            field=self.get_query_argument("field"),
+            start_ns=self._moment("from", now - HOUR_NS),
+            end_ns=self._moment("to", now),
+            points=self.number("points", DEFAULT_POINTS, 1, MOST_POINTS),
+            measurement=self.get_query_argument("measurement", None),
+        )
+        if query.start_ns >= query.end_ns:
+            raise HTTPError(MALFORMED, "from must be before to")
+        try:
+            buckets = await asyncio.to_thread(self.context.sink.query, query)
+        except QueryError as error:
+            return self.refuse(502, "database", str(error))
+        return self.answer({"device": query.device, "field": query.field, "points": [_point(b) for b in buckets]})
+
+    def _moment(self, name: str, default: int) -> int:
+        text = self.get_query_argument(name, None)
+        if text is None:
+            return default
+        try:
+            return _parse_moment(text)
+        except ValueError:
+            raise HTTPError(
+                MALFORMED, f"{name} must be ms since 1970 or RFC 3339 with a time zone, not {text[:40]!r}"
+            ) from None
+
+
+def _parse_moment(text: str) -> int:
+    if text.lstrip("-").isdecimal():
+        return int(text) * NS_PER_MS
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(text)
+    return round(moment.timestamp() * 1000) * NS_PER_MS
+
+
+def _point(bucket: Bucket) -> dict[str, float | int]:
+    return {
+        "time": bucket.time_ns // NS_PER_MS,
+        "min": bucket.low,
+        "mean": bucket.mean,
+        "max": bucket.high,
+        "count": bucket.count,
+    }

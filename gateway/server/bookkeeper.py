@@ -1,0 +1,152 @@
+"""Where the two halves meet: what became durable, and what the database confirmed, turned into accounts and acks.
+
+Rules that hold here:
+
+* An ack follows the ledger, and the ledger follows the disk: nothing is told to a device before it is counted.
+* One ack per device and commit, however many messages it covers. Metrics change per commit, not per message.
+* A failed commit is told to everybody who had something in it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol, cast
+
+from gateway import checkpoint
+from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
+from gateway.ledger import NO_SEQ, Entry, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from gateway.delivery.dead_letters import DeadLetters
+    from gateway.delivery.outcome import Outcome
+    from gateway.ledger import Ledger
+    from gateway.metrics import Metrics
+    from gateway.server.fleet import Fleet
+    from gateway.spool.files import Files
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_FAILED_COMMIT_MS = 1000
+
+
+class Owner(Protocol):
+    """Whoever waits for an entry: a device's socket or a request."""
+
+    def durable(self, numbered: int) -> None:
+        """Entries of this owner are on disk; ``numbered`` of them had a sequence number."""
+        ...
+
+    def append_failed(self, entries: Sequence[Entry], retry_after_ms: int) -> None:
+        """These entries of this owner did not reach the disk and were not taken."""
+        ...
+
+
+class Bookkeeper:
+    """The listener of the spool and of the forwarder. Runs on the event loop only."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        fleet: Fleet,
+        metrics: Metrics,
+        dead_letters: DeadLetters,
+        checkpoint_path: Path,
+        files: Files,
+    ) -> None:
+        self._ledger = ledger
+        self._fleet = fleet
+        self._metrics = metrics
+        self._dead_letters = dead_letters
+        self._checkpoint_path = checkpoint_path
+        self._files = files
+
+    def recovered(self, record_id: int, entries: Sequence[Entry], delivered: bool) -> None:  # noqa: FBT001
+        """Count a record found at the start, as far as the checkpoint has not."""
+        if record_id > self._ledger.committed_to:
+            self._ledger.committed(record_id, entries)
+        if delivered and record_id > self._ledger.delivered_to:
+            self._ledger.delivered(record_id, entries, self._dead_letters.refused_in(record_id))
+
+    def committed(
+        self, record_id: int, committed_ns: int, items: Sequence[tuple[Entry, object]], seconds: float
+    ) -> None:
+        """A group commit is on disk: count it, show it, acknowledge it."""
+        self._ledger.committed(record_id, [entry for entry, _ in items])
+        numbered: dict[Owner, int] = {}
+        for entry, waiting in items:
+            if entry.latest is not None:
+                view = self._fleet.view(entry.device)
+                view.latest.update(entry.latest)
+                view.last_data_ns = entry.arrived_ns
+            if waiting is not None:
+                owner = cast("Owner", waiting)
+                numbered[owner] = numbered.get(owner, 0) + (entry.seq != NO_SEQ)
+        for owner, count in numbered.items():
+            owner.durable(count)
+        self._count(items, committed_ns, seconds)
+
+    def _count(self, items: Sequence[tuple[Entry, object]], committed_ns: int, seconds: float) -> None:
+        metrics = self._metrics
+        entries = [entry for entry, _ in items if entry.kind is Kind.READINGS]
+        metrics.commit.observe(seconds)
+        if entries:
+            metrics.messages.inc(len(entries))
+            metrics.accepted.inc(sum(entry.lines for entry in entries))
+            metrics.duplicate.inc(sum(entry.duplicate for entry in entries))
+            metrics.rejected.inc(sum(entry.rejected for entry in entries))
+            oldest = min(entry.arrived_ns for entry in entries)
+            metrics.ack.observe(max(0, committed_ns - oldest) / 1e9)
+
+    def append_failed(self, items: Sequence[tuple[Entry, object]], error: BaseException) -> None:
+        """A group commit failed: take its sequence numbers back and tell everybody who is in it."""
+        self._metrics.commit_failures.inc()
+        log.error("spool: a commit of %d messages failed, the devices keep them: %s", len(items), error)
+        failed: dict[Owner, list[Entry]] = {}
+        for entry, waiting in items:
+            if entry.kind is Kind.READINGS:
+                self._ledger.rolled_back(entry.device, entry.boot)
+            if waiting is not None:
+                failed.setdefault(cast("Owner", waiting), []).append(entry)
+        for owner, entries in failed.items():
+            owner.append_failed(entries, RETRY_AFTER_FAILED_COMMIT_MS)
+
+    def dropped(self, record_id: int, entries: Sequence[Entry]) -> None:
+        """A full spool discarded a record that the database never got."""
+        self._ledger.dropped(record_id, entries)
+        self._metrics.dropped.inc(sum(entry.accepted for entry in entries))
+
+    def checkpoint(self) -> Callable[[], None]:
+        """A writer of the ledger as it is now."""
+        return checkpoint.writer(self._ledger, self._checkpoint_path, self._files)
+
+    def delivered(self, record_id: int, entries: Sequence[Entry], refused: Mapping[str, int]) -> None:
+        """The database has a record, but for the ``refused`` points of each device."""
+        before = self._ledger.total.stored
+        self._ledger.delivered(record_id, entries, refused)
+        self._metrics.stored.inc(self._ledger.total.stored - before)
+        self._metrics.rejected.inc(sum(refused.values()))
+        numbered: dict[tuple[str, str], int] = {}
+        for entry in entries:
+            if entry.seq != NO_SEQ:
+                key = entry.device, entry.boot
+                numbered[key] = numbered.get(key, 0) + 1
+        for (device, boot), count in numbered.items():
+            connection = self._fleet.view(device).connection
+            if connection is not None:
+                connection.stored(boot, count)
+
+    def wrote(self, seconds: float, outcome: Outcome) -> None:
+        """A batch went to the database and ``outcome`` came back."""
+        self._metrics.write.observe(seconds)
+        match outcome:
+            case Stored():
+                pass
+            case Retry(kind=kind) | Held(kind=kind) | Refused(kind=kind) | TooLarge(kind=kind):
+                self._metrics.write_errors.labels(kind).inc()
+
+    def dead_letter(self, kind: str) -> None:
+        """One point was refused by the database for good."""
+        self._metrics.dead_letters.labels(kind).inc()

@@ -1,0 +1,109 @@
+"""What every handler shares: the parts of the running gateway, handed in by `gateway.app`."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gateway.config import DEFAULT_PROFILE
+from gateway.protocol.validation import Encoder
+from gateway.registry import Device
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from gateway.config import Config, ProfileSection
+    from gateway.delivery.forwarder import Forwarder
+    from gateway.delivery.sink import Sink
+    from gateway.ledger import Ledger
+    from gateway.metrics import Metrics
+    from gateway.protocol.session import Terms
+    from gateway.registry import Registry
+    from gateway.server.device_socket import DeviceSocket
+    from gateway.server.fleet import Fleet
+    from gateway.spool.queue import SpoolQueue
+
+
+def _same(expected: SecretStr | None, token: str | None) -> bool:
+    if expected is None or token is None:
+        return False
+    return hmac.compare_digest(expected.get_secret_value().encode(), token.encode())
+
+
+@dataclass(slots=True)
+class Context:
+    """The parts of one gateway and the questions handlers ask of its configuration."""
+
+    config: Config
+    metrics: Metrics
+    registry: Registry
+    ledger: Ledger
+    fleet: Fleet
+    spool: SpoolQueue
+    forwarder: Forwarder
+    sink: Sink
+    terms: Terms
+    sockets: set[DeviceSocket] = field(default_factory=set)
+    draining: bool = False
+    all_gone: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the last socket of a draining gateway has closed."""
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether devices must present a token."""
+        return self.config.auth.mode == "token"
+
+    def authenticate(self, device_id: str, token: str | None) -> Device | None:
+        """The device these credentials stand for; None if there is none."""
+        if self.needs_token:
+            return None if token is None else self.registry.authenticate(device_id, token)
+        return self.registry.lookup(device_id) or Device(id=device_id)
+
+    def encoder(self, device: Device) -> Encoder:
+        """What turns this device's readings into line protocol."""
+        return Encoder(device.id, self._profile(device.profile), device.tags)
+
+    def units(self, profile: str | None) -> dict[str, str]:
+        """The unit of each field that has one in a profile."""
+        fields = self._profile(profile).fields
+        return {name: field.unit for name, field in fields.items() if field.unit is not None}
+
+    def _profile(self, name: str | None) -> ProfileSection:
+        profiles = self.config.profiles
+        return profiles.get(name or DEFAULT_PROFILE) or profiles[DEFAULT_PROFILE]
+
+    def socket_opened(self, socket: DeviceSocket) -> None:
+        """Watch over a device's socket."""
+        self.sockets.add(socket)
+        self.metrics.connections.open += 1
+
+    def socket_closed(self, socket: DeviceSocket) -> None:
+        """Forget a device's socket."""
+        self.sockets.discard(socket)
+        self.metrics.connections.open -= 1
+        if self.draining and not self.sockets:
+            self.all_gone.set()
+
+    def credentials_changed(self, device_id: str) -> None:
+        """End the live session of a device whose token no longer counts."""
+        view = self.fleet.views.get(device_id)
+        if self.needs_token and view is not None and view.connection is not None:
+            view.connection.revoke()
+
+    def allows_origin(self, origin: str) -> bool:
+        """Whether the configuration lets pages of ``origin`` open a device socket."""
+        allowed = self.config.server.allowed_origins
+        return "*" in allowed or origin in allowed
+
+    def is_admin(self, token: str | None) -> bool:
+        """Whether ``token`` is the admin's."""
+        return _same(self.config.auth.admin_token, token)
+
+    def is_viewer(self, token: str | None) -> bool:
+        """Whether ``token`` lets its bearer look; without a viewer token, anyone may on a loopback listener."""
+        auth = self.config.auth
+        if auth.viewer_token is None and self.config.server.listen.loopback:
+            return True
+        return _same(auth.viewer_token, token) or self.is_admin(token)

@@ -1,0 +1,214 @@
+"""A device's WebSocket: the handshake's checks, then a shell that runs what the session says.
+
+Rules that hold here:
+
+* The session decides, this file does: text in, effects out, no protocol rule below.
+* Nothing here waits. An entry goes to the spool's next commit; its ack comes back through `durable`.
+* The same answer for an unknown device and a wrong token.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+from gateway.config.names import DEVICE_ID
+from gateway.errors import SpoolFull
+from gateway.ledger import Entry
+from gateway.protocol.messages import Authenticate, Close, Send
+from gateway.protocol.session import Session
+from gateway.server.requests import JsonErrors, bearer_token
+from gateway.server.websocket import StreamHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.protocol.messages import Effects
+    from gateway.registry import Device
+    from gateway.server.context import Context
+    from gateway.server.fleet import DeviceView
+
+log = logging.getLogger(__name__)
+
+SUBPROTOCOL = "telemetry.v1.json"
+CREDENTIAL_PREFIX = "bearer."
+ENDINGS = {
+    1003: "binary",
+    1007: "not_utf8",
+    1008: "policy",
+    1012: "restart",
+    4401: "credentials",
+    4408: "keepalive",
+    4409: "replaced",
+    4429: "rate_limit",
+}
+"""How `gateway_disconnects_total` and ``device_status`` call the closes that the gateway decides on."""
+
+
+class DeviceSocket(JsonErrors, StreamHandler):
+    """``GET /v1/devices/{id}/stream``."""
+
+    def initialize(self, context: Context) -> None:
+        """Take what all requests share."""
+        self.context = context
+        self.session: Session | None = None
+        self.view: DeviceView | None = None
+        self.authenticated = False
+        self.pinged_at = 0.0
+        self.info: dict[str, Any] = {}
+
+    async def get(self, device_id: str) -> None:
+        """Refuse a request that can never become a session, in words; else shake hands."""
+        self.device_id = device_id
+        self.session_id = secrets.token_hex(8)
+        self.remote = self.request.remote_ip or "?"
+        if not DEVICE_ID.fullmatch(device_id):
+            return self.refuse(400, "bad_device_id", "a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
+        offered = self._offered()
+        if offered and SUBPROTOCOL not in offered:
+            self.context.metrics.connections_total.labels("bad_subprotocol").inc()
+            return self.refuse(400, "unknown_subprotocol", f"this gateway speaks {SUBPROTOCOL}", known=[SUBPROTOCOL])
+        token = bearer_token(self.request) or self._token_in_subprotocol()
+        self.device: Device | None = None
+        if token is not None or not self.context.needs_token:
+            self.device = self.context.authenticate(device_id, token)
+            if self.device is None:
+                self.context.metrics.connections_total.labels("unauthorized").inc()
+                return self.refuse(401, "unauthorized", "unknown device or wrong token")
+        await super().get(device_id)
+        return None
+
+    def _protocols(self) -> list[str]:
+        header = self.request.headers.get("Sec-WebSocket-Protocol", "")
+        return [name.strip() for name in header.split(",") if name.strip()]
+
+    def _offered(self) -> list[str]:
+        return [name for name in self._protocols() if not name.startswith(CREDENTIAL_PREFIX)]
+
+    def _token_in_subprotocol(self) -> str | None:
+        for name in self._protocols():
+            if name.startswith(CREDENTIAL_PREFIX):
+                return name.removeprefix(CREDENTIAL_PREFIX)
+        return None
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        """Echo the one protocol spoken here and never a credential (RFC 6455 section 4.2.2)."""
+        return SUBPROTOCOL if SUBPROTOCOL in subprotocols else None
+
+    def check_origin(self, origin: str) -> bool:
+        """Whether pages of ``origin`` may connect: the gateway's own and ``server.allowed_origins``."""
+        return self.context.allows_origin(origin) or super().check_origin(origin)
+
+    def open(self, *_args: str, **_kwargs: str) -> None:
+        """The handshake is done: start the session, or say why not."""
+        context = self.context
+        if len(context.sockets) >= context.config.server.max_connections:
+            context.metrics.connections_total.labels("too_many").inc()
+            self.close(1013, "too many connections, try again later")
+            return
+        self.session = Session(self.device_id, self.session_id, context.terms)
+        self.opened_at = self.last_byte_at
+        context.socket_opened(self)
+        if self.device is not None:
+            self._welcome(self.session, self.device)
+
+    def _welcome(self, session: Session, device: Device) -> None:
+        now = time.time_ns()
+        self.authenticated = True
+        self.profile = device.profile
+        self.context.metrics.connections_total.labels("accepted").inc()
+        self.view = self.context.fleet.connected(self.device_id, self, now)
+        self._run(session.welcome(self.view.account, self.context.encoder(device), now))
+
+    def on_text(self, data: bytes) -> None:
+        """One message of the device, UTF-8 not checked yet."""
+        session = self.session
+        if session is not None:
+            self._run(session.receive(data, time.time_ns(), room=self.context.spool.room))
+
+    def on_binary(self, _data: bytes) -> None:
+        """Only text is spoken here."""
+        if self.session is not None:
+            self._run(self.session.receive_binary())
+
+    def _run(self, effects: Effects) -> None:
+        for effect in effects:
+            if isinstance(effect, Entry):
+                self._store(effect)
+            elif isinstance(effect, Send):
+                self.write_text(effect.data)
+            elif isinstance(effect, Close):
+                self._close(effect)
+            elif isinstance(effect, Authenticate) and self.session is not None:
+                self._authenticate(self.session, effect.token)
+
+    def _store(self, entry: Entry) -> None:
+        try:
+            self.context.spool.append(entry, self)
+        except SpoolFull:
+            self.append_failed([entry], 1000)
+
+    def _close(self, close: Close) -> None:
+        if close.code not in {1000, 1001}:
+            log.info("device %s: closing %d, %s", self.device_id, close.code, close.reason)
+        self.close(close.code, close.reason)
+
+    def _authenticate(self, session: Session, token: str) -> None:
+        device = self.context.authenticate(self.device_id, token)
+        if device is None:
+            self.context.metrics.connections_total.labels("unauthorized").inc()
+            self._run(session.credentials_refused())
+        else:
+            self._welcome(session, device)
+
+    def durable(self, numbered: int) -> None:
+        """A commit with ``numbered`` of this session's messages is on disk."""
+        if self.session is not None:
+            self._run(self.session.durable(numbered))
+
+    def stored(self, boot: str, messages: int) -> None:
+        """The database has ``messages`` more of this device's numbered messages of ``boot``."""
+        if self.session is not None and self.session.boot == boot:
+            self._run(self.session.stored(messages))
+
+    def append_failed(self, entries: Sequence[Entry], retry_after_ms: int) -> None:
+        """These entries were not taken: the device has to send them again."""
+        if self.session is not None:
+            self._run(self.session.append_failed(entries, retry_after_ms))
+
+    def replace(self) -> None:
+        """A newer connection of this device took over."""
+        self._end("replaced")
+
+    def expire(self) -> None:
+        """Nothing came within the time-out."""
+        self._end("keepalive_expired")
+
+    def credentials_late(self) -> None:
+        """The device did not say who it is in time."""
+        self._end("credentials_late")
+
+    def restart(self) -> None:
+        """The gateway is going down."""
+        self._end("restarting")
+
+    def _end(self, how: str) -> None:
+        if self.session is not None:
+            self._run(getattr(self.session, how)())
+
+    def revoke(self) -> None:
+        """The device's credentials no longer count."""
+        self._end("revoked")
+
+    def on_close(self) -> None:
+        """The connection is gone: forget it, and record that the device left."""
+        if self.session is None:
+            return
+        self.session = None
+        self.context.socket_closed(self)
+        reason = ENDINGS.get(self.close_code or 0, str(self.close_cause))
+        self.context.metrics.disconnects.labels(reason).inc()
+        if self.view is not None:
+            self.context.fleet.disconnected(self.device_id, self, reason, time.time_ns())

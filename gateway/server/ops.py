@@ -1,0 +1,64 @@
+"""What monitoring asks: is the process alive, can it take readings, and its metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from gateway.server.requests import OperationsHandler
+
+if TYPE_CHECKING:
+    from gateway.server.context import Context
+
+
+class HealthHandler(OperationsHandler):
+    """``GET /healthz``: the event loop runs."""
+
+    def get(self) -> None:
+        """Say so."""
+        self.answer({"status": "alive"})
+
+
+class ReadyHandler(OperationsHandler):
+    """``GET /readyz``: 200 when readings can be taken, 503 when not; in both cases what is wrong."""
+
+    def get(self) -> None:
+        """Answer with the state and its reasons."""
+        state = readiness(self.context)
+        self.answer(state, 200 if state["ready"] else 503)
+
+
+def readiness(context: Context) -> dict[str, Any]:
+    """What an operator needs to know at a glance.
+
+    ``blocking`` are the reasons for not taking readings; ``warnings`` what stops less than that, such as a database
+    that does not answer: readings are kept meanwhile.
+    """
+    blocking, warnings = [], []
+    status = context.spool.status()
+    if context.draining:
+        blocking.append("the gateway is shutting down")
+    if not context.spool.healthy:
+        blocking.append(f"the spool cannot be written: {context.spool.last_error}")
+    elif not context.spool.room:
+        blocking.append("the spool is full")
+    state = context.forwarder.state
+    if state.name != "delivering":
+        warnings.append(f"{context.sink.name}: {state.reason}; {status.readings_pending} readings wait in the spool")
+    return {
+        "ready": not blocking,
+        "blocking": blocking,
+        "warnings": warnings,
+        "spool": {"pending_bytes": status.bytes_pending, "pending_readings": status.readings_pending},
+        "database": {"sink": context.sink.name, "state": state.name, "reason": state.reason},
+    }
+
+
+class MetricsHandler(OperationsHandler):
+    """``GET /metrics``: Prometheus text format."""
+
+    def get(self) -> None:
+        """Send all metrics."""
+        self.set_header("Content-Type", CONTENT_TYPE_LATEST)
+        self.finish(generate_latest(self.context.metrics.registry))

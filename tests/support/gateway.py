@@ -1,0 +1,160 @@
+"""A real gateway for tests: a child process on a free port, stopped by its id."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+START_SECONDS = 30
+STOP_SECONDS = 20
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20) -> Any:
+    """Ask until ``condition`` answers with something true, which is returned."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.02)
+    return found
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over``, section by section."""
+    result = dict(base)
+    for key, value in over.items():
+        section = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if section else value
+    return result
+
+
+def config_for(directory: Path, over: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration that keeps everything below ``directory``: SQLite, open to any device id on loopback."""
+    base = {
+        "server": {"listen": "127.0.0.1:0"},
+        "auth": {"mode": "open", "admin_token": "admin-token-for-tests-0123456789"},
+        "spool": {"directory": str(directory / "spool")},
+        "state": {"directory": str(directory / "state")},
+        "sink": "sqlite",
+        "sqlite": {"path": str(directory / "data.db")},
+        "batch": {"max_age": "100ms"},
+    }
+    return merged(base, over)
+
+
+@dataclass
+class RunningGateway:
+    """A gateway that answers at ``url``; ``log`` is what it wrote so far."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    directory: Path
+    config: Path
+    log_path: Path
+
+    @property
+    def ws(self) -> str:
+        """The base of device URLs."""
+        return self.url.replace("http", "ws", 1)
+
+    @property
+    def log(self) -> str:
+        """What the gateway has logged so far."""
+        return self.log_path.read_text()
+
+    def request(self, path: str, *, body: bytes | None = None, token: str | None = None) -> tuple[int, Any]:
+        """Status and JSON body (text where it is not JSON) of one request."""
+        request = urllib.request.Request(self.url + path, data=body)
+        if token is not None:
+            request.add_header("Authorization", f"Bearer {token}")
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                status, text = answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                status, text = error.code, error.read().decode()
+        try:
+            return status, json.loads(text)
+        except ValueError:
+            return status, text
+
+    def device(self, device: str) -> dict[str, Any]:
+        """The device as the API shows it."""
+        status, body = self.request(f"/v1/devices/{device}")
+        assert status == 200, body
+        return dict(body)
+
+    def ledger(self, device: str) -> dict[str, int]:
+        """The device's account, checked to be in balance."""
+        sums = dict(self.device(device)["ledger"])
+        parts = ("stored", "duplicate", "rejected", "dropped", "pending")
+        assert sums["received"] == sum(sums[part] for part in parts), sums
+        return sums
+
+    def settled(self, device: str, seconds: float = 20) -> dict[str, int]:
+        """The device's account once nothing of it is pending."""
+        return dict(
+            wait_for(lambda: (s := self.ledger(device))["pending"] == 0 and s, f"{device} to be delivered", seconds)
+        )
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a ``gateway`` command with this gateway's configuration."""
+        return subprocess.run(
+            [sys.executable, "-m", "gateway", *arguments, "--config", str(self.config)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(STOP_SECONDS)
+
+
+@contextlib.contextmanager
+def running_gateway(
+    directory: Path, over: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> Iterator[RunningGateway]:
+    """A gateway with its data in ``directory``; started again in the same directory it finds them again."""
+    directory.mkdir(parents=True, exist_ok=True)
+    config = directory / "config.yaml"
+    config.write_text(yaml.safe_dump(config_for(directory, over or {})))
+    log_path = directory / "gateway.log"
+    with log_path.open("ab") as log:
+        start = log.tell()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "run", "--config", str(config)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environ or {})},
+        )
+    try:
+        url = wait_for(lambda: _listening(process, log_path, start), "the gateway to listen", START_SECONDS)
+        yield RunningGateway(process, url, directory, config, log_path)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def _listening(process: subprocess.Popen[bytes], log_path: Path, start: int) -> str | None:
+    text = log_path.read_bytes()[start:].decode()
+    assert process.poll() is None, f"the gateway ended:\n{text}"
+    _, found, rest = text.partition("listening on ")
+    return rest.split(",")[0] if found and "," in rest else None

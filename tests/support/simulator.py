@@ -1,0 +1,50 @@
+"""The simulator as its users run it: a child process, its summary read back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass
+class Simulation:
+    """A ``devices-sim`` command under way; `finish` waits for its end."""
+
+    process: subprocess.Popen[str]
+    report: Path
+
+    def finish(self, seconds: float) -> dict[str, Any]:
+        """The report of a run that ended well."""
+        output, _ = self.process.communicate(timeout=seconds)
+        assert self.process.returncode == 0, output[-4000:]
+        return dict(json.loads(self.report.read_text()))
+
+
+def simulate(directory: Path, command: str, *arguments: str) -> Simulation:
+    """Start ``devices-sim COMMAND ...`` with a report in ``directory``."""
+    report = directory / "report.json"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "devices_sim", command, *arguments, "--report", str(report)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return Simulation(process, report)
+
+
+def verify(report: Path, database: str, *arguments: str) -> None:
+    """Assert that every acknowledged reading of a run is in the database, once."""
+    done = subprocess.run(
+        [sys.executable, "-m", "devices_sim", "verify", "--report", str(report), "--database", database, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

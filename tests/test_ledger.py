@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.ledger import BOOTS_KEPT, NO_SEQ, Entry, Kind, Ledger
+
+
+def assert_balanced(ledger: Ledger) -> None:
+    accounts = [*ledger.accounts.values(), ledger.total]
+    for account in accounts:
+        sums = account.sums()
+        assert min(sums.values()) >= 0
+        assert sums["received"] == sum(
+            sums[part] for part in ("stored", "duplicate", "rejected", "dropped", "pending")
+        )
+    for part in ledger.total.sums():
+        assert ledger.total.sums()[part] == sum(a.sums()[part] for a in ledger.accounts.values())
+
+
+def test_a_committed_entry_is_pending_until_it_is_delivered() -> None:
+    ledger = Ledger()
+    entry = Entry("a", "b1", seq=4, lines=3, duplicate=0, rejected=2, gaps=1)
+    ledger.committed(1, [entry])
+    assert ledger.accounts["a"].sums() == {
+        "received": 5,
+        "stored": 0,
+        "duplicate": 0,
+        "rejected": 2,
+        "dropped": 0,
+        "pending": 3,
+        "gaps": 1,
+    }
+    assert ledger.account("a").sequence("b1").durable == 4
+    ledger.delivered(1, [entry], {})
+    assert ledger.accounts["a"].pending == 0
+    assert ledger.account("a").sequence("b1").stored == 4
+    assert_balanced(ledger)
+
+
+def test_dead_letters_count_as_rejected_not_as_stored() -> None:
+    ledger = Ledger()
+    entries = [Entry("a", lines=2), Entry("b", lines=5), Entry("a", lines=2)]
+    ledger.committed(1, entries)
+    ledger.delivered(1, entries, {"a": 3})
+    assert ledger.accounts["a"].sums()["rejected"] == 3
+    assert ledger.accounts["a"].stored == 1
+    assert ledger.accounts["b"].stored == 5
+    assert_balanced(ledger)
+
+
+def test_presence_is_nobodys_reading() -> None:
+    ledger = Ledger()
+    entry = Entry("a", lines=1, kind=Kind.PRESENCE)
+    ledger.committed(1, [entry])
+    ledger.delivered(1, [entry], {})
+    ledger.dropped(2, [entry])
+    assert ledger.total.sums() == Ledger().total.sums()
+    assert ledger.committed_to == 1
+
+
+def test_a_failed_commit_takes_acceptance_back_to_what_is_durable() -> None:
+    ledger = Ledger()
+    sequence = ledger.account("a").sequence("b")
+    ledger.committed(1, [Entry("a", "b", seq=7)])
+    sequence.accepted = 12
+    assert ledger.rolled_back("a", "b") == 7
+    assert sequence.accepted == 7
+
+
+def test_only_the_newest_boots_are_remembered() -> None:
+    account = Ledger().account("a")
+    for boot in range(BOOTS_KEPT + 3):
+        account.sequence(str(boot))
+    assert list(account.boots) == ["3", "4", "5", "6"]
+
+
+def test_a_boot_in_use_outlives_the_sessions_that_greet_it() -> None:
+    account = Ledger().account("d1")
+    sequence = account.sequence("b1")
+    for connection in range(10):
+        account.sequence(f"session {connection}")
+        assert account.sequence("b1") is sequence
+
+
+def test_a_duplicate_never_moves_the_sequence_back() -> None:
+    ledger = Ledger()
+    ledger.committed(1, [Entry("a", "b", seq=9, lines=1), Entry("a", "b", seq=3, duplicate=1)])
+    assert ledger.account("a").sequence("b").durable == 9
+
+
+entries = st.builds(
+    Entry,
+    device=st.sampled_from("abc"),
+    boot=st.sampled_from(["", "x", "y"]),
+    seq=st.integers(NO_SEQ, 50),
+    lines=st.integers(0, 9),
+    duplicate=st.integers(0, 3),
+    rejected=st.integers(0, 3),
+    gaps=st.integers(0, 3),
+    kind=st.sampled_from(Kind),
+)
+
+
+@given(st.lists(st.tuples(st.lists(entries, max_size=5), st.sampled_from(["pending", "stored", "dropped", "refused"]))))
+def test_the_equation_holds_whatever_happens_and_survives_a_checkpoint(records: list[tuple[list[Entry], str]]) -> None:
+    ledger = Ledger()
+    for number, (batch, fate) in enumerate(records, 1):
+        ledger.committed(number, batch)
+        if fate == "stored":
+            ledger.delivered(number, batch, {})
+        elif fate == "refused":
+            ledger.delivered(number, batch, {"a": 2, "b": 100})
+        elif fate == "dropped":
+            ledger.dropped(number, batch)
+        assert_balanced(ledger)
+    again = Ledger.restored(json.loads(json.dumps(ledger.snapshot())))
+    assert again.total.sums() == ledger.total.sums()
+    assert again.snapshot() == ledger.snapshot()
+    assert_balanced(again)
