@@ -1,0 +1,247 @@
+"""RFC 6455 frames without a socket: bytes in, whole messages and control frames out; and the frames a server sends.
+
+Rules that hold here:
+
+* However the same bytes are cut into chunks, the same frames come out, and the work is linear in the bytes.
+* Headers are judged as soon as they can be read: an unmasked frame at two bytes, one that is too big without its
+  payload.
+* Nothing a peer sends makes the parser hold more than one message of ``limit`` bytes and one chunk.
+* After a violation nothing more is parsed; what came before it is still delivered.
+* Control frames between the fragments of a message leave the message alone.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+"""Opcodes (RFC 6455, 5.2)."""
+FINAL = 0x80
+COMPRESSED = 0x40
+"""The RSV1 bit, permessage-deflate's mark on the first frame of a message (RFC 7692, 6)."""
+FRAMES_PER_TURN = 256
+"""Frames parsed by one call, so that a chunk of tiny frames cannot keep the event loop to itself."""
+
+_WHOLE_TEXT = FINAL | TEXT
+_OPCODE = 0x0F
+_LENGTH = 0x7F
+_RESERVED = 0x70
+_CONTROL = 0x08
+_MASKED = 0x80
+_LARGEST_SHORT = 125
+_LARGEST_REASON = 123
+_OPCODES = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
+
+PROTOCOL_ERROR = 1002
+NOT_UTF8 = 1007
+TOO_BIG = 1009
+INTERNAL_ERROR = 1011
+
+Frame = tuple[int, bytes]
+"""(kind, payload): a whole message or a control frame. ``kind`` is the opcode, plus `COMPRESSED` where it is."""
+
+_short_header = struct.Struct(">BB").pack
+_medium_header = struct.Struct(">BBH").pack
+_long_header = struct.Struct(">BBQ").pack
+_close_code = struct.Struct(">H")
+
+
+class Violation(NamedTuple):
+    """What the peer did wrong: the close code to answer with (RFC 6455, 7.4.1) and a short sentence."""
+
+    code: int
+    reason: str
+
+
+class CloseFrame(NamedTuple):
+    """The content of a Close frame; both are None when it was empty."""
+
+    code: int | None
+    reason: str | None
+
+
+def encode_frame(first: int, payload: bytes) -> bytes:
+    """A server's frame, unmasked; ``first`` is its first byte: `FINAL`, flags and opcode."""
+    length = len(payload)
+    if length <= _LARGEST_SHORT:
+        return _short_header(first, length) + payload
+    if length <= 0xFFFF:
+        return _medium_header(first, 126, length) + payload
+    return _long_header(first, 127, length) + payload
+
+
+def encode_close(code: int | None, reason: str | None) -> bytes:
+    """The payload of a Close frame; a reason longer than a control frame holds is cut between characters."""
+    if code is None:
+        if reason is None:
+            return b""
+        code = 1000
+    text = (reason or "").encode()[:_LARGEST_REASON].decode(errors="ignore")
+    return _close_code.pack(code) + text.encode()
+
+
+def decode_close(payload: bytes) -> CloseFrame | Violation:
+    """The content of a peer's Close frame, judged by RFC 6455, 7.4 and the IANA registry of close codes."""
+    if not payload:
+        return CloseFrame(None, None)
+    if len(payload) == 1:
+        return Violation(PROTOCOL_ERROR, "close frame of one byte")
+    (code,) = _close_code.unpack_from(payload)
+    if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+        return Violation(PROTOCOL_ERROR, f"close code {code} is not valid")
+    try:
+        reason = payload[2:].decode()
+    except UnicodeDecodeError:
+        return Violation(NOT_UTF8, "close reason is not UTF-8")
+    return CloseFrame(code, reason or None)
+
+
+class FrameParser:
+    """Reads a client's frames.
+
+    ``limit`` is the largest message in bytes (as sent, so before decompression), ``compression`` whether
+    permessage-deflate was agreed, ``unmask`` takes the four mask bytes and the payload.
+    """
+
+    __slots__ = (
+        "_compression",
+        "_data",
+        "_kind",
+        "_limit",
+        "_message",
+        "_needed",
+        "_partial",
+        "_position",
+        "_short",
+        "_unmask",
+        "violation",
+    )
+
+    def __init__(self, limit: int, unmask: Callable[[bytes, bytes], bytes], *, compression: bool = False) -> None:
+        self._limit = limit
+        self._unmask = unmask
+        self._compression = compression
+        self._data = b""
+        self._position = 0
+        self._partial: bytearray | None = None
+        self._needed = 0
+        self._message: bytearray | None = None
+        self._kind = 0
+        self._short = _MASKED | min(limit, _LARGEST_SHORT)
+        """The second byte up to which the short way of `_parse` applies; 0 inside a fragmented message."""
+        self.violation: Violation | None = None
+        """Set once the peer broke the protocol; it comes after the frames returned with it."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether the last call stopped at `FRAMES_PER_TURN` with bytes left for `more`."""
+        return bool(self._data)
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that ``data`` completes, in order, at most `FRAMES_PER_TURN`."""
+        if self.violation is not None:
+            return []
+        if self._partial is not None:
+            self._partial += data
+            if len(self._partial) < self._needed:
+                return []
+            data = bytes(self._partial)
+            self._partial = None
+        elif self._data:
+            data = self._data[self._position :] + data
+        return self._parse(data, 0)
+
+    def more(self) -> list[Frame]:
+        """The next frames of the bytes already given."""
+        return self._parse(self._data, self._position)
+
+    def _parse(self, data: bytes, position: int) -> list[Frame]:
+        frames: list[Frame] = []
+        end = len(data)
+        unmask = self._unmask
+        for _ in range(FRAMES_PER_TURN):
+            if end - position < 2:
+                self._needed = 2
+                break
+            # Nearly every frame a device sends is a whole text message shorter than 126 bytes.
+            if data[position] == _WHOLE_TEXT and _MASKED <= (second := data[position + 1]) <= self._short:
+                start = position + 6
+                stop = start + second - _MASKED
+                if stop > end:
+                    self._needed = stop - position
+                    break
+                frames.append((TEXT, unmask(data[position + 2 : start], data[start:stop])))
+            elif (stop := self._parse_any(data, position, frames)) == position:
+                break
+            position = stop
+        else:
+            if position < end:
+                self._data, self._position = data, position
+                return frames
+        self._data = b""
+        if position < end and self.violation is None:
+            self._partial = bytearray(data[position:])
+        return frames
+
+    def _parse_any(self, data: bytes, position: int, frames: list[Frame]) -> int:
+        """Parse one frame of any kind; the position after it, or ``position`` when it is not whole or not legal."""
+        if problem := self._problem(data[position], data[position + 1]):
+            self.violation = Violation(PROTOCOL_ERROR, problem)
+            return position
+        length = data[position + 1] & _LENGTH
+        start = position + 6
+        if length > _LARGEST_SHORT:
+            start += 2 if length == 126 else 8
+            if len(data) < start:
+                self._needed = start - position
+                return position
+            length = int.from_bytes(data[position + 2 : start - 4])
+        first = data[position]
+        if not first & _CONTROL and length + len(self._message or b"") > self._limit:
+            self.violation = Violation(TOO_BIG, f"message is larger than {self._limit} bytes")
+            return position
+        stop = start + length
+        if len(data) < stop:
+            self._needed = stop - position
+            return position
+        self._take(first, self._unmask(data[start - 4 : start], data[start:stop]), frames)
+        return stop
+
+    def _problem(self, first: int, second: int) -> str | None:
+        """What is wrong with the first two bytes of a frame (RFC 6455, 5.2, 5.4 and 5.5)."""
+        opcode = first & _OPCODE
+        if second < _MASKED:
+            return "frame is not masked"
+        if opcode not in _OPCODES:
+            return f"opcode {opcode} is not known"
+        reserved = first & _RESERVED
+        if reserved and not (reserved == COMPRESSED and self._compression and opcode in (TEXT, BINARY)):
+            return "reserved bit is set"
+        if opcode & _CONTROL:
+            if not first & FINAL:
+                return "control frame is fragmented"
+            return "control frame is too long" if second > _MASKED | _LARGEST_SHORT else None
+        if opcode == CONTINUATION:
+            return "nothing to continue" if self._message is None else None
+        return "message inside a fragmented message" if self._message is not None else None
+
+    def _take(self, first: int, payload: bytes, frames: list[Frame]) -> None:
+        """Add a legal frame to its message, and to ``frames`` what is whole."""
+        opcode = first & _OPCODE
+        kind = first & (COMPRESSED | _OPCODE)
+        if self._message is not None and opcode == CONTINUATION:
+            self._message += payload
+            if first & FINAL:
+                frames.append((self._kind, bytes(self._message)))
+                self._message = None
+                self._short = _MASKED | min(self._limit, _LARGEST_SHORT)
+        elif first & FINAL:
+            frames.append((kind, payload))
+        else:
+            self._kind = kind
+            self._message = bytearray(payload)
+            self._short = 0

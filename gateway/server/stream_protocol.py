@@ -1,0 +1,357 @@
+"""Tornado's WebSocket protocol on the event loop's transport.
+
+Tornado reads a frame with up to four awaits and writes one with a task. Here its protocol keeps everything but the
+reading of frames: after the upgrade the socket moves to a transport, and a message goes from the loop's read callback
+to `StreamHandler.on_text` with no task and no future.
+
+Rules that hold here:
+
+* Nothing waits for a peer for ever: a close that is not over in time becomes an abort.
+* One connection never holds the loop for more than `FRAMES_PER_TURN` frames or one chunk at a time.
+* What pauses reading also holds back the rest of what was read.
+* Private names of Tornado are used here, in ``websocket.py`` and nowhere else; ``tests/server/test_tornado.py`` lists
+  them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+import threading
+import zlib
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, cast
+
+from tornado.iostream import StreamClosedError
+from tornado.util import _websocket_mask
+from tornado.websocket import WebSocketClosedError, WebSocketProtocol13, _DecompressTooLargeError
+
+from gateway.server import frames
+from gateway.server.frames import FrameParser, Violation
+from gateway.server.tls_transport import TLSTransport
+from gateway.server.transport_stream import TransportStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tornado.iostream import IOStream
+    from tornado.websocket import WebSocketHandler, _WebSocketParams
+
+    from gateway.server.websocket import StreamHandler
+
+_CHUNK = 64 * 1024
+
+# Why reading is paused; a connection reads while none is set.
+_BY_HANDLER = 1
+_BY_AWAITED = 2
+_BY_TURN = 4
+
+
+class _ReceiveBuffer(threading.local):
+    """One buffer for all sockets of a thread: what is in it is copied before the loop goes on."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(_CHUNK))
+
+
+_receive_buffer = _ReceiveBuffer()
+
+
+class CloseCause(StrEnum):
+    """Who or what ended a connection."""
+
+    PEER = "peer"
+    """The peer sent a Close frame first."""
+    SERVER = "server"
+    """The handler called `StreamHandler.close` first."""
+    VIOLATION = "violation"
+    """The peer broke the WebSocket protocol, or sent a message over the size limit."""
+    ERROR = "error"
+    """The handler raised an exception."""
+    LOST = "lost"
+    """The peer or the network ended the connection without a Close frame."""
+    ABORTED = "aborted"
+    """The handler called `StreamHandler.abort`."""
+    WRITE_LIMIT = "write_limit"
+    """The peer left more bytes untaken than `StreamHandler.write_limit`."""
+
+
+class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProtocol):
+    """Tornado's protocol on a transport.
+
+    uvloop takes it for a `Protocol`, asyncio and `TLSTransport` for a `BufferedProtocol`: each its fastest way.
+    """
+
+    # The base class sets 29 attributes, and CPython lets instances share the keys of a dictionary up to 30.
+    __slots__ = ("_backlog", "_buffer", "_deadline", "_holds", "_loop", "_parser", "_transport")
+
+    handler: StreamHandler
+    stream: TransportStream  # type: ignore[assignment]
+
+    def __init__(self, handler: StreamHandler, params: _WebSocketParams) -> None:
+        super().__init__(handler, mask_outgoing=False, params=params)
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._backlog: list[frames.Frame] = []
+        self._holds = 0
+        self._deadline: asyncio.TimerHandle | None = None
+        handler.last_byte_at = self._loop.time()
+
+    async def accept_connection(self, handler: WebSocketHandler) -> None:
+        """Answer the handshake, open the handler, and leave the connection to the event loop."""
+        try:
+            await super().accept_connection(handler)
+        finally:
+            if self.stream is not None and self._transport is None:
+                self._ended()
+
+    def take_over(self, iostream: IOStream) -> TransportStream:
+        """The stand-in for the stream that carried the handshake."""
+        return TransportStream(iostream, self._loop, self.handler.write_limit, self._overflowed)
+
+    async def _receive_frame_loop(self) -> None:
+        """Move the socket to a transport; unlike Tornado's, this returns at once and leaves no task behind."""
+        try:
+            sock, early = await self.stream.take_socket()
+        except StreamClosedError:
+            return
+        self.handler.let_go()
+        self._parser = FrameParser(
+            self.params.max_message_size, _websocket_mask, compression=self._decompressor is not None
+        )
+        self._backlog = self._parser.feed(early)
+        try:
+            if isinstance(sock, ssl.SSLSocket):
+                TLSTransport(self._loop, sock, self).start()
+            else:
+                await self._loop.connect_accepted_socket(lambda: self, sock)
+        except BaseException:
+            sock.close()
+            raise
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Deliver what came behind the handshake; reading starts after that."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._buffer = _receive_buffer.view
+        self.stream.attach(self._transport)
+        self._continue()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed."""
+        self._ended()
+
+    def _ended(self) -> None:
+        self._because(CloseCause.LOST)
+        self.client_terminated = self.server_terminated = True
+        self._transport = None
+        self._backlog = []
+        self.stream.lost()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        try:
+            self.handler.on_ws_connection_close(self.close_code, self.close_reason)
+        except Exception:  # noqa: BLE001 - the handler's, and logged
+            self.handler.log_exception(*sys.exc_info())
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from uvloop, which reads on at once after a full chunk: others come first then."""
+        self._receive(data)
+        if len(data) >= _CHUNK:
+            self._yield_turn()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where asyncio and `TLSTransport` put bytes."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take bytes from asyncio or `TLSTransport`."""
+        self._receive(self._buffer[:nbytes].tobytes())
+
+    def eof_received(self) -> None:
+        """The peer sends nothing more and has not said goodbye; what was written may still reach it."""
+        self._because(CloseCause.LOST)
+        self._set_deadline(self.handler.close_timeout)
+        self.stream.close()
+
+    def pause_writing(self) -> None:
+        """The transport holds more than it likes to."""
+        self.stream.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self.stream.resume_writing()
+
+    def _receive(self, data: bytes) -> None:
+        self.handler.last_byte_at = self._loop.time()
+        if self.client_terminated:
+            return
+        found = self._parser.feed(data)
+        if self._holds:  # uvloop reads once even when it was paused in connection_made
+            self._backlog += found
+            self.hold(0)
+        else:
+            self._deliver(found)
+
+    def _deliver(self, found: list[frames.Frame]) -> None:
+        on_text = self.handler.on_text
+        for index, (kind, payload) in enumerate(found, 1):
+            if kind == frames.TEXT and not self.server_terminated:
+                self._call(on_text, payload)
+            else:
+                self._handle(kind, payload)
+            if self._holds:
+                self._backlog = found[index:]
+                return
+            if self.client_terminated:
+                return
+        if self._parser.violation is not None:
+            self._fail(self._parser.violation)
+        elif self._parser.pending:
+            self._yield_turn()
+
+    def _handle(self, kind: int, payload: bytes) -> None:
+        """Everything but a plain text message of an open connection."""
+        if kind == frames.PING:
+            self._send_pong(payload)
+            self._call(self.handler.on_ping, payload)
+        elif kind == frames.PONG:
+            self._call(self.handler.on_pong, payload)
+        elif kind == frames.CLOSE:
+            self._peer_closed(payload)
+        elif not self.server_terminated:
+            self._message(kind, payload)
+
+    def _message(self, kind: int, payload: bytes) -> None:
+        if kind & frames.COMPRESSED and self._decompressor is not None:
+            try:
+                payload = self._decompressor.decompress(payload)
+            except _DecompressTooLargeError:
+                limit = self.params.max_message_size
+                return self._fail(Violation(frames.TOO_BIG, f"message is larger than {limit} bytes"))
+            except zlib.error:
+                return self._fail(Violation(frames.PROTOCOL_ERROR, "message cannot be decompressed"))
+        binary = kind & ~frames.COMPRESSED == frames.BINARY
+        return self._call(self.handler.on_binary if binary else self.handler.on_text, payload)
+
+    def _peer_closed(self, payload: bytes) -> None:
+        close = frames.decode_close(payload)
+        if isinstance(close, Violation):
+            self._fail(close)
+            return
+        self._because(CloseCause.PEER)
+        if not self.server_terminated:
+            self.close_code, self.close_reason = close
+        self.client_terminated = True
+        self.close(close.code)
+
+    def _call(self, callback: Callable[[bytes], Any], data: bytes) -> None:
+        """Call the handler: what it raises ends the connection, what it returns is awaited before reading on."""
+        try:
+            result = callback(data)
+            if result is not None:
+                asyncio.ensure_future(result).add_done_callback(self._awaited)
+                self.hold(_BY_AWAITED)
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the handler's, and logged
+            self._failed()
+
+    def _awaited(self, future: asyncio.Future[Any]) -> None:
+        try:
+            future.result()
+        except WebSocketClosedError:
+            pass  # it wrote to a peer that had left
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the handler's, and logged
+            self._failed()
+        self._go_on(_BY_AWAITED)
+
+    def _failed(self) -> None:
+        self.handler.log_exception(*sys.exc_info())
+        self._because(CloseCause.ERROR)
+        self.close(frames.INTERNAL_ERROR, "internal error")
+
+    def _fail(self, violation: Violation) -> None:
+        """Say why, and close. The peer's bytes are still read and dropped: a socket closed over unread bytes resets the
+        connection, and the reset may overtake the Close frame (RFC 6455, 7.1.7; RFC 1122, 4.2.2.13)."""
+        self._because(CloseCause.VIOLATION)
+        self.close(*violation)
+        self.client_terminated = True
+        self.stream.half_close()
+
+    def _overflowed(self) -> None:
+        self.abort(CloseCause.WRITE_LIMIT)
+
+    def _because(self, cause: CloseCause) -> None:
+        if self.handler.close_cause is None:
+            self.handler.close_cause = cause
+
+    def hold(self, reason: int = _BY_HANDLER) -> None:
+        """Pause reading."""
+        self._holds |= reason
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def release(self) -> None:
+        """Take the handler's pause back; the loop then goes on."""
+        self._holds &= ~_BY_HANDLER
+        self._loop.call_soon(self._continue)
+
+    def _yield_turn(self) -> None:
+        """Let the other connections have the loop first."""
+        if not self._holds & _BY_TURN:
+            self.hold(_BY_TURN)
+            self._loop.call_soon(self._go_on, _BY_TURN)
+
+    def _go_on(self, reason: int) -> None:
+        self._holds &= ~reason
+        self._continue()
+
+    def _continue(self) -> None:
+        """Deliver what was held back, then read. Only ever called by the loop, so never from inside a delivery."""
+        if self._holds or self._transport is None:
+            return
+        if not self.client_terminated:
+            found, self._backlog = self._backlog, []
+            self._deliver(found or self._parser.more())
+        if not self._holds and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def write_text(self, data: bytes) -> None:
+        """Send one text message."""
+        if self.server_terminated:
+            return
+        if self._compressor is None:
+            self.stream.send(frames.encode_frame(frames.FINAL | frames.TEXT, data))
+        else:
+            data = self._compressor.compress(data)
+            self.stream.send(frames.encode_frame(frames.FINAL | frames.COMPRESSED | frames.TEXT, data))
+
+    def close(self, code: int | None = None, reason: str | None = None, *, timeout: float | None = None) -> None:
+        """Send a Close frame, or answer the peer's and close the socket; never waits longer than ``timeout``."""
+        if not self.server_terminated:
+            self.server_terminated = True
+            self._because(CloseCause.SERVER)
+            if not self.client_terminated:
+                self.close_code, self.close_reason = code, reason
+            self._write_frame(fin=True, opcode=frames.CLOSE, data=frames.encode_close(code, reason))
+        self._set_deadline(self.handler.close_timeout if timeout is None else timeout)
+        if self.client_terminated:
+            self.stream.close()
+        elif self._holds & _BY_HANDLER:
+            self.release()
+
+    def _set_deadline(self, seconds: float) -> None:
+        if self._deadline is None and not self.stream.closed():
+            self._deadline = self._loop.call_later(seconds, self.stream.abort)
+
+    def abort(self, cause: CloseCause) -> None:
+        """Drop the connection."""
+        self._because(cause)
+        self.client_terminated = self.server_terminated = True
+        self.stream.abort()
+
+    def _abort(self) -> None:
+        """Tornado's way out of a handshake that cannot be finished, or of an ``open`` that raised."""
+        if self.stream is None:
+            self.handler.send_error(400)  # type: ignore[unreachable] # None before the upgrade
+        else:
+            self.abort(CloseCause.ERROR)

@@ -1,0 +1,210 @@
+"""A transport over a TLS socket whose handshake is done.
+
+Tornado shakes hands on an `ssl.SSLSocket`. asyncio and uvloop can only start TLS themselves, and their engines cost
+twice the time and more memory per connection; here OpenSSL reads and writes the socket itself.
+
+Rules that hold here:
+
+* The protocol is a `BufferedProtocol`: bytes are decrypted straight into its buffer.
+* One read per wake-up, so that no peer keeps the loop to itself. What OpenSSL has decrypted and not handed over does
+  not make the socket readable again, so it is asked for.
+* A write that OpenSSL could not finish is repeated with the same bytes in front (SSL_write(3)).
+* ``connection_lost`` comes exactly once, and never from inside a call of the protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+
+_WOULD_BLOCK = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_HIGH_WATER = 64 * 1024
+
+
+class TLSTransport(asyncio.Transport):
+    """Carries ``protocol`` over ``sock``; construct, then `start`."""
+
+    __slots__ = (
+        "_buffer",
+        "_closing",
+        "_ended",
+        "_eof",
+        "_high_water",
+        "_loop",
+        "_low_water",
+        "_paused",
+        "_protocol",
+        "_sock",
+        "_writing_paused",
+    )
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: ssl.SSLSocket, protocol: asyncio.BufferedProtocol
+    ) -> None:
+        super().__init__({"socket": sock})
+        self._loop = loop
+        self._sock = sock
+        self._protocol = protocol
+        self._buffer = bytearray()
+        self._closing = False
+        self._ended = False
+        self._eof = False
+        self._paused = False
+        self._writing_paused = False
+        self.set_write_buffer_limits()
+
+    def start(self) -> None:
+        """Tell the protocol, then read."""
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._protocol.connection_made(self)
+        if self.is_reading():
+            self._watch()
+
+    def _watch(self) -> None:
+        self._loop.add_reader(self._sock, self._read_ready)
+        # OpenSSL may hold bytes that the socket, being empty, will not wake anyone for.
+        self._loop.call_soon(self._read_ready)
+
+    def _read_ready(self) -> None:
+        if not self.is_reading():
+            return
+        try:
+            count = self._sock.recv_into(self._protocol.get_buffer(-1))
+        except _WOULD_BLOCK:
+            return
+        except OSError as error:
+            self._end(error)
+            return
+        try:
+            self._received(count)
+        except Exception as error:
+            self._end(error)
+            raise
+
+    def _received(self, count: int) -> None:
+        if not count:
+            self._protocol.eof_received()
+            self.close()
+            return
+        self._protocol.buffer_updated(count)
+        if self._sock.pending():
+            self._loop.call_soon(self._read_ready)
+
+    def is_reading(self) -> bool:
+        """Whether bytes may reach the protocol."""
+        return not self._paused and not self._closing
+
+    def pause_reading(self) -> None:
+        """Leave the peer's bytes where they are."""
+        if self.is_reading():
+            self._paused = True
+            self._loop.remove_reader(self._sock)
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self._paused and not self._closing:
+            self._paused = False
+            self._watch()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send now what the socket takes and keep the rest."""
+        if self._closing or self._eof or not data:
+            return
+        if not self._buffer:
+            data = data[self._send(data) :]
+            if not data or self._ended:
+                return
+            self._loop.add_writer(self._sock, self._write_ready)
+        self._buffer += data
+        if len(self._buffer) > self._high_water and not self._writing_paused:
+            self._writing_paused = True
+            self._protocol.pause_writing()
+
+    def _send(self, data: bytes | bytearray | memoryview) -> int:
+        try:
+            return self._sock.send(data)
+        except _WOULD_BLOCK:
+            return 0
+        except OSError as error:
+            self._end(error)
+            return 0
+
+    def _write_ready(self) -> None:
+        while self._buffer and (sent := self._send(self._buffer)):
+            del self._buffer[:sent]
+        if self._writing_paused and len(self._buffer) <= self._low_water and not self._ended:
+            self._writing_paused = False
+            self._protocol.resume_writing()
+        if not self._buffer and not self._ended:
+            self._loop.remove_writer(self._sock)
+            if self._closing:
+                self._finish()
+            elif self._eof:
+                self._shut_down()
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the socket has not taken yet."""
+        return len(self._buffer)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Bounds, in bytes, at which the protocol is told to pause and to resume writing."""
+        self._high_water = _HIGH_WATER if high is None else high
+        self._low_water = self._high_water // 4 if low is None else low
+
+    def can_write_eof(self) -> bool:
+        """Always: TLS has an end of its own, and TCP one below it."""
+        return True
+
+    def write_eof(self) -> None:
+        """End this direction once everything is sent. What the peer sends after that arrives undecrypted."""
+        self._eof = True
+        if not self._buffer and not self._closing:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        self._close_notify()
+        with contextlib.suppress(OSError):  # the peer is gone; reading will say so
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def _close_notify(self) -> None:
+        # It does not wait for the peer's answer, so it ends in SSLWantReadError even when all is well.
+        with contextlib.suppress(OSError, ValueError):
+            self._sock.unwrap()
+
+    def is_closing(self) -> bool:
+        """Whether the transport is closed or will be once everything is sent."""
+        return self._closing
+
+    def close(self) -> None:
+        """Close once everything is sent."""
+        if self._closing:
+            return
+        self._closing = True
+        self._loop.remove_reader(self._sock)
+        if not self._buffer:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._close_notify()
+        self._end(None)
+
+    def abort(self) -> None:
+        """Close at once; what is not sent is lost."""
+        self._end(None)
+
+    def _end(self, error: Exception | None) -> None:
+        if self._ended:
+            return
+        self._ended = self._closing = True
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        self._buffer.clear()
+        self._loop.call_soon(self._lost, error)
+
+    def _lost(self, error: Exception | None) -> None:
+        try:
+            self._protocol.connection_lost(error)
+        finally:
+            self._sock.close()
