@@ -46,7 +46,7 @@ def encode_block(block: Block, device: str, rules: Rules, series: DeviceSeries, 
             prefix = series.prefix(block.measurement, block.tags)
         start_ns = _start(block, now_ns)
     except ReadingError as error:
-        encoded.refuse(error)
+        encoded.refuse(error, *range(block.samples))
         encoded.received = block.samples
         return encoded
     if not _quickly(block, rules, prefix, start_ns, encoded):

@@ -146,7 +146,7 @@ def _hello(value: dict[str, Any]) -> Hello:
         raise _bad_hello("token", f"a string of 1 to {MAX_TOKEN} characters", kind_of(token))
     if boot is not None and (boot.__class__ is not str or not 0 < len(boot) <= MAX_BOOT or _CONTROL.search(boot)):
         raise _bad_hello("boot", f"a string of 1 to {MAX_BOOT} characters, none of them control", shown(boot))
-    if ack is not None and ack not in set(Ack):
+    if ack is not None and ack not in list(Ack):
         raise _bad_hello("ack", '"durable", "stored" or "none"', shown(ack))
     if info is not None:
         _check_info(info)

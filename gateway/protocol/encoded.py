@@ -57,13 +57,10 @@ class Encoded:
         self.lines = len(lines)
         self.received = len(lines) + len(self.rejects)
 
-    def refuse(self, error: ReadingError, index: int | None = None) -> None:
-        """Note why a reading is not stored; without ``index`` it is all of them."""
-        fault: Fault = {} if index is None else {"index": index}
-        if error.field is not None:
-            fault["field"] = error.field
-        fault["code"], fault["message"] = error.code, error.message
-        self.rejects.append(fault)
+    def refuse(self, error: ReadingError, *indexes: int) -> None:
+        """Note why the readings at these places of the message are not stored."""
+        about = {} if error.field is None else {"field": error.field}
+        self.rejects += [{"index": i, **about, "code": error.code, "message": error.message} for i in indexes]
 
     def entry(self, arrived_ns: int, boot: str = "", seq: int = NO_SEQ, gaps: int = 0) -> Entry:
         """What these readings add to a commit."""

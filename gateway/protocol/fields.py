@@ -29,6 +29,8 @@ MAX_TEXT_BYTES = 1024
 LEARNED_NAMES = 4096
 SHARED_PROFILES = 256
 INT_LIMIT = 2**63
+EXACT_LIMIT = 2**53
+"""Beyond it a double stands for several integers."""
 
 NUMBERS = frozenset((int, float))
 
@@ -68,9 +70,7 @@ class Field:
 
     def _number(self, value: float) -> str:
         if self.type == "int" and value.__class__ is float:
-            if not value.is_integer():
-                raise self._refused(Code.WRONG_TYPE, f"expected int, got {shown(value)}")
-            value = int(value)
+            value = self._whole(value)
         if self.low is not None and value < self.low:
             raise self._refused(Code.OUT_OF_RANGE, f"expected {self.low} or more, got {shown(value)}")
         if self.high is not None and value > self.high:
@@ -80,6 +80,14 @@ class Field:
         if not -INT_LIMIT <= value < INT_LIMIT:
             raise self._refused(Code.OUT_OF_RANGE, f"expected an integer of 64 bits, got {shown(value)}")
         return f"{self.key}{value!r}i"
+
+    def _whole(self, value: float) -> int:
+        """An integer that was written with a fraction or an exponent, or has more than 64 bits."""
+        if not value.is_integer():
+            raise self._refused(Code.WRONG_TYPE, f"expected int, got {shown(value)}")
+        if abs(value) > EXACT_LIMIT:  # what came may have been another integer
+            raise self._refused(Code.OUT_OF_RANGE, f"expected an integer of 64 bits in digits, got {shown(value)}")
+        return int(value)
 
     def _text(self, value: str) -> str:
         size = len(value.encode())

@@ -141,7 +141,7 @@ class Authenticate:
 Effect = Entry | Send | Close | Authenticate
 Effects = tuple[Effect, ...]
 Fault = dict[str, Any]
-"""One refusal: ``index`` (absent: every reading of the message), ``field``, ``code``, ``message``."""
+"""One refused reading: ``index`` in its message, ``field`` where one is at fault, ``code``, ``message``."""
 
 
 def ack(seq: int) -> Send:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.ledger import Account
-    from gateway.protocol.messages import Effects, Fault, Readings
+    from gateway.protocol.messages import Effects, Readings
     from gateway.protocol.validation import Encoder
 
 __all__ = ["Session", "State", "Terms"]
@@ -154,11 +154,12 @@ class Session(Endings):
 
     def _lost(self, message: Readings, now_ns: int) -> Effects:
         """The spool is full and the device will not send this again."""
-        readings = self._encoder.encode(message, now_ns).received
-        gaps = 0 if message.seq == NO_SEQ else self._flow.take(message.seq)
-        faults = [_spool_full(f"the gateway has no room: {readings} readings were not stored")] if readings else []
-        if not faults and message.seq == NO_SEQ:
+        readings = message.count if self._encoder.encode(message, now_ns).received else 0
+        if not readings and message.seq == NO_SEQ:
             return ()
+        gaps = 0 if message.seq == NO_SEQ else self._flow.take(message.seq)
+        text = "the gateway has no room for more readings"
+        faults = [{"index": i, "code": Code.SPOOL_FULL, "message": text} for i in range(readings)]
         entry = Entry(self._device, self.boot, message.seq, rejected=readings, gaps=gaps, verdicts=verdicts(faults))
         entry.arrived_ns = now_ns
         return (entry, messages.reject(message.seq, faults)) if faults else (entry,)
@@ -229,13 +230,9 @@ class Session(Endings):
         gone = sum(entry.lines for entry in entries) - sum(entry.lines for entry in awaited)
         effects: Effects = ()
         if gone:
-            fault = _spool_full(f"the gateway's disk failed: {gone} readings that it had taken are lost")
-            effects = (messages.reject(NO_SEQ, [fault]),)
+            text = f"the gateway's disk failed: {gone} readings that will not be sent again are lost"
+            effects = (messages.error(NO_SEQ, Code.SPOOL_FULL, text),)
         missing = [entry for entry in awaited if entry.seq > self._flow.sequence.durable]
         if missing:
             return effects + self._flow.fall_back(min(missing, key=lambda entry: entry.seq), retry_after_ms)
         return effects + self._acknowledge() if awaited and self.ack is Ack.DURABLE else effects
-
-
-def _spool_full(message: str) -> Fault:
-    return {"code": Code.SPOOL_FULL, "message": message}

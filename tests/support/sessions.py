@@ -123,4 +123,4 @@ def shown(effect: Effect) -> dict[str, Any]:
         "rejected": effect.rejected,
         "gaps": effect.gaps,
     }
-    return {"stores": {key: value for key, value in stored.items() if value or value == 0 and key == "seq"}}
+    return {"stores": {key: value for key, value in stored.items() if value or (value == 0 and key == "seq")}}
