@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 NO_SEQ = -1
-BOOTS_KEPT = 4
-"""Runs of sequence numbers remembered per device: the current one and a few that may still be in flight."""
+BOOTS_KEPT = 8
+"""Runs of sequence numbers remembered per device: the current one and some that may still be in flight."""
 
 
 class Kind(IntEnum):
@@ -165,8 +165,8 @@ class Ledger:
             for sums in (account, self.total):
                 sums.stored += entry.accepted - dead
                 sums.rejected += dead
-            if entry.seq != NO_SEQ:
-                sequence = account.sequence(entry.boot)
+            sequence = account.boots.get(entry.boot)  # a boot that was forgotten meanwhile must not push out a live one
+            if entry.seq != NO_SEQ and sequence is not None:
                 sequence.stored = max(sequence.stored, entry.seq)
         self.delivered_to = max(self.delivered_to, record_id)
 

@@ -74,7 +74,19 @@ def test_only_the_newest_boots_are_remembered() -> None:
     account = Ledger().account("a")
     for boot in range(BOOTS_KEPT + 3):
         account.sequence(str(boot))
-    assert list(account.boots) == ["3", "4", "5", "6"]
+    assert list(account.boots) == [str(boot) for boot in range(3, BOOTS_KEPT + 3)]
+
+
+def test_delivery_of_forgotten_boots_does_not_push_out_a_live_one() -> None:
+    ledger = Ledger()
+    old = [Entry("a", str(boot), seq=1, lines=1) for boot in range(3 * BOOTS_KEPT)]
+    for number, entry in enumerate(old, 1):
+        ledger.committed(number, [entry])
+    live = ledger.account("a").sequence("live")
+    for number, entry in enumerate(old, 1):
+        ledger.delivered(number, [entry], {})
+    ledger.committed(len(old) + 1, [Entry("a", "live", seq=4, lines=1)])
+    assert live.durable == 4
 
 
 def test_a_boot_in_use_outlives_the_sessions_that_greet_it() -> None:

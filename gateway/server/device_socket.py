@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.config.names import DEVICE_ID
 from gateway.errors import SpoolFull
 from gateway.ledger import Entry
-from gateway.protocol.messages import Authenticate, Close, Send
+from gateway.protocol.messages import Authenticate, Close, CloseCode, Send
 from gateway.protocol.session import Session
 from gateway.server.requests import JsonErrors, bearer_token
 from gateway.server.websocket import StreamHandler
@@ -32,17 +32,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FAREWELL = 0.1
+"""Seconds for the close that tells a stale device why, before its socket goes."""
 SUBPROTOCOL = "telemetry.v1.json"
 CREDENTIAL_PREFIX = "bearer."
-ENDINGS = {
-    1003: "binary",
-    1007: "not_utf8",
-    1008: "policy",
-    1012: "restart",
-    4401: "credentials",
-    4408: "keepalive",
-    4409: "replaced",
-    4429: "rate_limit",
+ENDINGS: dict[int | None, str] = {
+    CloseCode.UNSUPPORTED: "binary",
+    CloseCode.NOT_UTF8: "not_utf8",
+    CloseCode.POLICY: "policy",
+    CloseCode.RESTART: "restart",
+    CloseCode.CREDENTIALS: "credentials",
+    CloseCode.KEEPALIVE: "keepalive",
+    CloseCode.REPLACED: "replaced",
+    CloseCode.RATE_IGNORED: "rate_limit",
 }
 """How `gateway_disconnects_total` and ``device_status`` call the closes that the gateway decides on."""
 
@@ -153,7 +155,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
     def _close(self, close: Close) -> None:
         if close.code not in {1000, 1001}:
             log.info("device %s: closing %d, %s", self.device_id, close.code, close.reason)
-        self.close(close.code, close.reason)
+        gone = close.code == CloseCode.KEEPALIVE  # whoever says nothing will not answer the close either
+        self.close(close.code, close.reason, timeout=FAREWELL if gone else None)
 
     def _authenticate(self, session: Session, token: str) -> None:
         device = self.context.authenticate(self.device_id, token)
@@ -208,7 +211,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
             return
         self.session = None
         self.context.socket_closed(self)
-        reason = ENDINGS.get(self.close_code or 0, str(self.close_cause))
+        reason = ENDINGS.get(self.close_code, str(self.close_cause))
         self.context.metrics.disconnects.labels(reason).inc()
         if self.view is not None:
             self.context.fleet.disconnected(self.device_id, self, reason, time.time_ns())

@@ -221,19 +221,23 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]
 
 
 def token_for(gateway: RunningGateway, name: str) -> str:
+    """The token of a new device, once the gateway has seen what another process wrote into its registry."""
     added = gateway.cli("devices", "add", name)
     assert added.returncode == 0, added.stderr
-    return added.stdout.strip()
+    token = added.stdout.strip()
+    path = f"/v1/devices/{name}/readings"
+    wait_for(lambda: gateway.request(path, body=b"[]", token=token)[0] == 200, "the new device to be known")
+    return token
 
 
-def connect_with(gateway: RunningGateway, name: str, token: str | None, **options: Any) -> ClientConnection:
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    return connect(f"{gateway.ws}/v1/devices/{name}/stream", additional_headers=headers, **options)
+def connect_with(gateway: RunningGateway, name: str, token: str) -> ClientConnection:
+    headers = {"Authorization": f"Bearer {token}"}
+    return connect(f"{gateway.ws}/v1/devices/{name}/stream", additional_headers=headers)
 
 
 def refusal(gateway: RunningGateway, name: str, token: str) -> bytes:
-    with pytest.raises(InvalidStatus) as refused:
-        connect_with(gateway, name, token)
+    with pytest.raises(InvalidStatus) as refused, connect_with(gateway, name, token):
+        pass
     assert refused.value.response.status_code == 401
     return bytes(refused.value.response.body or b"")
 
@@ -245,23 +249,9 @@ def test_a_wrong_token_and_an_unknown_device_get_the_same_401(strict: RunningGat
     assert json.loads(wrong)["error"]["code"] == "unauthorized"
 
 
-def accepted(strict: RunningGateway, name: str, token: str) -> ClientConnection:
-    """Connect as soon as the gateway has seen what another process wrote into its registry."""
-
-    def attempt() -> ClientConnection | None:
-        try:
-            return connect_with(strict, name, token)
-        except InvalidStatus:
-            return None
-
-    found = wait_for(attempt, "the new device to be known")
-    assert isinstance(found, ClientConnection)
-    return found
-
-
 def test_credentials_in_the_header_the_subprotocol_and_the_first_message(strict: RunningGateway) -> None:
     token = token_for(strict, "three-ways")
-    with accepted(strict, "three-ways", token) as socket:
+    with connect_with(strict, "three-ways", token) as socket:
         assert answer(socket)["type"] == "welcome"
     url = f"{strict.ws}/v1/devices/three-ways/stream"
     with connect(url, subprotocols=["telemetry.v1.json", f"bearer.{token}"]) as socket:  # type: ignore[list-item]
@@ -288,7 +278,7 @@ def test_readings_before_credentials_are_not_taken(strict: RunningGateway) -> No
 
 
 def test_a_strict_profile_names_field_expectation_and_what_came(strict: RunningGateway) -> None:
-    with accepted(strict, "profiled", token_for(strict, "profiled")) as socket:
+    with connect_with(strict, "profiled", token_for(strict, "profiled")) as socket:
         answer(socket)
         readings = [{"temp": "warm"}, {"temp": 86}, {"other": 1}, {"n": 1.5}, {"temp": 20, "n": 3}]
         socket.send(json.dumps({"seq": 1, "readings": [{"ts": TS + n, "values": v} for n, v in enumerate(readings)]}))
@@ -305,7 +295,7 @@ def test_a_strict_profile_names_field_expectation_and_what_came(strict: RunningG
 
 def test_a_revoked_device_is_closed_with_1008_and_not_let_in_again(strict: RunningGateway) -> None:
     token = token_for(strict, "revoked")
-    with accepted(strict, "revoked", token) as socket:
+    with connect_with(strict, "revoked", token) as socket:
         answer(socket)
         assert strict.cli("devices", "revoke", "revoked").returncode == 0
         assert closed(socket)[0] == 1008
@@ -326,7 +316,6 @@ def raw_device(gateway: RunningGateway, name: str, token: str) -> sockets.socket
 
 def test_a_device_that_answers_no_ping_is_dropped_and_recorded(strict: RunningGateway) -> None:
     token = token_for(strict, "stale")
-    accepted(strict, "stale", token).close()
     with raw_device(strict, "stale", token) as raw:
         received = b""
         while chunk := raw.recv(4096):
@@ -338,7 +327,6 @@ def test_a_device_that_answers_no_ping_is_dropped_and_recorded(strict: RunningGa
 
 def test_any_byte_is_life(strict: RunningGateway) -> None:
     token = token_for(strict, "slow-upload")
-    accepted(strict, "slow-upload", token).close()
     with raw_device(strict, "slow-upload", token) as raw:
         wait_for(lambda: strict.device("slow-upload")["state"] == "online", "the handshake")
         frame = b"\x81\xfe\x01\x00\x00\x00\x00\x00" + b" " * 254 + b"17"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import sqlite3
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from selenium.webdriver.support.ui import WebDriverWait
 from websockets.sync.client import connect
 
+from tests.support.browser import browser
 from tests.support.servers import binary
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def test_node_ws(gateway: RunningGateway, tmp_path: Path) -> None:
     assert_all_stored(gateway, "node-1")
 
 
-PAGE = """<!doctype html><title>waiting</title><script>
+PAGE = """<!doctype html><meta charset="utf-8"><title>waiting</title><script>
 const socket = new WebSocket(%(url)s, ["telemetry.v1.json"]);
 const last = %(messages)d - 1;
 socket.onmessage = (event) => {
@@ -93,40 +93,20 @@ socket.onmessage = (event) => {
   if (message.type === "welcome")
     for (let n = 0; n <= last; n++)
       socket.send(JSON.stringify({ seq: n, ts: 1700000000000 + n, values: { n } }));
-  else if (message.type === "ack" && message.seq === last) socket.close(1000);
-  else if (message.type !== "ack") document.title = "unexpected " + event.data;
+  else if (message.type === "ack") { if (message.seq === last) socket.close(1000); }
+  else document.title = "unexpected " + event.data;
 };
-socket.onclose = (event) => { document.body.textContent = "closed " + event.code; };
-</script><body>waiting</body>"""
+socket.onclose = (event) => { document.title = "closed " + event.code; };
+</script>"""
 
 
 @pytest.mark.server
 def test_the_browsers_own_websocket(gateway: RunningGateway, tmp_path: Path) -> None:
-    chromium = binary("chromium", "chromium")
     page = tmp_path / "page.html"
     url = json.dumps(f"{gateway.ws}/v1/devices/browser-1/stream")
     page.write_text(PAGE % {"url": url, "messages": MESSAGES})
-    done = subprocess.run(
-        [
-            chromium,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--virtual-time-budget=20000",
-            "--dump-dom",
-            page.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-        env={**os.environ, "HOME": str(tmp_path)},
-    )
-    shutil.rmtree(tmp_path / "profile", ignore_errors=True)
-    assert "closed 1000" in done.stdout, done.stdout + done.stderr[-2000:]
+    with browser(tmp_path / "profile") as driver:
+        driver.get(page.as_uri())
+        WebDriverWait(driver, 30).until(lambda d: d.title != "waiting")
+        assert driver.title == "closed 1000"
     assert_all_stored(gateway, "browser-1")

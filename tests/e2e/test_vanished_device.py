@@ -60,7 +60,7 @@ def link() -> Iterator[str]:
         ip("netns", "del", NAMESPACE, check=False)
 
 
-def network_gateway(directory: Path) -> dict[str, Any]:
+def network_gateway() -> dict[str, Any]:
     return {
         "server": {"listen": f"{OURS}:0", "allow_open_network": True},
         "auth": {"viewer_token": "viewer-token-0123456789"},
@@ -75,7 +75,7 @@ def state(gateway: RunningGateway) -> str:
 
 @pytest.mark.server
 def test_a_device_that_vanishes_is_dropped_within_the_time_out_plus_one_second(tmp_path: Path, link: str) -> None:
-    with running_gateway(tmp_path, network_gateway(tmp_path)) as gateway:
+    with running_gateway(tmp_path, network_gateway()) as gateway:
         client = subprocess.Popen(
             ["ip", "netns", "exec", NAMESPACE, sys.executable, "-c", CLIENT, f"{gateway.ws}/v1/devices/far/stream"],
             stdout=subprocess.PIPE,

@@ -1,0 +1,39 @@
+"""Headless Chromium as Debian ships it, driven through its own chromedriver."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+from tests.support.servers import binary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ARGUMENTS = (
+    "--headless",
+    "--no-sandbox",  # the tests may run as root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@contextlib.contextmanager
+def browser(profile: Path) -> Iterator[Chrome]:
+    """A browser with an empty profile, ended with the block."""
+    options = ChromeOptions()
+    options.binary_location = binary("chromium", "chromium")
+    for argument in (*ARGUMENTS, f"--user-data-dir={profile}"):
+        options.add_argument(argument)
+    driver = Chrome(options=options, service=ChromeService(binary("chromedriver", "chromium-driver")))
+    try:
+        yield driver
+    finally:
+        driver.quit()
