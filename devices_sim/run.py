@@ -157,8 +157,8 @@ async def _until(watch: _Watch) -> None:
 
 
 async def _verdicts(network: Network, sources: Sequence[Source], enough: asyncio.Event) -> None:
-    """Wait until nothing is outstanding, or ``enough`` is set."""
-    while any(source.link.device.pending for source in sources) and not enough.is_set():
+    """Wait until nothing is outstanding that could still get a verdict, or ``enough`` is set."""
+    while any(s.link.device.pending and not s.link.stopped_because for s in sources) and not enough.is_set():
         await asyncio.wait([network.failed], timeout=_LOOK)
         if network.failed.done():
             network.failed.result()

@@ -78,11 +78,22 @@ def verify(
 
 
 def _patiently(devices: list[DeviceReport], store: Store, wait: float) -> Verdict:
-    """The verdict, asked for again while readings may still be on their way."""
-    deadline = time.monotonic() + wait
-    while (verdict := compare(devices, store)).missing and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return verdict
+    """The verdict, asked for again while readings, or the database itself, may still be on their way."""
+    deadline, told = time.monotonic() + wait, False
+    while True:
+        late = time.monotonic() >= deadline
+        try:
+            verdict = compare(devices, store)
+        except StoreError as error:
+            if late:
+                raise
+            if not told:
+                click.echo(f"{error}; trying again for {wait:.0f} s", err=True)
+            told = True
+        else:
+            if late or not verdict.missing:
+                return verdict
+        time.sleep(min(0.2, wait))
 
 
 def _show(verdict: Verdict, *, as_json: bool) -> None:

@@ -87,7 +87,7 @@ def test_refused_devices_end_it_and_say_why() -> None:
     def admit(connection: Any, _request: Any) -> Any:
         return connection.respond(http.HTTPStatus.UNAUTHORIZED, "no such device")
 
-    outcome = run(Peer(admit=admit), {"duration": 20.0, "grace": 0.1})
+    outcome = run(Peer(admit=admit), {"duration": 20.0, "grace": 20.0})
     assert not outcome.complete
     assert outcome.summary["stopped"] == 2
     assert "no such device" in outcome.summary["stopped_because"][0]
