@@ -194,11 +194,7 @@ class DeadLetters:
         stored, refused, after = 0, 0, 0
         newest = self._newest()
         while after < newest:
-            letters = [
-                letter
-                for letter in self.list(reason=reason, device=device, after=after, limit=PAGE)
-                if letter.n <= newest
-            ]
+            letters = self.list(reason=reason, device=device, after=after, limit=PAGE)
             if not letters:
                 break
             after = letters[-1].n
@@ -247,7 +243,7 @@ class DeadLetters:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            # IMMEDIATE waits for the other process here, where waiting is possible, instead of failing halfway.
+            # IMMEDIATE waits for the other process here, whatever the first statement is.
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db

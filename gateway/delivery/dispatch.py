@@ -99,14 +99,13 @@ class Dispatch:
         moment = max(0.0 if pipeline.ready else pipeline.due, self._pace.opens_at)
         return moment if self._admits(moment) else inf
 
-    def settle(self, pipeline: Pipeline) -> None:
-        """Take the answers that have come; those to batches of another pipeline only count for the pace."""
+    def settle(self) -> None:
+        """Take the answers that have come and tell the pipelines the batches are of."""
         for future in [future for future in self._in_flight if future.done()]:
             self._in_flight.remove(future)
             back = future.result()
             self._listener.wrote(back.seconds, back.outcome)
-            if back.out.pipeline is pipeline:
-                self._apply(back.out, back.outcome)
+            self._apply(back.out, back.outcome)
             self._judge(back.out, back.outcome)
 
     async def drain(self, seconds: float) -> None:

@@ -29,6 +29,8 @@ from gateway.delivery.pace import Bounds, Pace
 from gateway.delivery.pipeline import Pipeline
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gateway.delivery.ports import Database, ForwarderListener, LetterStore, Source, Spooled
 
 log = logging.getLogger(__name__)
@@ -71,7 +73,7 @@ class Forwarder:
         self._wake = asyncio.Event()
         self._ended = asyncio.Event()
         self._ended.set()
-        self._stop_at: float | None = None
+        self._stop_at = inf
         self._waiting: asyncio.Task[None] | None = None
         self._delivered_to = self._acknowledged_to = 0
 
@@ -79,6 +81,10 @@ class Forwarder:
     def state(self) -> State:
         """How delivery is doing."""
         return self._health.state
+
+    @property
+    def _stopping(self) -> bool:
+        return self._stop_at < inf
 
     async def run(self) -> None:
         """Deliver until `stop` or cancellation. Errors of the spool, and mistakes in here, are outages like others."""
@@ -94,7 +100,7 @@ class Forwarder:
         )
         self._delivered_to = self._acknowledged_to = self._source.status().cursor
         try:
-            while self._stop_at is None:
+            while not self._stopping:
                 await self._attempt()
         finally:
             self._end_waiting()
@@ -108,7 +114,7 @@ class Forwarder:
         await self._ended.wait()
 
     async def _attempt(self) -> None:
-        # After an error all records not yet delivered are read again; answers to earlier writes of them are ignored.
+        # After an error all records not yet delivered are read again; the pipeline they were in is nobody's any more.
         self._pipeline = Pipeline(self._max_readings, self._max_bytes)
         self._read_to = self._delivered_to
         self._look_at = 0.0
@@ -123,16 +129,16 @@ class Forwarder:
             await self._pause(self._pace.opens_at)
 
     async def _deliver(self) -> None:
-        while self._stop_at is None:
+        while not self._stopping:
             self._wake.clear()
-            self._dispatch.settle(self._pipeline)
+            self._dispatch.settle()
             await self._fill()
             await self._acknowledge()
-            if self._stop_at is None:
+            if not self._stopping:
                 self._dispatch.send_due(self._pipeline)
             await self._rest()
         await self._dispatch.drain(self._stop_at - time.monotonic())
-        self._dispatch.settle(self._pipeline)
+        self._dispatch.settle()
         await self._acknowledge()
 
     async def _rest(self) -> None:
@@ -144,7 +150,7 @@ class Forwarder:
 
     async def _pause(self, until: float) -> None:
         """Sleep whatever happens, except a stop."""
-        while self._stop_at is None and time.monotonic() < until:
+        while not self._stopping and time.monotonic() < until:
             self._wake.clear()
             await self._sleep(until)
 
@@ -179,15 +185,19 @@ class Forwarder:
                 return
             waited, self._waiting = self._waiting, None
             waited.result()
-        while self._stop_at is None and self._room() and time.monotonic() >= self._look_at:
+        while not self._stopping and self._room() and time.monotonic() >= self._look_at:
             records = await self._source.read(self._read_to, self._max_bytes)
             if not records:
                 self._wait_for_records()
                 return
-            for record in records:
-                self._pipeline.add(record, self._due(record))
-            self._read_to = records[-1].id
-            self._forget_dropped()
+            self._take(records)
+
+    def _take(self, records: Sequence[Spooled]) -> None:
+        for record in records:
+            self._pipeline.add(record, self._due(record))
+        self._read_to = records[-1].id
+        self._forget_dropped()
+        if not self._stopping:
             self._dispatch.send_full(self._pipeline)
 
     def _wait_for_records(self) -> None:

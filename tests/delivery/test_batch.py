@@ -89,8 +89,8 @@ def test_a_batch_is_due_when_its_oldest_record_is() -> None:
     builder = Builder(3, 1000)
     assert builder.due == inf
     builder.add(1, b"m v=1 1\n", 1, due=20.0)
-    builder.add(2, b"m v=1 2\n", 1, due=10.0)
-    assert builder.due == 10.0
+    builder.add(2, b"m v=1 2\n", 1, due=30.0)
+    assert builder.due == 20.0
     (full,) = builder.add(3, b"m v=1 3\n", 1, due=30.0)
     assert full.count == 3
     assert builder.due == inf

@@ -261,6 +261,8 @@ def test_a_damaged_file_is_set_aside_and_told(path: Path, caplog: pytest.LogCapt
     assert aside.name in caplog.text
 
 
-def test_a_file_that_cannot_be_opened_is_not_taken_for_damaged(tmp_path: Path) -> None:
+def test_what_cannot_be_opened_is_not_taken_for_damaged(path: Path) -> None:
+    path.mkdir()
     with pytest.raises(sqlite3.OperationalError):
-        DeadLetters(tmp_path / "missing" / "dead_letters.db")
+        DeadLetters(path)
+    assert path.is_dir()

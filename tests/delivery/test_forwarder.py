@@ -277,6 +277,37 @@ def test_errors_of_the_spool_do_not_end_delivery(method: str, caplog: pytest.Log
     assert "Traceback" in caplog.text
 
 
+def test_trouble_is_over_when_nothing_is_left_to_deliver() -> None:
+    async def main() -> None:
+        bench = Bench()
+        bench.source.faults["wait"] = [OSError("input/output error")]
+        async with bench.running(), asyncio.timeout(WAIT):
+            await bench.source.until(lambda: bench.source.idle)
+            assert bench.forwarder.state.name == "delivering"
+
+    asyncio.run(main())
+
+
+def test_a_listener_that_fails_hears_of_the_next_records(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        bench = Bench(max_readings=1, max_in_flight=1)
+        bench.fill(records=3)
+        heard = bench.witness.delivered
+
+        def failing(record_id: int, *rest: Any) -> None:
+            if record_id == 2:
+                raise ValueError("a bug")
+            heard(record_id, *rest)
+
+        bench.witness.delivered = failing  # type: ignore[assignment,method-assign]
+        await bench.delivered()
+        assert bench.witness.delivered_ids == [1, 3]
+        assert bench.source.acknowledged[-1] == 3
+
+    asyncio.run(main())
+    assert "ValueError: a bug" in caplog.text
+
+
 def test_ids_that_are_missing_are_passed_over() -> None:
     async def main() -> None:
         bench = Bench()
@@ -309,8 +340,8 @@ def test_what_the_spool_drops_meanwhile_is_neither_delivered_nor_written_later()
 
 def test_records_dropped_while_they_are_read_are_not_delivered() -> None:
     async def main() -> None:
-        bench = Bench()
-        bench.fill(records=4)
+        bench = Bench(max_readings=1)
+        points = bench.fill(records=4)
         read = bench.source.read
 
         async def losing(after_id: int, max_bytes: int) -> Any:
@@ -321,6 +352,7 @@ def test_records_dropped_while_they_are_read_are_not_delivered() -> None:
         bench.source.read = losing  # type: ignore[method-assign]
         await bench.delivered()
         assert bench.witness.delivered_ids == [3, 4]
+        assert bench.database.lines == points[2:]
         assert bench.source.ledger.total.pending == 0
 
     asyncio.run(main())
@@ -377,6 +409,64 @@ def test_stop_in_the_middle_of_an_outage_does_not_wait_for_the_backoff() -> None
             await bench.forwarder.stop(4.0)
             await running
         assert bench.source.acknowledged == []
+
+    asyncio.run(main())
+
+
+def test_stop_does_not_wait_for_the_pause_after_an_error() -> None:
+    async def main() -> None:
+        bench = Bench(bounds=Bounds(first=3600.0, longest=3600.0))
+        bench.source.faults["read"] = [OSError("input/output error")] * 10
+        running = asyncio.create_task(bench.forwarder.run())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert bench.forwarder.state.kind == "internal"
+        async with asyncio.timeout(5):
+            await bench.forwarder.stop(4.0)
+            await running
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("max_readings", [1, 5000])
+def test_what_is_read_while_a_stop_comes_is_not_written(max_readings: int) -> None:
+    async def main() -> None:
+        bench = Bench(max_readings=max_readings)
+        bench.fill(records=3)
+        read = bench.source.read
+        stopping: list[asyncio.Task[None]] = []
+
+        async def stopped_meanwhile(after_id: int, max_bytes: int) -> Any:
+            stopping.append(asyncio.create_task(bench.forwarder.stop(WAIT)))
+            await asyncio.sleep(0)
+            return await read(after_id, max_bytes)
+
+        bench.source.read = stopped_meanwhile  # type: ignore[method-assign]
+        async with asyncio.timeout(WAIT):
+            await bench.forwarder.run()
+            await asyncio.gather(*stopping)
+        assert bench.database.writes == []
+
+    asyncio.run(main())
+
+
+def test_nothing_is_written_when_a_stop_comes_during_an_acknowledgement() -> None:
+    async def main() -> None:
+        bench = Bench(max_readings=1, max_in_flight=1)
+        bench.fill(records=3)
+        acknowledge = bench.source.acknowledge
+        stopping: list[asyncio.Task[None]] = []
+
+        async def stopped_meanwhile(record_id: int) -> None:
+            stopping.append(asyncio.create_task(bench.forwarder.stop(WAIT)))
+            await acknowledge(record_id)
+
+        bench.source.acknowledge = stopped_meanwhile  # type: ignore[method-assign]
+        async with asyncio.timeout(WAIT):
+            await bench.forwarder.run()
+            await asyncio.gather(*stopping)
+        assert len(bench.database.writes) == 1
+        assert bench.source.acknowledged == [1]
 
     asyncio.run(main())
 

@@ -73,8 +73,11 @@ def test_trouble_that_comes_and_goes_does_not_fill_the_log(bench: Bench) -> None
     assert len(bench.lines()) == 2
     bench.now += RELAPSE_INTERVAL
     bench.health.failing(DOWN, 0.1)
+    bench.now += 1.0
     bench.health.recovered()
-    assert len(bench.lines()) == 2
+    first, last = bench.lines()
+    assert "failing for 0 s" in first
+    assert "again after 1.0 s" in last
 
 
 def test_the_state_names_the_trouble_and_since_when(bench: Bench) -> None:
