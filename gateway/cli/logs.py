@@ -23,6 +23,9 @@ MASK = "**********"
 _BEARER = re.compile(r"(?i)\b(bearer[ .])[A-Za-z0-9._~+/=-]+")
 
 
+SHORTEST_MASKED = 5
+
+
 class _Console(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-8s %(name)s: %(message)s")
@@ -59,7 +62,12 @@ class _Discreet(logging.Formatter):
 
 
 def _forms(secret: str) -> set[str]:
-    """How a secret can look in a log: as it is, in a URL, in JSON, in Python."""
+    """How a secret can look in a log: as it is, in a URL, in JSON, in Python.
+
+    A very short one, such as a placeholder for a database that asks for none, would only be masked out of other words.
+    """
+    if len(secret) < SHORTEST_MASKED:
+        return {repr(secret)}
     return {secret, quote(secret), quote(secret, safe=""), json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)}
 
 

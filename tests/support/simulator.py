@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -26,8 +28,9 @@ class Simulation:
         return dict(json.loads(self.report.read_text()))
 
 
-def simulate(directory: Path, command: str, *arguments: str) -> Simulation:
-    """Start ``devices-sim COMMAND ...`` with a report in ``directory``."""
+@contextlib.contextmanager
+def simulate(directory: Path, command: str, *arguments: str) -> Iterator[Simulation]:
+    """Run ``devices-sim COMMAND ...`` with a report in ``directory``; it does not outlive the block."""
     report = directory / "report.json"
     process = subprocess.Popen(
         [sys.executable, "-m", "devices_sim", command, *arguments, "--report", str(report)],
@@ -35,7 +38,11 @@ def simulate(directory: Path, command: str, *arguments: str) -> Simulation:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    return Simulation(process, report)
+    try:
+        yield Simulation(process, report)
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def verify(report: Path, database: str, *arguments: str) -> None:
