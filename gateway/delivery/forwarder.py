@@ -37,8 +37,10 @@ log = logging.getLogger(__name__)
 
 BYTES_PER_READING = 200
 """A batch ends at this many bytes per allowed reading: 5,000 readings stay below the 1 MiB that proxies let through."""
+LOOK_INTERVAL = 0.05
+"""Seconds between two looks at the spool while a batch fills: one per group commit would cost more than it brings."""
 LOOKS_PER_AGE = 20
-"""How often the spool is read while a batch fills: reading at every group commit would cost more than it brings."""
+"""The same as a part of ``max_age``, where that is short."""
 TIMER_SLACK = 0.001
 """Seconds: uvloop's timers count in whole milliseconds, and one that is early would only be set again."""
 DEFAULT_BOUNDS = Bounds()
@@ -201,7 +203,7 @@ class Forwarder:
             self._dispatch.send_full(self._pipeline)
 
     def _wait_for_records(self) -> None:
-        self._look_at = time.monotonic() + self._max_age / LOOKS_PER_AGE
+        self._look_at = time.monotonic() + min(LOOK_INTERVAL, self._max_age / LOOKS_PER_AGE)
         self._waiting = asyncio.create_task(self._wait(), name="forwarder-wait")
         self._waiting.add_done_callback(lambda _: self._wake.set())
         if self._pipeline.empty:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.delivery.forwarder import BYTES_PER_READING, LOOKS_PER_AGE
+from gateway.delivery.forwarder import BYTES_PER_READING, LOOK_INTERVAL
 from gateway.delivery.outcome import Held, Outcome, Retry
 from gateway.delivery.pace import Bounds
 from tests.support.delivery import WAIT, Bench, entry, line
@@ -42,6 +42,18 @@ def test_a_batch_that_does_not_fill_goes_when_its_first_reading_is_old_enough() 
             await bench.source.emptied()
             assert 0.29 < time.monotonic() - begun < 5
         assert bench.database.writes == [line("a", 1) + line("a", 2)]
+
+    asyncio.run(main())
+
+
+def test_a_full_batch_does_not_wait_for_the_age() -> None:
+    async def main() -> None:
+        bench = Bench(max_age=3600.0, max_readings=2)
+        async with bench.running():
+            for number in range(4):
+                bench.source.append(entry("a", line("a", number)), committed_ns=time.time_ns())
+                await asyncio.sleep(0.001)
+            await bench.source.emptied()
 
     asyncio.run(main())
 
@@ -492,13 +504,13 @@ def test_a_slow_trickle_is_read_in_portions() -> None:
     """Reading for every group commit would be a thread hop per commit."""
 
     async def main() -> None:
-        bench = Bench(max_age=1.0)
+        bench = Bench(max_age=1.5)
         async with bench.running():
             begun = time.monotonic()
             for number in range(100):
                 bench.source.append(entry("a", line("a", number)), committed_ns=time.time_ns())
                 await asyncio.sleep(0.002)
-            looks = (time.monotonic() - begun) * LOOKS_PER_AGE
+            looks = (time.monotonic() - begun) / LOOK_INTERVAL
             assert bench.source.waits <= looks + 2
             await bench.source.emptied()
 
