@@ -27,6 +27,7 @@ LARGEST_PAGE = 1000
 DEFAULT_POINTS = 400
 MOST_POINTS = 10_000
 NS_PER_MS = 1_000_000
+MOST_MS = (2**63 - 1) // NS_PER_MS
 HOUR_NS = 3_600_000_000_000
 
 
@@ -183,11 +184,15 @@ class QueryHandler(ViewerHandler):
 
 def _parse_moment(text: str) -> int:
     if text.lstrip("-").isdecimal():
-        return int(text) * NS_PER_MS
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
+        ms = int(text)
+    else:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise ValueError(text)
+        ms = round(moment.timestamp() * 1000)
+    if abs(ms) > MOST_MS:
         raise ValueError(text)
-    return round(moment.timestamp() * 1000) * NS_PER_MS
+    return ms * NS_PER_MS
 
 
 def _point(bucket: Bucket) -> dict[str, float | int]:

@@ -59,7 +59,11 @@ class DeviceSocket(JsonErrors, StreamHandler):
         self.view: DeviceView | None = None
         self.authenticated = False
         self.pinged_at = 0.0
-        self.info: dict[str, Any] = {}
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the device told about itself in its hello."""
+        return {} if self.session is None else self.session.info
 
     async def get(self, device_id: str) -> None:
         """Refuse a request that can never become a session, in words; else shake hands."""

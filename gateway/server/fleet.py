@@ -29,8 +29,12 @@ class Connection(Protocol):
     session_id: str
     remote: str
     profile: str
-    info: dict[str, Any]
     last_byte_at: float
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the device told about itself."""
+        ...
 
     def replace(self) -> None:
         """Tell the device that a newer connection took over, and close."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tornado.web import Application, url
+from tornado.web import Application, RequestHandler, url
 
 from gateway.server import api, ops
 from gateway.server.device_socket import DeviceSocket
@@ -14,22 +14,23 @@ if TYPE_CHECKING:
     from gateway.server.context import Context
 
 
+PATHS: dict[str, type[RequestHandler]] = {
+    r"/v1/devices/([^/]+)/stream": DeviceSocket,
+    r"/v1/devices/([^/]+)/readings": api.ReadingsHandler,
+    r"/v1/devices": api.DevicesHandler,
+    r"/v1/devices/([^/]+)": api.DeviceHandler,
+    r"/v1/query": api.QueryHandler,
+    r"/healthz": ops.HealthHandler,
+    r"/readyz": ops.ReadyHandler,
+    r"/metrics": ops.MetricsHandler,
+}
+
+
 def application(context: Context) -> Application:
     """All paths of the gateway's one port."""
-    shared = {"context": context}
     return Application(
-        [
-            url(r"/v1/devices/([^/]+)/stream", DeviceSocket, shared),
-            url(r"/v1/devices/([^/]+)/readings", api.ReadingsHandler, shared),
-            url(r"/v1/devices", api.DevicesHandler, shared),
-            url(r"/v1/devices/([^/]+)", api.DeviceHandler, shared),
-            url(r"/v1/query", api.QueryHandler, shared),
-            url(r"/healthz", ops.HealthHandler, shared),
-            url(r"/readyz", ops.ReadyHandler, shared),
-            url(r"/metrics", ops.MetricsHandler, shared),
-        ],
+        [url(path, handler, {"context": context}) for path, handler in PATHS.items()],
         default_handler_class=NotFound,
         log_function=lambda _handler: None,
         websocket_max_message_size=context.config.server.max_message_bytes,
-        websocket_ping_interval=0,
     )

@@ -131,7 +131,8 @@ groups:
   - {name: d, kind: tracker, count: 10, faults: {silent_every: 1s, silent_for: 1s, bad_values: 0.3}}
 """)
     arguments = ["--url", gateway.ws, "--scenario", str(scenario), "--prefix", "rough-", "--interval", "100ms"]
-    report = simulate(tmp_path, "run", *arguments, "--duration", "3s").finish(60)
+    with simulate(tmp_path, "run", *arguments, "--duration", "3s") as simulation:
+        report = simulation.finish(60)
     verify(tmp_path / "report.json", f"sqlite:{gateway.directory}/data.db")
     summary = report["summary"]
     assert summary["sent"] == summary["acked"] + summary["refused"]
@@ -145,7 +146,8 @@ groups:
 
 
 def test_the_gateways_cpu_is_told(tmp_path: Path, gateway: RunningGateway) -> None:
-    report = simulate(tmp_path, "run", "--url", gateway.ws, "--prefix", "cpu-", "--duration", "1s").finish(60)
+    with simulate(tmp_path, "run", "--url", gateway.ws, "--prefix", "cpu-", "--duration", "1s") as simulation:
+        report = simulation.finish(60)
     cpu = report["summary"]["cpu_us_per_reading"]
     assert 0 < cpu["gateway"] < 100_000
     assert 0 < cpu["simulator"] < 100_000
@@ -153,7 +155,8 @@ def test_the_gateways_cpu_is_told(tmp_path: Path, gateway: RunningGateway) -> No
 
 def test_without_acknowledgements_nothing_is_claimed(tmp_path: Path, gateway: RunningGateway) -> None:
     arguments = ["--url", gateway.ws, "--prefix", "none-", "--duration", "1s", "--ack", "none", "--interval", "100ms"]
-    summary = simulate(tmp_path, "run", *arguments).finish(60)["summary"]
+    with simulate(tmp_path, "run", *arguments) as simulation:
+        summary = simulation.finish(60)["summary"]
     assert summary["sent"] > 50
     assert summary["acked"] == summary["outstanding"] == 0
     verify(tmp_path / "report.json", f"sqlite:{gateway.directory}/data.db")
@@ -169,10 +172,10 @@ def test_messages_are_refused_while_the_spool_is_full_and_arrive_later(tmp_path:
         with running_gateway(tmp_path / "gateway", {"sink": "influxdb", "influxdb": influx, "spool": spool}) as gateway:
             server.stop()
             arguments = ["--url", gateway.ws, "--scenario", str(scenario), "--interval", "20ms", "--prefix", "full-"]
-            simulation = simulate(tmp_path, "run", *arguments, "--duration", "3s", "--grace", "60s")
-            wait_for(lambda: full(gateway), "a full spool", 30)
-            server.start()
-            summary = simulation.finish(100)["summary"]
+            with simulate(tmp_path, "run", *arguments, "--duration", "3s", "--grace", "60s") as simulation:
+                wait_for(lambda: full(gateway), "a full spool", 30)
+                server.start()
+                summary = simulation.finish(100)["summary"]
             verify(tmp_path / "report.json", server.url, "--db", "late", "--wait", "60s")
     assert summary["throttled"]["spool_bytes"] > 0
     assert summary["resent"] > 0

@@ -1,0 +1,45 @@
+"""The documents say what is there: routes, commands, modules and links."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from devices_sim.__main__ import main as simulator
+from gateway.cli import cli
+from gateway.server.routes import PATHS
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = sorted(path for path in ROOT.glob("**/*.md") if not {".venv", "node_modules"} & set(path.parts))
+
+
+@pytest.mark.parametrize("pattern", PATHS)
+def test_every_path_is_in_the_readme(pattern: str) -> None:
+    assert pattern.replace("([^/]+)", "{id}") in README
+
+
+@pytest.mark.parametrize("name", [f"gateway {name}" for name in cli.list_commands(None)])  # type: ignore[arg-type]
+def test_every_command_of_the_gateway_is_in_the_readme(name: str) -> None:
+    assert name in README
+
+
+def test_every_command_of_the_simulator_is_in_the_readme() -> None:
+    for name in simulator.list_commands(None):  # type: ignore[attr-defined]
+        assert re.search(rf"devices-sim.*`?{name}`?", README), name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text()):
+        if not target.startswith(("http:", "https:")):
+            assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("package", ["gateway", "devices_sim"])
+def test_every_module_says_what_it_is_for(package: str) -> None:
+    for path in (ROOT / package).glob("**/*.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path

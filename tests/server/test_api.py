@@ -1,0 +1,146 @@
+"""The JSON endpoints of a real gateway."""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.support.gateway import RunningGateway, running_gateway, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TS = 1_700_000_000_000
+VIEWER, ADMIN = "viewer-token-0123456789", "admin-token-for-tests-0123456789"
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    profiles = {"default": {"fields": {"temp": {"type": "float", "unit": "°C"}}}}
+    with running_gateway(tmp_path_factory.mktemp("gateway"), {"profiles": profiles}) as running:
+        yield running
+
+
+def post(gateway: RunningGateway, device: str, message: Any) -> tuple[int, Any]:
+    return gateway.request(f"/v1/devices/{device}/readings", body=json.dumps(message).encode())
+
+
+def query(gateway: RunningGateway, **arguments: Any) -> tuple[int, Any]:
+    return gateway.request("/v1/query?" + urllib.parse.urlencode(arguments))
+
+
+def test_devices_are_paged_and_searched(gateway: RunningGateway) -> None:
+    for number in range(5):
+        assert post(gateway, f"Page-{number}", {"n": number})[0] == 200
+    status, body = gateway.request("/v1/devices?search=page-&limit=2&offset=2")
+    assert status == 200
+    assert (body["total"], body["offset"]) == (5, 2)
+    assert [device["id"] for device in body["devices"]] == ["Page-2", "Page-3"]
+    assert gateway.request("/v1/devices?search=nothing-like-it")[1]["devices"] == []
+
+
+@pytest.mark.parametrize("arguments", ["limit=0", "limit=1001", "limit=x", "offset=-1"])
+def test_a_wrong_number_is_told(gateway: RunningGateway, arguments: str) -> None:
+    status, body = gateway.request(f"/v1/devices?{arguments}")
+    assert status == 400
+    assert "must be a whole number" in body["error"]["message"]
+
+
+def test_a_device_shows_state_values_units_and_ledger(gateway: RunningGateway) -> None:
+    with connect(f"{gateway.ws}/v1/devices/shown/stream") as socket:
+        socket.recv()
+        socket.send('{"type":"hello","boot":"b","info":{"model":"x1"}}')
+        socket.recv()
+        socket.send('{"seq":3,"ts":1700000000000,"values":{"temp":1,"where":"attic"}}')
+        socket.recv()
+        found = gateway.device("shown")
+    assert found["state"] == "online"
+    assert found["latest"] == {"temp": 1, "where": "attic"}
+    assert found["info"] == {"model": "x1"}
+    assert found["units"] == {"temp": "°C"}
+    assert found["keepalive"]["silent_ms"] < 20_000
+    assert gateway.settled("shown")["stored"] == 1
+    wait_for(lambda: gateway.device("shown")["state"] == "offline", "the device to be gone")
+    assert "session" not in gateway.device("shown")
+
+
+def test_an_unknown_device_and_an_unknown_path_are_404_in_json(gateway: RunningGateway) -> None:
+    for path, code in (("/v1/devices/nobody", "unknown_device"), ("/v2", "not_found"), ("/", "not_found")):
+        status, body = gateway.request(path)
+        assert (status, body["error"]["code"]) == (404, code)
+
+
+def test_a_series_is_downsampled_by_the_database(gateway: RunningGateway) -> None:
+    values = [float(n % 10) for n in range(100)]
+    message = [{"ts": TS + n * 1000, "values": {"wave": value}} for n, value in enumerate(values)]
+    assert post(gateway, "series", message)[1]["accepted"] == 100
+    gateway.settled("series")
+    status, body = query(gateway, device="series", field="wave", **{"from": TS, "to": TS + 100_000}, points=10)
+    assert status == 200
+    assert body["points"] == [
+        {"time": TS + n * 10_000, "min": 0.0, "mean": 4.5, "max": 9.0, "count": 10} for n in range(10)
+    ]
+    moments = {"from": "2023-11-14T22:13:20Z", "to": "2023-11-14T22:13:21+00:00"}
+    assert query(gateway, device="series", field="wave", **moments)[1]["points"] == [
+        {"time": TS, "min": 0.0, "mean": 0.0, "max": 0.0, "count": 1}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"field": "x"}, "device"),
+        ({"device": "x"}, "field"),
+        ({"device": "x", "field": "y", "points": 0}, "points must be"),
+        ({"device": "x", "field": "y", "from": "yesterday"}, "RFC 3339"),
+        ({"device": "x", "field": "y", "from": "2023-01-01T00:00:00"}, "time zone"),
+        ({"device": "x", "field": "y", "from": 5, "to": 5}, "from must be before to"),
+        ({"device": "x", "field": "y", "from": 10**30}, "RFC 3339"),
+    ],
+)
+def test_a_wrong_query_is_told(gateway: RunningGateway, arguments: dict[str, Any], words: str) -> None:
+    status, body = query(gateway, **arguments)
+    assert status == 400
+    assert words in body["error"]["message"]
+
+
+def test_readings_by_request_have_limits_too(gateway: RunningGateway) -> None:
+    status, body = gateway.request("/v1/devices/poster/readings", body=b'{"a":1}' + b" " * 65536)
+    assert (status, body["error"]["code"]) == (413, "too_large")
+    status, body = gateway.request("/v1/devices/no%20good/readings", body=b"{}")
+    assert (status, body["error"]["code"]) == (400, "bad_device_id")
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    over = {"auth": {"mode": "token", "viewer_token": VIEWER, "admin_token": ADMIN}, "server": {"max_connections": 1}}
+    with running_gateway(tmp_path_factory.mktemp("guarded"), over) as running:
+        yield running
+
+
+@pytest.mark.parametrize("path", ["/v1/devices", "/v1/devices/x", "/v1/query?device=x&field=y"])
+def test_looking_needs_a_token_once_there_is_one(guarded: RunningGateway, path: str) -> None:
+    for token in (None, "wrong", VIEWER[:-1]):
+        status, body = guarded.request(path, token=token)
+        assert (status, body["error"]["code"]) == (401, "unauthorized")
+    for token in (VIEWER, ADMIN):
+        assert guarded.request(path, token=token)[0] != 401
+
+
+def test_a_request_needs_the_devices_token(guarded: RunningGateway) -> None:
+    token = guarded.cli("devices", "add", "registered", "--tag", "site=attic").stdout.strip()
+    path = "/v1/devices/registered/readings"
+    wait_for(lambda: guarded.request(path, body=b'{"a":1}', token=token)[0] == 200, "the device to be known")
+    for wrong in (None, "x", VIEWER, ADMIN):
+        assert guarded.request(path, body=b"{}", token=wrong)[0] == 401
+    assert guarded.request("/v1/devices/registered", token=VIEWER)[1]["tags"] == {"site": "attic"}
+
+
+def test_one_connection_too_many_is_told_to_come_back(guarded: RunningGateway) -> None:
+    url = f"{guarded.ws}/v1/devices/waiting/stream"
+    with connect(url), connect(url.replace("waiting", "second")) as second, pytest.raises(Exception, match="1013"):
+        second.recv(timeout=10)

@@ -1,0 +1,72 @@
+"""What monitoring sees of a real gateway."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.gateway import running_gateway, wait_for
+from tests.support.servers import free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = {
+    "gateway_connections", "gateway_connections_total", "gateway_disconnects_total",
+    "gateway_messages_received_total", "gateway_readings_total", "gateway_readings_stored_total",
+    "gateway_dead_letters_total", "gateway_spool_bytes", "gateway_spool_oldest_seconds", "gateway_commit_seconds_count",
+    "gateway_ack_seconds_count", "gateway_write_seconds_count", "gateway_write_errors_total",
+    "gateway_event_loop_lag_seconds", "process_cpu_seconds_total",
+}  # fmt: skip
+"""Fixed: dashboards and alerts are written against them. Those with labels appear with their first value."""
+
+
+def test_every_metric_is_there_and_counts(tmp_path: Path) -> None:
+    with running_gateway(tmp_path) as gateway:
+        gateway.request("/v1/devices/d/readings", body=b'[{"a":1},{"b":[]}]')
+        gateway.settled("d")
+        status, text = gateway.request("/metrics")
+    assert status == 200
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    with_labels = {"gateway_connections_total", "gateway_disconnects_total", "gateway_write_errors_total"}
+    missing = NAMES - {name for name, *_ in samples} - with_labels - {"gateway_dead_letters_total"}
+    assert missing == set()
+    assert samples["gateway_readings_total", "accepted"] == 1
+    assert samples["gateway_readings_total", "rejected"] == 1
+    assert samples["gateway_readings_stored_total",] == 1
+    assert samples["gateway_messages_received_total",] == 1
+    assert samples["gateway_spool_bytes",] == 0
+
+
+def test_a_gateway_without_its_database_is_ready_and_says_what_waits(tmp_path: Path) -> None:
+    influx = {"url": f"http://127.0.0.1:{free_port()}", "api": "v1", "database": "d"}
+    with running_gateway(tmp_path, {"sink": "influxdb", "influxdb": influx}) as gateway:
+        assert gateway.request("/healthz") == (200, {"status": "alive"})
+        assert gateway.request("/readyz")[1]["warnings"] == []
+        assert gateway.request("/v1/devices/d/readings", body=b'{"a":1}')[0] == 200
+        status, body = wait_for(lambda: (r := gateway.request("/readyz"))[1]["warnings"] and r, "a warning")
+        assert (status, body["ready"], body["blocking"]) == (200, True, [])
+        assert "1 readings wait" in body["warnings"][0]
+        assert body["database"]["state"] == "retrying"
+        assert gateway.stop() == 0
+
+
+def test_a_full_spool_is_not_ready(tmp_path: Path) -> None:
+    influx = {"url": f"http://127.0.0.1:{free_port()}", "api": "v1", "database": "d"}
+    spool = {"max_bytes": "1MiB", "segment_bytes": "64KiB"}
+    with running_gateway(tmp_path, {"sink": "influxdb", "influxdb": influx, "spool": spool}) as gateway:
+        body = b"[" + b",".join(b'{"ts":%d,"values":{"a":1}}' % (1_700_000_000_000 + n) for n in range(100)) + b"]"
+        answers = [gateway.request("/v1/devices/d/readings", body=body) for _ in range(300)]
+        assert answers[0][0] == 200
+        status, error = answers[-1]
+        assert (status, error["error"]["code"]) == (503, "spool_full")
+        status, state = gateway.request("/readyz")
+        assert status == 503
+        assert state["blocking"] == ["the spool is full"]
+        taken = sum(status == 200 for status, _ in answers)
+        assert gateway.ledger("d")["received"] == taken * 100
