@@ -95,7 +95,7 @@ class Health:
         if self._letters_told is not None and now - self._letters_told < LOG_INTERVAL:
             return
         log.warning(
-            "the database refused %d points, kept as dead letters; the last one of device %s (%s): %s",
+            "points refused by the database and kept as dead letters: %d; the last one of device %s (%s): %s",
             self._letters,
             device,
             kind,

@@ -100,10 +100,11 @@ def test_dead_letters_are_told_in_sums(bench: Bench) -> None:
     for number in range(300):
         bench.health.dead_letter("pump-1", "bad_request", f"conflict {number}")
     assert bench.lines() == [
-        "the database refused 1 points, kept as dead letters; the last one of device pump-1 (bad_request): conflict 0"
+        "points refused by the database and kept as dead letters: 1; "
+        "the last one of device pump-1 (bad_request): conflict 0"
     ]
     bench.now = LOG_INTERVAL
     bench.health.dead_letter("pump-2", "bad_request", "conflict")
     (line,) = bench.lines()
-    assert "refused 300 points" in line
+    assert "dead letters: 300;" in line
     assert "pump-2" in line
