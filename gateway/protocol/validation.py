@@ -38,11 +38,7 @@ RESERVED = frozenset(("seq", "ts", "age_ms", "m", "tags", "type", "values", "rea
 
 
 class Encoder:
-    """Turns one device's readings into line protocol.
-
-    Raises:
-        ValueError: a tag of the profile or the registry has no line protocol.
-    """
+    """Turns one device's readings into line protocol; ``tags`` are the registry's, checked when they went in there."""
 
     __slots__ = ("_device", "_last_arrival", "_rules", "_series")
 

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.config.sections import ProfileSection
+from gateway.errors import ReadingError
+from gateway.protocol import fields
+from gateway.protocol.fields import LEARNED_NAMES, Field, Rules, rules_of
+from gateway.reading import parse_line
+from tests.support.readings import FLOATS, NAMES, VALUES
+
+SPECS = st.fixed_dictionaries(
+    {"type": st.sampled_from(["float", "int", "bool", "string"])},
+    optional={"min": st.integers(-10, 0), "max": st.integers(0, 10)},
+).filter(lambda spec: spec["type"] in {"float", "int"} or len(spec) == 1)
+PROFILES = st.dictionaries(NAMES, SPECS, max_size=4)
+NUMBERS = st.one_of(FLOATS, st.integers(-12, 12), st.integers(-(2**63), 2**64 - 1))
+
+
+class Forgetful(dict[str, str]):
+    """Names that never become known, so that every value meets `Field.write`."""
+
+    def __setitem__(self, name: str, key: str) -> None:
+        pass
+
+
+def rules(profile: dict[str, Any] | None = None, *, strict: bool = False) -> Rules:
+    return Rules(ProfileSection.model_validate({"fields": profile or {}, "strict": strict}))
+
+
+def outcome(act: Any, *arguments: Any) -> Any:
+    """What it returns, or the refusal's code, field and text."""
+    try:
+        return act(*arguments)
+    except ReadingError as error:
+        return error.code, error.field, error.message
+
+
+@given(PROFILES, st.data())
+def test_the_short_way_writes_what_the_complete_rules_write(profile: dict[str, Any], data: st.DataObject) -> None:
+    names = st.one_of(NAMES, st.sampled_from(sorted(profile))) if profile else NAMES
+    values = data.draw(st.dictionaries(names, st.one_of(VALUES, NUMBERS, st.none()), max_size=6))
+    quick, complete = rules(profile), rules(profile)
+    complete.plain = Forgetful()
+    first = outcome(quick.write, values)
+    assert first == outcome(quick.write, values), "before and after names are known"
+    assert first == outcome(complete.write, values)
+
+
+@given(SPECS, NAMES, st.lists(st.one_of(NUMBERS, st.integers(-10, 10)), min_size=1, max_size=6))
+def test_a_column_format_is_given_only_where_every_value_would_pass(
+    spec: dict[str, Any], name: str, column: list[Any]
+) -> None:
+    field = rules({name: spec}).field(name)
+    found = field.column_format(column)
+    each = [outcome(field.write, value) for value in column]
+    if found is None:
+        in_digits = all(type(value) is int for value in column)
+        assert spec["type"] in {"bool", "string"} or not in_digits or any(isinstance(text, tuple) for text in each)
+        return
+    assert all(isinstance(text, str) for text in each)
+    for value, text in zip(column, each, strict=True):
+        line = b"m " + found % orjson.dumps(value) + b" 1"
+        assert parse_line(line) == parse_line(f"m {text} 1".encode())
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        (None, 1, "a=1"),
+        (None, 1.0, "a=1.0"),
+        (None, True, "a=true"),
+        (None, 'x"\\', 'a="x\\"\\\\"'),
+        ("float", 5, "a=5"),
+        ("int", 5, "a=5i"),
+        ("int", 5.0, "a=5i"),
+        ("int", -0.0, "a=0i"),
+        ("int", float(2**53), "a=9007199254740992i"),
+        ("bool", False, "a=false"),
+        ("string", "", 'a=""'),
+        ("string", "é" * 512, 'a="' + "é" * 512 + '"'),
+    ],
+)
+def test_what_is_written(kind: Any, value: Any, text: str) -> None:
+    assert Field("a", "a=", kind).write(value) == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "code", "message"),
+    [
+        (None, [], "wrong_type", "expected a number, bool or string, got array"),
+        ("float", "1", "wrong_type", "expected float, got string"),
+        ("float", True, "wrong_type", "expected float, got bool"),
+        ("int", 1.5, "wrong_type", "expected int, got 1.5"),
+        ("int", True, "wrong_type", "expected int, got bool"),
+        ("int", 2**63, "out_of_range", "expected an integer of 64 bits, got 9223372036854775808"),
+        ("int", -(2.0**63), "out_of_range", "expected an integer of 64 bits in digits, got -9.223372036854776e+18"),
+        ("bool", 0, "wrong_type", "expected bool, got number"),
+        ("string", 0, "wrong_type", "expected string, got number"),
+        ("string", "é" * 513, "too_long", "expected at most 1024 bytes of UTF-8, got 1026"),
+    ],
+)
+def test_what_is_refused(kind: Any, value: Any, code: str, message: str) -> None:
+    with pytest.raises(ReadingError) as caught:
+        Field("a", "a=", kind).write(value)
+    assert (caught.value.code, caught.value.field, caught.value.message) == (code, "a", message)
+
+
+def test_nesting_too_deep_is_said_before_anything_else() -> None:
+    deep = {"x": [], "a": {"b": {"c": {"d": 1}}}}
+    assert outcome(rules().write, deep)[0] == "bad_message"
+    assert outcome(rules().write, {**deep, **{f"f{n}": n for n in range(300)}})[0] == "bad_message"
+    assert outcome(rules().write, {"x": [], "a": {"b": {"c": 1}}})[0] == "wrong_type"
+
+
+def test_fields_by_name_are_flat_and_without_nulls() -> None:
+    values = {"a": 1, "b": 2.5}
+    assert rules().write(values)[1] is values
+    assert rules().write({"a": 1, "b": None, "c": {"d": True}}) == ("a=1,c.d=true", {"a": 1, "c.d": True})
+    assert rules().write({"b": None, "c": {}}) == ("", {})
+
+
+def test_256_fields_and_no_more() -> None:
+    many = {f"f{n}": n for n in range(256)}
+    assert rules().write(many)[0].count(",") == 255
+    assert rules().write({**many, "none": None})[0].count(",") == 255
+    assert outcome(rules().write, {**many, "one": 1})[0] == "too_many_fields"
+    assert outcome(rules().write, {f"f{n}": n for n in range(10_000)})[0] == "too_many_fields"
+
+
+def test_a_strict_profile_knows_only_its_fields() -> None:
+    strict = rules({"a": {"type": "float"}}, strict=True)
+    assert strict.write({"a": 1})[0] == "a=1"
+    assert outcome(strict.write, {"b": 1})[:2] == ("unknown_field", "b")
+    assert outcome(strict.write, {"time": 1})[:2] == ("bad_name", "time")
+
+
+def test_learned_names_are_bounded_and_declared_ones_stay() -> None:
+    some = rules({"a": {"type": "float"}, "n": {"type": "int"}})
+    for n in range(LEARNED_NAMES * 2 + 10):
+        assert some.write({f"f{n}": 1})[0] == f"f{n}=1"
+    assert len(some._learned) <= LEARNED_NAMES
+    assert len(some.plain) <= LEARNED_NAMES + 1
+    assert some.write({"a": 1, "n": 2})[0] == "a=1,n=2i"
+
+
+def test_a_very_long_name_is_not_repeated_in_full() -> None:
+    assert outcome(rules().write, {"x" * 60_000: 1})[1] == "x" * 80 + "…"
+
+
+def test_rules_are_made_once_for_a_profile_and_forgotten_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fields, "_shared", {})
+    one, other = ProfileSection(), ProfileSection()
+    assert rules_of(one) is rules_of(one)
+    assert rules_of(one) is not rules_of(other)
+    for _ in range(fields.SHARED_PROFILES * 2):
+        rules_of(ProfileSection())
+    assert len(fields._shared) <= fields.SHARED_PROFILES

@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from gateway.ledger import Account, Entry, Ledger, Sequence
+from gateway.protocol.messages import MAX_SEQ, Authenticate, Send
+from gateway.protocol.session import Session, State
+from tests.support.sessions import NOW_NS, Bench, encoder, terms
+
+
+def kinds(effects: list[Any]) -> list[str]:
+    """Each effect by its name, answers by their type."""
+    return [effect["answers"]["type"] if "answers" in effect else next(iter(effect)) for effect in effects]
+
+
+def test_the_ordinary_case_is_one_entry() -> None:
+    bench = Bench().ready()
+    effects = bench.session.receive(b'{"seq":1,"ts":1,"values":{"a":1}}', NOW_NS)
+    assert type(effects) is tuple
+    [entry] = effects
+    assert entry == Entry(
+        "d1",
+        "b1",
+        1,
+        1,
+        payload=b"telemetry,device=d1 a=1 1000000000\n",
+        arrived_ns=NOW_NS,
+        latest={"a": 1},
+        time_ns=1_000_000_000,
+    )
+
+
+# Transitions, as the module draws them.
+
+
+def test_unknown_to_ready_by_credentials_given_before() -> None:
+    bench = Bench()
+    assert bench.session._state is State.UNKNOWN
+    assert kinds(bench.good()) == ["welcome"]
+    assert bench.session._state is State.READY
+
+
+def test_unknown_to_ready_by_a_hello_with_a_token() -> None:
+    session = Session("d1", "s1", terms())
+    hello = b'{"type":"hello","token":"T","boot":"b7","ack":"stored","info":{"fw":1}}'
+    assert session.receive(hello, NOW_NS) == (Authenticate("T"),)
+    assert (session._state, session.boot, session.ack, session.info) == (State.UNKNOWN, "b7", "stored", {"fw": 1})
+    [welcome] = session.welcome(Account(boots={"b7": Sequence(9, 9, 4)}), encoder(), NOW_NS)
+    assert isinstance(welcome, Send)
+    answer = orjson.loads(welcome.data)
+    assert (answer["boot"], answer["ack"], answer["last_seq"], answer["session"]) == ("b7", "stored", 4, "s1")
+    assert session._state is State.READY
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{",
+        b"\xff",
+        b"[]",
+        b'{"a":1}',
+        b'{"type":"hello"}',
+        b'{"type":"hello","token":5}',
+        b'{"type":"time"}',
+    ],
+)
+def test_unknown_to_closed_by_anything_else(data: bytes) -> None:
+    bench = Bench()
+    assert bench.send_bytes(data) == [{"closes": 4401}]
+    assert not bench.ledger.accounts, "strangers leave nothing behind"
+
+
+def test_a_stranger_cannot_make_the_gateway_read_much() -> None:
+    assert Bench(max_message_bytes=100).send_bytes(b" " * 101) == [{"closes": 1009}]
+
+
+def test_ready_stays_ready_at_a_second_welcome() -> None:
+    bench = Bench().ready()
+    assert bench.good() == []
+    assert bench.session.boot == "b1"
+
+
+def test_closed_says_nothing() -> None:
+    bench = Bench().ready()
+    bench.session.replaced()
+    assert bench.send({"a": 1}) == bench.send_bytes(b"{") == bench.send({"type": "hello", "token": "T"}) == []
+
+
+# Numbers.
+
+
+def test_the_greatest_number() -> None:
+    bench = Bench().ready()
+    bench.send({"seq": MAX_SEQ, "a": 1})
+    assert bench.commit() == [{"answers": {"type": "ack", "seq": MAX_SEQ}}]
+
+
+def test_without_a_boot_numbers_are_the_sessions_own() -> None:
+    ledger = Ledger()
+    for name in ("s1", "s2"):
+        bench = Bench(ledger=ledger, name=name)
+        [welcome] = bench.good()
+        assert (welcome["answers"]["boot"], welcome["answers"]["last_seq"]) == (name, None)
+        [stored] = bench.send({"seq": 0, "a": 1})
+        assert "duplicate" not in stored["stores"]
+        bench.commit()
+
+
+def test_what_is_in_flight_on_an_older_connection_is_a_duplicate_on_a_newer_one() -> None:
+    ledger = Ledger()
+    older, newer = Bench(ledger=ledger).ready(), Bench(ledger=ledger, name="s2").ready()
+    older.send({"seq": 1, "a": 1})
+    older.session.replaced()
+    [stored] = newer.send({"seq": 1, "a": 1})
+    assert stored["stores"]["duplicate"] == 1
+    assert older.commit() == []
+    assert newer.commit() == [{"answers": {"type": "ack", "seq": 1}}]
+    assert ledger.account("d1").sums()["pending"] == 1
+
+
+def test_a_window_at_level_stored_is_told_from_one_at_level_durable() -> None:
+    bench = Bench(max_unacked=1).ready(ack="stored")
+    bench.send({"seq": 1, "a": 1})
+    assert bench.commit() == []
+    assert kinds(bench.send({"seq": 2, "a": 1})) == ["throttle"]
+    assert bench.deliver() == [{"answers": {"type": "ack", "seq": 1}}]
+    assert kinds(bench.send({"seq": 2, "a": 1}, after_ms=100)) == ["stores"]
+
+
+def test_last_seq_at_level_stored_is_what_the_database_has() -> None:
+    bench = Bench().ready()
+    bench.send({"seq": 1, "a": 1})
+    bench.commit()
+    assert bench.send({"type": "hello", "ack": "stored"})[0]["answers"]["last_seq"] is None
+    bench.deliver()
+    assert bench.send({"type": "hello"})[0]["answers"]["last_seq"] == 1
+
+
+@pytest.mark.parametrize("ack", ["stored", "none"])
+def test_nothing_to_acknowledge(ack: str) -> None:
+    bench = Bench().ready(ack=ack)
+    bench.send({"seq": 1, "a": 1})
+    assert bench.commit() == []
+    assert bench.run(bench.session.stored(0)) == []
+
+
+def test_a_delivery_before_anything_is_known_to_be_stored() -> None:
+    bench = Bench().ready(ack="stored")
+    assert bench.run(bench.session.stored(1)) == []
+
+
+# Failures of the disk.
+
+
+def test_a_failed_commit_of_duplicates_only_is_an_ack() -> None:
+    """They are safe, whatever became of their count."""
+    bench = Bench().ready()
+    bench.send({"seq": 1, "a": 1})
+    bench.commit()
+    bench.send({"seq": 1, "a": 1})
+    assert bench.commit_fails() == [{"answers": {"type": "ack", "seq": 1}}]
+
+
+def test_a_failed_commit_at_level_stored_opens_the_window_again() -> None:
+    bench = Bench(max_unacked=1).ready(ack="stored")
+    bench.send({"seq": 1, "a": 1})
+    assert kinds(bench.commit_fails()) == ["throttle"]
+    assert kinds(bench.send({"seq": 1, "a": 1}, after_ms=1000)) == ["stores"]
+    bench.commit()
+    assert bench.deliver() == [{"answers": {"type": "ack", "seq": 1}}]
+
+
+def test_a_failed_commit_with_readings_that_nobody_sends_again() -> None:
+    bench = Bench().ready(ack="none")
+    bench.send({"seq": 1, "readings": [{"a": 1}, {"a": 2}]})
+    bench.send({"a": 3})
+    [error] = bench.commit_fails()
+    assert error["answers"]["code"] == "spool_full"
+    assert "3 readings" in error["answers"]["message"]
+    assert kinds(bench.send({"seq": 2, "a": 1})) == ["stores"]
+
+
+def test_a_failed_commit_of_an_earlier_boot() -> None:
+    bench = Bench().ready()
+    bench.send({"seq": 1, "a": 1})
+    bench.send({"type": "hello", "boot": "b2"})
+    bench.send({"seq": 0, "a": 1})
+    error, throttle = bench.commit_fails()
+    assert "1 readings" in error["answers"]["message"]
+    assert throttle["answers"]["from_seq"] == 0
+
+
+def test_a_failed_commit_without_readings_needs_no_word() -> None:
+    bench = Bench().ready()
+    bench.send({"values": {"a": []}})
+    assert bench.commit_fails() == []
+
+
+def test_an_entry_that_the_spool_would_not_take() -> None:
+    """Nothing was rolled back then: what is queued before it stays taken."""
+    bench = Bench().ready()
+    bench.send({"seq": 1, "a": 1})
+    refused = bench.session.receive(b'{"seq":2,"a":1}', NOW_NS)
+    [throttle] = bench.run(bench.session.append_failed([e for e in refused if isinstance(e, Entry)], 500))
+    assert throttle["answers"]["from_seq"] == 2
+    assert bench.commit() == [{"answers": {"type": "ack", "seq": 1}}]
+    [stored] = bench.send({"seq": 2, "a": 1})
+    assert "duplicate" not in stored["stores"]
+
+
+# What is kept with an entry.
+
+
+def test_verdicts_of_rejects_and_errors_are_kept() -> None:
+    bench = Bench().ready()
+    bench.send({"values": {"a": []}})
+    bench.send({"seq": 1, "type": "what"})
+    bench.send({"seq": 2, "a": 1}, room=False)
+    bench.send([{"a": 1}], room=False)
+    codes = [[fault["code"] for fault in orjson.loads(entry.verdicts)] for entry in bench.queue]
+    assert codes == [["wrong_type"], ["unknown_type"], ["spool_full"]]
+    assert all(entry.arrived_ns == NOW_NS for entry in bench.queue)
+
+
+def test_entries_without_points_have_no_latest_values() -> None:
+    bench = Bench().ready()
+    bench.send({"seq": 1, "a": 1})
+    bench.send({"seq": 1, "a": 1})
+    bench.send([{"a": 1}], room=False)
+    assert [entry.latest for entry in bench.queue] == [{"a": 1}, None, None]
+
+
+# Strikes.
+
+
+def test_the_minute_slides() -> None:
+    bench = Bench(strikes_per_minute=3).ready()
+    for _ in range(20):
+        for _ in range(3):
+            assert kinds(bench.send_bytes(b"{")) == ["error"]
+        bench.now_ns += 60 * 10**9
+    for _ in range(3):
+        bench.send_bytes(b"{")
+    assert kinds(bench.send_bytes(b"{")) == ["error", "closes"]
+
+
+def test_strikes_are_kept_for_a_minute_only() -> None:
+    bench = Bench(strikes_per_minute=1000).ready()
+    for _ in range(500):
+        bench.send_bytes(b"{", after_ms=1000)
+    assert bench.session._strikes is not None
+    assert len(bench.session._strikes) <= 60
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_have_an_answer(data: bytes) -> None:
+    for bench in (Bench(), Bench().ready()):
+        bench.send_bytes(data)
+
+
+class Device(RuleBasedStateMachine):
+    """A device that may do anything, a disk that may fail, connections that may break: nothing is lost or doubled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger()
+        self.sent: dict[int, int] = {}
+        self.kept: dict[int, int] = {}
+        self.connection = 0
+        self.connect("durable")
+
+    @rule(ack=st.sampled_from(["durable", "stored"]))
+    def connect(self, ack: str) -> None:
+        """The queue is the spool's: it outlives the connection."""
+        old = getattr(self, "bench", None)
+        self.connection += 1
+        self.bench = Bench(ledger=self.ledger, name=f"s{self.connection}", max_unacked=3)
+        if old is not None:
+            old.session.replaced()
+            self.bench.queue, self.bench.committed, self.bench.record = old.queue, old.committed, old.record
+        self.bench.ready(ack=ack)
+
+    @rule(seq=st.integers(0, 12), readings=st.integers(0, 3), bad=st.booleans(), room=st.booleans())
+    def send(self, seq: int, readings: int, bad: bool, room: bool) -> None:
+        readings = self.sent.setdefault(seq, readings)
+        message = {"seq": seq, "readings": [{"ts": 1 + n, f"f{seq}": 1} for n in range(readings)]}
+        if bad:
+            message["readings"] = [*message["readings"], {"a": []}]
+        before = self.bench.session._flow.sequence.accepted if self.bench.session.open else 99
+        effects = self.bench.send(message, room=room, after_ms=10)
+        stored = [effect["stores"] for effect in effects if "stores" in effect]
+        if seq <= before and self.bench.session.open:
+            assert stored
+        for entry in stored:
+            assert entry["seq"] == seq
+            assert ("lines" in entry) <= (seq > before)
+            assert room or "lines" not in entry
+        if not stored and self.bench.session.open:
+            assert kinds(effects) in ([], ["throttle"])
+
+    @rule()
+    def commit(self) -> None:
+        for entry in self.bench.queue:
+            if entry.lines:
+                assert entry.seq not in self.kept, "stored twice"
+                self.kept[entry.seq] = entry.lines
+        self.check_acks(self.bench.commit())
+
+    @rule()
+    def deliver(self) -> None:
+        self.check_acks(self.bench.deliver())
+
+    @precondition(lambda self: self.bench.queue)
+    @rule()
+    def fail(self) -> None:
+        effects = self.bench.commit_fails()
+        for effect in effects:
+            if "answers" in effect and effect["answers"]["type"] == "throttle":
+                assert effect["answers"]["from_seq"] > self.bench.session._flow.sequence.durable
+        self.check_acks(effects)
+
+    def check_acks(self, effects: list[Any]) -> None:
+        sequence = self.ledger.account("d1").sequence("b1")
+        for effect in effects:
+            if "answers" in effect and effect["answers"]["type"] == "ack":
+                level = sequence.stored if self.bench.session.ack == "stored" else sequence.durable
+                assert effect["answers"]["seq"] == level
+
+    @invariant()
+    def accounts_are_in_balance(self) -> None:
+        sums = self.ledger.account("d1").sums()
+        assert sums["pending"] >= 0
+        sequence = self.ledger.account("d1").sequence("b1")
+        assert sequence.stored <= sequence.durable <= sequence.accepted
+        waiting = {entry.seq for entry in self.bench.queue if entry.lines}
+        assert all(seq <= sequence.accepted for seq in waiting)
+
+    def teardown(self) -> None:
+        """A device that resends in order gets everything acknowledged in the end, on a disk that works."""
+        self.connect("durable")
+        self.commit()
+        welcome = self.bench.send({"type": "hello"})[0]["answers"]
+        last = -1 if welcome["last_seq"] is None else welcome["last_seq"]
+        for seq in range(last + 1, 14):
+            assert kinds(self.bench.send({"seq": seq, "readings": [{"ts": 1, "z": 1}]})) == ["stores"]
+            assert self.bench.commit() == [{"answers": {"type": "ack", "seq": seq}}]
+        self.bench.deliver()
+        sums = self.ledger.account("d1").sums()
+        assert sums["pending"] == 0
+        assert sums["received"] == sums["stored"] + sums["duplicate"] + sums["rejected"]
+
+
+Device.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestDevice = Device.TestCase

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import ReadingError
+from gateway.protocol.timestamps import MAX_NS, MIN_NS, aged, from_ms, is_number, moment
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MOMENTS = st.datetimes(
+    datetime(1678, 1, 1),  # noqa: DTZ001 - hypothesis adds the time zone
+    datetime(2262, 1, 1),  # noqa: DTZ001
+    timezones=st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes))),
+)
+
+
+def refused(value: Any) -> str:
+    with pytest.raises(ReadingError) as caught:
+        moment(value)
+    assert caught.value.field == "ts"
+    return caught.value.code
+
+
+@given(MOMENTS)
+def test_every_rfc_3339_time_is_the_moment_it_names(when: datetime) -> None:
+    microseconds = (when - EPOCH) // timedelta(microseconds=1)
+    assert moment(when.isoformat()) == microseconds * 1_000
+    assert moment(when.isoformat(" ").replace("+00:00", "z")) == microseconds * 1_000
+
+
+@pytest.mark.parametrize(
+    ("value", "ns"),
+    [
+        (99_999_999_999 // 20, 99_999_999_999 // 20 * 10**9),
+        (10**11, 10**11 * 10**6),
+        (10**14 - 1, None),
+        (10**14, 10**14 * 10**3),
+        (10**17, 10**17),
+        (-(10**17) + 1, None),
+        (-(10**14), -(10**14) * 10**3),
+        (0.1, 100_000_000),
+        (1e11, 10**11 * 10**6),
+        (1e17, 10**17),
+        (1e-7, 0),
+        (-0.0, 0),
+        (MAX_NS, MAX_NS),
+        (MIN_NS, MIN_NS),
+        (MAX_NS + 1, None),
+        (MIN_NS - 1, None),
+        (1e308, None),
+        ("1677-09-21T00:12:43.145224194Z", MIN_NS),
+        ("1677-09-21T00:12:43.145224193Z", None),
+        ("2262-04-11T23:47:16.854775806Z", MAX_NS),
+        ("2262-04-11T23:47:16.854775807Z", None),
+        ("9999-12-31T23:59:59Z", None),
+        ("0001-01-01T00:00:00+23:59", None),
+    ],
+)
+def test_magnitude_tells_the_unit_and_the_range_is_the_databases(value: Any, ns: int | None) -> None:
+    if ns is None:
+        assert refused(value) == "timestamp_out_of_range"
+    else:
+        assert moment(value) == ns
+
+
+@given(st.integers(-(10**20), 10**20))
+def test_an_integer_is_never_rounded(value: int) -> None:
+    unit = next(
+        unit for limit, unit in ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3), (10**99, 1)) if abs(value) < limit
+    )
+    if MIN_NS <= value * unit <= MAX_NS:
+        assert moment(value) == value * unit
+    else:
+        assert refused(value) == "timestamp_out_of_range"
+
+
+@given(st.floats(0, 9_000_000_000))
+def test_seconds_with_a_fraction_are_within_half_a_microsecond(value: float) -> None:
+    found = moment(value)
+    assert found % 1_000 == 0
+    assert abs(found / 1e9 - value) <= 1.5e-6
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        True,
+        None,
+        [],
+        {},
+        "",
+        "now",
+        "2023-11-14",
+        "2023-11-14T22:13Z",
+        "2023-11-14T22:13:20",
+        "2023-11-14T22:13:20.Z",
+        "2023-11-14T22:13:61Z",
+        "2023-11-14T22:60:00Z",
+        "2023-11-14T22:13:20+24:00",
+        "2023-11-14T22:13:20+0100",
+        "2023-13-01T00:00:00Z",
+        "2023-02-30T00:00:00Z",
+        "0000-01-01T00:00:00Z",
+        "2023-11-14T22:13:20Z\n",
+        " 2023-11-14T22:13:20Z",
+        "x" * 10_000,
+    ],
+)
+def test_what_is_no_time(value: Any) -> None:
+    assert refused(value) == "bad_timestamp"
+
+
+def test_the_answer_says_what_came_and_not_all_of_it() -> None:
+    with pytest.raises(ReadingError, match=r'got "x{40}…"$'):
+        moment("x" * 10_000)
+
+
+@pytest.mark.parametrize(
+    ("age", "ns"), [(0, 0), (1, 1_000_000), (0.0005, 500), (-0.0, 0), (86_400_000, 86_400 * 10**9), (1e11, 10**17)]
+)
+def test_an_age_counts_back_from_now(age: float, ns: int) -> None:
+    now = 1_700_000_000_000_000_123
+    assert aged(now, age) == now - ns
+
+
+@pytest.mark.parametrize(
+    ("age", "code"),
+    [
+        (-1, "bad_timestamp"),
+        (-0.5, "bad_timestamp"),
+        ("1", "bad_timestamp"),
+        (True, "bad_timestamp"),
+        ({}, "bad_timestamp"),
+        (1e308, "timestamp_out_of_range"),
+        (2**64, "timestamp_out_of_range"),
+    ],
+)
+def test_ages_that_are_none(age: Any, code: str) -> None:
+    with pytest.raises(ReadingError) as caught:
+        aged(1_700_000_000_000_000_000, age)
+    assert (caught.value.code, caught.value.field) == (code, "age_ms")
+
+
+@pytest.mark.parametrize(
+    ("ms", "ns"),
+    [
+        (1, 10**6),
+        (0.03125, 31_250),
+        (-0.5, -500_000),
+        (1_700_000_000_000.0003, 1_700_000_000_000_000_000),
+        (1_700_000_000_000.5, 1_700_000_000_000_500_000),
+    ],
+)
+def test_milliseconds_as_nanoseconds(ms: float, ns: int) -> None:
+    assert from_ms(ms) == ns
+
+
+@pytest.mark.parametrize("ms", [float("inf"), 1e308, 2**64])
+def test_more_milliseconds_than_there_are_is_out_of_range(ms: float) -> None:
+    assert from_ms(ms) > MAX_NS
+    assert from_ms(-ms) < MIN_NS
+
+
+def test_a_boolean_is_no_number() -> None:
+    assert [is_number(value) for value in (1, 1.5, True, "1", None)] == [True, True, False, False, False]
