@@ -41,7 +41,8 @@ _TEXT, _PING, _PONG, _CLOSE, _CONTINUATION = (
     WSMsgType.CLOSE,
     WSMsgType.CONTINUATION,
 )
-# An adapter, because picows makes a logger of its own per connection from a plain logger.
+# An adapter, because picows makes a logger of its own per connection from a plain logger. Errors only: it warns of full
+# socket buffers, which here are bounded by what a device may have unacknowledged.
 _LOG = logging.LoggerAdapter(logging.getLogger("devices_sim.picows"), {})
 _LOG.logger.setLevel(logging.ERROR)
 
@@ -121,13 +122,10 @@ class Link:
         "_was_connected",
         "device",
         "stopped_because",
-        "writable",
     )
 
     def __init__(self, device: Device, network: Network, token: str | None = None) -> None:
         self.device = device
-        self.writable = True
-        """False while the socket takes no more; a caller with a choice then waits."""
         self.stopped_because = ""
         self._network = network
         self._token = token
@@ -233,7 +231,6 @@ class Link:
             connection.abort()
             return
         self._connection = connection
-        self.writable = True
         tally = network.tally
         tally.connects += 1
         tally.reconnects += self._was_connected
@@ -349,12 +346,6 @@ class _Connection(WSListener):
         except Exception as error:
             self._link.failed(error)
             raise
-
-    def pause_writing(self) -> None:
-        self._link.writable = False
-
-    def resume_writing(self) -> None:
-        self._link.writable = True
 
     def _frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type

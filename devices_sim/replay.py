@@ -128,11 +128,7 @@ class ReplayedDevice:
         if self.finished:
             return
         device = self.link.device
-        while (
-            self.link.writable
-            and device.phase is Phase.READY
-            and len(device.pending) < min(_WINDOW, device.limits.max_unacked)
-        ):
+        while device.phase is Phase.READY and len(device.pending) < min(_WINDOW, device.limits.max_unacked):
             if not (parts := self._take()):
                 break
             self.link.submit(self._message(parts), len(parts))

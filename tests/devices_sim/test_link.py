@@ -292,6 +292,20 @@ def test_a_hanging_device_reads_nothing_and_recovers() -> None:
     run(peer, scenario)
 
 
+def test_a_device_that_hangs_while_it_reconnects_goes_on_hanging() -> None:
+    async def scenario(link: Link) -> None:
+        link.hang()
+        await eventually(lambda: peer.connections, "the connection")
+        pong = await peer.connections[0].socket.ping()
+        done, _ = await asyncio.wait([asyncio.ensure_future(pong)], timeout=0.3)
+        assert not done
+        link.unhang()
+        await asyncio.wait_for(pong, 5)
+
+    peer = Peer()
+    run(peer, scenario)
+
+
 def test_a_vanished_connection_is_made_again() -> None:
     async def scenario(link: Link) -> None:
         send(link)

@@ -26,7 +26,7 @@ START = 1_700_000_000_000_000_000
 LINES = f"""\
 telemetry,device=stores.a,site=north temp=21.5,pos.lat=-0.25 {START}
 telemetry,device=stores.a,site=north temp=22 {START + 1_000_000}
-vib\\ x,device=stores-b temp=3 {START}
+vib\\ x,device=stores-b temp=3,wet_temp=4 {START}
 telemetry,device=storesXa temp=9 {START}
 telemetry,device=stores-c temp=9 {START}
 telemetry,device=stores-b temp=1 {START - 1_000_000}
@@ -38,8 +38,9 @@ ROWS = {
     ("stores.a", "telemetry", "pos.lat", START, -0.25),
     ("stores.a", "telemetry", "temp", START + 1_000_000, 22.0),
     ("stores-b", "vib x", "temp", START, 3.0),
+    ("stores-b", "vib x", "wet_temp", START, 4.0),
 }
-QUESTION = Question(["stores.a", "stores-b"], START, START + 1_000_000, frozenset({"temp", "pos.lat"}))
+QUESTION = Question(["stores.a", "stores-b"], START, START + 1_000_000, frozenset({"temp", "pos.lat", "wet_temp"}))
 
 
 def found(store: Store, question: Question = QUESTION) -> set[tuple[object, ...]]:
@@ -116,6 +117,7 @@ def sqlite_file(tmp_path: Path) -> Path:
                 ("stores.a", "telemetry", "pos.lat", '{"site":"north"}', START, -0.25),
                 ("stores.a", "telemetry", "temp", '{"site":"north"}', START + 1_000_000, 22.0),
                 ("stores-b", "vib x", "temp", "{}", START, 3.0),
+                ("stores-b", "vib x", "wet_temp", "{}", START, 4.0),
                 ("stores-b", "vib x", "temp", "{}", START - 1, 3.0),
                 ("stores-b", "vib x", "temp", "{}", START + 1_000_001, 3.0),
                 ("c", "telemetry", "temp", "{}", START, 3.0),

@@ -129,6 +129,14 @@ def test_many_devices_are_asked_for_in_parts() -> None:
     assert [len(question.devices) for question in database.questions] == [50, 50, 20]
 
 
+def test_each_device_has_a_time_of_its_own() -> None:
+    """What one device sent in an earlier run is not doubled because the clock of another is hours late."""
+    late = device("late", sensor=Sensor("logger", 7, START_MS - 7_200_000, 1000))
+    report = device()
+    earlier = replace(stored(report)[0], time_ns=(START_MS - 3_600_000) * MS)
+    assert counts(check([*stored(report), *stored(late), earlier], report, late)) == (20, 20, 0, 0, 0)
+
+
 def test_devices_that_sent_nothing_are_not_asked_for() -> None:
     database = Memory([])
     assert verify([device(acked_to=-1, sent_to=-1)], database).good
