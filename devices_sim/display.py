@@ -28,7 +28,6 @@ class Progress:
         self._live = (
             Live(console=self._console, auto_refresh=False) if self._console.is_terminal and not quiet else None
         )
-        self._last_line = 0.0
         self._before = (0.0, 0)
 
     def __enter__(self) -> Progress:
@@ -42,12 +41,10 @@ class Progress:
 
     def progress(self, tally: Tally, elapsed: float, trouble: str) -> None:
         """A second has passed."""
-        line = self._line(tally, elapsed, trouble)
         if self._live is not None:
-            self._live.update(Text(line), refresh=True)
-        elif not self._quiet and elapsed - self._last_line >= _PLAIN_EVERY:
-            self._last_line = elapsed
-            self._console.print(line, soft_wrap=True, markup=False)
+            self._live.update(Text(self._line(tally, elapsed, trouble)), refresh=True)
+        elif not self._quiet and elapsed - self._before[0] >= _PLAIN_EVERY:
+            self._console.print(self._line(tally, elapsed, trouble), soft_wrap=True, markup=False)
 
     def _line(self, tally: Tally, elapsed: float, trouble: str) -> str:
         then, acked = self._before

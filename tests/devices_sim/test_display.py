@@ -25,7 +25,8 @@ def test_without_a_terminal_progress_is_a_line_every_few_seconds(capsys: pytest.
             progress.progress(tally(), float(second), "")
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
-    assert "5 s  connected 2/3  sent 120  acked 100" in lines[0]
+    assert "5 s  connected 2/3  sent 120  acked 100 (20/s)" in lines[0], "since the last line"
+    assert "acked 100 (0/s)" in lines[1]
     assert "refused 3" in lines[0]
     assert "p99 4.0 ms" in lines[0]
 
