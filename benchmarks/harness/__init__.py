@@ -1,0 +1,1 @@
+"""Starts, pins, measures and stops the processes of a run."""

@@ -1,0 +1,1 @@
+"""Turns the runs into medians, a table and a chart."""
