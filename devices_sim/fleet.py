@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from devices_sim.link import Link, Network
+from devices_sim.link import Link
 from devices_sim.protocol import Device
 from devices_sim.report import DeviceReport, MessageLog
 from devices_sim.scheduler import clock
@@ -16,6 +16,7 @@ from devices_sim.sensors import Sensor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from devices_sim.network import Network
     from devices_sim.scenario import Faults, Group
 
 

@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 
+from devices_sim.backoff import Backoff
+from devices_sim.effects import Drop, Effect, Ping, Reconnect, Send, Stop, Wake
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from random import Random
@@ -29,53 +32,6 @@ if TYPE_CHECKING:
 SUBPROTOCOL = "telemetry.v1.json"
 WELCOME_WITHIN = 10.0
 """Seconds a device waits for its welcome before it tries another connection."""
-BACKOFF_FIRST, BACKOFF_BUSY, BACKOFF_MOST = 0.5, 4.0, 30.0
-"""Seconds: the first reconnect's upper bound, that after "try again later", and the largest."""
-REPLACED_LEAST = 30.0
-"""Seconds a device with a rival keeps away: the newest connection wins, so coming straight back would never end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """One text frame."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """A ping frame: the gateway has been quiet for long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Give the connection up without a closing handshake: there is nobody to shake hands with."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reconnect:
-    """Connect again after so many seconds."""
-
-    after: float
-
-
-@dataclass(frozen=True, slots=True)
-class Wake:
-    """Call `Device.resume` at this moment of the steady clock."""
-
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Trying again is of no use before a person has acted; the reason says what about."""
-
-    reason: str
-
-
-Effect = Send | Ping | Drop | Reconnect | Wake | Stop
 
 
 class Phase(Enum):
@@ -120,7 +76,7 @@ class Device:
     """The state of one device and boot. ``refused`` is for the report: seq to indexes of readings, or None."""
 
     __slots__ = (
-        "_attempts", "_blocked_until", "_drain_after", "_heard_at", "_rng", "_sent_to", "_tally", "_waiting_for_pong",
+        "_backoff", "_blocked_until", "_heard_at", "_sent_to", "_tally", "_waiting_for_pong",
         "ack", "acked_to", "boot", "highest_sent", "id", "info", "limits", "next_seq", "pending", "phase", "refused",
     )  # fmt: skip
 
@@ -138,12 +94,10 @@ class Device:
         self.highest_sent = -1
         self._sent_to = -1
         self._blocked_until = 0.0
-        self._attempts = 0
-        self._drain_after: float | None = None
+        self._backoff = Backoff(rng)
         self._heard_at = 0.0
         self._waiting_for_pong = False
         self._tally = tally
-        self._rng = rng
 
     @property
     def room(self) -> bool:
@@ -175,7 +129,7 @@ class Device:
     def opened(self, now: float) -> Sequence[Effect]:
         """The handshake is done."""
         self.phase = Phase.GREETING
-        self._drain_after = None
+        self._backoff.told = None
         self._blocked_until = 0.0
         self.heard(now)
         hello = {"type": "hello", "boot": self.boot, "ack": self.ack, "info": self.info}
@@ -220,7 +174,7 @@ class Device:
         self.phase = Phase.OFFLINE
         if code == 4401:
             return self._stop(f"the gateway does not accept its credentials (4401 {reason})")
-        return (Reconnect(self._delay(code)),)
+        return (Reconnect(self._backoff.delay(code)),)
 
     def refused_handshake(self, status: int, body: str) -> Sequence[Effect]:
         """The gateway answered the handshake with HTTP ``status`` in place of 101."""
@@ -248,11 +202,11 @@ class Device:
         self._resolve(last, now)
         self._sent_to = self.acked_to
         if self.ack == "none":
-            self._attempts = 0
+            self._backoff.reset()
         return [*effects, *self._pump(now)]
 
     def _ack(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
-        self._attempts = 0
+        self._backoff.reset()
         self._resolve(int(message["seq"]), now)
         return self._pump(now) if self._sent_to + 1 < self.next_seq else ()
 
@@ -279,7 +233,7 @@ class Device:
         return (Wake(self._blocked_until),)
 
     def _drain(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
-        self._drain_after = message["reconnect_after_ms"] / 1000
+        self._backoff.told = message["reconnect_after_ms"] / 1000
         return ()
 
     _HANDLERS: ClassVar[dict[str, Callable[[Device, dict[str, Any], float], Sequence[Effect]]]] = {
@@ -365,15 +319,3 @@ class Device:
     def _violation(self, text: str) -> Sequence[Effect]:
         self._tally.violation(f"{self.id}: the gateway {text}")
         return ()
-
-    def _delay(self, code: int | None) -> float:
-        """Seconds until the next connection: told by a drain, else exponential with full jitter."""
-        told, self._drain_after = self._drain_after, None
-        if told is not None:
-            return told
-        if code == 4409:
-            return self._rng.uniform(REPLACED_LEAST, 2 * REPLACED_LEAST)
-        first = BACKOFF_BUSY if code in (1013, 4429) else BACKOFF_FIRST
-        bound = min(BACKOFF_MOST, first * 2 ** min(self._attempts, 10))
-        self._attempts += 1
-        return self._rng.uniform(0.0, bound)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from devices_sim.link import Link, Network
+from devices_sim.link import Link
 from devices_sim.protocol import Device, Phase
 from devices_sim.report import DeviceReport
 from devices_sim.scheduler import clock
@@ -24,6 +24,7 @@ from devices_sim.times import wire_time
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from devices_sim.network import Network
     from devices_sim.table import Row
 
 _WINDOW = 16

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from devices_sim.link import Network
+from devices_sim.network import Network
 from devices_sim.probe import gateway_cpu_seconds
 from devices_sim.scheduler import clock
 from devices_sim.tally import Tally
@@ -111,6 +111,8 @@ async def conduct(plan: Plan, build: Callable[[Network, str], Sequence[Source]],
             cpu_simulator, elapsed = time.process_time() - cpu_begun, clock() - begun
             cpu_gateway_after = await gateway_cpu_seconds(plan.url, plan.tls)
             await network.close()
+    if not network.failed.cancelled():
+        network.failed.result()
     summary = tally.summary()
     summary |= _ending(network, sources)
     summary |= {"seconds": round(elapsed, 3), "started": started.isoformat()}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from devices_sim.link import Network
+    from devices_sim.network import Network
 
 _FILES_BESIDE_SOCKETS = 64
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from devices_sim.link import websocket_url
+from devices_sim.network import websocket_url
 from devices_sim.scenario import parse_duration
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devices_sim import protocol
+from devices_sim import backoff
 from devices_sim.fleet import Fleet
-from devices_sim.link import Network
+from devices_sim.network import Network
 from devices_sim.run import Outcome, Plan, conduct
 from devices_sim.scenario import Faults, Group
 from devices_sim.tally import Tally
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "BACKOFF_FIRST", 0.02)
+    monkeypatch.setattr(backoff, "FIRST", 0.02)
 
 
 class Silent:

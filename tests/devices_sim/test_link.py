@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devices_sim import protocol
-from devices_sim.link import Link, Network, websocket_url
+from devices_sim import backoff
+from devices_sim.link import Link
+from devices_sim.network import Network
 from devices_sim.protocol import Device, Phase
 from devices_sim.tally import Tally
 from tests.support.peer import Conversation, Peer, eventually, obliging
@@ -27,9 +28,9 @@ FAST = {"ping_interval_ms": 300, "timeout_ms": 600}
 
 @pytest.fixture(autouse=True)
 def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "BACKOFF_FIRST", 0.02)
-    monkeypatch.setattr(protocol, "BACKOFF_BUSY", 0.05)
-    monkeypatch.setattr(protocol, "REPLACED_LEAST", 0.05)
+    monkeypatch.setattr(backoff, "FIRST", 0.02)
+    monkeypatch.setattr(backoff, "BUSY", 0.05)
+    monkeypatch.setattr(backoff, "REPLACED_LEAST", 0.05)
 
 
 @contextlib.asynccontextmanager
@@ -352,21 +353,3 @@ def test_an_error_in_a_callback_ends_the_run(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Device, "received", broken)
     with pytest.raises(RuntimeError, match="a bug in the simulator"):
         run(Peer(), scenario)
-
-
-@pytest.mark.parametrize(
-    ("given", "used"),
-    [
-        ("ws://127.0.0.1:8080", "ws://127.0.0.1:8080"),
-        ("http://h:1/", "ws://h:1"),
-        ("https://h/base/", "wss://h/base"),
-    ],
-)
-def test_urls_that_name_a_gateway(given: str, used: str) -> None:
-    assert websocket_url(given) == used
-
-
-@pytest.mark.parametrize("given", ["", "127.0.0.1:8080", "ftp://h", "ws://", "ws://h?x=1", "ws://h#x"])
-def test_urls_that_do_not(given: str) -> None:
-    with pytest.raises(ValueError, match="not the address of a gateway"):
-        websocket_url(given)

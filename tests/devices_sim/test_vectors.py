@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from devices_sim.protocol import Device, Phase, Send, Stop
+from devices_sim.effects import Send, Stop
+from devices_sim.protocol import Device, Phase
 from devices_sim.tally import Tally
 from tests.support.meaning import meaning
 

@@ -1,0 +1,92 @@
+"""What the links of one run share, and their common end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from devices_sim.scheduler import Scheduler, clock
+
+if TYPE_CHECKING:
+    import ssl
+
+    from devices_sim.link import Link
+    from devices_sim.tally import Tally
+
+CLOSE_TIMEOUT = 5.0
+
+
+class Network:
+    """What the links of one run share: the gateway's address, the clock, the counts, and the look after silence."""
+
+    def __init__(self, url: str, tally: Tally, *, tls: ssl.SSLContext | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.scheduler = Scheduler(self.loop, self.fail)
+        self.tally = tally
+        self.url = url
+        self.tls = tls
+        self.links: list[Link] = []
+        self.failed: asyncio.Future[None] = self.loop.create_future()
+        self.last_failure = ""
+        """Why the last connection could not be made, for progress and summary."""
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._all_gone: asyncio.Future[None] = self.loop.create_future()
+        self._sweep()
+
+    def stream_url(self, device_id: str) -> str:
+        """Where ``device_id`` connects."""
+        return f"{self.url}/v1/devices/{quote(device_id, safe=':')}/stream"
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with ``error``."""
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    def finished(self, task: asyncio.Task[None]) -> None:
+        """A connection attempt is over."""
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+    async def close(self) -> None:
+        """Close every connection as a device does that is switched off; those that do not answer are cut."""
+        self._closing = True
+        for link in self.links:
+            link.leave()
+        if self.tally.connected:
+            await asyncio.wait([self._all_gone], timeout=CLOSE_TIMEOUT)
+        self.scheduler.close()
+        for link in self.links:
+            link.vanish()
+        for task in tuple(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        if not self.failed.done():
+            self.failed.cancel()
+
+    def departed(self) -> None:
+        """A connection is gone."""
+        self.tally.connected -= 1
+        if self._closing and not self.tally.connected and not self._all_gone.done():
+            self._all_gone.set_result(None)
+
+    def _sweep(self) -> None:
+        now = clock()
+        for link in self.links:
+            link.check(now)
+        self.scheduler.at(now + 1.0, self._sweep)
+
+
+def websocket_url(url: str) -> str:
+    """``url`` with the scheme a WebSocket has; http and https are taken as ws and wss.
+
+    Raises:
+        ValueError: it is not the address of a gateway.
+    """
+    parts = urlsplit(url)
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    if scheme not in ("ws", "wss") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"not the address of a gateway, such as ws://127.0.0.1:8080: {url}")
+    return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
