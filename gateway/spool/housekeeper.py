@@ -65,6 +65,7 @@ class Housekeeper:
         self._round: asyncio.Task[None] | None = None
         self._not_before = 0.0
         self._urgent = False
+        self._needed = 0
         self._checkpointed: tuple[int, int] | None = None
 
     async def store_cursor(self) -> None:
@@ -82,6 +83,11 @@ class Housekeeper:
         self._urgent = True
         self.look()
 
+    def make_room(self, size: int) -> bool:
+        """A commit of ``size`` bytes does not fit; whether a round is under way that may change that."""
+        self._needed = size
+        return self.look()
+
     def look(self) -> bool:
         """See whether something is to be done and begin it; whether a round is under way."""
         sealed, cursor = self._log.sealed(), self._backlog.cursor
@@ -92,12 +98,15 @@ class Housekeeper:
         return self._round is not None
 
     def _is_due(self, sealed: Sequence[Segment], cursor: int) -> bool:
-        total = self._log.total_bytes
         return bool(
             self._checkpointed != _boundaries(sealed, cursor)
-            or self._retention.removable(sealed, cursor, total, everything=self._urgent)
-            or self._retention.to_drop(sealed, cursor, total)
+            or self._going(sealed, cursor)
+            or self._retention.to_drop(sealed, cursor, self._log.total_bytes, self._needed)
         )
+
+    def _going(self, sealed: Sequence[Segment], cursor: int) -> list[Segment]:
+        total = self._log.total_bytes
+        return self._retention.removable(sealed, cursor, total, self._needed, everything=self._urgent)
 
     async def finish(self) -> None:
         """Wait for the round under way and leave a checkpoint, so that the next start has nothing to count again."""
@@ -108,10 +117,11 @@ class Housekeeper:
 
     async def _tidy(self) -> None:
         try:
-            for segment in self._retention.to_drop(self._log.sealed(), self._backlog.cursor, self._log.total_bytes):
+            sealed, cursor, total = self._log.sealed(), self._backlog.cursor, self._log.total_bytes
+            for segment in self._retention.to_drop(sealed, cursor, total, self._needed):
                 await self._give_up(segment)
             sealed, cursor = self._log.sealed(), self._backlog.cursor
-            going = self._retention.removable(sealed, cursor, self._log.total_bytes, everything=self._urgent)
+            going = self._going(sealed, cursor)
             write_checkpoint = self._listener.checkpoint()
             await self._in_thread(self._remove, write_checkpoint, cursor, going)
         except Exception as error:  # noqa: BLE001 - whatever it was, readings must go on being taken
@@ -121,7 +131,7 @@ class Housekeeper:
             self._checkpointed, self._urgent = _boundaries(sealed, cursor), False
             self._trouble.clear(Area.HOUSEKEEPING)
         finally:
-            self._round, self.squeezed = None, False
+            self._round, self.squeezed, self._needed = None, False, 0
             self._done()
 
     async def _give_up(self, segment: Segment) -> None:

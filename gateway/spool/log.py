@@ -51,6 +51,7 @@ class Log:
         self._sealed: list[Segment] = []
         self._active: SegmentWriter | None = None
         self._carried: tuple[int, int, int] | None = None
+        self._rooted = False
         self.last_id = 0
         """The newest durable record."""
         self.total_bytes = 0
@@ -135,6 +136,9 @@ class Log:
         self._begin(before, record_id, data)
 
     def _begin(self, before: list[Segment], first_id: int, carried: bytes = b"") -> SegmentWriter:
+        if not self._rooted:
+            self._files.sync_dir(self._directory.parent)  # the directory's own name may be as new as the segment's
+            self._rooted = True
         previous = (before[-1].first_id, before[-1].end) if before else (0, 0)
         active = SegmentWriter(self._files, self._directory, SegmentHeader(first_id, *previous), carried)
         with self._lock:

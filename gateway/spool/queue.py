@@ -105,9 +105,9 @@ class SpoolQueue:
         except BaseException:
             self._release_directory()
             raise
+        self._reserve.hold()
         try:
             self._log.start()
-            self._reserve.hold()
         except OSError as error:  # what is there can be delivered, which may be what helps
             self._trouble.note(Area.APPEND, error)
         return recovery
@@ -153,7 +153,6 @@ class SpoolQueue:
 
     def _take_directory(self) -> None:
         self._files.make_dir(self._directory)
-        self._files.sync_dir(self._directory.parent)
         lock = self._files.edit(self._directory / LOCK)
         if not lock.try_lock():
             lock.close()
@@ -225,9 +224,10 @@ class SpoolQueue:
         """See `gateway.spool.committer.CommitSink`."""
         if self._housekeeper.squeezed:
             return False
-        if self._log.total_bytes + size + START + HEADER_BYTES <= self._max_bytes:
+        size += START + HEADER_BYTES
+        if self._log.total_bytes + size <= self._max_bytes:
             return True
-        if not self._housekeeper.look():
+        if not self._housekeeper.make_room(size):
             full = SpoolFull(f"the spool {self._directory} is full and no room could be made")
             self._loop.call_soon(self._committer.fail_waiting, full)
         return False

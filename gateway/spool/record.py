@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 MAGIC = b"\xffTGR"
 _START = struct.Struct("<4sI")
 _FIELDS = struct.Struct("<QqIIIII")
-HEADER_BYTES = _START.size + _FIELDS.size
+_HEADER = struct.Struct("<4sIQqIIIII")
+HEADER_BYTES = _HEADER.size
 _ENTRY = struct.Struct("<qqQIIIIIHHB")
 ENTRY_BYTES = _ENTRY.size
 MAX_BODY_BYTES = 64 * 1024**2
@@ -39,23 +40,30 @@ _KINDS = tuple(Kind)
 
 @dataclass(slots=True)
 class Record:
-    """One group commit as read back. ``payload`` is all entries' points in order, ``readings`` how many devices sent.
+    """One group commit as read back: ``count`` entries, of which devices sent ``readings``.
 
-    ``committed_ns`` (ns since 1970) is when the commit began; ``ledger`` the undecoded entries.
+    ``committed_ns`` (ns since 1970) is when the commit began.
     """
 
     id: int
     committed_ns: int
     readings: int
     count: int
-    ledger: bytes
-    payload: bytes
+    ledger_bytes: int
+    body: bytes
+    size: int
+    """Bytes it takes in a segment."""
     _entries: list[Entry] | None = field(default=None, repr=False, compare=False)
 
     @property
-    def size(self) -> int:
-        """Bytes it takes in a segment."""
-        return HEADER_BYTES + len(self.ledger) + len(self.payload)
+    def ledger(self) -> bytes:
+        """Its entries without their points, undecoded."""
+        return self.body[: self.ledger_bytes]
+
+    @property
+    def payload(self) -> bytes:
+        """The points of all entries, in order."""
+        return self.body[self.ledger_bytes :]
 
     @property
     def entries(self) -> list[Entry]:
@@ -63,19 +71,6 @@ class Record:
         if self._entries is None:
             self._entries = _decode_entries(self.ledger, self.count, self.payload)
         return self._entries
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What comes before a record's body."""
-
-    id: int
-    committed_ns: int
-    body_bytes: int
-    body_crc: int
-    ledger_bytes: int
-    count: int
-    readings: int
 
 
 def encode(record_id: int, committed_ns: int, entries: Iterable[Entry]) -> bytes:
@@ -122,26 +117,46 @@ def encode(record_id: int, committed_ns: int, entries: Iterable[Entry]) -> bytes
     return b"".join((_START.pack(MAGIC, crc32c(fields)), fields, body))
 
 
-def decode_header(data: bytes, at: int = 0) -> Header | None:
-    """The header at ``at``; None if there is none that can be believed."""
-    end = at + HEADER_BYTES
-    if len(data) < end:
-        return None
-    magic, checksum = _START.unpack_from(data, at)
-    at += _START.size
-    if magic != MAGIC or crc32c(data[at:end]) != checksum:
-        return None
-    header = Header(*_FIELDS.unpack_from(data, at))
-    fits = ENTRY_BYTES * header.count <= header.ledger_bytes <= header.body_bytes <= MAX_BODY_BYTES
-    return header if fits else None
+def decode_run(data: bytes, at: int, due: int) -> tuple[list[Record], int]:
+    """The whole records that follow one another from ``at`` on, and where the first thing begins that is none.
+
+    ``due`` is the lowest id the first of them may have; each further id is higher.
+    """
+    records: list[Record] = []
+    last = len(data) - HEADER_BYTES
+    while at <= last:
+        magic, checksum, record_id, committed_ns, size, body_crc, ledger_bytes, count, readings = unpack(data, at)
+        start = at + HEADER_BYTES
+        end = start + size
+        if magic != MAGIC or end > len(data) or crc32c(data[at + _START.size : start]) != checksum:
+            break
+        body = data[start:end]
+        if record_id < due or crc32c(body) != body_crc:
+            break
+        records.append(Record(record_id, committed_ns, readings, count, ledger_bytes, body, end - at))
+        at, due = end, record_id + 1
+    return records, at
 
 
-def decode_body(header: Header, body: bytes) -> Record | None:
-    """The record of ``header``; None when ``body`` is not its body."""
-    if len(body) != header.body_bytes or crc32c(body) != header.body_crc:
-        return None
-    ledger, payload = body[: header.ledger_bytes], body[header.ledger_bytes :]
-    return Record(header.id, header.committed_ns, header.readings, header.count, ledger, payload)
+unpack = _HEADER.unpack_from
+
+
+def find_fault(data: bytes, at: int, due: int) -> tuple[str, int]:
+    """Why no whole record begins at ``at``, in words; and how many bytes from there on would be needed to be sure.
+
+    The second is 0 when more bytes would change nothing.
+    """
+    header = data[at : at + HEADER_BYTES]
+    if len(header) < HEADER_BYTES:
+        return "cut short", HEADER_BYTES
+    magic, checksum, record_id, _, size, _, _, _, _ = unpack(header)
+    if magic != MAGIC or crc32c(header[_START.size :]) != checksum or size > MAX_BODY_BYTES:
+        return "not the header of a record", 0
+    if len(data) < at + HEADER_BYTES + size:
+        return f"record {record_id} is cut short", HEADER_BYTES + size
+    if record_id < due:
+        return f"record {record_id} stands where {due} or later was due", 0
+    return f"the checksum of record {record_id} does not fit", 0
 
 
 def _decode_entries(ledger: bytes, count: int, payload: bytes) -> list[Entry]:

@@ -36,7 +36,8 @@ class Retention:
         drop: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._target = max_bytes - segment_bytes
+        self._max_bytes = max_bytes
+        self._segment_bytes = segment_bytes
         self._keep = keep_delivered
         self._drop = drop
         self._clock = clock
@@ -50,33 +51,37 @@ class Retention:
         return sum(segment.size for segment in delivered)
 
     def removable(
-        self, sealed: Sequence[Segment], cursor: int, total: int, *, everything: bool = False
+        self, sealed: Sequence[Segment], cursor: int, total: int, needed: int, *, everything: bool = False
     ) -> list[Segment]:
-        """Delivered segments to remove now, oldest first, of ``total`` bytes in all segments; or all delivered ones."""
+        """Delivered segments to remove now, oldest first: expired, or ``everything``, or for the room.
+
+        ``total`` bytes are in all segments; ``needed`` are those of a commit that waits.
+        """
         going: list[Segment] = []
         now = self._clock()
         for segment in sealed:
             if segment.last_id > cursor:
                 break
             expired = now - self._delivered_at.get(segment.first_id, now) >= self._keep
-            if not (expired or everything or total > self._target):
+            if not (expired or everything or self._over(total, needed)):
                 break
             going.append(segment)
             total -= segment.size
         return going
 
-    def to_drop(self, sealed: Sequence[Segment], cursor: int, total: int) -> list[Segment]:
-        """Undelivered segments to give up now, oldest first."""
-        if not self._drop or total <= self._target:
-            return []
+    def to_drop(self, sealed: Sequence[Segment], cursor: int, total: int, needed: int) -> list[Segment]:
+        """Undelivered segments to give up now, oldest first; arguments as for `removable`."""
         going: list[Segment] = []
         for segment in sealed:
-            if total <= self._target:
+            if not self._drop or not self._over(total, needed):
                 break
             total -= segment.size
             if segment.last_id > cursor:
                 going.append(segment)
         return going
+
+    def _over(self, total: int, needed: int) -> bool:
+        return total + max(needed, self._segment_bytes) > self._max_bytes
 
 
 class Reserve:

@@ -9,6 +9,7 @@ Rules that hold here:
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,8 @@ class LogReader:
         self._files = files
         self._due = after + 1 if after else 0
         self._reader: SegmentReader | None = None
+        self._run: deque[Record] = deque()
+        self._next_offset = 0
 
     def items(self, segments: Sequence[Segment]) -> Iterator[Record | Damage]:
         """What follows in ``segments``, damage in its place. Goes on where it was when called with a newer list."""
@@ -88,19 +91,27 @@ class LogReader:
             yield from self._items(self._reader, segment)
 
     def _items(self, reader: SegmentReader, segment: Segment) -> Iterator[Record | Damage]:
-        while (item := reader.read(segment.end)) is not None:
-            if isinstance(item, Damage):
-                yield self._damage(item)
-                continue
-            if item.id > segment.last_id:  # written again in the next segment, which is where it counts
+        while True:
+            while self._run:
+                record = self._run[0]
+                if record.id > segment.last_id:  # written again in the next segment, which is where it counts
+                    return
+                if record.id > self._due > 0:
+                    missing = f"records {self._due} to {record.id - 1} are missing"
+                    yield self._damage(Damage(segment.path, self._next_offset, 0, missing))
+                self._run.popleft()
+                offset, self._next_offset = self._next_offset, self._next_offset + record.size
+                if record.id > self.last_id:
+                    self.last_id, self.offset, self._due = record.id, offset, record.id + 1
+                    yield record
+            self._next_offset = reader.offset
+            found = reader.read(segment.end)
+            if found is None:
                 return
-            if item.id <= self.last_id:
-                continue
-            offset = reader.offset - item.size
-            if item.id > self._due > 0:
-                yield Damage(segment.path, offset, 0, f"records {self._due} to {item.id - 1} are missing")
-            self.last_id, self.offset, self._due = item.id, offset, item.id + 1
-            yield item
+            if isinstance(found, Damage):
+                yield self._damage(found)
+            else:
+                self._run.extend(found)
 
     def _damage(self, damage: Damage) -> Damage:
         self._due = 0  # ids missing behind it need no other explanation
@@ -116,3 +127,4 @@ class LogReader:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+            self._run.clear()

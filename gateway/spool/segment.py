@@ -22,12 +22,13 @@ from google_crc32c import value as crc32c
 
 from gateway.errors import SpoolError
 from gateway.spool.files import NEW
-from gateway.spool.record import HEADER_BYTES, MAGIC, Record, decode_body, decode_header
+from gateway.spool.record import MAGIC, decode_run, find_fault
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.spool.files import File, Files
+    from gateway.spool.record import Record
 
 VERSION = 1
 _MAGIC = b"\xffTGSPOOL"
@@ -171,82 +172,67 @@ class SegmentWriter:
 
 
 class SegmentReader:
-    """Reads a segment record by record, with its own descriptor and a constant amount of memory."""
+    """Reads a segment run by run, with its own descriptor and a constant amount of memory."""
 
     def __init__(self, files: Files, path: Path, first_id: int) -> None:
         """Raises: OSError when it cannot be opened."""
         self.path = path
         self.first_id = first_id
         self.offset = START
+        """Where the next read begins."""
         self._file = files.open(path)
         self._due = first_id
-        self._chunk = b""
-        self._base = 0
 
-    def read(self, end: int) -> Record | Damage | None:
-        """The next record, or the damage before it, of the first ``end`` bytes; None behind the last.
+    def read(self, end: int) -> list[Record] | Damage | None:
+        """The next records, or the damage before them, of the first ``end`` bytes; None behind the last.
 
         Damage that reaches to ``end`` has no record behind it: in a file that was being written it is a torn tail.
         """
-        start = at = self.offset
-        first_reason = ""
-        while at < end:
-            found = self._record_at(at, end)
-            if isinstance(found, Record):
-                if at > start:
-                    self.offset = at
-                    return Damage(self.path, start, at - start, first_reason)
-                self.offset = at + found.size
-                self._due = found.id + 1
-                return found
-            first_reason = first_reason or found
-            at = self._next_magic(at + 1, end)
+        start = self.offset
         if start >= end:
             return None
-        self.offset = end
-        return Damage(self.path, start, end - start, first_reason)
-
-    def copy(self, offset: int, size: int) -> bytes:
-        """Bytes as they are."""
-        return self._file.read(offset, size)
+        records, fault = self._run_at(start, end)
+        if not records:
+            self.offset = self._next_record(start, end)
+            return Damage(self.path, start, self.offset - start, fault)
+        self._due = records[-1].id + 1
+        self.offset = start + sum(record.size for record in records)
+        return records
 
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
 
-    def _record_at(self, at: int, end: int) -> Record | str:
-        start = self._window(at, HEADER_BYTES, end)
-        header = decode_header(self._chunk, start)
-        if header is None:
-            return "not the header of a record"
-        if at + HEADER_BYTES + header.body_bytes > end:
-            return f"record {header.id} is cut short"
-        if header.id < self._due:
-            return f"record {header.id} stands where {self._due} or later was due"
-        start = self._window(at, HEADER_BYTES + header.body_bytes, end) + HEADER_BYTES
-        record = decode_body(header, self._chunk[start : start + header.body_bytes])
-        return record or f"the checksum of record {header.id} does not fit"
+    def _run_at(self, at: int, end: int) -> tuple[list[Record], str]:
+        """The records that begin at ``at``; if there are none, why."""
+        # Not a byte beyond ``end``: a record that is being written there will look different the next time.
+        data = _read_tolerantly(self._file, at, min(_CHUNK, end - at))
+        records, _ = decode_run(data, 0, self._due)
+        if records:
+            return records, ""
+        fault, size = find_fault(data, 0, self._due)
+        if len(data) < size <= end - at:
+            data = _read_tolerantly(self._file, at, size)
+            records, _ = decode_run(data, 0, self._due)
+            fault, _ = find_fault(data, 0, self._due)
+        return records, fault
 
-    def _next_magic(self, at: int, end: int) -> int:
-        """Offset of the next bytes that may begin a record, ``end`` if there are none."""
+    def _next_record(self, at: int, end: int) -> int:
+        """Offset of the next whole record behind ``at``, ``end`` if there is none."""
+        at += 1
         while at < end:
-            start = self._window(at, min(_PAGE, end - at), end)
-            found = self._chunk.find(MAGIC, start)
+            data = _read_tolerantly(self._file, at, min(_CHUNK, end - at))
+            found = data.find(MAGIC)
             if found >= 0:
-                return self._base + found
-            if start >= len(self._chunk):  # the file is shorter than it should be
+                at += found
+                if self._run_at(at, end)[0]:
+                    return at
+                at += 1
+            elif len(data) < len(MAGIC):
                 break
-            at = max(at + 1, self._base + len(self._chunk) - len(MAGIC) + 1)
+            else:
+                at += len(data) - len(MAGIC) + 1
         return end
-
-    def _window(self, at: int, size: int, end: int) -> int:
-        """Have the chunk hold ``size`` bytes from ``at`` on, fewer at the end; where in the chunk they begin."""
-        start = at - self._base
-        if start < 0 or start + size > len(self._chunk):
-            # Not a byte beyond ``end``: the record being written there will look different the next time.
-            self._chunk = _read_tolerantly(self._file, at, min(max(size, _CHUNK), end - at))
-            self._base, start = at, 0
-        return start
 
 
 def _read_tolerantly(file: File, offset: int, size: int) -> bytes:

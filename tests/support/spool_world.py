@@ -1,0 +1,226 @@
+"""Devices, a database and a ledger around a spool: what has to be true of them whatever the disk does.
+
+The world outlives crashes; a process does not. Devices behave as the protocol says: they number their messages, keep
+what is not acknowledged, and on a new connection drop what ``last_seq`` covers and send the rest again.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gateway.errors import SpoolFull
+from gateway.ledger import Entry, Ledger
+from gateway.spool.queue import SpoolQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gateway.spool.files import Files
+    from gateway.spool.ports import Recovery
+    from gateway.spool.record import Record
+
+SPOOL = Path("/machine/spool")
+CHECKPOINT = Path("/machine/state/ledger.json")
+BOOT = "boot-1"
+LINE_BYTES = 60
+TRIES = 20
+
+
+def line(device: str, seq: int) -> bytes:
+    return f"m,device={device} seq={seq}i".encode().ljust(LINE_BYTES - 1, b"#") + b"\n"
+
+
+class World:
+    """What is outside the gateway: each device's unacknowledged numbers, what was ever sent, what the database has."""
+
+    def __init__(self) -> None:
+        self.outbox: dict[str, list[int]] = {}
+        self.sent: dict[str, int] = {}
+        self.acked: set[bytes] = set()
+        self.database: set[bytes] = set()
+        self.dropped: set[bytes] = set()
+
+    def measure(self, device: str) -> None:
+        """The device has one more reading to send."""
+        self.sent[device] = self.sent.get(device, -1) + 1
+        self.outbox.setdefault(device, []).append(self.sent[device])
+
+    def acknowledge(self, device: str, seq: int) -> None:
+        """The device is told that everything up to ``seq`` is safe."""
+        for number in [number for number in self.outbox.get(device, ()) if number <= seq]:
+            self.outbox[device].remove(number)
+            self.acked.add(line(device, number))
+
+    @property
+    def all_sent(self) -> set[bytes]:
+        return {line(device, seq) for device, last in self.sent.items() for seq in range(last + 1)}
+
+    def copy(self) -> World:
+        return copy.deepcopy(self)
+
+
+class Process:
+    """One run of a gateway on this world and disk; the listener of its spool."""
+
+    def __init__(self, world: World, files: Files, **settings: Any) -> None:
+        self.world = world
+        self.files = files
+        self.failures: list[BaseException] = []
+        self.events: list[tuple[str, int]] = []
+        self.ledger = self._load()
+        self._unsent: dict[str, int] = {}
+        self._read_to = 0
+        self.queue = SpoolQueue(
+            settings.pop("directory", SPOOL),
+            listener=self,
+            files=files,
+            **{
+                "commit_interval": 0.0,
+                "segment_bytes": 600,
+                "max_bytes": 64 * 1024,
+                "when_full": "reject",
+                "keep_delivered": 0.0,
+                **settings,
+            },
+        )
+
+    def _load(self) -> Ledger:
+        try:
+            file = self.files.open(CHECKPOINT)
+        except FileNotFoundError:
+            return Ledger()
+        try:
+            return Ledger.restored(json.loads(file.read(0, 1 << 20)))
+        finally:
+            file.close()
+
+    # The listener, as the gateway's bookkeeper is.
+
+    def recovered(self, record_id: int, entries: Sequence[Entry], delivered: bool) -> None:
+        if record_id > self.ledger.committed_to:
+            self.ledger.committed(record_id, entries)
+        if delivered and record_id > self.ledger.delivered_to:
+            self.ledger.delivered(record_id, entries, {})
+
+    def committed(self, record_id: int, _ns: int, items: Sequence[tuple[Entry, object]], seconds: float) -> None:
+        assert seconds >= 0
+        self.events.append(("committed", record_id))
+        self.ledger.committed(record_id, [entry for entry, _ in items])
+        for entry, _ in items:
+            self.world.acknowledge(entry.device, entry.seq)
+
+    def append_failed(self, items: Sequence[tuple[Entry, object]], error: BaseException) -> None:
+        self.failures.append(error)
+        for entry, _ in items:
+            durable = self.ledger.rolled_back(entry.device, entry.boot)
+            self._unsent[entry.device] = durable + 1
+
+    def dropped(self, record_id: int, entries: Sequence[Entry]) -> None:
+        self.events.append(("dropped", record_id))
+        self.ledger.dropped(record_id, entries)
+        for entry in entries:
+            self.world.dropped.add(entry.payload)
+
+    def checkpoint(self) -> Callable[[], None]:
+        data = json.dumps(self.ledger.snapshot()).encode()
+        return lambda: self.files.replace(CHECKPOINT, data)
+
+    # What happens in a run.
+
+    def open(self) -> Recovery:
+        recovery = self.queue.open(self.ledger.committed_to, self.ledger.delivered_to)
+        self._read_to = recovery.cursor
+        return recovery
+
+    def connect(self) -> None:
+        """Every device gets its ``last_seq``, which is as good as an ack."""
+        for device in self.world.sent:
+            durable = self.ledger.account(device).sequence(BOOT).durable
+            self.world.acknowledge(device, durable)
+            self._unsent[device] = 0
+
+    def send(self) -> int:
+        """Every device sends what it has not sent since it connected or was told to go back; how much was taken."""
+        taken = 0
+        for device, numbers in self.world.outbox.items():
+            sequence = self.ledger.account(device).sequence(BOOT)
+            for seq in [seq for seq in numbers if seq >= self._unsent.get(device, 0)]:
+                new = seq > sequence.accepted
+                payload = line(device, seq) if new else b""
+                entry = Entry(device, BOOT, seq, lines=int(new), duplicate=int(not new), payload=payload)
+                try:
+                    self.queue.append(entry, self)
+                except SpoolFull:
+                    break
+                sequence.accepted = max(sequence.accepted, seq)
+                self._unsent[device] = seq + 1
+                taken += 1
+        return taken
+
+    async def deliver(self, max_bytes: int = 500) -> list[Record]:
+        """One batch goes to the database, in the order in which the forwarder does it."""
+        self._read_to = max(self._read_to, self.queue.status().cursor)
+        records = await self.queue.read(self._read_to, max_bytes)
+        for record in records:
+            self.world.database.update(record.payload.splitlines(keepends=True))
+        for record in records:
+            if record.id > self.queue.status().cursor:
+                self.ledger.delivered(record.id, record.entries, {})
+        if records:
+            self._read_to = records[-1].id
+            await self.queue.acknowledge(self._read_to)
+        return records
+
+    async def settled(self) -> None:
+        """Housekeeping has nothing under way."""
+        while (task := self.queue._housekeeper._round) is not None:
+            await task
+
+    async def readable(self) -> list[Record]:
+        """Everything that is left to be delivered."""
+        found: list[Record] = []
+        after = self.queue.status().cursor
+        while records := await self.queue.read(after, 1 << 20):
+            found += records
+            after = records[-1].id
+        return found
+
+
+async def check_recovery(world: World, files: Files, **settings: Any) -> Recovery:
+    """Start on this disk and see that nothing acknowledged is missing, nothing is made up, and every count is right."""
+    process = Process(world, files, **settings)
+    recovery = process.open()
+    process.queue.start()
+    waiting = await process.readable()
+    points = [point for record in waiting for point in record.payload.splitlines(keepends=True)]
+    lost = world.acked - world.database - world.dropped - set(points)
+    assert not lost, f"acknowledged and lost: {sorted(lost)}"
+    assert set(points) <= world.all_sent, "recovered what nobody sent"
+    assert len(points) == len(set(points)), "a message is in the spool twice"
+    for device in world.sent:
+        of_device = [point for point in points if point.startswith(b"m,device=%s " % device.encode())]
+        expected = sorted(of_device, key=lambda point: int(point.split(b"seq=")[1].split(b"i")[0]))
+        assert of_device == expected, f"order of {device} is lost"
+    process.connect()
+    for _ in range(TRIES):
+        while await process.deliver(1 << 20):
+            await process.settled()
+        if not process.send():
+            break
+        await process.queue.flush()
+    assert not process.failures, process.failures
+    total = process.ledger.total
+    assert total.received == total.stored + total.duplicate + total.rejected + total.dropped, total
+    assert total.pending == 0
+    for device, account in process.ledger.accounts.items():
+        assert account.pending == 0, f"{device}: {account}"
+    assert world.database | world.dropped == world.all_sent, "something sent never arrived"
+    assert total.stored + total.dropped == len(world.all_sent), total
+    assert total.stored <= len(world.database), "counted as stored what the database never got"
+    assert process.queue.healthy, process.queue.last_error
+    assert process.queue.status().damaged == 0, "a crash was taken for damage, or made some"
+    await process.queue.close()
+    return recovery
