@@ -163,7 +163,7 @@ def test_an_unmasked_frame_is_refused_with_1002(gateway: RunningGateway) -> None
 
 
 def test_too_many_strikes_end_the_session_with_1008(gateway: RunningGateway) -> None:
-    with device(gateway, "striker") as socket:
+    with device(gateway, "striker", max_queue=None) as socket:
         with contextlib.suppress(ConnectionClosed):
             for _ in range(1000):
                 socket.send("{")
