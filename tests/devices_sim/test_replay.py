@@ -113,21 +113,29 @@ def test_a_row_over_the_limit_is_not_sent_and_the_replay_is_not_complete(tmp_pat
     assert not outcome.complete
 
 
-def test_unacknowledged_messages_are_few(tmp_path: Path) -> None:
-    waiting = 0
+@pytest.mark.parametrize(("allowed", "most"), [(4, 4), (1000, 16)])
+def test_unacknowledged_messages_are_few(tmp_path: Path, allowed: int, most: int) -> None:
+    waiting: list[int] = []
+    seen: list[int] = []
+
+    async def acknowledge(talk: Conversation) -> None:
+        await asyncio.sleep(0.05)
+        seen.append(len(waiting))
+        await talk.say(type="ack", seq=waiting[-1])
+        waiting.clear()
 
     async def slow(talk: Conversation, message: dict[str, Any]) -> None:
-        nonlocal waiting
-        if "seq" in message:
-            await asyncio.sleep(0.01)
-            waiting = max(waiting, message["seq"] - (talk.last_seq if talk.last_seq is not None else -1))
-        await obliging(talk, message)
+        if "seq" not in message:
+            await obliging(talk, message)
+            return
+        waiting.append(message["seq"])
+        if len(waiting) == 1:
+            acknowledging.append(asyncio.ensure_future(acknowledge(talk)))
 
-    peer = Peer(slow, limits={**LIMITS, "max_unacked": 4})
-    outcome = replay(peer, write(tmp_path, 30), batch=1)
+    acknowledging: list[asyncio.Future[None]] = []
+    outcome = replay(Peer(slow, limits={**LIMITS, "max_unacked": allowed}), write(tmp_path, 40), batch=1)
     assert outcome.complete
-    assert waiting <= 4
-    assert outcome.summary["throttled"] == {}
+    assert max(seen) == most
 
 
 def test_a_throttled_replay_loses_nothing(tmp_path: Path) -> None:
