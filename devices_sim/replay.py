@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from devices_sim.table import Row
 
 _WINDOW = 16
-"""Messages that may be unacknowledged."""
+"""Messages that may wait for their acknowledgement; the device itself sends no more than the gateway allows."""
 _TURN = 0.005
 """Seconds between looks at what is due."""
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._:-]+")
@@ -129,7 +129,7 @@ class ReplayedDevice:
         if self.finished:
             return
         device = self.link.device
-        while device.phase is Phase.READY and len(device.pending) < min(_WINDOW, device.limits.max_unacked):
+        while device.phase is Phase.READY and len(device.pending) < _WINDOW:
             if not (parts := self._take()):
                 break
             self.link.submit(self._message(parts), len(parts))
