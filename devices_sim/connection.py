@@ -66,7 +66,7 @@ async def connect(owner: Owner, url: str, *, token: str | None, tls: ssl.SSLCont
     headers = {"Sec-WebSocket-Protocol": SUBPROTOCOL}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
-    await ws_connect(
+    _, connection = await ws_connect(
         lambda: Connection(owner),
         url,
         ssl_context=tls,
@@ -77,6 +77,9 @@ async def connect(owner: Owner, url: str, *, token: str | None, tls: ssl.SSLCont
         max_redirects=0,
         logger_name=_LOG,
     )
+    # picows returns as if all were well when the socket ends in the middle of the handshake.
+    if not isinstance(connection, Connection) or not connection.was_opened:
+        raise ConnectionError("the connection ended in the handshake")
 
 
 class Connection(WSListener):
@@ -85,6 +88,7 @@ class Connection(WSListener):
     _transport: WSTransport
 
     def __init__(self, owner: Owner) -> None:
+        self.was_opened = False
         self._owner = owner
         self._parts: list[bytes] = []
         self._code: int | None = None
@@ -118,6 +122,7 @@ class Connection(WSListener):
         """As picows calls it."""
         try:
             self._transport = transport
+            self.was_opened = True
             self._owner.opened(self, transport.response.headers.get("Sec-WebSocket-Protocol"))
         except Exception as error:
             self._owner.failed(error)
