@@ -183,6 +183,22 @@ def test_nobody_listening_is_tried_again_and_said() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 101 Swi"])
+def test_a_gateway_that_dies_in_the_handshake_is_tried_again(said: bytes) -> None:
+    async def die(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(die, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with asyncio.timeout(20), server, linked(f"ws://127.0.0.1:{port}") as link:
+            await eventually(lambda: tally(link).connect_failures >= 3, "another attempt")
+            assert not link.connected
+
+    asyncio.run(main())
+
+
 def test_a_drain_is_waited_out() -> None:
     async def behave(talk: Conversation, message: dict[str, Any]) -> None:
         if talk.number == 0 and "seq" in message:
