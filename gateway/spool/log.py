@@ -191,9 +191,9 @@ class Log:
                 segment = Segment(active.first_id, self.last_id, active.path, end, end)
                 self._sealed = [*self._sealed, segment]
 
-    def reader(self, after: int) -> LogReader:
+    def reader(self, after: int, patience: int = 0) -> LogReader:
         """A position behind record ``after``, to be moved along `segments`."""
-        return LogReader(self._files, after)
+        return LogReader(self._files, after, patience)
 
     def segments(self) -> list[Segment]:
         """The segments that hold records, oldest first, as far as they are durable now."""

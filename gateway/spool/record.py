@@ -40,8 +40,8 @@ MAX_BODY_BYTES = 64 * 1024**2
 
 _KINDS = tuple(Kind)
 _KEY_BITS = 2**64 - 1
-# Odd and without a pattern: the bytes of neighbouring numbers' keys have nothing in common, which is what makes a search
-# for one of them quick.
+# Odd and without a pattern: the bytes of neighbouring numbers' keys have nothing in common, which is what makes a
+# search for one of them quick.
 _DEVICE_FACTOR = 0x9E3779B97F4A7C15
 _SEQ_FACTOR = 0xD6E8FEB86659FD93
 

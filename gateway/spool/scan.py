@@ -64,13 +64,17 @@ def discover(files: Files, directory: Path) -> list[Segment]:
 
 
 class LogReader:
-    """A position in the sequence of records, behind record ``last_id``. Holds one descriptor; not for two threads."""
+    """A position in the sequence of records, behind record ``last_id``. Holds one descriptor; not for two threads.
 
-    def __init__(self, files: Files, after: int) -> None:
+    ``patience`` as for `SegmentReader`.
+    """
+
+    def __init__(self, files: Files, after: int, patience: int = 0) -> None:
         self.last_id = after
         self.offset = 0
         """Where in its segment the last record begins."""
         self._files = files
+        self._patience = patience
         self._due = after + 1 if after else 0
         self._reader: SegmentReader | None = None
         self._run: deque[Record] = deque()
@@ -82,7 +86,7 @@ class LogReader:
             if self._reader is None or self._reader.first_id != segment.first_id:
                 self.close()
                 try:
-                    self._reader = SegmentReader(self._files, segment.path, segment.first_id)
+                    self._reader = SegmentReader(self._files, segment.path, segment.first_id, self._patience)
                 except FileNotFoundError:
                     yield self._damage(Damage(segment.path, 0, 0, "the file is gone"))
                     continue

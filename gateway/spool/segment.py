@@ -99,7 +99,7 @@ def read_header(files: Files, path: Path) -> SegmentHeader | None:
     """
     file = files.open(path)
     try:
-        data = _read_tolerantly(file, 0, START)
+        data = _read_pages(file, 0, START)
     finally:
         file.close()
     opening, fields = data[: _OPENING.size], data[_OPENING.size + _CRC.size : START - _CRC.size]
@@ -172,9 +172,13 @@ class SegmentWriter:
 
 
 class SegmentReader:
-    """Reads a segment run by run, with its own descriptor and a constant amount of memory."""
+    """Reads a segment run by run, with its own descriptor and a constant amount of memory.
 
-    def __init__(self, files: Files, path: Path, first_id: int) -> None:
+    A sector that the disk cannot read is damage like any other, but only after ``patience`` failed reads in a row: a
+    disk that is away for a moment must not cost the records on it.
+    """
+
+    def __init__(self, files: Files, path: Path, first_id: int, patience: int = 0) -> None:
         """Raises: OSError when it cannot be opened."""
         self.path = path
         self.first_id = first_id
@@ -182,11 +186,15 @@ class SegmentReader:
         """Where the next read begins."""
         self._file = files.open(path)
         self._due = first_id
+        self._patience = self._patience_left = patience
 
     def read(self, end: int) -> list[Record] | Damage | None:
         """The next records, or the damage before them, of the first ``end`` bytes; None behind the last.
 
         Damage that reaches to ``end`` has no record behind it: in a file that was being written it is a torn tail.
+
+        Raises:
+            OSError: the disk does not answer; the next call tries again.
         """
         start = self.offset
         if start >= end:
@@ -206,13 +214,13 @@ class SegmentReader:
     def _run_at(self, at: int, end: int) -> tuple[list[Record], str]:
         """The records that begin at ``at``; if there are none, why."""
         # Not a byte beyond ``end``: a record that is being written there will look different the next time.
-        data = _read_tolerantly(self._file, at, min(_CHUNK, end - at))
+        data = self._bytes(at, min(_CHUNK, end - at))
         records, _ = decode_run(data, 0, self._due)
         if records:
             return records, ""
         fault, size = find_fault(data, 0, self._due)
         if len(data) < size <= end - at:
-            data = _read_tolerantly(self._file, at, size)
+            data = self._bytes(at, size)
             records, _ = decode_run(data, 0, self._due)
             fault, _ = find_fault(data, 0, self._due)
         return records, fault
@@ -221,7 +229,7 @@ class SegmentReader:
         """Offset of the next whole record behind ``at``, ``end`` if there is none."""
         at += 1
         while at < end:
-            data = _read_tolerantly(self._file, at, min(_CHUNK, end - at))
+            data = self._bytes(at, min(_CHUNK, end - at))
             found = data.find(MAGIC)
             if found >= 0:
                 at += found
@@ -234,14 +242,20 @@ class SegmentReader:
                 at += len(data) - len(MAGIC) + 1
         return end
 
+    def _bytes(self, at: int, size: int) -> bytes:
+        try:
+            data = self._file.read(at, size)
+        except OSError as error:
+            if error.errno != errno.EIO or self._patience_left > 0:
+                self._patience_left -= 1
+                raise
+            return _read_pages(self._file, at, size)
+        self._patience_left = self._patience
+        return data
 
-def _read_tolerantly(file: File, offset: int, size: int) -> bytes:
-    """Bytes of a file, zeros where the disk cannot read them: one bad sector must not hold up what is around it."""
-    try:
-        return file.read(offset, size)
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
+
+def _read_pages(file: File, offset: int, size: int) -> bytes:
+    """Bytes of a file, zeros where the disk cannot read them: a bad sector must not hold up what is around it."""
     pages: list[bytes] = []
     for at in range(offset, offset + size, _PAGE):
         length = min(_PAGE, offset + size - at)

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 DAMAGE_LISTED = 1000
 """Places remembered, so that they are not reported again when they are read again."""
+PATIENCE = 8
+"""Reads of one place that may fail before it is given up; who reads waits longer after each."""
 
 
 class Source:
@@ -35,7 +37,7 @@ class Source:
     def __init__(self, records: Log, quarantine: Quarantine) -> None:
         self._log = records
         self._quarantine = quarantine
-        self._reader = records.reader(0)
+        self._reader = records.reader(0, PATIENCE)
         self._thread = ThreadPoolExecutor(1, "spool-read")
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._nothing_to = 0
@@ -64,7 +66,7 @@ class Source:
     def _read(self, after: int, max_bytes: int, segments: Sequence[Segment]) -> list[Record | Damage]:
         if self._reader.last_id != after:
             self._reader.close()
-            self._reader = self._log.reader(after)
+            self._reader = self._log.reader(after, PATIENCE)
         found: list[Record | Damage] = []
         size = 0
         for item in self._reader.items(segments):
