@@ -33,7 +33,7 @@ LONGEST_START = 1.2
 LONGEST_LIFE = 0.6
 DEVICES = 30
 INTERVAL = "50ms"
-DRAIN_SECONDS = 120
+DRAIN_SECONDS = 60
 
 # Small segments that go at once, so that kills meet rotation, checkpoints and removal as well as appends.
 BUSY: dict[str, Any] = {
@@ -94,7 +94,7 @@ def test_nothing_acknowledged_is_lost_or_doubled_by_kills(
             kill(directory, over, rng)
         with running_gateway(directory, over) as gateway:
             simulation.end_readings()
-            report = simulation.finish(DRAIN_SECONDS)
+            report = simulation.finish(2 * DRAIN_SECONDS)
             wait_for(lambda: pending(gateway) == 0, "everything to be delivered", DRAIN_SECONDS)
             assert_ledgers_are_exact(gateway, report["summary"]["acked"])
     verdict = verify(tmp_path / "report.json", *where)

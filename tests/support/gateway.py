@@ -111,6 +111,13 @@ class RunningGateway:
             wait_for(lambda: (s := self.ledger(device))["pending"] == 0 and s, f"{device} to be delivered", seconds)
         )
 
+    def metric(self, sample: str) -> float:
+        """The value of a line of /metrics, as ``name`` or ``name{label="value"}``; 0 where there is none yet."""
+        status, text = self.request("/metrics")
+        assert status == 200, text
+        found = [line.rpartition(" ")[2] for line in text.splitlines() if line.rpartition(" ")[0] == sample]
+        return float(found[0]) if found else 0.0
+
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a ``gateway`` command with this gateway's configuration."""
         return subprocess.run(
@@ -128,16 +135,14 @@ class RunningGateway:
 
 
 @contextlib.contextmanager
-def running_gateway(
+def launched_gateway(
     directory: Path, over: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
-) -> Iterator[RunningGateway]:
-    """A gateway with its data in ``directory``; started again in the same directory it finds them again."""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The process alone, which may not listen yet, or never will; its log is ``gateway.log`` in ``directory``."""
     directory.mkdir(parents=True, exist_ok=True)
     config = directory / "config.yaml"
     config.write_text(yaml.safe_dump(config_for(directory, over or {})))
-    log_path = directory / "gateway.log"
-    with log_path.open("ab") as log:
-        start = log.tell()
+    with (directory / "gateway.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "gateway", "run", "--config", str(config)],
             stdout=log,
@@ -145,12 +150,23 @@ def running_gateway(
             env={**os.environ, **(environ or {})},
         )
     try:
-        url = wait_for(lambda: _listening(process, log_path, start), "the gateway to listen", START_SECONDS)
-        yield RunningGateway(process, url, directory, config, log_path)
+        yield process
     finally:
         if process.poll() is None:
             process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def running_gateway(
+    directory: Path, over: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> Iterator[RunningGateway]:
+    """A gateway with its data in ``directory``; started again in the same directory it finds them again."""
+    log_path = directory / "gateway.log"
+    start = log_path.stat().st_size if log_path.exists() else 0
+    with launched_gateway(directory, over, environ) as process:
+        url = wait_for(lambda: _listening(process, log_path, start), "the gateway to listen", START_SECONDS)
+        yield RunningGateway(process, url, directory, directory / "config.yaml", log_path)
 
 
 def _listening(process: subprocess.Popen[bytes], log_path: Path, start: int) -> str | None:

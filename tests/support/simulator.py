@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ class Simulation:
 
     process: subprocess.Popen[str]
     report: Path
+
+    def end_readings(self) -> None:
+        """Let the devices measure no more; they go on until the last verdict."""
+        self.process.send_signal(signal.SIGINT)
 
     def finish(self, seconds: float) -> dict[str, Any]:
         """The report of a run that ended well."""
@@ -45,13 +50,15 @@ def simulate(directory: Path, command: str, *arguments: str) -> Iterator[Simulat
         process.communicate()
 
 
-def verify(report: Path, database: str, *arguments: str) -> None:
-    """Assert that every acknowledged reading of a run is in the database, once."""
+def verify(report: Path, database: str, *arguments: str) -> dict[str, Any]:
+    """Assert that every acknowledged reading of a run is in the database, once; the counts that say so."""
+    command = ["verify", "--report", str(report), "--database", database, "--json", *arguments]
     done = subprocess.run(
-        [sys.executable, "-m", "devices_sim", "verify", "--report", str(report), "--database", database, *arguments],
+        [sys.executable, "-m", "devices_sim", *command],
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return dict(json.loads(done.stdout))
