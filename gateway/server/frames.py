@@ -64,6 +64,11 @@ class CloseFrame(NamedTuple):
     reason: str | None
 
 
+def too_big(limit: int) -> Violation:
+    """What a message over ``limit`` bytes is answered with."""
+    return Violation(TOO_BIG, f"message is larger than {limit} bytes")
+
+
 def encode_frame(first: int, payload: bytes) -> bytes:
     """A server's frame, unmasked; ``first`` is its first byte: `FINAL`, flags and opcode."""
     length = len(payload)
@@ -111,18 +116,18 @@ class FrameParser:
         "_compression",
         "_data",
         "_kind",
-        "_limit",
         "_message",
         "_needed",
         "_partial",
         "_position",
         "_short",
         "_unmask",
+        "limit",
         "violation",
     )
 
     def __init__(self, limit: int, unmask: Callable[[bytes, bytes], bytes], *, compression: bool = False) -> None:
-        self._limit = limit
+        self.limit = limit
         self._unmask = unmask
         self._compression = compression
         self._data = b""
@@ -201,8 +206,8 @@ class FrameParser:
                 return position
             length = int.from_bytes(data[position + 2 : start - 4])
         first = data[position]
-        if not first & _CONTROL and length + len(self._message or b"") > self._limit:
-            self.violation = Violation(TOO_BIG, f"message is larger than {self._limit} bytes")
+        if not first & _CONTROL and length + len(self._message or b"") > self.limit:
+            self.violation = too_big(self.limit)
             return position
         stop = start + length
         if len(data) < stop:
@@ -238,7 +243,7 @@ class FrameParser:
             if first & FINAL:
                 frames.append((self._kind, bytes(self._message)))
                 self._message = None
-                self._short = _MASKED | min(self._limit, _LARGEST_SHORT)
+                self._short = _MASKED | min(self.limit, _LARGEST_SHORT)
         elif first & FINAL:
             frames.append((kind, payload))
         else:

@@ -19,7 +19,7 @@ import contextlib
 import socket
 import ssl
 
-_WOULD_BLOCK = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_WOULD_BLOCK = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 _HIGH_WATER = 64 * 1024
 
 

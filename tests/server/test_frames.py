@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import struct
 import time
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -25,6 +24,7 @@ from gateway.server.frames import (
     encode_close,
     encode_frame,
 )
+from tests.support.legal_streams import chunked, legal_streams
 from tests.support.streams import MASK, client_frame, unmask
 
 LIMIT = 65536
@@ -175,37 +175,10 @@ def test_a_large_message_in_small_chunks_takes_linear_time() -> None:
     assert seconds(1 << 22) < 8 * seconds(1 << 20) + 0.5
 
 
-@st.composite
-def legal_streams(draw: st.DrawFn) -> tuple[bytes, list[Frame]]:
-    """A stream of legal frames, and what it says."""
-    stream, frames = bytearray(), []
-    payloads = st.binary(max_size=300) | st.integers(65530, 65536).map(bytes)
-    masks = st.binary(min_size=4, max_size=4)
-
-    def control() -> None:
-        opcode, payload = draw(st.sampled_from((PING, PONG))), draw(st.binary(max_size=125))
-        stream.extend(client_frame(FINAL | opcode, payload, mask=draw(masks)))
-        frames.append((opcode, payload))
-
-    for _ in range(draw(st.integers(0, 6))):
-        opcode, payload = draw(st.sampled_from((TEXT, BINARY))), draw(payloads)
-        cuts = sorted(draw(st.lists(st.integers(0, len(payload)), max_size=4)))
-        edges = list(pairwise([0, *cuts, len(payload)]))
-        for index, (start, stop) in enumerate(edges):
-            if draw(st.booleans()):
-                control()
-            first = (opcode if index == 0 else CONTINUATION) | (FINAL if index == len(edges) - 1 else 0)
-            stream += client_frame(first, payload[start:stop], mask=draw(masks))
-        frames.append((opcode, payload))
-    return bytes(stream), frames
-
-
 @given(legal_streams(), st.data())
 def test_any_cut_of_a_legal_stream_says_the_same(case: tuple[bytes, list[Frame]], data: st.DataObject) -> None:
     stream, frames = case
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=20)))
-    chunks = [stream[a:b] for a, b in pairwise([0, *cuts, len(stream)])]
-    assert read(*chunks) == (frames, None)
+    assert read(*data.draw(chunked(stream))) == (frames, None)
 
 
 def test_every_single_byte_alone() -> None:
@@ -215,8 +188,7 @@ def test_every_single_byte_alone() -> None:
 
 @given(st.binary(max_size=400), st.data(), st.booleans())
 def test_any_bytes_in_any_cut_are_judged_alike(stream: bytes, data: st.DataObject, compression: bool) -> None:
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
-    chunks = [stream[a:b] for a, b in pairwise([0, *cuts, len(stream)])]
+    chunks = data.draw(chunked(stream))
     assert read(*chunks, compression=compression) == read(stream, compression=compression)
 
 

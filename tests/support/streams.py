@@ -30,7 +30,9 @@ T = TypeVar("T")
 
 
 def unmask(mask: bytes, payload: bytes) -> bytes:
-    return bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+    size = len(payload)
+    key = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(size)
 
 
 def client_frame(first: int, payload: bytes = b"", *, mask: bytes | None = MASK) -> bytes:
