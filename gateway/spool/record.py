@@ -7,8 +7,8 @@ Rules that hold here:
   anything is read by it, one over the body.
 * A record begins with a byte that does not occur in UTF-8. Payloads and names are UTF-8, so a device cannot plant in a
   string what would be taken for a record when the search for one begins behind damaged bytes.
-* Each entry begins with a `key` of its device and number: one message can be found in gigabytes by looking for eight
-  bytes. What was found has to be read to be sure of it.
+* Each entry begins with its number and a `key` of its device and number: one message can be found in gigabytes by
+  looking for these sixteen bytes (`needle`). What was found has to be read to be sure of it.
 
 FORMAT.md draws the layout.
 """
@@ -33,10 +33,12 @@ _START = struct.Struct("<4sI")
 _FIELDS = struct.Struct("<QqIIIII")
 _HEADER = struct.Struct("<4sIQqIIIII")
 HEADER_BYTES = _HEADER.size
-_ENTRY = struct.Struct("<QqqQIIIIIHHB")
+_ENTRY = struct.Struct("<qQqQIIIIIHHB")
 ENTRY_BYTES = _ENTRY.size
 MAX_BODY_BYTES = 64 * 1024**2
 """A length above this is damage, not a reason to allocate it. The queue's commits stay far below."""
+
+_NEEDLE = struct.Struct("<qQ")
 
 _KINDS = tuple(Kind)
 _KEY_BITS = 2**64 - 1
@@ -82,13 +84,19 @@ class Record:
 
 
 def key(device: str, seq: int) -> int:
-    """What an entry of this device and number begins with, little-endian in 8 bytes; others may have the same."""
+    """What stands in an entry of this device behind its number; others may have the same."""
     return _device_key(device) + seq * _SEQ_FACTOR & _KEY_BITS
+
+
+def needle(device: str, seq: int) -> bytes:
+    """What an entry of this device and number begins with."""
+    return _NEEDLE.pack(seq, key(device, seq))
 
 
 @lru_cache(maxsize=16_384)
 def _device_key(device: str) -> int:
-    return crc32c(device.encode("utf-8", "surrogatepass")) * _DEVICE_FACTOR
+    checksum: int = crc32c(device.encode("utf-8", "surrogatepass"))
+    return checksum * _DEVICE_FACTOR
 
 
 def encode(record_id: int, committed_ns: int, entries: Iterable[Entry]) -> bytes:
@@ -110,8 +118,8 @@ def encode(record_id: int, committed_ns: int, entries: Iterable[Entry]) -> bytes
             readings += lines
         try:
             packed = pack(
-                key(entry.device, entry.seq),
                 entry.seq,
+                key(entry.device, entry.seq),
                 entry.arrived_ns,
                 entry.gaps,
                 lines,
@@ -182,7 +190,7 @@ def _decode_entries(ledger: bytes, count: int, payload: bytes) -> list[Entry]:
     entries: list[Entry] = []
     text, point = ENTRY_BYTES * count, 0
     for unpacked in _ENTRY.iter_unpack(ledger[:text]):
-        _, seq, arrived_ns, gaps, lines, duplicate, rejected, points, verdicts, device, boot, kind = unpacked
+        seq, _, arrived_ns, gaps, lines, duplicate, rejected, points, verdicts, device, boot, kind = unpacked
         name_end = text + device
         boot_end = name_end + boot
         end, point_end = boot_end + verdicts, point + points

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import SpoolError
 from gateway.ledger import NO_SEQ, Entry, Kind
-from gateway.spool.record import HEADER_BYTES, MAGIC, MAX_BODY_BYTES, decode_run, encode, find_fault, key
+from gateway.spool.record import HEADER_BYTES, MAGIC, MAX_BODY_BYTES, decode_run, encode, find_fault, key, needle
 
 LINE = b"telemetry,device=d1 temp=21.5 1700000000123000000\n"
 
@@ -65,7 +65,7 @@ def bitwise_crc32c(data: bytes) -> int:
 def test_the_layout_is_the_one_of_version_1() -> None:
     data = encode(3, 5, [entry(seq=1, verdicts=b"[]", payload=b"x\n", gaps=2, arrived_ns=9)])
     body = bytes.fromhex(
-        "d59113af20442f53 0100000000000000 0900000000000000 0200000000000000"  # key, seq, arrived, gaps
+        "0100000000000000 d59113af20442f53 0900000000000000 0200000000000000"  # seq, key, arrived, gaps
         "01000000 00000000 00000000 02000000 02000000 0200 0100 00"  # lines, duplicate, rejected, lengths, kind
         "6431 62 5b5d 780a"  # device, boot, verdicts, payload
     )
@@ -81,6 +81,7 @@ def test_a_key_tells_devices_and_numbers_apart_and_is_known_for_ever() -> None:
     assert key("d1", 1) == (bitwise_crc32c(b"d1") * 0x9E3779B97F4A7C15 + 0xD6E8FEB86659FD93) % 2**64
     assert len({key(f"d{device}", seq) for device in range(100) for seq in range(-1, 1000)}) == 100_100
     assert 0 <= key("d1", 2**53) < 2**64
+    assert needle("d1", 7) in encode(3, 5, [entry(seq=6), entry(seq=7)])
 
 
 def test_the_checksum_is_computed_in_c() -> None:
