@@ -142,6 +142,7 @@ class Gateway:
         metrics, spool = self.metrics, self.spool
         metrics.spool_bytes.set_function(lambda: spool.status().bytes_pending)
         metrics.spool_oldest.set_function(lambda: spool.status().oldest_seconds)
+        metrics.spool_damage.set_function(lambda: spool.status().damaged)
         metrics.loop_lag.set_function(lambda: self.keepalive.lag)
         ProcessCollector(registry=metrics.registry)
         metrics.registry.register(PLATFORM_COLLECTOR)

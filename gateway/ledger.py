@@ -177,6 +177,15 @@ class Ledger:
                 sums.dropped += entry.accepted
         self.delivered_to = max(self.delivered_to, record_id)
 
+    def write_off(self) -> int:
+        """Count as dropped what pends although every record is finished: its records were damaged. The number."""
+        lost = self.total.pending if self.delivered_to >= self.committed_to else 0
+        if lost:
+            for account in self.accounts.values():
+                account.dropped += account.pending
+            self.total.dropped += lost
+        return lost
+
     def rolled_back(self, device: str, boot: str) -> int:
         """Take back what a failed commit had accepted; the last sequence number that is still safe."""
         sequence = self.account(device).sequence(boot)

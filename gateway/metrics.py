@@ -57,10 +57,8 @@ class Metrics:
         self.spool_oldest = Gauge(
             "gateway_spool_oldest_seconds", "Age of the oldest reading not yet delivered", registry=r
         )
-        self.spool_damage = Counter(
-            "gateway_spool_damaged_records_total",
-            "Places in the spool found damaged and set aside",
-            registry=r,
+        self.spool_damage = Gauge(
+            "gateway_spool_damaged_places", "Places in the spool found damaged since the start and left out", registry=r
         )
         self.commit = Histogram(
             "gateway_commit_seconds", "One group commit: write and fdatasync", buckets=_FAST, registry=r

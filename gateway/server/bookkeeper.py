@@ -128,6 +128,9 @@ class Bookkeeper:
         self._ledger.delivered(record_id, entries, refused)
         self._metrics.stored.inc(self._ledger.total.stored - before)
         self._metrics.rejected.inc(sum(refused.values()))
+        if lost := self._ledger.write_off():
+            self._metrics.dropped.inc(lost)
+            log.error("ledger: %d readings were in damaged places of the spool and count as dropped", lost)
         numbered: dict[tuple[str, str], int] = {}
         for entry in entries:
             if entry.seq != NO_SEQ:

@@ -43,6 +43,13 @@ def readiness(context: Context) -> dict[str, Any]:
         blocking.append(f"the spool cannot be written: {context.spool.last_error}")
     elif not context.spool.room:
         blocking.append("the spool is full")
+    if context.spool.healthy and context.spool.last_error:
+        warnings.append(f"the spool: {context.spool.last_error}")
+    if status.damaged:
+        warnings.append(
+            f"the spool was damaged in {status.damaged} places, copies are in {context.config.spool.directory}/quarantine;"
+            " what could be read is delivered"
+        )
     state = context.forwarder.state
     if state.name != "delivering":
         warnings.append(f"{context.sink.name}: {state.reason}; {status.readings_pending} readings wait in the spool")
