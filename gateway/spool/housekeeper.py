@@ -31,6 +31,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 RETRY_SECONDS = 1.0
+_NEVER = (-1, -1)
 _STEP_BYTES = 1024**2
 """Of records that are dropped, in memory at a time."""
 
@@ -66,7 +67,8 @@ class Housekeeper:
         self._not_before = 0.0
         self._urgent = False
         self._needed = 0
-        self._checkpointed: tuple[int, int] | None = None
+        self._checkpointed = _NEVER
+        self._seen: list[Segment] | None = None
 
     async def store_cursor(self) -> None:
         """Make the backlog's cursor durable; a failure is trouble, not an error."""
@@ -74,9 +76,14 @@ class Housekeeper:
             await self._in_thread(self._cursor.store, self._backlog.cursor)
         except OSError as error:
             self._trouble.note(Area.CURSOR, error)
-            self._checkpointed = None  # a round is due: it has the means against a full disk
+            self._checkpointed = _NEVER  # a round is due: it has the means against a full disk
         else:
             self._trouble.clear(Area.CURSOR)
+
+    def committed(self) -> None:
+        """A record was added: see to it, but only if that can have changed anything."""
+        if self._log.sealed() is not self._seen or self._retention.is_over(self._log.total_bytes, self._needed):
+            self.look()
 
     def disk_is_full(self) -> None:
         """Delivered segments have to go now, whatever the cap says; undelivered ones stay."""
@@ -91,6 +98,7 @@ class Housekeeper:
     def look(self) -> bool:
         """See whether something is to be done and begin it; whether a round is under way."""
         sealed, cursor = self._log.sealed(), self._backlog.cursor
+        self._seen = sealed
         self.reclaimable = self._retention.note_delivered(sealed, cursor)
         loop = asyncio.get_running_loop()
         if self._round is None and loop.time() >= self._not_before and self._is_due(sealed, cursor):
@@ -99,7 +107,7 @@ class Housekeeper:
 
     def _is_due(self, sealed: Sequence[Segment], cursor: int) -> bool:
         return bool(
-            self._checkpointed != _boundaries(sealed, cursor)
+            any(now > then for now, then in zip(_boundaries(sealed, cursor), self._checkpointed, strict=True))
             or self._going(sealed, cursor)
             or self._retention.to_drop(sealed, cursor, self._log.total_bytes, self._needed)
         )
@@ -170,7 +178,7 @@ class Housekeeper:
 
 
 def _boundaries(sealed: Sequence[Segment], cursor: int) -> tuple[int, int]:
-    """Changes when a segment was sealed or delivered: then a new checkpoint saves the next start that much counting."""
+    """Grow when a segment was sealed or delivered: then a new checkpoint saves the next start that much counting."""
     delivered = max((segment.last_id for segment in sealed if segment.last_id <= cursor), default=0)
     return sealed[-1].last_id if sealed else 0, delivered
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from gateway.spool.record import Record
 
 LOCK = "lock"
+COMMIT_OVERHEAD = START + HEADER_BYTES
+"""Bytes of a commit beside its entries, in a segment of its own."""
 MAX_QUEUED_BYTES = 8 * 1024**2
 """Not yet on disk, at most: what devices send while a slow disk is busy."""
 MAX_RESERVE_BYTES = 8 * 1024**2
@@ -190,14 +192,15 @@ class SpoolQueue:
     @property
     def room(self) -> bool:
         """Whether a message with readings would be taken now."""
-        return self._has_room(self._slack)
+        return self._has_room(self._slack, self._slack)
 
-    def _has_room(self, slack: int) -> bool:
+    def _has_room(self, size: int, slack: int) -> bool:
         queued = self._committer.bytes
         if self._closed or queued >= self._max_queued:
             return False
         kept = self._log.total_bytes - self._housekeeper.reclaimable
-        return self._drop or kept + queued + slack < self._max_bytes
+        # Two commits at most are still to be made of what is queued: the one under way and the next.
+        return self._drop or kept + queued + size + 2 * COMMIT_OVERHEAD + slack <= self._max_bytes
 
     @property
     def healthy(self) -> bool:
@@ -215,16 +218,16 @@ class SpoolQueue:
         Raises:
             SpoolFull: it was not taken.
         """
-        if not self._has_room(self._slack if entry.lines else 0):
-            raise SpoolFull(f"the spool {self._directory} is full")
         size = ENTRY_BYTES + len(entry.payload) + len(entry.device) + len(entry.boot) + len(entry.verdicts)
+        if not self._has_room(size, self._slack if entry.lines else 0):
+            raise SpoolFull(f"the spool {self._directory} is full")
         self._committer.add(entry, owner, size)
 
     def may_commit(self, size: int) -> bool:
         """See `gateway.spool.committer.CommitSink`."""
         if self._housekeeper.squeezed:
             return False
-        size += START + HEADER_BYTES
+        size += COMMIT_OVERHEAD
         if self._log.total_bytes + size <= self._max_bytes:
             return True
         if not self._housekeeper.make_room(size):
@@ -237,7 +240,7 @@ class SpoolQueue:
         self._trouble.clear(Area.APPEND)
         readings = sum(entry.accepted for entry, _ in items)
         self._backlog.add(commit.record_id, commit.size, readings, commit.committed_ns)
-        self._housekeeper.look()
+        self._housekeeper.committed()
         self._source.wake()
         self._listener.committed(commit.record_id, commit.committed_ns, items, seconds)
 

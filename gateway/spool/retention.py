@@ -63,7 +63,7 @@ class Retention:
             if segment.last_id > cursor:
                 break
             expired = now - self._delivered_at.get(segment.first_id, now) >= self._keep
-            if not (expired or everything or self._over(total, needed)):
+            if not (expired or everything or self.is_over(total, needed)):
                 break
             going.append(segment)
             total -= segment.size
@@ -73,14 +73,15 @@ class Retention:
         """Undelivered segments to give up now, oldest first; arguments as for `removable`."""
         going: list[Segment] = []
         for segment in sealed:
-            if not self._drop or not self._over(total, needed):
+            if not self._drop or not self.is_over(total, needed):
                 break
             total -= segment.size
             if segment.last_id > cursor:
                 going.append(segment)
         return going
 
-    def _over(self, total: int, needed: int) -> bool:
+    def is_over(self, total: int, needed: int) -> bool:
+        """Whether room has to be made: for a segment more, or for what is ``needed``."""
         return total + max(needed, self._segment_bytes) > self._max_bytes
 
 

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from gateway.ledger import Entry
+from gateway.spool.backlog import Backlog
+from gateway.spool.record import Record, decode_run, encode
+
+
+def record(number: int, readings: int = 2) -> Record:
+    [found], _ = decode_run(encode(number, number * 10, [Entry("d", lines=readings, payload=b"x" * readings)]), 0, 0)
+    return found
+
+
+RECORDS = [record(number) for number in range(1, 6)]
+SIZE = RECORDS[0].size
+
+
+def backlog() -> Backlog:
+    found = Backlog()
+    for one in RECORDS:
+        found.add(one.id, one.size, one.readings, one.committed_ns)
+    return found
+
+
+def sums(found: Backlog) -> tuple[int, int, int, int | None]:
+    return found.cursor, found.bytes, found.readings, found.oldest_ns
+
+
+def test_nothing_waits_at_first() -> None:
+    assert sums(Backlog(7)) == (7, 0, 0, None)
+
+
+def test_what_becomes_durable_waits_until_it_is_acknowledged() -> None:
+    found = backlog()
+    assert sums(found) == (0, 5 * SIZE, 10, 10)
+    found.read(RECORDS[:3])
+    found.acknowledge(2)
+    assert sums(found) == (2, 3 * SIZE, 6, 30)
+    found.read(RECORDS[3:])
+    found.acknowledge(5)
+    assert sums(found) == (5, 0, 0, None)
+    found.add(6, SIZE, 2, 60)
+    assert sums(found) == (5, SIZE, 2, 60)
+
+
+def test_acknowledging_and_reading_again_changes_nothing() -> None:
+    found = backlog()
+    found.read(RECORDS[:3])
+    found.acknowledge(2)
+    found.read(RECORDS[1:3])
+    found.acknowledge(2)
+    found.acknowledge(1)
+    assert sums(found) == (2, 3 * SIZE, 6, 30)
+    found.acknowledge(3)
+    assert sums(found)[:3] == (3, 2 * SIZE, 4)
+
+
+def test_a_dropped_record_is_taken_off_once_read_or_not() -> None:
+    for read in RECORDS[:0], RECORDS[:1], RECORDS[:3]:
+        found = backlog()
+        found.read(read)
+        found.drop(RECORDS[0])
+        found.drop(RECORDS[1])
+        assert sums(found)[:3] == (2, 3 * SIZE, 6)
+        found.read(RECORDS[:4])
+        found.acknowledge(1)
+        assert sums(found) == (2, 3 * SIZE, 6, 30)
+        found.acknowledge(4)
+        assert sums(found)[:3] == (4, SIZE, 2)
+
+
+def test_what_damage_took_is_not_waited_for() -> None:
+    found = backlog()
+    found.read([RECORDS[0], RECORDS[4]])
+    found.acknowledge(5)
+    assert sums(found) == (5, 0, 0, None)
+    found = backlog()
+    found.skip(5)
+    assert sums(found) == (5, 0, 0, None)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.ledger import Entry
+from gateway.spool.log import Log
+from gateway.spool.quarantine import Quarantine
+from gateway.spool.segment import Damage, path_of
+from gateway.spool.source import DAMAGE_LISTED, PATIENCE, Source
+from tests.support.faulty_files import FaultyFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+HERE = Path("/spool")
+ALL = 1 << 20
+
+
+def run(work: Coroutine[None, None, None]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(20):
+            await work
+
+    asyncio.run(limited())
+
+
+def source(disk: FaultyFiles, records: int = 9) -> tuple[Source, Log]:
+    """Records of about 130 bytes, four in a segment."""
+    log = Log(disk, HERE, 600)
+    assert list(log.recover(0, 0)) == []
+    log.start()
+    for _ in range(records):
+        log.append([Entry("d", payload=b"x" * 30)], 0)
+    return Source(log, Quarantine(disk, HERE)), log
+
+
+async def ids(reading: Source, after: int) -> list[int]:
+    return [record.id for record in await reading.read(after, ALL)]
+
+
+def test_reading_can_go_on_or_begin_anywhere() -> None:
+    async def main() -> None:
+        reading, log = source(FaultyFiles())
+        assert await ids(reading, 0) == list(range(1, 10))
+        log.append([Entry("d")], 0)
+        assert await ids(reading, 9) == [10]
+        assert await ids(reading, 4) == list(range(5, 11))
+        reading.close()
+
+    run(main())
+
+
+def test_a_segment_given_up_while_it_is_to_be_read_is_no_damage() -> None:
+    async def main() -> None:
+        disk = FaultyFiles()
+        reading, log = source(disk)
+        segments = log.segments()
+        log.remove(log.sealed()[:1])
+        log.segments = lambda: segments  # type: ignore[method-assign] # the list was made before
+        found = reading._read(0, ALL, segments)
+        del log.segments  # type: ignore[method-assign]
+        assert [item for item in found if isinstance(item, Damage)] != []
+        assert await ids(reading, 0) == [5, 6, 7, 8, 9]
+        assert reading.damage == ()
+        reading.close()
+
+    run(main())
+
+
+def test_a_file_that_was_taken_away_is_reported() -> None:
+    async def main() -> None:
+        disk = FaultyFiles()
+        reading, _ = source(disk)
+        disk.unlink(path_of(HERE, 5))
+        assert await ids(reading, 0) == [1, 2, 3, 4, 9]
+        assert [damage.reason for damage in reading.damage] == ["the file is gone"]
+        reading.close()
+
+    run(main())
+
+
+def test_a_disk_that_does_not_answer_raises_before_anything_is_passed_over() -> None:
+    async def main() -> None:
+        disk = FaultyFiles()
+        reading, log = source(disk, 1)
+        disk.unreadable = {(path_of(HERE, 1).name, 100)}
+        for _ in range(PATIENCE):
+            with pytest.raises(OSError, match="bad sector"):
+                await reading.read(0, ALL)
+        assert await ids(reading, 0) == []
+        assert len(reading.damage) == 1
+        log.append([Entry("d")], 0)
+        await reading.wait(0)
+        assert await ids(reading, 0) == [2]
+        reading.close()
+
+    run(main())
+
+
+def test_places_are_remembered_up_to_a_bound(caplog: pytest.LogCaptureFixture) -> None:
+    reading, _ = source(FaultyFiles(), 0)
+    for offset in range(DAMAGE_LISTED + 5):
+        for _ in range(2):
+            reading.found(Damage(path_of(HERE, 1), offset, 0, "missing"))
+    assert len(reading.damage) == DAMAGE_LISTED == len(caplog.records)
+    reading.close()
+
+
+def test_a_torn_tail_is_kept_and_not_counted() -> None:
+    disk = FaultyFiles()
+    reading, log = source(disk, 1)
+    reading.found_torn(Damage(log.segments()[0].path, 50, 10, "cut short"))
+    assert reading.damage == ()
+    assert disk.names(HERE / "quarantine") == [f"{path_of(HERE, 1).name}@50.torn"]
+    reading.close()
