@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import sqlite3
 import ssl
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ from gateway.spool.queue import SpoolQueue
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+    from pathlib import Path
 
     from gateway.config import Config
     from gateway.ledger import Entry
@@ -88,7 +90,7 @@ class Gateway:
             directory.mkdir(parents=True, exist_ok=True)
         state = config.state.directory
         self.registry = Registry(state / "registry.db")
-        self.dead_letters = DeadLetters(state / "dead_letters.db")
+        self.dead_letters = _dead_letters(state / "dead_letters.db")
         self.ledger = checkpoint.load(state / "ledger.json")
         self.fleet = Fleet(self.ledger, self._record_presence)
         bookkeeper = Bookkeeper(self.ledger, self.fleet, self.metrics, self.dead_letters, state / "ledger.json", files)
@@ -212,6 +214,13 @@ def terms(config: Config) -> Terms:
         burst=config.limits.burst,
         strikes_per_minute=config.limits.strikes_per_minute,
     )
+
+
+def _dead_letters(path: Path) -> DeadLetters:
+    try:
+        return DeadLetters(path)
+    except sqlite3.Error as error:
+        raise GatewayError(f"dead letters {path}: {error}") from error
 
 
 def _tls(config: Config) -> ssl.SSLContext | None:

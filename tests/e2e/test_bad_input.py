@@ -13,6 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from tests.support.device import answer, device
 from tests.support.gateway import running_gateway, wait_for
 
 if TYPE_CHECKING:
@@ -22,18 +23,6 @@ if TYPE_CHECKING:
     from tests.support.gateway import RunningGateway
 
 TS = 1_700_000_000_000
-
-
-@contextlib.contextmanager
-def device(gateway: RunningGateway, name: str, **options: Any) -> Iterator[ClientConnection]:
-    """A device that has read its welcome."""
-    with connect(f"{gateway.ws}/v1/devices/{name}/stream", compression=None, **options) as socket:
-        assert answer(socket)["type"] == "welcome"
-        yield socket
-
-
-def answer(socket: ClientConnection) -> dict[str, Any]:
-    return dict(json.loads(socket.recv(timeout=10)))
 
 
 def closed(socket: ClientConnection) -> tuple[int, str]:

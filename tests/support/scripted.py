@@ -58,13 +58,17 @@ class Request:
 
 
 class ScriptedServer:
-    """Gives its replies in order, the last one for ever; ``requests`` is what it was sent."""
+    """Gives its replies in order, the last one for ever; ``requests`` is what it was sent.
+
+    ``taken`` are those that were answered with a 204, whole or not.
+    """
 
     def __init__(self, *replies: Reply, upstream: str = "") -> None:
         self.replies = deque(replies)
         self.upstream = urllib3.PoolManager(retries=False, timeout=30.0)
         self.upstream_url = upstream
         self.requests: list[Request] = []
+        self.taken: list[Request] = []
         self._closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -118,6 +122,8 @@ class ScriptedServer:
                 if reply.hang or reply.cut:
                     self.close_connection = True
                     return
+                if reply.status == 204:
+                    scripted.taken.append(request)
                 data = reply.encoded()
                 if reply.torn is not None:
                     self.close_connection = True
