@@ -27,7 +27,7 @@ def load(path: Path) -> Ledger:
         return Ledger.restored(json.loads(path.read_bytes()))
     except FileNotFoundError:
         return Ledger()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("ledger checkpoint %s cannot be used (%s): counting again from the spool alone", path, error)
         return Ledger()
 

@@ -38,7 +38,8 @@ class Entry:
 
     ``payload`` is ``lines`` points of line protocol, each ended by a newline, nanosecond timestamps. ``seq`` is
     `NO_SEQ` for a message without a number. ``verdicts`` is the JSON of its refusals, empty when there are none.
-    ``latest`` (field to value of its newest reading) and ``time_ns`` are for viewers and are not written to disk.
+    Not written to disk: ``latest`` (field to value of its newest reading) and its ``time_ns``, for viewers; and
+    ``sequence``, the numbers that the session of the message goes by, None for an entry read back.
     """
 
     device: str
@@ -54,6 +55,7 @@ class Entry:
     arrived_ns: int = 0
     latest: Mapping[str, Any] | None = None
     time_ns: int = 0
+    sequence: Sequence | None = field(default=None, repr=False, compare=False)
 
     @property
     def accepted(self) -> int:
@@ -95,16 +97,17 @@ class Account:
     def sequence(self, boot: str) -> Sequence:
         """The sequence state of ``boot``, made on first use; the least recently used boots are forgotten.
 
-        Used, not made: every connection has a boot of its own until its hello, and a device that reconnects often must
-        not push out the one it goes on with.
+        Used, not made: a device that reconnects often must not push out the one it goes on with.
         """
-        found = self.boots.pop(boot, None)
-        if found is None:
-            while len(self.boots) >= BOOTS_KEPT:
-                del self.boots[next(iter(self.boots))]
-            found = Sequence()
-        self.boots[boot] = found
-        return found
+        return self.keep(boot, self.boots.get(boot) or Sequence())
+
+    def keep(self, boot: str, sequence: Sequence) -> Sequence:
+        """Remember ``sequence`` as that of ``boot``, the most recently used."""
+        self.boots.pop(boot, None)
+        while len(self.boots) >= BOOTS_KEPT:
+            del self.boots[next(iter(self.boots))]
+        self.boots[boot] = sequence
+        return sequence
 
     def sums(self) -> dict[str, int]:
         """The account as INTERFACES names it."""
@@ -147,7 +150,9 @@ class Ledger:
                 sums.rejected += entry.rejected
                 sums.gaps += entry.gaps
             if entry.seq != NO_SEQ:
-                sequence = account.sequence(entry.boot)
+                sequence = entry.sequence or account.sequence(entry.boot)
+                if account.boots.get(entry.boot) is not sequence:  # forgotten, though its session lives
+                    account.keep(entry.boot, sequence)
                 sequence.durable = max(sequence.durable, entry.seq)
                 sequence.accepted = max(sequence.accepted, entry.seq)
         self.committed_to = max(self.committed_to, record_id)
@@ -186,9 +191,9 @@ class Ledger:
             self.total.dropped += lost
         return lost
 
-    def rolled_back(self, device: str, boot: str) -> int:
-        """Take back what a failed commit had accepted; the last sequence number that is still safe."""
-        sequence = self.account(device).sequence(boot)
+    def rolled_back(self, entry: Entry) -> int:
+        """Take back what the failed commit of ``entry`` had accepted; the last sequence number that is still safe."""
+        sequence = entry.sequence or self.account(entry.device).sequence(entry.boot)
         sequence.accepted = sequence.durable
         return sequence.durable
 

@@ -13,9 +13,7 @@ def assert_balanced(ledger: Ledger) -> None:
     for account in accounts:
         sums = account.sums()
         assert min(sums.values()) >= 0
-        assert sums["received"] == sum(
-            sums[part] for part in ("stored", "duplicate", "rejected", "dropped", "pending")
-        )
+        assert sums["received"] == sum(sums[part] for part in ("stored", "duplicate", "rejected", "dropped", "pending"))
     for part in ledger.total.sums():
         assert ledger.total.sums()[part] == sum(a.sums()[part] for a in ledger.accounts.values())
 
@@ -66,7 +64,7 @@ def test_a_failed_commit_takes_acceptance_back_to_what_is_durable() -> None:
     sequence = ledger.account("a").sequence("b")
     ledger.committed(1, [Entry("a", "b", seq=7)])
     sequence.accepted = 12
-    assert ledger.rolled_back("a", "b") == 7
+    assert ledger.rolled_back(Entry("a", "b", seq=12)) == 7
     assert sequence.accepted == 7
 
 

@@ -53,7 +53,7 @@ NS_PER_MS = 1_000_000
 class Session(Endings):
     """What one connection of a device means. Methods that return `Effects` are events; the shell runs them in order."""
 
-    __slots__ = ("_account", "_device", "_encoder", "_flow", "_session", "_strikes", "ack", "boot", "info")
+    __slots__ = ("_account", "_device", "_encoder", "_flow", "_own", "_session", "_strikes", "ack", "boot", "info")
 
     def __init__(self, device_id: str, session_id: str, terms: Terms) -> None:
         super().__init__(terms)
@@ -72,10 +72,12 @@ class Session(Endings):
         self._account = account
         self._encoder = encoder
         self._flow = Flow(self._terms.max_unacked)
+        self._own = self._flow.sequence
         return self._greet(now_ns)
 
     def _greet(self, now_ns: int) -> Effects:
-        self._flow.restart(self._account.sequence(self.boot), self.ack)
+        named = self.boot != self._session
+        self._flow.restart(self._account.sequence(self.boot) if named else self._own, self.ack)
         terms, last_seq = self._terms, self._flow.safe_seq
         return (
             messages.welcome(
@@ -139,17 +141,29 @@ class Session(Endings):
             return self._lost(message, now_ns)
         encoded = self._encoder.encode(message, now_ns)
         if seq != NO_SEQ:
-            gaps = flow.take(seq)
+            gaps = self._take(seq)
         elif not encoded.received:
             return ()
         entry = encoded.entry(now_ns, self.boot, seq, gaps)
+        entry.sequence = flow.sequence
         return (entry, messages.reject(seq, encoded.rejects)) if encoded.rejects else (entry,)
+
+    def _entry(self, seq: int, now_ns: int) -> Entry:
+        return Entry(self._device, self.boot, seq, arrived_ns=now_ns, sequence=self._flow.sequence)
+
+    def _take(self, seq: int) -> int:
+        """Count a new message; how many numbers it skipped. A boot is remembered from its first number on: the many
+        that a connection has only until its hello must not push out those that are used."""
+        if self._flow.sequence.accepted == NO_SEQ:
+            self._account.keep(self.boot, self._flow.sequence)
+        return self._flow.take(seq)
 
     def _repeated(self, message: Readings, now_ns: int) -> Effects:
         """A duplicate; what was refused in it is said again, because the first reject may never have arrived."""
         encoded = self._encoder.encode(message, now_ns)
         self._flow.count()
-        entry = Entry(self._device, self.boot, message.seq, duplicate=encoded.received, arrived_ns=now_ns)
+        entry = self._entry(message.seq, now_ns)
+        entry.duplicate = encoded.received
         return (entry, messages.reject(message.seq, encoded.rejects)) if encoded.rejects else (entry,)
 
     def _lost(self, message: Readings, now_ns: int) -> Effects:
@@ -157,11 +171,11 @@ class Session(Endings):
         readings = message.count if self._encoder.encode(message, now_ns).received else 0
         if not readings and message.seq == NO_SEQ:
             return ()
-        gaps = 0 if message.seq == NO_SEQ else self._flow.take(message.seq)
+        gaps = 0 if message.seq == NO_SEQ else self._take(message.seq)
         text = "the gateway has no room for more readings"
         faults = [{"index": i, "code": Code.SPOOL_FULL, "message": text} for i in range(readings)]
-        entry = Entry(self._device, self.boot, message.seq, rejected=readings, gaps=gaps, verdicts=verdicts(faults))
-        entry.arrived_ns = now_ns
+        entry = self._entry(message.seq, now_ns)
+        entry.rejected, entry.gaps, entry.verdicts = readings, gaps, verdicts(faults)
         return (entry, messages.reject(message.seq, faults)) if faults else (entry,)
 
     def _error(self, error: MessageError, now_ns: int) -> Effects:
@@ -169,7 +183,7 @@ class Session(Endings):
         if error.code == Code.NOT_UTF8:
             return self.not_utf8(error.message)
         seq = NO_SEQ if error.seq is None else error.seq
-        entry = Entry(self._device, self.boot, seq, arrived_ns=now_ns)
+        entry = self._entry(seq, now_ns)
         if seq != NO_SEQ and seq <= self._flow.sequence.accepted:
             self._flow.count()
             entry.duplicate = error.readings
@@ -178,7 +192,7 @@ class Session(Endings):
                 held = self._flow.hold(seq, now_ns, room=True)
                 if held is not None:
                     return self._unless_ignored(held)
-                entry.gaps = self._flow.take(seq)
+                entry.gaps = self._take(seq)
             entry.rejected = error.readings
             entry.verdicts = verdicts([{"code": error.code, "message": error.message}])
         answer = messages.error(seq, error.code, error.message)
@@ -215,6 +229,16 @@ class Session(Endings):
             return ()
         self._flow.stored(numbered)
         return self._acknowledge() if numbered and self.ack is Ack.STORED else ()
+
+    def dropped(self, numbered: int) -> Effects:
+        """A full spool discarded ``numbered`` messages of this device and boot: the database will never have them."""
+        if self._state is not State.READY or self.ack is not Ack.STORED or not numbered:
+            return ()
+        self._flow.stored(numbered)
+        problem = (
+            f"{numbered} messages that waited for the database were discarded: the gateway's disk share is used up"
+        )
+        return (messages.error(NO_SEQ, Code.SPOOL_FULL, problem),)
 
     def _acknowledge(self) -> Effects:
         seq = self._flow.safe_seq

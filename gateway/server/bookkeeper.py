@@ -9,7 +9,9 @@ Rules that hold here:
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import time
 from typing import TYPE_CHECKING, Protocol, cast
 
 from gateway import checkpoint
@@ -17,14 +19,16 @@ from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
 from gateway.ledger import NO_SEQ, Entry, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from gateway.delivery.batch import Batch
     from gateway.delivery.dead_letters import DeadLetters
     from gateway.delivery.outcome import Outcome
+    from gateway.delivery.write_log import WriteLog
     from gateway.ledger import Ledger
     from gateway.metrics import Metrics
-    from gateway.server.fleet import Fleet
+    from gateway.server.fleet import Connection, Fleet
     from gateway.spool.files import Files
 
 log = logging.getLogger(__name__)
@@ -44,6 +48,15 @@ class Owner(Protocol):
         ...
 
 
+@contextlib.contextmanager
+def _others_go_on() -> Iterator[None]:
+    """A bug that one connection meets must not keep the others from their answers."""
+    try:
+        yield
+    except Exception:
+        log.exception("a connection could not be told what became of its readings")
+
+
 class Bookkeeper:
     """The listener of the spool and of the forwarder. Runs on the event loop only."""
 
@@ -53,6 +66,7 @@ class Bookkeeper:
         fleet: Fleet,
         metrics: Metrics,
         dead_letters: DeadLetters,
+        writes: WriteLog,
         checkpoint_path: Path,
         files: Files,
     ) -> None:
@@ -60,6 +74,7 @@ class Bookkeeper:
         self._fleet = fleet
         self._metrics = metrics
         self._dead_letters = dead_letters
+        self._writes = writes
         self._checkpoint_path = checkpoint_path
         self._files = files
 
@@ -71,24 +86,23 @@ class Bookkeeper:
             self._ledger.delivered(record_id, entries, self._dead_letters.refused_in(record_id))
 
     def committed(
-        self, record_id: int, committed_ns: int, items: Sequence[tuple[Entry, object]], seconds: float
+        self, record_id: int, _committed_ns: int, items: Sequence[tuple[Entry, object]], seconds: float
     ) -> None:
         """A group commit is on disk: count it, show it, acknowledge it."""
         self._ledger.committed(record_id, [entry for entry, _ in items])
         numbered: dict[Owner, int] = {}
         for entry, waiting in items:
-            if entry.latest is not None:
-                view = self._fleet.view(entry.device)
-                view.latest.update(entry.latest)
-                view.last_data_ns = entry.arrived_ns
+            if entry.lines and entry.kind is Kind.READINGS:
+                self._fleet.view(entry.device).show(entry)
             if waiting is not None:
                 owner = cast("Owner", waiting)
                 numbered[owner] = numbered.get(owner, 0) + (entry.seq != NO_SEQ)
         for owner, count in numbered.items():
-            owner.durable(count)
-        self._count(items, committed_ns, seconds)
+            with _others_go_on():
+                owner.durable(count)
+        self._count(items, seconds)
 
-    def _count(self, items: Sequence[tuple[Entry, object]], committed_ns: int, seconds: float) -> None:
+    def _count(self, items: Sequence[tuple[Entry, object]], seconds: float) -> None:
         metrics = self._metrics
         entries = [entry for entry, _ in items if entry.kind is Kind.READINGS]
         metrics.commit.observe(seconds)
@@ -98,7 +112,7 @@ class Bookkeeper:
             metrics.duplicate.inc(sum(entry.duplicate for entry in entries))
             metrics.rejected.inc(sum(entry.rejected for entry in entries))
             oldest = min(entry.arrived_ns for entry in entries)
-            metrics.ack.observe(max(0, committed_ns - oldest) / 1e9)
+            metrics.ack.observe(max(0, time.time_ns() - oldest) / 1e9)
 
     def append_failed(self, items: Sequence[tuple[Entry, object]], error: BaseException) -> None:
         """A group commit failed: take its sequence numbers back and tell everybody who is in it."""
@@ -107,16 +121,20 @@ class Bookkeeper:
         failed: dict[Owner, list[Entry]] = {}
         for entry, waiting in items:
             if entry.kind is Kind.READINGS:
-                self._ledger.rolled_back(entry.device, entry.boot)
+                self._ledger.rolled_back(entry)
             if waiting is not None:
                 failed.setdefault(cast("Owner", waiting), []).append(entry)
         for owner, entries in failed.items():
-            owner.append_failed(entries, RETRY_AFTER_FAILED_COMMIT_MS)
+            with _others_go_on():
+                owner.append_failed(entries, RETRY_AFTER_FAILED_COMMIT_MS)
 
     def dropped(self, record_id: int, entries: Sequence[Entry]) -> None:
         """A full spool discarded a record that the database never got."""
         self._ledger.dropped(record_id, entries)
         self._metrics.dropped.inc(sum(entry.accepted for entry in entries))
+        for connection, boot, count in self._connected(entries):
+            with _others_go_on():
+                connection.dropped(boot, count)
 
     def checkpoint(self) -> Callable[[], None]:
         """A writer of the ledger as it is now."""
@@ -131,6 +149,12 @@ class Bookkeeper:
         if lost := self._ledger.write_off():
             self._metrics.dropped.inc(lost)
             log.error("ledger: %d readings were in damaged places of the spool and count as dropped", lost)
+        for connection, boot, count in self._connected(entries):
+            with _others_go_on():
+                connection.stored(boot, count)
+
+    def _connected(self, entries: Iterable[Entry]) -> Iterator[tuple[Connection, str, int]]:
+        """The devices of ``entries`` that are connected, with how many numbered messages of which boot are in them."""
         numbered: dict[tuple[str, str], int] = {}
         for entry in entries:
             if entry.seq != NO_SEQ:
@@ -139,14 +163,14 @@ class Bookkeeper:
         for (device, boot), count in numbered.items():
             connection = self._fleet.view(device).connection
             if connection is not None:
-                connection.stored(boot, count)
+                yield connection, boot, count
 
-    def wrote(self, seconds: float, outcome: Outcome) -> None:
+    def wrote(self, batch: Batch, seconds: float, outcome: Outcome) -> None:
         """A batch went to the database and ``outcome`` came back."""
         self._metrics.write.observe(seconds)
         match outcome:
             case Stored():
-                pass
+                self._writes.note(batch, time.time_ns(), seconds)
             case Retry(kind=kind) | Held(kind=kind) | Refused(kind=kind) | TooLarge(kind=kind):
                 self._metrics.write_errors.labels(kind).inc()
 

@@ -41,6 +41,7 @@ ENDINGS: dict[int | None, str] = {
     CloseCode.NOT_UTF8: "not_utf8",
     CloseCode.POLICY: "policy",
     CloseCode.RESTART: "restart",
+    CloseCode.TRY_AGAIN_LATER: "busy",
     CloseCode.CREDENTIALS: "credentials",
     CloseCode.KEEPALIVE: "keepalive",
     CloseCode.REPLACED: "replaced",
@@ -78,6 +79,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
             return self.refuse(400, "unknown_subprotocol", f"this gateway speaks {SUBPROTOCOL}", known=[SUBPROTOCOL])
         token = bearer_token(self.request) or self._token_in_subprotocol()
         self.device: Device | None = None
+        if self.context.draining:
+            return self.refuse(503, "restarting", "the gateway is shutting down")
         if token is not None or not self.context.needs_token:
             self.device = self.context.authenticate(device_id, token)
             if self.device is None:
@@ -112,7 +115,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
         context = self.context
         if len(context.sockets) >= context.config.server.max_connections:
             context.metrics.connections_total.labels("too_many").inc()
-            self.close(1013, "too many connections, try again later")
+            self.close(CloseCode.TRY_AGAIN_LATER, "too many connections, try again later")
             return
         self.session = Session(self.device_id, self.session_id, context.terms)
         self.opened_at = self.last_byte_at
@@ -123,6 +126,11 @@ class DeviceSocket(JsonErrors, StreamHandler):
     def _welcome(self, session: Session, device: Device) -> None:
         now = time.time_ns()
         self.authenticated = True
+        busy = self.context.fleet.busy(self.device_id, now)
+        if busy is not None:
+            self.context.metrics.connections_total.labels("busy").inc()
+            self._run(session.busy(busy))
+            return
         self.profile = device.profile
         self.context.metrics.connections_total.labels("accepted").inc()
         self.view = self.context.fleet.connected(self.device_id, self, now)
@@ -179,6 +187,11 @@ class DeviceSocket(JsonErrors, StreamHandler):
         """The database has ``messages`` more of this device's numbered messages of ``boot``."""
         if self.session is not None and self.session.boot == boot:
             self._run(self.session.stored(messages))
+
+    def dropped(self, boot: str, messages: int) -> None:
+        """A full spool discarded ``messages`` of this device's numbered messages of ``boot``."""
+        if self.session is not None and self.session.boot == boot:
+            self._run(self.session.dropped(messages))
 
     def append_failed(self, entries: Sequence[Entry], retry_after_ms: int) -> None:
         """These entries were not taken: the device has to send them again."""

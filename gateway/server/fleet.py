@@ -9,6 +9,8 @@ Rules that hold here:
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +22,16 @@ if TYPE_CHECKING:
 
     from gateway.ledger import Account, Ledger
 
+log = logging.getLogger(__name__)
+
 PRESENCE_MEASUREMENT = "device_status"
+MOST_LATEST = 512
+"""Latest values kept of one device."""
+MOST_TAKEOVERS = 16
+"""Connections of one id that may take over from each other within a minute; the next ones are told to come later."""
+MOST_DEVICES = 200_000
+"""Devices known at the same time: each has an account and a view, in memory and in every checkpoint."""
+MINUTE_NS = 60_000_000_000
 
 
 class Connection(Protocol):
@@ -34,6 +45,10 @@ class Connection(Protocol):
     @property
     def info(self) -> dict[str, Any]:
         """What the device told about itself."""
+        ...
+
+    def dropped(self, boot: str, messages: int) -> None:
+        """Tell the device that ``messages`` of its numbered messages of ``boot`` were discarded undelivered."""
         ...
 
     def replace(self) -> None:
@@ -59,6 +74,28 @@ class DeviceView:
     changed_ns: int = 0
     last_data_ns: int = 0
     latest: dict[str, Any] = field(default_factory=dict)
+    latest_ns: int = 0
+    takeovers: deque[int] = field(default_factory=lambda: deque(maxlen=MOST_TAKEOVERS))
+
+    def show(self, entry: Entry) -> None:
+        """Take over what a durable message measured; an old reading does not hide a newer one."""
+        self.last_data_ns = entry.arrived_ns
+        if entry.latest is None:
+            return
+        if entry.time_ns >= self.latest_ns:
+            self.latest.update(entry.latest)
+            self.latest_ns = entry.time_ns
+        else:
+            self.latest = {**entry.latest, **self.latest}
+        while len(self.latest) > MOST_LATEST:
+            del self.latest[next(iter(self.latest))]
+
+    def fought_over(self, now_ns: int) -> bool:
+        """Whether so many connections took over from each other that the id has to rest."""
+        takeovers = self.takeovers
+        return len(takeovers) == MOST_TAKEOVERS and (
+            takeovers[-1] - takeovers[0] < MINUTE_NS and now_ns - takeovers[-1] < MINUTE_NS
+        )
 
     @property
     def state(self) -> str:
@@ -84,6 +121,13 @@ class Fleet:
             found = self.views[device] = DeviceView(device, self._ledger.account(device))
         return found
 
+    def busy(self, device: str, now_ns: int) -> str | None:
+        """Why ``device`` cannot be served now; None if it can."""
+        view = self.views.get(device)
+        if view is None:
+            return "too many devices are known" if len(self.views) >= MOST_DEVICES else None
+        return "connections of this id keep taking over from each other" if view.fought_over(now_ns) else None
+
     def known(self) -> set[str]:
         """The ids of all devices that have connected or sent anything, before this start too."""
         return self.views.keys() | self._ledger.accounts.keys()
@@ -95,6 +139,9 @@ class Fleet:
         if older is not None:
             self.disconnected(device, older, "replaced", now_ns - 1)  # a point of its own, before the next one
             older.replace()
+            view.takeovers.append(now_ns)
+            if view.fought_over(now_ns):
+                log.warning("device %s: connections keep taking over from each other; two devices with one id?", device)
         view.connection, view.changed_ns = connection, now_ns
         self._record(_presence(device, now_ns, connected=True, reason="connected"))
         return view

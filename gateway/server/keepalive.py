@@ -71,10 +71,10 @@ class Keepalive:
         now = loop.time()
         self.lag = max(0.0, now - due)
         self._passed = self.lag > self._tick and not self._passed
+        due = now + self._tick
+        self._timer = loop.call_at(due, self._run, loop, due)  # first: no error below may end the scans
         if not self._passed:
             self.scan(now)
-        due = now + self._tick
-        self._timer = loop.call_at(due, self._run, loop, due)
 
     def scan(self, now: float) -> None:
         """Ping, drop or leave each socket, by how long it has been silent at ``now``."""

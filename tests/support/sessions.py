@@ -95,7 +95,7 @@ class Bench:
     def commit_fails(self) -> list[Any]:
         entries, self.queue = self.queue, []
         for entry in entries:
-            self.ledger.rolled_back(entry.device, entry.boot)
+            self.ledger.rolled_back(entry)
         return self.run(self.session.append_failed(entries, 1_000))
 
 

@@ -115,7 +115,7 @@ class Process:
     def append_failed(self, items: Sequence[tuple[Entry, object]], error: BaseException) -> None:
         self.failures.append(error)
         for entry, _ in items:
-            durable = self.ledger.rolled_back(entry.device, entry.boot)
+            durable = self.ledger.rolled_back(entry)
             self._unsent[entry.device] = durable + 1
 
     def dropped(self, record_id: int, entries: Sequence[Entry]) -> None:
