@@ -20,7 +20,7 @@ from gateway.errors import AppendFailed
 from gateway.spool.files import NEW
 from gateway.spool.record import encode
 from gateway.spool.scan import LogReader, Segment, discover
-from gateway.spool.segment import Damage, SegmentHeader, SegmentWriter, is_tail
+from gateway.spool.segment import Damage, SegmentHeader, SegmentWriter, is_tail, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,21 +59,20 @@ class Log:
         self.torn: Damage | None = None
         """Bytes behind the last whole record that a crash left, found by `recover`."""
 
-    def recover(self, after: int, known: int) -> Iterator[Record | Damage]:
+    def recover(self, after: int, known: int, delivered: int = 0) -> Iterator[Record | Damage]:
         """Read the records after ``after`` and find the end of the log; to be iterated to its end.
 
         ``known`` is the highest id that is known to have been durable: the next id is above it, and a log that ends
-        below it has lost something, which a torn tail cannot explain.
+        below it has lost something, which a torn tail cannot explain. Records up to ``delivered`` may be gone.
 
         Raises:
             SpoolError: a newer version of the gateway wrote it; nothing was changed.
             OSError: a directory or file cannot be read.
         """
         found = discover(self._files, self._directory)
-        for name in self._files.names(self._directory):
-            if name.endswith(NEW):
-                self._forget(self._directory / name)
+        self._forget_unfinished()
         reader = self.reader(after)
+        item: Record | Damage | None = None
         try:
             for item in reader.items(found):
                 if isinstance(item, Damage) and reader.last_id >= known and _ends_log(item, found[-1]):
@@ -82,7 +81,11 @@ class Log:
                     yield item
         finally:
             reader.close()
-        self.last_id = max(reader.last_id, known)
+        last_id = max(reader.last_id, delivered)
+        if last_id < known and not isinstance(item, Damage):
+            path = path_of(self._directory, last_id + 1)
+            yield Damage(path, 0, 0, f"records {last_id + 1} to {known} are missing")
+        self.last_id = max(last_id, known)
         if found:
             self._settle(found, reader, known)
         self.total_bytes = sum(segment.size for segment in self._sealed)
@@ -98,9 +101,11 @@ class Log:
             self._carried = reader.last_id, reader.offset, end - reader.offset
         self._sealed = found
 
-    def _forget(self, path: Path) -> None:
-        with contextlib.suppress(OSError):  # it is in nobody's way: the next file of that name empties it
-            self._files.unlink(path)
+    def _forget_unfinished(self) -> None:
+        for name in self._files.names(self._directory):
+            if name.endswith(NEW):
+                with contextlib.suppress(OSError):  # it is in nobody's way: the next file of that name empties it
+                    self._files.unlink(self._directory / name)
 
     def start(self) -> None:
         """Begin the segment of this process, with the last record of the one before in it.

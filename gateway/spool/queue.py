@@ -119,7 +119,7 @@ class SpoolQueue:
         done = max(cursor.stored, delivered_to)
         self._backlog = Backlog(done)
         records = pending = 0
-        for item in self._log.recover(min(committed_to, delivered_to), max(done, committed_to)):
+        for item in self._log.recover(min(committed_to, delivered_to), max(done, committed_to), done):
             if isinstance(item, Damage):
                 self._source.found(item)
                 continue
@@ -132,16 +132,7 @@ class SpoolQueue:
         torn = self._log.torn
         if torn is not None:
             self._source.found_torn(torn)
-        self._housekeeper = Housekeeper(
-            self._log,
-            self._backlog,
-            cursor,
-            self._retention,
-            self._reserve,
-            self._listener,
-            self._trouble,
-            self._round_done,
-        )
+        self._housekeeper = self._made_housekeeper(cursor)
         return Recovery(
             records=records,
             pending=pending,
@@ -151,6 +142,18 @@ class SpoolQueue:
             cursor=done,
             next_id=self._log.last_id + 1,
             seconds=time.perf_counter() - started,
+        )
+
+    def _made_housekeeper(self, cursor: Cursor) -> Housekeeper:
+        return Housekeeper(
+            self._log,
+            self._backlog,
+            cursor,
+            self._retention,
+            self._reserve,
+            self._listener,
+            self._trouble,
+            self._round_done,
         )
 
     def _take_directory(self) -> None:

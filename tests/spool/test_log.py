@@ -126,7 +126,7 @@ def test_a_log_that_ends_below_what_is_known_is_damaged_not_torn() -> None:
 def test_ids_go_on_above_what_is_known_when_all_segments_are_gone() -> None:
     disk = FaultyFiles()
     log, found = opened(disk, after=40, known=41)
-    assert found == []
+    assert found == [Damage(path_of(HERE, 41), 0, 0, "records 41 to 41 are missing")]
     assert log.append(ENTRIES, 0).record_id == 42
     assert readable(log) == [42]
 
