@@ -183,6 +183,34 @@ def test_the_newest_of_two_connections_of_one_id_wins(gateway: RunningGateway) -
         assert gateway.device("twin")["state"] == "online"
 
 
+def test_two_devices_with_one_id_do_not_fight_for_ever(gateway: RunningGateway) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(17):
+            stack.enter_context(device(gateway, "contested"))
+        with connect(f"{gateway.ws}/v1/devices/contested/stream") as socket:
+            assert closed(socket)[0] == 1013
+    assert "two devices with one id?" in gateway.log
+
+
+def test_a_boot_is_remembered_over_many_connections_without_one(gateway: RunningGateway) -> None:
+    message = '{"seq":5,"values":{"a":1}}'
+    with device(gateway, "flaky") as socket:
+        socket.send('{"type":"hello","boot":"b1"}')
+        answer(socket)
+        socket.send(message)
+        assert answer(socket) == {"type": "ack", "seq": 5}
+    for _ in range(12):
+        with device(gateway, "flaky"):
+            pass
+    with device(gateway, "flaky") as socket:
+        socket.send('{"type":"hello","boot":"b1"}')
+        assert answer(socket)["last_seq"] == 5
+        socket.send(message)
+        assert answer(socket) == {"type": "ack", "seq": 5}
+    sums = gateway.settled("flaky")
+    assert (sums["stored"], sums["duplicate"]) == (1, 1)
+
+
 def test_names_with_special_characters_arrive_as_they_were_sent(gateway: RunningGateway) -> None:
     names = ["with space", "a,b", "a=b", 'quo"te', "back\\slash", "ünïcödé", "温度", "a'b", "100%", "#x"]
     with device(gateway, "names") as socket:

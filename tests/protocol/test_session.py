@@ -358,3 +358,33 @@ class Device(RuleBasedStateMachine):
 
 Device.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestDevice = Device.TestCase
+
+
+def test_a_device_that_waits_for_the_database_hears_what_a_full_spool_discarded() -> None:
+    bench = Bench(max_unacked=2).ready(ack="stored")
+    for seq in (1, 2):
+        bench.send({"seq": seq, "a": 1})
+    bench.commit()
+    assert bench.send({"seq": 3, "a": 1})[0]["answers"]["limit"] == "max_unacked"
+    dropped, bench.committed = bench.committed, []
+    bench.ledger.dropped(bench.record, dropped)
+    [heard] = bench.run(bench.session.dropped(2))
+    assert heard["answers"]["code"] == "spool_full"
+    bench.send({"seq": 3, "a": 1})
+    bench.commit()
+    assert bench.deliver() == [{"answers": {"type": "ack", "seq": 3}}]
+
+
+def test_who_waits_for_the_disk_only_hears_nothing_of_that() -> None:
+    bench = Bench().ready()
+    bench.send({"seq": 1, "a": 1})
+    assert bench.run(bench.session.dropped(1)) == []
+
+
+def test_a_live_session_is_acknowledged_though_its_boot_was_forgotten() -> None:
+    bench = Bench().ready(boot="b1")
+    bench.send({"seq": 1, "a": 1})
+    for other in range(20):
+        bench.ledger.account("d1").sequence(f"other-{other}")
+    assert bench.commit() == [{"answers": {"type": "ack", "seq": 1}}]
+    assert bench.ledger.account("d1").boots["b1"].durable == 1

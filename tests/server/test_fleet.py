@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
+
 from gateway.ledger import Entry, Kind, Ledger
 from gateway.reading import parse_line
-from gateway.server.fleet import Fleet
+from gateway.server.fleet import MOST_LATEST, MOST_TAKEOVERS, Fleet
 
 
 class Connection:
@@ -14,6 +16,9 @@ class Connection:
 
     def replace(self) -> None:
         self.told.append("replaced")
+
+    def dropped(self, boot: str, messages: int) -> None:
+        self.told.append(f"dropped {boot} {messages}")
 
     def revoke(self) -> None:
         self.told.append("revoked")
@@ -59,3 +64,49 @@ def test_devices_of_an_earlier_run_are_known() -> None:
     fleet = Fleet(ledger, list[Entry]().append)
     fleet.view("now")
     assert fleet.known() == {"before", "now"}
+
+
+def test_the_newest_values_are_shown_whatever_comes_late() -> None:
+    view = Fleet(Ledger(), list[Entry]().append).view("a")
+    view.show(Entry("a", lines=1, arrived_ns=1, latest={"temp": 2, "hum": 40}, time_ns=50))
+    view.show(Entry("a", lines=1, arrived_ns=2, latest={"temp": 1, "old": True}, time_ns=10))
+    view.show(Entry("a", lines=0, rejected=1, arrived_ns=3))
+    assert view.latest == {"temp": 2, "hum": 40, "old": True}
+    assert view.last_data_ns == 3
+
+
+def test_latest_values_are_bounded() -> None:
+    view = Fleet(Ledger(), list[Entry]().append).view("a")
+    for number in range(3):
+        values = {f"f{number}-{field}": field for field in range(MOST_LATEST // 2)}
+        view.show(Entry("a", lines=1, latest=values, time_ns=number))
+    assert len(view.latest) == MOST_LATEST
+    assert "f0-0" not in view.latest
+    assert f"f2-{MOST_LATEST // 2 - 1}" in view.latest
+
+
+def test_an_id_that_two_devices_fight_over_rests_for_a_minute() -> None:
+    fleet, second = Fleet(Ledger(), list[Entry]().append), 1_000_000_000
+    for number in range(MOST_TAKEOVERS + 1):
+        assert fleet.busy("a", number * second) is None
+        fleet.connected("a", Connection(), number * second)
+    last = MOST_TAKEOVERS * second
+    assert "taking over" in (fleet.busy("a", last + 59 * second) or "")
+    assert fleet.busy("a", last + 60 * second) is None
+    assert fleet.busy("b", last) is None
+
+
+def test_a_device_that_reconnects_now_and_then_never_rests() -> None:
+    fleet, second = Fleet(Ledger(), list[Entry]().append), 1_000_000_000
+    for number in range(100):
+        assert fleet.busy("a", number * 5 * second) is None
+        fleet.connected("a", Connection(), number * 5 * second)
+
+
+def test_there_is_an_end_to_how_many_devices_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.server.fleet.MOST_DEVICES", 2)
+    fleet = Fleet(Ledger(), list[Entry]().append)
+    for device in ("a", "b"):
+        fleet.connected(device, Connection(), 1)
+    assert fleet.busy("a", 2) is None
+    assert fleet.busy("c", 2) == "too many devices are known"
