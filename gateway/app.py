@@ -15,8 +15,11 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from gateway import checkpoint
+from gateway.delivery import write_log
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.forwarder import Forwarder
+from gateway.delivery.why import Records
+from gateway.delivery.write_log import WriteLog
 from gateway.errors import GatewayError, SpoolFull
 from gateway.metrics import Metrics
 from gateway.protocol.session import Terms
@@ -93,7 +96,10 @@ class Gateway:
         self.dead_letters = _dead_letters(state / "dead_letters.db")
         self.ledger = checkpoint.load(state / "ledger.json")
         self.fleet = Fleet(self.ledger, self._record_presence)
-        bookkeeper = Bookkeeper(self.ledger, self.fleet, self.metrics, self.dead_letters, state / "ledger.json", files)
+        self.writes = WriteLog(state / write_log.NAME)
+        bookkeeper = Bookkeeper(
+            self.ledger, self.fleet, self.metrics, self.dead_letters, self.writes, state / "ledger.json", files
+        )
         self.spool = SpoolQueue(
             config.spool.directory,
             commit_interval=config.spool.commit_interval,
@@ -124,6 +130,8 @@ class Gateway:
             forwarder=self.forwarder,
             sink=self.sink,
             terms=terms(config),
+            writes=self.writes,
+            history=Records(config.spool.directory, state / write_log.NAME, self.dead_letters, known=True),
         )
         self.keepalive = Keepalive(
             self.context.sockets,
@@ -174,8 +182,12 @@ class Gateway:
     async def _refresh_registry(self) -> None:
         while True:
             await asyncio.sleep(REGISTRY_REFRESH)
-            for device in await asyncio.to_thread(self.registry.refresh):
-                self.context.credentials_changed(device)
+            try:
+                await asyncio.to_thread(self.writes.flush)
+                for device in await asyncio.to_thread(self.registry.refresh):
+                    self.context.credentials_changed(device)
+            except Exception:
+                log.exception("the registry could not be read again; what is known of the devices stays in force")
 
     async def stop(self) -> None:
         """Take nothing more, finish the commit under way, acknowledge it, and let the devices go."""
@@ -190,17 +202,25 @@ class Gateway:
         await self.spool.flush()
         for device in sockets:
             device.restart()
-        if sockets:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.context.all_gone.wait(), CLOSE_GRACE)
+        await self._devices_gone(CLOSE_GRACE)
+        for device in list(self.context.sockets):
+            device.abort()
+        await self._devices_gone(CLOSE_GRACE)
+        await self.spool.flush()
         await self.forwarder.stop(DELIVERY_GRACE)
         await self._delivering
         await self.spool.close()
         await self._server.close_all_connections()
         self.sink.close()
+        self.writes.flush()
         self.dead_letters.close()
         self.registry.close()
         log.info("stopped")
+
+    async def _devices_gone(self, seconds: float) -> None:
+        if self.context.sockets:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.context.all_gone.wait(), seconds)
 
 
 def terms(config: Config) -> Terms:

@@ -29,6 +29,7 @@ _COMMANDS = {
     "devices": "gateway.cli.devices:devices",
     "dead-letters": "gateway.cli.dead_letters:dead_letters",
     "spool": "gateway.cli.spool:spool",
+    "why": "gateway.cli.why:why",
 }
 
 

@@ -154,6 +154,16 @@ class DeadLetters:
         found = self.list(after=n - 1, limit=1)
         return found[0] if found and found[0].n == n else None
 
+    def of_message(self, record_id: int, committed_ns: int, line: int, lines: int) -> tuple[DeadLetter, ...]:
+        """Letters of ``lines`` points from ``line`` on of one record, in order of the points."""
+        with self._lock:
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM letters WHERE record_id = ? AND line >= ? AND line < ? AND committed_ns = ?"
+                " ORDER BY line",
+                (record_id, line, line + lines, committed_ns),
+            ).fetchall()
+        return tuple(_letter(*row) for row in rows)
+
     def count(self) -> int:
         """Letters kept."""
         return sum(self.count_by_reason().values())

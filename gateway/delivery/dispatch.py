@@ -104,7 +104,7 @@ class Dispatch:
         for future in [future for future in self._in_flight if future.done()]:
             self._in_flight.remove(future)
             back = future.result()
-            self._listener.wrote(back.seconds, back.outcome)
+            self._listener.wrote(back.out.batch, back.seconds, back.outcome)
             self._apply(back.out, back.outcome)
             self._judge(back.out, back.outcome)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from gateway.delivery.batch import Batch
     from gateway.delivery.dead_letters import DeadLetter
     from gateway.delivery.outcome import Outcome
     from gateway.ledger import Entry
@@ -77,8 +78,8 @@ class ForwarderListener(Protocol):
         """A record is with the database, but for ``refused`` readings per device; in the order of the records."""
         ...
 
-    def wrote(self, seconds: float, outcome: Outcome) -> None:
-        """A batch was tried."""
+    def wrote(self, batch: Batch, seconds: float, outcome: Outcome) -> None:
+        """``batch`` was tried."""
         ...
 
     def dead_letter(self, kind: str) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from gateway.config import Config, ProfileSection
     from gateway.delivery.forwarder import Forwarder
     from gateway.delivery.sink import Sink
+    from gateway.delivery.why import Records
+    from gateway.delivery.write_log import WriteLog
     from gateway.ledger import Ledger
     from gateway.metrics import Metrics
     from gateway.protocol.session import Terms
@@ -45,6 +47,8 @@ class Context:
     forwarder: Forwarder
     sink: Sink
     terms: Terms
+    writes: WriteLog
+    history: Records
     sockets: set[DeviceSocket] = field(default_factory=set)
     draining: bool = False
     all_gone: asyncio.Event = field(default_factory=asyncio.Event)

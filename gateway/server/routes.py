@@ -8,6 +8,7 @@ from tornado.web import Application, RequestHandler, url
 
 from gateway.server import api, ops
 from gateway.server.device_socket import DeviceSocket
+from gateway.server.history import WhyHandler
 from gateway.server.requests import NotFound
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ PATHS: dict[str, type[RequestHandler]] = {
     r"/v1/devices": api.DevicesHandler,
     r"/v1/devices/([^/]+)": api.DeviceHandler,
     r"/v1/query": api.QueryHandler,
+    r"/v1/why/([^/]+)": WhyHandler,
     r"/healthz": ops.HealthHandler,
     r"/readyz": ops.ReadyHandler,
     r"/metrics": ops.MetricsHandler,

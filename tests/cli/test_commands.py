@@ -49,6 +49,7 @@ def test_these_are_the_commands() -> None:
         "spool status",
         "spool verify",
         "spool dump",
+        "why",
     }
 
 

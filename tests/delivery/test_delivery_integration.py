@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
+    from gateway.delivery.batch import Batch
     from gateway.delivery.outcome import Outcome
     from gateway.delivery.ports import Database
     from tests.support.servers import Influxd
@@ -67,7 +68,7 @@ class Books:
         self.ledger.delivered(record_id, entries, refused)
         self.changed.set()
 
-    def wrote(self, _seconds: float, outcome: Outcome) -> None:
+    def wrote(self, _batch: Batch, _seconds: float, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
         self.changed.set()
 

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway import checkpoint
+from gateway.delivery import write_log
+from gateway.delivery.batch import Batch, Span
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
+from gateway.delivery.write_log import WriteLog
 from gateway.ledger import Entry, Kind, Ledger
 from gateway.metrics import Metrics
 from gateway.server.bookkeeper import RETRY_AFTER_FAILED_COMMIT_MS, Bookkeeper
@@ -51,7 +54,10 @@ class Desk:
         self.metrics = Metrics()
         self.dead_letters = DeadLetters(directory / "dead_letters.db")
         self.path = directory / "ledger.json"
-        self.keeper = Bookkeeper(self.ledger, self.fleet, self.metrics, self.dead_letters, self.path, Files())
+        self.writes = WriteLog(directory / "writes.log")
+        self.keeper = Bookkeeper(
+            self.ledger, self.fleet, self.metrics, self.dead_letters, self.writes, self.path, Files()
+        )
 
     def value(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
@@ -135,7 +141,9 @@ def test_recovery_counts_what_the_checkpoint_has_not(desk: Desk) -> None:
     desk.keeper.checkpoint()()
     again = Desk(desk.path.parent)
     again.ledger = checkpoint.load(desk.path)
-    again.keeper = Bookkeeper(again.ledger, again.fleet, again.metrics, again.dead_letters, again.path, Files())
+    again.keeper = Bookkeeper(
+        again.ledger, again.fleet, again.metrics, again.dead_letters, again.writes, again.path, Files()
+    )
     for record_id, entries, delivered in ((1, first, True), (2, second, True), (3, third, False)):
         again.keeper.recovered(record_id, entries, delivered)
     again.dead_letters.close()
@@ -157,7 +165,9 @@ def test_a_damaged_checkpoint_is_told_and_counted_again_from_the_spool(
 
 def test_answers_of_the_database_are_counted_by_kind(desk: Desk) -> None:
     for outcome in (Stored(), Retry("timeout", "t"), Held("unauthorized", "u"), Refused("x", "y"), TooLarge("z", "w")):
-        desk.keeper.wrote(0.1, outcome)
+        desk.keeper.wrote(Batch(b"m v=1 1\n", 1, (Span(7, 0, 1),)), 0.1, outcome)
+    desk.writes.flush()
+    assert [write.first for write in write_log.read(desk.path.with_name("writes.log"))] == [(7, 0)]
     desk.keeper.dead_letter("type_conflict")
     assert desk.value("gateway_write_seconds_count") == 5
     assert desk.value("gateway_write_errors_total", kind="timeout") == 1

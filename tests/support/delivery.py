@@ -21,6 +21,7 @@ from gateway.ledger import Entry, Kind, Ledger
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+    from gateway.delivery.batch import Batch
     from gateway.delivery.dead_letters import DeadLetter
 
 WAIT = 20.0
@@ -256,8 +257,9 @@ class Witness:
         self.delivered_ids.append(record_id)
         self.source.ledger.delivered(record_id, entries, refused)
 
-    def wrote(self, seconds: float, outcome: Outcome) -> None:
+    def wrote(self, batch: Batch, seconds: float, outcome: Outcome) -> None:
         assert seconds >= 0
+        assert batch.count == batch.lines.count(b"\n") == sum(span.lines for span in batch.spans)
         self.outcomes.append(outcome)
         self.wrote_one.set()
 

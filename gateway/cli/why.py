@@ -1,0 +1,126 @@
+"""``gateway why``: what became of a reading. Reads only, beside a gateway that runs or without one."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway import checkpoint
+from gateway.cli.options import json_option, with_config
+from gateway.cli.output import print_json, print_table, printable
+from gateway.delivery import write_log
+from gateway.delivery.dead_letters import DeadLetters
+from gateway.delivery.why import Records, by_number, by_time
+from gateway.errors import ReadingError
+from gateway.protocol.messages import MAX_SEQ
+from gateway.protocol.timestamps import moment
+from gateway.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gateway.config import Config
+
+
+_IN_FULL = 3
+"""Messages shown one by one; more are a table."""
+
+
+@click.command()
+@click.argument("device", metavar="DEVICE")
+@click.option("--seq", type=click.IntRange(0, MAX_SEQ), metavar="N", help="The number of the message.")
+@click.option("--boot", metavar="B", help="The boot that the number is of; without it, the newest that has it.")
+@click.option("--time", metavar="T", help="The time of a reading, or about when it arrived: as in `ts`, or RFC 3339.")
+@json_option
+@with_config
+@click.pass_context
+def why(
+    ctx: click.Context,
+    config: Config,
+    device: str,
+    seq: int | None,
+    boot: str | None,
+    time: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Say what became of a reading: when it came, in which commit, and where it is now. Exits with 1 if there is none.
+
+    \b
+    Example:  gateway why kiln-7 --seq 118
+    Example:  gateway why kiln-7 --time 2026-03-01T12:00:00Z
+    """
+    if (seq is None) == (time is None):
+        raise click.UsageError("one of --seq and --time is needed")
+    with _records(config, device) as records:
+        if seq is not None:
+            answer = by_number(records, device, seq, boot)
+        else:
+            answer = by_time(records, device, _moment(str(time)))
+    if as_json:
+        print_json(answer)
+    else:
+        _show(answer)
+    ctx.exit(0 if answer["found"] else 1)
+
+
+def _moment(text: str) -> int:
+    try:
+        return moment(int(text) if text.lstrip("-").isdecimal() else text)
+    except ReadingError as error:
+        raise click.BadParameter(error.message, param_hint="--time") from None
+
+
+@contextlib.contextmanager
+def _records(config: Config, device: str) -> Iterator[Records]:
+    state = config.state.directory
+    path = state / "dead_letters.db"
+    with contextlib.ExitStack() as stack:
+        letters = stack.enter_context(contextlib.closing(DeadLetters(path))) if path.exists() else None
+        known = _registered(config, device) or device in checkpoint.load(state / "ledger.json").accounts
+        yield Records(config.spool.directory, state / write_log.NAME, letters, known)
+
+
+def _registered(config: Config, device: str) -> bool:
+    path = config.state.directory / "registry.db"
+    if not path.exists():
+        return False
+    with contextlib.closing(Registry(path)) as registry:
+        return registry.lookup(device) is not None
+
+
+def _show(answer: dict[str, Any]) -> None:
+    click.echo(printable(answer["answer"]))
+    messages = answer["messages"]
+    if len(messages) > _IN_FULL:
+        click.echo()
+        print_table(("arrived", "boot", "seq", "record", "state"), [_short(message) for message in messages])
+        return
+    for message in messages:
+        click.echo()
+        print_table(("what", "value"), _rows(message))
+
+
+def _short(message: dict[str, Any]) -> tuple[object, ...]:
+    return message["arrived"], message["boot"], message["seq"], message["record"], message["what"]
+
+
+def _rows(message: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    yield "state", message["what"]
+    yield "message", f"seq {message['seq']} of boot {message['boot']}" if message["seq"] is not None else None
+    yield "arrived", message["arrived"]
+    yield "committed", f"{message['committed']} in record {message['record']}"
+    yield "readings", ", ".join(f"{count} {name}" for name, count in message["readings"].items())
+    if message["left_out_before"]:
+        yield "left out before it", message["left_out_before"]
+    for verdict in message["verdicts"]:
+        where = " ".join(str(verdict[key]) for key in ("index", "field") if key in verdict)
+        yield f"refused {where}".rstrip(), f"{verdict['code']}: {verdict['message']}"
+    for write in message["writes"]:
+        yield f"write {write['n']}", f"{write['ended']}, {write['points']} points in {write['seconds']:.3f} s"
+    for letter in message["dead_letters"]:
+        yield f"dead letter {letter['n']}", f"{letter['refused']} {letter['kind']}: {letter['reason']}"
+    for point in message["points"]:
+        yield "point", point

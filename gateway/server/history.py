@@ -1,0 +1,57 @@
+"""``GET /v1/why/{id}?seq=&boot=`` or ``?time=``: what became of a reading, with what only the running gateway knows."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tornado.web import HTTPError
+
+from gateway.config.names import DEVICE_ID
+from gateway.delivery import why
+from gateway.errors import ReadingError
+from gateway.protocol.messages import MAX_SEQ
+from gateway.protocol.timestamps import moment
+from gateway.server.requests import MALFORMED, ViewerHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.delivery.why import Records
+
+
+class WhyHandler(ViewerHandler):
+    """Answers 200 with ``found``, or 404 with the same object where there is nothing of it."""
+
+    async def get(self, device_id: str) -> None:
+        """What `gateway why` says, and what the database is doing where something waits for it."""
+        if not DEVICE_ID.fullmatch(device_id):
+            raise HTTPError(MALFORMED, "a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
+        seq, time = self.get_query_argument("seq", None), self.get_query_argument("time", None)
+        if (seq is None) == (time is None):
+            raise HTTPError(MALFORMED, "one of seq and time is needed")
+        boot = self.get_query_argument("boot", None)
+        if seq is not None:
+            number = self.number("seq", 0, 0, MAX_SEQ)
+            answer = await self._ask(device_id, lambda records: why.by_number(records, device_id, number, boot))
+        else:
+            time_ns = self._moment(str(time))
+            answer = await self._ask(device_id, lambda records: why.by_time(records, device_id, time_ns))
+        if any(message["delivered"] is False for message in answer["messages"]):
+            state = self.context.forwarder.state
+            answer["database"] = {"sink": self.context.sink.name, "state": state.name, "reason": state.reason}
+        self.answer(answer, 200 if answer["found"] else 404)
+
+    async def _ask(self, device_id: str, question: Callable[[Records], dict[str, Any]]) -> dict[str, Any]:
+        context = self.context
+        known = context.registry.lookup(device_id) is not None or device_id in context.fleet.known()
+        records = replace(context.history, known=known)
+        await asyncio.to_thread(context.writes.flush)
+        return await asyncio.to_thread(question, records)
+
+    def _moment(self, text: str) -> int:
+        try:
+            return moment(int(text) if text.lstrip("-").isdecimal() else text)
+        except ReadingError as error:
+            raise HTTPError(MALFORMED, f"time: {error.message}") from None
