@@ -121,12 +121,17 @@ class Fleet:
             found = self.views[device] = DeviceView(device, self._ledger.account(device))
         return found
 
+    def has_room(self, device: str) -> bool:
+        """Whether ``device`` is known or can still become so."""
+        return device in self.views or len(self.views) < MOST_DEVICES
+
     def busy(self, device: str, now_ns: int) -> str | None:
         """Why ``device`` cannot be served now; None if it can."""
-        view = self.views.get(device)
-        if view is None:
-            return "too many devices are known" if len(self.views) >= MOST_DEVICES else None
-        return "connections of this id keep taking over from each other" if view.fought_over(now_ns) else None
+        if not self.has_room(device):
+            return "too many devices are known"
+        if device in self.views and self.views[device].fought_over(now_ns):
+            return "connections of this id keep taking over from each other"
+        return None
 
     def known(self) -> set[str]:
         """The ids of all devices that have connected or sent anything, before this start too."""
