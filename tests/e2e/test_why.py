@@ -167,7 +167,8 @@ def test_history_that_is_gone_is_called_so(tmp_path: Path) -> None:
     with running_gateway(tmp_path / "gateway", over) as gateway:
         send(gateway, "old", reading(0))
         padding = "x" * 1000
-        send(gateway, "filler", *({"seq": n, "readings": [{"s": padding}] * 20} for n in range(10)))
+        for seq in range(10):
+            send(gateway, "filler", {"seq": seq, "readings": [{"s": padding}] * 20})
         gateway.settled("filler")
         gateway.settled("old")
         gone = wait_for(lambda: (a := why(gateway, "old", "--seq", "0"))[0] == 1 and a, "the segment to go")
