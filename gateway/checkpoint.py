@@ -1,7 +1,8 @@
 """The ledger's checkpoint: one JSON file, replaced atomically before any spool segment is unlinked.
 
 Everything after its marks (`Ledger.committed_to`, `Ledger.delivered_to`) is counted again from the spool, so an old
-checkpoint costs time at start and a lost one only the counts of records that have already gone.
+checkpoint costs time at start and a lost one only the counts of records that have already gone. A wrong one would cost
+more, because the spool is read from its marks on: the last line is the CRC-32C of what is above it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import json
 import logging
 from typing import TYPE_CHECKING, Any
+
+from google_crc32c import value as crc32c
 
 from gateway.ledger import Ledger
 
@@ -22,14 +25,25 @@ log = logging.getLogger(__name__)
 
 
 def load(path: Path) -> Ledger:
-    """The ledger in the checkpoint at ``path``; an empty one, with a line in the log, when it cannot be read."""
+    """The ledger in the checkpoint at ``path``; an empty one, with a line in the log, when it cannot be used."""
     try:
-        return Ledger.restored(json.loads(path.read_bytes()))
+        return Ledger.restored(_checked(path.read_bytes()))
     except FileNotFoundError:
         return Ledger()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("ledger checkpoint %s cannot be used (%s): counting again from the spool alone", path, error)
         return Ledger()
+
+
+def _checked(data: bytes) -> Any:
+    document, _, checksum = data.rpartition(b"\n")
+    if checksum != _checksum(document):
+        raise ValueError("its checksum does not fit")
+    return json.loads(document)
+
+
+def _checksum(document: bytes) -> bytes:
+    return b"%08x" % crc32c(document)
 
 
 def writer(ledger: Ledger, path: Path, files: Files) -> Callable[[], None]:
@@ -37,6 +51,7 @@ def writer(ledger: Ledger, path: Path, files: Files) -> Callable[[], None]:
     snapshot: dict[str, Any] = ledger.snapshot()
 
     def write() -> None:
-        files.replace(path, json.dumps(snapshot, separators=(",", ":")).encode())
+        document = json.dumps(snapshot, separators=(",", ":")).encode()
+        files.replace(path, document + b"\n" + _checksum(document))
 
     return write

@@ -130,3 +130,16 @@ def test_the_equation_holds_whatever_happens_and_survives_a_checkpoint(records: 
     assert again.total.sums() == ledger.total.sums()
     assert again.snapshot() == ledger.snapshot()
     assert_balanced(again)
+
+
+def test_what_damage_took_is_dropped_once_all_else_is_finished() -> None:
+    ledger = Ledger()
+    for record_id in (1, 2, 3):
+        ledger.committed(record_id, [Entry("a", lines=2)])
+    ledger.delivered(1, [Entry("a", lines=2)], {})
+    assert ledger.write_off() == 0, "two records may still come"
+    ledger.delivered(3, [Entry("a", lines=2)], {})
+    assert ledger.write_off() == 2
+    assert ledger.write_off() == 0
+    for account in (ledger.total, ledger.account("a")):
+        assert (account.received, account.stored, account.dropped, account.pending) == (6, 4, 2, 0)
