@@ -4,6 +4,8 @@ Rules that hold here:
 
 * The order is: records reported as dropped; checkpoint of the ledger; cursor; unlink; directory. Each step is durable
   before the next begins, so a crash between any two repeats work and loses none.
+* The durable cursor passes no dropped record that no checkpoint counts as dropped: at the next start everything up to
+  the cursor is counted as delivered.
 * One thread does it, so the cursor is stored by one thread only. Commits go on meanwhile.
 * A step that fails leaves the segments where they are; it is tried again later.
 """
@@ -68,12 +70,14 @@ class Housekeeper:
         self._urgent = False
         self._needed = 0
         self._checkpointed = _NEVER
+        self._dropped_after: int | None = None
         self._seen: list[Segment] | None = None
 
     async def store_cursor(self) -> None:
         """Make the backlog's cursor durable; a failure is trouble, not an error."""
+        cursor = self._backlog.cursor if self._dropped_after is None else self._dropped_after
         try:
-            await self._in_thread(self._cursor.store, self._backlog.cursor)
+            await self._in_thread(self._cursor.store, cursor)
         except OSError as error:
             self._trouble.note(Area.CURSOR, error)
             self._checkpointed = _NEVER  # a round is due: it has the means against a full disk
@@ -136,7 +140,7 @@ class Housekeeper:
             self._trouble.note(Area.HOUSEKEEPING, error)
             self._not_before = asyncio.get_running_loop().time() + RETRY_SECONDS
         else:
-            self._checkpointed, self._urgent = _boundaries(sealed, cursor), False
+            self._checkpointed, self._urgent, self._dropped_after = _boundaries(sealed, cursor), False, None
             self._trouble.clear(Area.HOUSEKEEPING)
         finally:
             self._round, self.squeezed, self._needed = None, False, 0
@@ -144,6 +148,8 @@ class Housekeeper:
 
     async def _give_up(self, segment: Segment) -> None:
         """Report what is undelivered in it. The cursor moves with each report, so no record is reported twice."""
+        if self._dropped_after is None:
+            self._dropped_after = self._backlog.cursor
         reader = self._log.reader(self._backlog.cursor)
         try:
             while records := await self._in_thread(_some, reader, segment):

@@ -8,11 +8,12 @@ from tests.support.faulty_files import FaultyFiles
 from tests.support.spool_world import CHECKPOINT, SPOOL, Process, World, check_recovery
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
     from pathlib import Path
 
     import pytest
 
+    from gateway.ledger import Entry
     from gateway.spool.files import Files
 
 SETTINGS: dict[str, Any] = {"segment_bytes": 500, "max_bytes": 64_000}
@@ -215,5 +216,46 @@ def test_a_clean_stop_leaves_nothing_to_count_again() -> None:
         assert [path.name for path in disk.names_now if path.parent == SPOOL and path.name.endswith(".seg")] == [
             "00000000000000000001.seg"
         ]
+
+    run(main())
+
+
+def test_a_loss_that_no_checkpoint_has_is_never_counted_as_delivered() -> None:
+    """While the checkpoint cannot be written, what was given up stays where it is, undelivered for the next start."""
+
+    class NoCheckpoint(FaultyFiles):
+        broken = False
+
+        def replace(self, path: Path, data: bytes) -> None:
+            if path == CHECKPOINT and self.broken:
+                raise OSError(errno.ENOSPC, "no space left on device")
+            super().replace(path, data)
+
+    class BreaksAtLoss(Process):
+        def dropped(self, record_id: int, entries: Sequence[Entry]) -> None:
+            super().dropped(record_id, entries)
+            disk.broken = True
+
+    disk = NoCheckpoint()
+
+    async def main() -> None:
+        settings: dict[str, Any] = {**SETTINGS, "max_bytes": 4000, "when_full": "drop_oldest"}
+        process = BreaksAtLoss(World(), disk, **settings)
+        process.open()
+        process.queue.start()
+        await sent(process, 4)
+        await process.deliver(1)
+        while not process.ledger.total.dropped:
+            await sent(process, 1)
+        await process.deliver(1)
+        assert process.ledger.total.stored == 2
+        killed, survivors = disk.after_kill(), process.world.copy()
+        await process.queue.close()
+        again = Process(survivors, killed, **settings)
+        again.open()
+        assert again.ledger.total.stored == 1
+        assert again.ledger.total.pending == again.ledger.total.received - 1
+        await again.queue.close()
+        await check_recovery(survivors, killed, **SETTINGS)
 
     run(main())
