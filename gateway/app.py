@@ -211,6 +211,7 @@ class Gateway:
         await self._delivering
         await self.spool.close()
         await self._server.close_all_connections()
+        self.context.questions.close()
         self.sink.close()
         self.writes.flush()
         self.dead_letters.close()

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from contextlib import suppress
 from functools import partial
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -25,32 +25,67 @@ class Writers(Generic[T]):
 
     def __init__(self, count: int, name: str) -> None:
         self._loop = asyncio.get_running_loop()
-        self._calls: SimpleQueue[tuple[Callable[[], T], asyncio.Future[T]] | None] = SimpleQueue()
+        self._calls: deque[tuple[Callable[[], T], asyncio.Future[T]] | None] = deque()
+        self._changed = threading.Condition()
         self._threads = [
             threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True) for number in range(count)
         ]
         for thread in self._threads:
             thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """Calls that no thread has begun; those whose future was cancelled are forgotten."""
+        with self._changed:
+            self._calls = deque(job for job in self._calls if job is None or not job[1].cancelled())
+            return len(self._calls)
+
     def submit(self, call: Callable[[], T]) -> asyncio.Future[T]:
-        """Run ``call`` on the next free thread; the future carries its result or exception."""
+        """Run ``call`` on the next free thread; the future carries its result or exception.
+
+        A call whose future is cancelled before a thread is free is never made.
+        """
         future: asyncio.Future[T] = self._loop.create_future()
-        self._calls.put((call, future))
+        self._put((call, future))
         return future
 
     def close(self) -> None:
         """Let the threads end after what they are doing; does not wait for them."""
         for _ in self._threads:
-            self._calls.put(None)
+            self._put(None)
+
+    def _put(self, job: tuple[Callable[[], T], asyncio.Future[T]] | None) -> None:
+        with self._changed:
+            self._calls.append(job)
+            self._changed.notify()
+
+    def _take(self) -> tuple[Callable[[], T], asyncio.Future[T]] | None:
+        with self._changed:
+            while not self._calls:
+                self._changed.wait()
+            return self._calls.popleft()
 
     def _work(self) -> None:
-        while (job := self._calls.get()) is not None:
+        while (job := self._take()) is not None:
             call, future = job
-            try:
-                settle = partial(future.set_result, call())
-            except Exception as error:  # noqa: BLE001 - it is the future's to tell
-                settle = partial(future.set_exception, error)
-            # The loop is closed when a stop did not wait for this call.
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(settle)
-            del job, call, future, settle  # a waiting thread must not keep a batch in memory
+            if not future.cancelled():
+                settle = partial(_settle, future, _outcome(call))
+                # The loop is closed when a stop did not wait for this call.
+                with suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(settle)
+                del settle
+            del job, call, future  # a waiting thread must not keep a batch in memory
+
+
+def _outcome(call: Callable[[], T]) -> Callable[[asyncio.Future[T]], None]:
+    try:
+        result = call()
+    except Exception as error:  # noqa: BLE001 - it is the future's to tell
+        failure = error
+        return lambda future: future.set_exception(failure)
+    return lambda future: future.set_result(result)
+
+
+def _settle(future: asyncio.Future[T], outcome: Callable[[asyncio.Future[T]], None]) -> None:
+    if not future.cancelled():
+        outcome(future)

@@ -14,6 +14,7 @@ from gateway.delivery.sink import Bucket, SeriesQuery
 from gateway.errors import MessageError, QueryError, SpoolFull
 from gateway.protocol import codec
 from gateway.protocol.messages import Hello
+from gateway.server.asking import AskingHandler
 from gateway.server.requests import MALFORMED, ApiHandler, ViewerHandler, bearer_token
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ MOST_POINTS = 10_000
 NS_PER_MS = 1_000_000
 MOST_MS = (2**63 - 1) // NS_PER_MS
 HOUR_NS = 3_600_000_000_000
+SPOOL_FULL = "spool_full", "the gateway cannot keep more readings now; send them again later"
 
 
 class Commit:
@@ -67,9 +69,9 @@ class ReadingsHandler(ApiHandler):
         limit = self.context.config.server.max_message_bytes
         if len(self.request.body) > limit:
             return self.refuse(413, "too_large", f"{len(self.request.body)} bytes; a message has at most {limit}")
-        if not self.context.spool.room:
-            return self._full()
         now = time.time_ns()
+        if obstacle := self._obstacle(device_id, now):
+            return self._later(*obstacle)
         try:
             message = codec.decode(self.request.body)
             if isinstance(message, Hello):
@@ -84,14 +86,23 @@ class ReadingsHandler(ApiHandler):
         try:
             self.context.spool.append(entry, commit)
         except SpoolFull:
-            return self._full()
+            return self._later(*SPOOL_FULL)
         if not await commit.safe():
-            return self._full()
+            return self._later(*SPOOL_FULL)
         return self.answer({"accepted": entry.lines, "rejected": rejects})
 
-    def _full(self) -> None:
+    def _obstacle(self, device_id: str, now_ns: int) -> tuple[str, str] | None:
+        """Code and message of what keeps the gateway from taking anything of this device now."""
+        if self.context.draining:
+            return "restarting", "the gateway restarts; send the readings again in a moment"
+        busy = self.context.fleet.busy(device_id, now_ns)
+        if busy is not None:
+            return "busy", busy
+        return None if self.context.spool.room else SPOOL_FULL
+
+    def _later(self, code: str, message: str) -> None:
         self.set_header("Retry-After", "1")
-        self.refuse(503, "spool_full", "the gateway cannot keep more readings now; send them again later")
+        self.refuse(503, code, message)
 
 
 class DevicesHandler(ViewerHandler):
@@ -148,7 +159,7 @@ def describe(view: DeviceView) -> dict[str, Any]:
     return found
 
 
-class QueryHandler(ViewerHandler):
+class QueryHandler(AskingHandler):
     """``GET /v1/query?device=&field=&from=&to=&points=``; times in ms since 1970 or RFC 3339."""
 
     async def get(self) -> None:
@@ -165,7 +176,7 @@ class QueryHandler(ViewerHandler):
         if query.start_ns >= query.end_ns:
             raise HTTPError(MALFORMED, "from must be before to")
         try:
-            buckets = await asyncio.to_thread(self.context.sink.query, query)
+            buckets = await self.ask(lambda: self.context.sink.query(query))
         except QueryError as error:
             return self.refuse(502, "database", str(error))
         return self.answer({"device": query.device, "field": query.field, "points": [_point(b) for b in buckets]})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gateway.config import DEFAULT_PROFILE
 from gateway.protocol.validation import Encoder
 from gateway.registry import Device
+from gateway.server.asking import Questions
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -49,6 +50,7 @@ class Context:
     terms: Terms
     writes: WriteLog
     history: Records
+    questions: Questions = field(default_factory=Questions)
     sockets: set[DeviceSocket] = field(default_factory=set)
     draining: bool = False
     all_gone: asyncio.Event = field(default_factory=asyncio.Event)

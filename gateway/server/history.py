@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,8 @@ from gateway.delivery import why
 from gateway.errors import ReadingError
 from gateway.protocol.messages import MAX_SEQ
 from gateway.protocol.timestamps import moment
-from gateway.server.requests import MALFORMED, ViewerHandler
+from gateway.server.asking import AskingHandler
+from gateway.server.requests import MALFORMED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.delivery.why import Records
 
 
-class WhyHandler(ViewerHandler):
+class WhyHandler(AskingHandler):
     """Answers 200 with ``found``, or 404 with the same object where there is nothing of it."""
 
     async def get(self, device_id: str) -> None:
@@ -47,8 +47,12 @@ class WhyHandler(ViewerHandler):
         context = self.context
         known = context.registry.lookup(device_id) is not None or device_id in context.fleet.known()
         records = replace(context.history, known=known)
-        await asyncio.to_thread(context.writes.flush)
-        return await asyncio.to_thread(question, records)
+
+        def look() -> dict[str, Any]:
+            context.writes.flush()
+            return question(records)
+
+        return await self.ask(look)
 
     def _moment(self, text: str) -> int:
         try:

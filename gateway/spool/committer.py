@@ -57,6 +57,7 @@ class Committer:
         self._timer: asyncio.TimerHandle | None = None
         self._idle: list[asyncio.Future[None]] = []
         self._jobs: SimpleQueue[list[Item] | None] = SimpleQueue()
+        self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="spool-commit", daemon=True)
 
     def start(self) -> None:
@@ -68,7 +69,8 @@ class Committer:
         """Commit what waits and end the thread."""
         await self.flush()
         self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await self._ended.wait()
+        self._thread.join()
 
     async def flush(self) -> None:
         """Return when everything added so far is on disk or has failed."""
@@ -115,6 +117,7 @@ class Committer:
             else:
                 seconds = time.perf_counter() - started
                 self._loop.call_soon_threadsafe(self._committed, items, commit, seconds)
+        self._loop.call_soon_threadsafe(self._ended.set)
 
     def _committed(self, items: list[Item], commit: Commit, seconds: float) -> None:
         self._busy = False

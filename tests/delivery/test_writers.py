@@ -44,6 +44,41 @@ def test_an_exception_is_the_futures() -> None:
     asyncio.run(main())
 
 
+def test_a_call_that_nobody_waits_for_any_more_is_not_made() -> None:
+    async def main() -> None:
+        writers: Writers[str] = Writers(1, "w")
+        begun, release = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def hold() -> str:
+            loop.call_soon_threadsafe(begun.set)
+            assert release.wait(10)
+            return "held"
+
+        made: list[str] = []
+
+        def make(name: str) -> str:
+            made.append(name)
+            return name
+
+        held = writers.submit(hold)
+        async with asyncio.timeout(10):
+            await begun.wait()
+        left = writers.submit(lambda: make("left"))
+        stays = writers.submit(lambda: make("stays"))
+        writers.submit(lambda: make("gone")).cancel()
+        assert writers.waiting == 2
+        left.cancel()
+        held.cancel()  # too late for the thread, and its result is nobody's
+        release.set()
+        async with asyncio.timeout(10):
+            assert await stays == "stays"
+        assert made == ["stays"]
+        writers.close()
+
+    asyncio.run(main(), debug=True)
+
+
 def test_a_waiting_thread_holds_nothing_of_its_last_call() -> None:
     class Batch:
         pass

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -240,5 +241,21 @@ def test_a_listener_that_fails_does_not_stop_the_next_commit() -> None:
         assert case.sink.told == [("committed", [2])]
         assert [str(error) for error in errors] == ["a mistake in the listener"]
         await case.end()
+
+    asyncio.run(main())
+
+
+def test_stop_does_not_wait_for_the_threads_that_others_use() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        release, busy = threading.Event(), ThreadPoolExecutor(1)
+        loop.set_default_executor(busy)
+        loop.run_in_executor(None, release.wait)
+        case = Case()
+        try:
+            async with asyncio.timeout(10):
+                await case.committer.stop()
+        finally:
+            release.set()
 
     asyncio.run(main())
