@@ -14,15 +14,18 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, ProcessCollector
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
-from gateway import checkpoint
+from gateway import checkpoint, field_types
 from gateway.delivery import write_log
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.forwarder import Forwarder
 from gateway.delivery.why import Records
 from gateway.delivery.write_log import WriteLog
 from gateway.errors import GatewayError, SpoolFull
+from gateway.field_types import FieldTypeStore
 from gateway.metrics import Metrics
+from gateway.protocol.fields import Rulebook
 from gateway.protocol.session import Terms
+from gateway.protocol.types import FieldTypes, declared_by
 from gateway.registry import Registry
 from gateway.server.bookkeeper import Bookkeeper
 from gateway.server.context import Context
@@ -81,6 +84,7 @@ class Gateway:
         self._warn()
         recovery = await asyncio.to_thread(self.spool.open, self.ledger.committed_to, self.ledger.delivered_to)
         log.info("spool %s: %s", config.spool.directory, recovery)
+        await self._refresh_types()
         self.spool.start()
         self._delivering = asyncio.create_task(self.forwarder.run(), name="forwarder")
         self._refreshing = asyncio.create_task(self._refresh_registry(), name="registry")
@@ -96,9 +100,18 @@ class Gateway:
         self.dead_letters = _dead_letters(state / "dead_letters.db")
         self.ledger = checkpoint.load(state / "ledger.json")
         self.fleet = Fleet(self.ledger, self._record_presence)
+        self.types = FieldTypes(declared_by(config.profiles.values()))
+        self.type_store = FieldTypeStore(state / field_types.NAME)
         self.writes = WriteLog(state / write_log.NAME)
         bookkeeper = Bookkeeper(
-            self.ledger, self.fleet, self.metrics, self.dead_letters, self.writes, state / "ledger.json", files
+            self.ledger,
+            self.fleet,
+            self.metrics,
+            self.dead_letters,
+            self.writes,
+            self.types,
+            state / "ledger.json",
+            files,
         )
         self.spool = SpoolQueue(
             config.spool.directory,
@@ -131,6 +144,7 @@ class Gateway:
             sink=self.sink,
             terms=terms(config),
             writes=self.writes,
+            rulebook=Rulebook(self.types),
             history=Records(config.spool.directory, state / write_log.NAME, self.dead_letters, known=True),
         )
         self.keepalive = Keepalive(
@@ -184,10 +198,16 @@ class Gateway:
             await asyncio.sleep(REGISTRY_REFRESH)
             try:
                 await asyncio.to_thread(self.writes.flush)
+                await self._refresh_types()
                 for device in await asyncio.to_thread(self.registry.refresh):
                     self.context.credentials_changed(device)
             except Exception:
                 log.exception("the registry could not be read again; what is known of the devices stays in force")
+
+    async def _refresh_types(self) -> None:
+        kept = await asyncio.to_thread(self.type_store.refresh, *self.types.take_changes())
+        if kept is not None:
+            self.types.replace(kept)
 
     async def stop(self) -> None:
         """Take nothing more, finish the commit under way, acknowledge it, and let the devices go."""
@@ -214,6 +234,8 @@ class Gateway:
         self.context.questions.close()
         self.sink.close()
         self.writes.flush()
+        await self._refresh_types()
+        self.type_store.close()
         self.dead_letters.close()
         self.registry.close()
         log.info("stopped")

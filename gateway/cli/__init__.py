@@ -29,6 +29,7 @@ _COMMANDS = {
     "devices": "gateway.cli.devices:devices",
     "dead-letters": "gateway.cli.dead_letters:dead_letters",
     "spool": "gateway.cli.spool:spool",
+    "types": "gateway.cli.types:types",
     "why": "gateway.cli.why:why",
 }
 

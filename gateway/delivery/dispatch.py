@@ -165,7 +165,7 @@ class Dispatch:
                 out.pipeline.again(out.batch)
             case Refused(kind, reason) | TooLarge(kind, reason) if out.origin is not None:
                 out.pipeline.dead(out.batch)
-                self._listener.dead_letter(kind)
+                self._listener.dead_letter(kind, out.batch.lines)
                 self._health.dead_letter(out.origin.device, kind, reason)
             case Refused() | TooLarge():
                 out.pipeline.split(out.batch)

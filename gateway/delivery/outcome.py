@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+TYPE_CONFLICT = "type_conflict"
+"""Kind of a refusal because a field has another type in the database."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:

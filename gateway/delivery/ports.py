@@ -82,6 +82,6 @@ class ForwarderListener(Protocol):
         """``batch`` was tried."""
         ...
 
-    def dead_letter(self, kind: str) -> None:
-        """A point was refused for good and kept."""
+    def dead_letter(self, kind: str, line: bytes) -> None:
+        """A point, ``line``, was refused for good and kept."""
         ...

@@ -71,6 +71,7 @@ def _quickly(block: Block, rules: Rules, prefix: str, start_ns: int, encoded: En
     columns = [orjson.dumps(column)[1:-1].split(b",") for column in block.columns.values()]
     encoded.payload = b"".join(map(template.__mod__, zip(*columns, times, strict=True)))
     encoded.lines = encoded.received = block.samples
+    rules.accept(block.columns)
     encoded.time_ns = max(times)
     newest = len(times) - 1 - times[::-1].index(encoded.time_ns)
     encoded.latest = {name: column[newest] for name, column in block.columns.items()}
@@ -115,6 +116,8 @@ def _point(block: Block, index: int, rules: Rules, prefix: str, start_ns: int) -
     if not text:
         return None
     time_ns = _time(block.dt, index, start_ns)
+    if rules.fresh:
+        rules.learn()
     return f"{prefix}{text} {time_ns}\n", time_ns, fields
 
 

@@ -5,13 +5,16 @@ Rules that hold here:
 * A number is written as float unless the profile says ``int``: a device that sends 22 and then 22.5 must not conflict.
 * `Field.write` has every rule. The loop of `Rules.write` writes the common case itself: a number under a name for which
   any number will do (`Rules.plain`). Both write the same text.
-* What is learned about undeclared names is shared by all sessions of the profile, and bounded.
+* A field has the type that its measurement has it with (`gateway.protocol.types`). Rules are per profile and
+  measurement, so that it costs nothing once a name was met; they are shared by all sessions, and bounded.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from gateway.config.names import check_name
 from gateway.errors import ReadingError
@@ -21,20 +24,22 @@ from gateway.protocol.shown import MAX_SHOWN_NAME, cut, kind_of, shown
 from gateway.reading import escape, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gateway.config.sections import ProfileSection
+    from gateway.protocol.types import FieldTypes, Type
 
 MAX_TEXT_BYTES = 1024
-LEARNED_NAMES = 4096
-SHARED_PROFILES = 256
+KNOWN_NAMES = 4096
+KEPT_RULES = 256
+"""Rules kept though no session uses them just now."""
 INT_LIMIT = 2**63
 EXACT_LIMIT = 2**53
 """Beyond it a double stands for several integers."""
 
 NUMBERS = frozenset((int, float))
 
-Type = Literal["float", "int", "bool", "string"]
+_TYPES: dict[type, Type] = {float: "float", int: "float", bool: "bool", str: "string"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +120,17 @@ class Field:
 
 
 class Rules:
-    """What a profile says about fields, and the names met so far."""
+    """What a profile says about the fields of one measurement, and the names met so far."""
 
-    def __init__(self, profile: ProfileSection) -> None:
+    def __init__(self, profile: ProfileSection, measurement: str, types: FieldTypes) -> None:
         self.strict = profile.strict
-        self._declared = {
-            name: Field(name, f"{escape(name)}=", spec.type, spec.min, spec.max)
-            for name, spec in profile.fields.items()
-        }
-        self._learned: dict[str, Field] = {}
+        self._profile = profile
+        self._measurement = measurement
+        self._types = types
+        self._known: dict[str, Field] = {}
         self.plain: dict[str, str] = {}
-        self._forget()
+        self.fresh: list[tuple[str, Type]] = []
+        """Fields of the reading written last whose type is not known yet: `learn` them once it is accepted."""
 
     def write(self, values: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
         """The fields of one reading as they stand in a line, and by name; nothing if there is nothing to store.
@@ -133,6 +138,8 @@ class Rules:
         Raises:
             ReadingError: any code that is about a field; ``bad_message`` for objects nested too deep.
         """
+        if self.fresh:
+            self.fresh = []
         try:
             return self._write(values)
         except ReadingError:
@@ -149,35 +156,98 @@ class Rules:
             kind = value.__class__
             if kind is float or kind is int:
                 key = plain.get(name)
-                parts.append(self.field(name).write(value) if key is None else f"{key}{value!r}")
+                parts.append(self._judged(name, value) if key is None else f"{key}{value!r}")
             elif kind is dict or value is None:
+                self.fresh = []
                 return self._write(flatten(values))
             else:
-                parts.append(self.field(name).write(value))
+                parts.append(self._judged(name, value))
         return ",".join(parts), values
+
+    def _judged(self, name: str, value: Any) -> str:
+        field = self._known.get(name)
+        if field is not None:
+            return field.write(value)
+        field = self.field(name)
+        text = field.write(value)
+        if name not in self._known:
+            self.fresh.append((name, field.type or _TYPES[value.__class__]))
+        return text
 
     def field(self, name: str) -> Field:
         """The rules for a field.
 
         Raises:
-            ReadingError: ``bad_name``, or ``unknown_field`` in a strict profile.
+            ReadingError: ``bad_name``; ``unknown_field`` in a strict profile; ``wrong_type`` where the profile's type
+                is not the one that the field has.
         """
-        return self._declared.get(name) or self._learned.get(name) or self._learn(name)
+        return self._known.get(name) or self._find(name)
 
-    def _learn(self, name: str) -> Field:
-        check_field_name(name)
-        if self.strict:
+    def _find(self, name: str) -> Field:
+        declared = self._profile.fields.get(name)
+        if declared is None:
+            check_field_name(name)
+        if declared is None and self.strict:
             raise ReadingError(Code.UNKNOWN_FIELD, "the device's profile has no such field", cut(name, MAX_SHOWN_NAME))
-        if len(self._learned) >= LEARNED_NAMES:
-            self._forget()
-        found = self._learned[name] = Field(name, f"{escape(name)}=")
-        self.plain[name] = found.key
+        known = self._types.get(self._measurement, name)
+        if declared is None:
+            found = Field(name, f"{escape(name)}=", known)
+        else:
+            found = Field(name, f"{escape(name)}=", declared.type, declared.min, declared.max)
+            if known is not None and known != declared.type and self._measurement != self._profile.measurement:
+                text = f"expected {known}, got {declared.type} of the device's profile"
+                raise ReadingError(Code.WRONG_TYPE, text, cut(name, MAX_SHOWN_NAME))
+        if known is not None:
+            self._remember(found)
+        return found
+
+    def accept(self, numbers: Iterable[str]) -> None:
+        """Fields of these names are accepted, all of them as numbers."""
+        self.fresh = [(name, self.field(name).type or "float") for name in numbers if name not in self._known]
+        if self.fresh:
+            self.learn()
+
+    def learn(self) -> None:
+        """The reading written last is accepted: from now on its fields have these types, if there is room to know."""
+        self._types.learn(self._measurement, self.fresh)
+        for name, _ in self.fresh:
+            self._remember(self.field(name))
+        self.fresh = []
+
+    def _remember(self, field: Field) -> None:
+        if len(self._known) >= KNOWN_NAMES:
+            self.forget()
+        self._known[field.name] = field
+        if field.plain:
+            self.plain[field.name] = field.key
+
+    def forget(self) -> None:
+        """Ask for every type again."""
+        self._known.clear()
+        self.plain.clear()
+
+
+class Rulebook:
+    """The rules of each profile for each measurement, made once and shared by all sessions."""
+
+    def __init__(self, types: FieldTypes) -> None:
+        self._types = types
+        self._all: WeakValueDictionary[tuple[int, str], Rules] = WeakValueDictionary()
+        self._kept: deque[Rules] = deque(maxlen=KEPT_RULES)
+        types.watch(self._forget)
+
+    def rules(self, profile: ProfileSection, measurement: str) -> Rules:
+        """Those for readings of this measurement; profiles are frozen, so the same object is the same profile."""
+        # Rules keep their profile, which keeps its id from being given to another one.
+        found = self._all.get((id(profile), measurement))
+        if found is None:
+            found = self._all[id(profile), measurement] = Rules(profile, measurement, self._types)
+            self._kept.append(found)
         return found
 
     def _forget(self) -> None:
-        self._learned.clear()
-        self.plain.clear()
-        self.plain.update((name, field.key) for name, field in self._declared.items() if field.plain)
+        for rules in list(self._all.values()):
+            rules.forget()
 
 
 def check_field_name(name: str) -> None:
@@ -190,17 +260,3 @@ def check_field_name(name: str) -> None:
         check_name(name)
     except ValueError as error:
         raise ReadingError(Code.BAD_NAME, str(error), cut(name, MAX_SHOWN_NAME)) from None
-
-
-_shared: dict[int, tuple[ProfileSection, Rules]] = {}
-
-
-def rules_of(profile: ProfileSection) -> Rules:
-    """The rules of a profile, made once; profiles are frozen, so being the same object is being the same profile."""
-    found = _shared.get(id(profile))
-    if found is None:
-        if len(_shared) >= SHARED_PROFILES:
-            _shared.clear()
-        # Keeping the profile keeps its id from being given to another one.
-        found = _shared[id(profile)] = profile, Rules(profile)
-    return found[1]

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 from gateway.errors import ReadingError
 from gateway.protocol.blocks import encode_block
 from gateway.protocol.encoded import Encoded, Point
-from gateway.protocol.fields import rules_of
 from gateway.protocol.messages import Block, Code
-from gateway.protocol.series import DeviceSeries
+from gateway.protocol.series import KEPT, DeviceSeries
 from gateway.protocol.shown import kind_of
 from gateway.protocol.timestamps import MAX_NS, NS_PER_MS, aged, moment
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gateway.config.sections import ProfileSection
+    from gateway.protocol.fields import Rulebook, Rules
     from gateway.protocol.messages import Readings
 
 # Milliseconds from 1973 to 2262, the common case of `timestamps.moment`.
@@ -40,11 +40,14 @@ RESERVED = frozenset(("seq", "ts", "age_ms", "m", "tags", "type", "values", "rea
 class Encoder:
     """Turns one device's readings into line protocol; ``tags`` are the registry's, checked when they went in there."""
 
-    __slots__ = ("_device", "_last_arrival", "_rules", "_series")
+    __slots__ = ("_book", "_device", "_last_arrival", "_others", "_profile", "_rules", "_series")
 
-    def __init__(self, device_id: str, profile: ProfileSection, tags: Mapping[str, str]) -> None:
+    def __init__(self, device_id: str, profile: ProfileSection, tags: Mapping[str, str], book: Rulebook) -> None:
         self._device = device_id
-        self._rules = rules_of(profile)
+        self._profile = profile
+        self._book = book
+        self._rules = book.rules(profile, profile.measurement)
+        self._others: dict[str, Rules] = {}
         self._series = DeviceSeries(device_id, profile, tags)
         self._last_arrival = 0
 
@@ -55,19 +58,23 @@ class Encoder:
             MessageError: the message is refused whole.
         """
         if isinstance(message, Block):
-            return encode_block(message, self._device, self._rules, self._series, now_ns)
+            rules = self._rules_for(message.measurement)
+            return encode_block(message, self._device, rules, self._series, now_ns)
         encoded = Encoded(self._device)
         encoded.collect(message, message.items, lambda item: self._point(item, message, now_ns))
         return encoded
 
     def _point(self, item: Any, message: Readings, now_ns: int) -> Point | None:
         """Line, time and fields of one reading; None if there is nothing to store."""
-        text, fields = self._rules.write(_fields_of(item))
-        if not text:
-            return None
-        measurement, tags = item.get("m"), item.get("tags")
+        values = _fields_of(item)
+        measurement = item.get("m")
         if measurement is None:
             measurement = message.measurement
+        rules = self._rules if measurement is None else self._rules_for(measurement)
+        text, fields = rules.write(values)
+        if not text:
+            return None
+        tags = item.get("tags")
         if message.tags is not None:
             tags = _merged(message.tags, tags)
         prefix = self._series.default
@@ -78,7 +85,20 @@ class Encoder:
             time_ns = ts * NS_PER_MS
         else:
             time_ns = self._time(ts, item.get("age_ms"), now_ns)
+        if rules.fresh:
+            rules.learn()
         return f"{prefix}{text} {time_ns}\n", time_ns, fields
+
+    def _rules_for(self, measurement: Any) -> Rules:
+        """Those of a measurement as the device names it, which may be none: then it is about to be refused."""
+        if measurement.__class__ is not str:
+            return self._rules
+        found = self._others.get(measurement)
+        if found is None:
+            if len(self._others) >= KEPT:
+                self._others = {}
+            found = self._others[measurement] = self._book.rules(self._profile, measurement)
+        return found
 
     def _time(self, ts: Any, age_ms: Any, now_ns: int) -> int:
         if ts is not None:

@@ -15,8 +15,9 @@ import time
 from typing import TYPE_CHECKING, Protocol, cast
 
 from gateway import checkpoint
-from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
+from gateway.delivery.outcome import TYPE_CONFLICT, Held, Refused, Retry, Stored, TooLarge
 from gateway.ledger import NO_SEQ, Entry, Kind
+from gateway.reading import parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.delivery.write_log import WriteLog
     from gateway.ledger import Ledger
     from gateway.metrics import Metrics
+    from gateway.protocol.types import FieldTypes
     from gateway.server.fleet import Connection, Fleet
     from gateway.spool.files import Files
 
@@ -67,6 +69,7 @@ class Bookkeeper:
         metrics: Metrics,
         dead_letters: DeadLetters,
         writes: WriteLog,
+        types: FieldTypes,
         checkpoint_path: Path,
         files: Files,
     ) -> None:
@@ -75,6 +78,7 @@ class Bookkeeper:
         self._metrics = metrics
         self._dead_letters = dead_letters
         self._writes = writes
+        self._types = types
         self._checkpoint_path = checkpoint_path
         self._files = files
 
@@ -174,6 +178,10 @@ class Bookkeeper:
             case Retry(kind=kind) | Held(kind=kind) | Refused(kind=kind) | TooLarge(kind=kind):
                 self._metrics.write_errors.labels(kind).inc()
 
-    def dead_letter(self, kind: str) -> None:
+    def dead_letter(self, kind: str, line: bytes) -> None:
         """One point was refused by the database for good."""
         self._metrics.dead_letters.labels(kind).inc()
+        if kind == TYPE_CONFLICT:
+            with contextlib.suppress(ValueError):
+                measurement, _, fields, _ = parse_line(line)
+                self._types.doubt(measurement, fields)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gateway.delivery.write_log import WriteLog
     from gateway.ledger import Ledger
     from gateway.metrics import Metrics
+    from gateway.protocol.fields import Rulebook
     from gateway.protocol.session import Terms
     from gateway.registry import Registry
     from gateway.server.device_socket import DeviceSocket
@@ -49,6 +50,7 @@ class Context:
     sink: Sink
     terms: Terms
     writes: WriteLog
+    rulebook: Rulebook
     history: Records
     questions: Questions = field(default_factory=Questions)
     sockets: set[DeviceSocket] = field(default_factory=set)
@@ -69,7 +71,7 @@ class Context:
 
     def encoder(self, device: Device) -> Encoder:
         """What turns this device's readings into line protocol."""
-        return Encoder(device.id, self._profile(device.profile), device.tags)
+        return Encoder(device.id, self._profile(device.profile), device.tags, self.rulebook)
 
     def units(self, profile: str | None) -> dict[str, str]:
         """The unit of each field that has one in a profile."""

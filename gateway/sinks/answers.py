@@ -30,7 +30,7 @@ import orjson
 from urllib3.exceptions import NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as HTTPTimeout
 
-from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
+from gateway.delivery.outcome import TYPE_CONFLICT, Held, Refused, Retry, Stored, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,8 +53,8 @@ HELD = {
     HTTPStatus.NOT_FOUND: "not_found",
 }
 REFUSALS = {
-    "type conflict": "type_conflict",
-    "invalid column type": "type_conflict",
+    "type conflict": TYPE_CONFLICT,
+    "invalid column type": TYPE_CONFLICT,
     "unable to parse": "malformed",
     "retention policy": "beyond_retention",
 }

@@ -17,7 +17,7 @@ import time
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from gateway.delivery.outcome import Held, Refused, Retry, Stored
+from gateway.delivery.outcome import TYPE_CONFLICT, Held, Refused, Retry, Stored
 from gateway.delivery.sink import Bucket
 from gateway.errors import QueryError
 from gateway.reading import parse_line, split_lines
@@ -92,7 +92,7 @@ class SqliteSink:
             try:
                 self._store(points)
             except TypeConflict as error:
-                return Refused("type_conflict", str(error))
+                return Refused(TYPE_CONFLICT, str(error))
             except OverflowError:
                 return Refused("malformed", "an integer or a timestamp has more than 64 bits")
             except (sqlite3.Error, OSError) as error:

@@ -72,7 +72,7 @@ class Books:
         self.outcomes.append(outcome)
         self.changed.set()
 
-    def dead_letter(self, kind: str) -> None:
+    def dead_letter(self, kind: str, line: bytes) -> None:
         pass
 
     async def until(self, condition: Callable[[], bool]) -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from gateway.config.sections import ProfileSection
 from gateway.errors import ReadingError
 from gateway.protocol import fields
-from gateway.protocol.fields import LEARNED_NAMES, Field, Rules, rules_of
+from gateway.protocol.fields import KNOWN_NAMES, Field, Rulebook, Rules
+from gateway.protocol.types import FieldTypes
 from gateway.reading import parse_line
 from tests.support.readings import FLOATS, NAMES, VALUES
 
@@ -30,7 +31,7 @@ class Forgetful(dict[str, str]):
 
 
 def rules(profile: dict[str, Any] | None = None, *, strict: bool = False) -> Rules:
-    return Rules(ProfileSection.model_validate({"fields": profile or {}, "strict": strict}))
+    return Rules(ProfileSection.model_validate({"fields": profile or {}, "strict": strict}), "m", FieldTypes())
 
 
 def outcome(act: Any, *arguments: Any) -> Any:
@@ -48,6 +49,8 @@ def test_the_short_way_writes_what_the_complete_rules_write(profile: dict[str, A
     quick, complete = rules(profile), rules(profile)
     complete.plain = Forgetful()
     first = outcome(quick.write, values)
+    if isinstance(first[1], dict):
+        quick.learn()
     assert first == outcome(quick.write, values), "before and after names are known"
     assert first == outcome(complete.write, values)
 
@@ -140,12 +143,13 @@ def test_a_strict_profile_knows_only_its_fields() -> None:
     assert outcome(strict.write, {"time": 1})[:2] == ("bad_name", "time")
 
 
-def test_learned_names_are_bounded_and_declared_ones_stay() -> None:
+def test_known_names_are_bounded_and_declared_ones_stay() -> None:
     some = rules({"a": {"type": "float"}, "n": {"type": "int"}})
-    for n in range(LEARNED_NAMES * 2 + 10):
+    for n in range(KNOWN_NAMES * 2 + 10):
         assert some.write({f"f{n}": 1})[0] == f"f{n}=1"
-    assert len(some._learned) <= LEARNED_NAMES
-    assert len(some.plain) <= LEARNED_NAMES + 1
+        some.learn()
+    assert len(some._known) <= KNOWN_NAMES
+    assert len(some.plain) <= KNOWN_NAMES
     assert some.write({"a": 1, "n": 2})[0] == "a=1,n=2i"
 
 
@@ -153,11 +157,70 @@ def test_a_very_long_name_is_not_repeated_in_full() -> None:
     assert outcome(rules().write, {"x" * 60_000: 1})[1] == "x" * 80 + "…"
 
 
-def test_rules_are_made_once_for_a_profile_and_forgotten_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fields, "_shared", {})
+def test_rules_are_made_once_for_a_profile_and_measurement_and_forgotten_in_the_end() -> None:
+    book = Rulebook(FieldTypes())
     one, other = ProfileSection(), ProfileSection()
-    assert rules_of(one) is rules_of(one)
-    assert rules_of(one) is not rules_of(other)
-    for _ in range(fields.SHARED_PROFILES * 2):
-        rules_of(ProfileSection())
-    assert len(fields._shared) <= fields.SHARED_PROFILES
+    assert book.rules(one, "m") is book.rules(one, "m")
+    assert book.rules(one, "m") is not book.rules(other, "m")
+    assert book.rules(one, "m") is not book.rules(one, "n")
+    for _ in range(fields.KEPT_RULES * 2):
+        book.rules(ProfileSection(), "m")
+    assert len(book._all) <= fields.KEPT_RULES + 3
+
+
+def test_a_field_keeps_the_type_of_the_first_reading_that_was_accepted() -> None:
+    some = rules()
+    assert some.write({"a": 1, "s": "on", "b": True})[0] == 'a=1,s="on",b=true'
+    assert some.write({"a": "one"})[0] == 'a="one"', "nothing was accepted yet"
+    some.write({"a": 1, "s": "on", "b": True})
+    some.learn()
+    assert outcome(some.write, {"a": "one"}) == ("wrong_type", "a", "expected float, got string")
+    assert outcome(some.write, {"a": False}) == ("wrong_type", "a", "expected float, got bool")
+    assert outcome(some.write, {"s": 1}) == ("wrong_type", "s", "expected string, got number")
+    assert outcome(some.write, {"b": 1}) == ("wrong_type", "b", "expected bool, got number")
+    assert some.write({"a": 2.5, "s": "off", "b": False, "n": None})[0] == 'a=2.5,s="off",b=false'
+
+
+def test_types_are_those_of_the_measurement_whatever_the_profile() -> None:
+    types = FieldTypes()
+    book = Rulebook(types)
+    counts = ProfileSection.model_validate({"measurement": "counts", "fields": {"n": {"type": "int"}}})
+    plain = ProfileSection()
+    first = book.rules(plain, "m")
+    first.write({"n": 1.5})
+    first.learn()
+    text = "expected float, got int of the device's profile"
+    assert outcome(book.rules(counts, "m").write, {"n": 1}) == ("wrong_type", "n", text)
+    assert book.rules(counts, "counts").write({"n": 1})[0] == "n=1i"
+    assert outcome(book.rules(plain, "m").write, {"n": "x"})[0] == "wrong_type"
+    assert book.rules(plain, "other").write({"n": "x"})[0] == 'n="x"'
+
+
+def test_what_is_forgotten_is_learned_anew_by_all_rules() -> None:
+    types = FieldTypes()
+    book = Rulebook(types)
+    some = book.rules(ProfileSection(), "m")
+    some.write({"a": 1})
+    some.learn()
+    assert types.take_changes() == ({("m", "a"): "float"}, set())
+    types.replace({})
+    assert some.write({"a": "one"})[0] == 'a="one"'
+    some.learn()
+    assert outcome(some.write, {"a": 1})[0] == "wrong_type"
+
+
+def test_columns_are_learned_as_numbers() -> None:
+    some = rules({"n": {"type": "int"}})
+    some.accept(("a", "n"))
+    assert outcome(some.write, {"a": "x"})[2] == "expected float, got string"
+    assert some._types.get("m", "n") == "int"
+
+
+def test_where_there_is_no_room_to_learn_everything_is_accepted() -> None:
+    types = FieldTypes(most=1)
+    some = Rules(ProfileSection(), "m", types)
+    for value in ("x", 1, True):
+        assert outcome(some.write, {"a": 1, "b": value})[0].startswith("a=1,b=")
+        some.learn()
+    assert len(types) == 1
+    assert types.ignored >= 1

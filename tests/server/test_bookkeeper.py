@@ -13,6 +13,7 @@ from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
 from gateway.delivery.write_log import WriteLog
 from gateway.ledger import Entry, Kind, Ledger
 from gateway.metrics import Metrics
+from gateway.protocol.types import FieldTypes
 from gateway.server.bookkeeper import RETRY_AFTER_FAILED_COMMIT_MS, Bookkeeper
 from gateway.server.fleet import Fleet
 from gateway.spool.files import Files
@@ -55,8 +56,13 @@ class Desk:
         self.dead_letters = DeadLetters(directory / "dead_letters.db")
         self.path = directory / "ledger.json"
         self.writes = WriteLog(directory / "writes.log")
-        self.keeper = Bookkeeper(
-            self.ledger, self.fleet, self.metrics, self.dead_letters, self.writes, self.path, Files()
+        self.types = FieldTypes()
+        self.types.learn("m", [("a", "float")])
+        self.keeper = self.keeper_of(self.ledger)
+
+    def keeper_of(self, ledger: Ledger) -> Bookkeeper:
+        return Bookkeeper(
+            ledger, self.fleet, self.metrics, self.dead_letters, self.writes, self.types, self.path, Files()
         )
 
     def value(self, name: str, **labels: str) -> float:
@@ -141,9 +147,7 @@ def test_recovery_counts_what_the_checkpoint_has_not(desk: Desk) -> None:
     desk.keeper.checkpoint()()
     again = Desk(desk.path.parent)
     again.ledger = checkpoint.load(desk.path)
-    again.keeper = Bookkeeper(
-        again.ledger, again.fleet, again.metrics, again.dead_letters, again.writes, again.path, Files()
-    )
+    again.keeper = again.keeper_of(again.ledger)
     for record_id, entries, delivered in ((1, first, True), (2, second, True), (3, third, False)):
         again.keeper.recovered(record_id, entries, delivered)
     again.dead_letters.close()
@@ -168,7 +172,11 @@ def test_answers_of_the_database_are_counted_by_kind(desk: Desk) -> None:
         desk.keeper.wrote(Batch(b"m v=1 1\n", 1, (Span(7, 0, 1),)), 0.1, outcome)
     desk.writes.flush()
     assert [write.first for write in write_log.read(desk.path.with_name("writes.log"))] == [(7, 0)]
-    desk.keeper.dead_letter("type_conflict")
+    desk.keeper.dead_letter("malformed", b"m a=1 1\n")
+    assert desk.types.get("m", "a") == "float"
+    desk.keeper.dead_letter("type_conflict", b"m a=1 1\n")
+    desk.keeper.dead_letter("type_conflict", b"nonsense\n")
+    assert desk.types.get("m", "a") is None, "the next reading decides"
     assert desk.value("gateway_write_seconds_count") == 5
     assert desk.value("gateway_write_errors_total", kind="timeout") == 1
-    assert desk.value("gateway_dead_letters_total", reason="type_conflict") == 1
+    assert desk.value("gateway_dead_letters_total", reason="type_conflict") == 2

@@ -263,7 +263,8 @@ class Witness:
         self.outcomes.append(outcome)
         self.wrote_one.set()
 
-    def dead_letter(self, kind: str) -> None:
+    def dead_letter(self, kind: str, line: bytes) -> None:
+        assert line.count(b"\n") >= 1
         self.dead[kind] += 1
 
 

@@ -8,8 +8,10 @@ import orjson
 
 from gateway.config.sections import ProfileSection
 from gateway.ledger import NO_SEQ, Entry, Ledger
+from gateway.protocol.fields import Rulebook
 from gateway.protocol.messages import Authenticate, Close, Send
 from gateway.protocol.session import Session, Terms
+from gateway.protocol.types import FieldTypes
 from gateway.protocol.validation import Encoder
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def terms(**changed: int) -> Terms:
 
 def encoder(profile: Mapping[str, Any] | None = None, tags: Mapping[str, str] | None = None) -> Encoder:
     """Device d1's, of a profile as in config.yaml."""
-    return Encoder("d1", ProfileSection.model_validate(profile or {}), tags or {})
+    return Encoder("d1", ProfileSection.model_validate(profile or {}), tags or {}, Rulebook(FieldTypes()))
 
 
 class Bench:

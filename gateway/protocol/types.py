@@ -1,0 +1,98 @@
+"""Which type each field of each measurement has, learned from the readings that were accepted.
+
+A database that has seen a field as a number refuses it as a string. What is known here refuses it before, with a word
+to the device instead of a dead letter.
+
+Rules that hold here:
+
+* A type becomes known when a reading with it is accepted, or because a profile declares it; the first one counts, until
+  the database refuses it: one wrong reading must not shut out the right ones that follow.
+* The number of types is bounded. What does not fit any more is not known: it is accepted, and the database judges.
+* Losing what is known costs nothing but that: it is learned again from the next readings.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from gateway.config.sections import ProfileSection
+
+Type = Literal["float", "int", "bool", "string"]
+Key = tuple[str, str]
+"""Measurement and field."""
+
+MOST_TYPES = 50_000
+
+
+class FieldTypes:
+    """The types by measurement and field; ``declared`` are the profiles', which nothing learned overrides."""
+
+    def __init__(self, declared: Mapping[Key, Type] | None = None, most: int = MOST_TYPES) -> None:
+        self._declared = dict(declared or {})
+        self._most = most
+        self._types: dict[Key, Type] = dict(self._declared)
+        self._new: dict[Key, Type] = {}
+        self._doubted: set[Key] = set()
+        self._watchers: list[Callable[[], None]] = []
+        self.ignored = 0
+        """Fields that were not learned for want of room."""
+
+    def __len__(self) -> int:
+        return len(self._types)
+
+    def watch(self, forgotten: Callable[[], None]) -> None:
+        """Have ``forgotten`` called when types that were known may not be any more."""
+        self._watchers.append(forgotten)
+
+    def get(self, measurement: str, field: str) -> Type | None:
+        """The type of a field; None when it is not known."""
+        return self._types.get((measurement, field))
+
+    def learn(self, measurement: str, fields: Iterable[tuple[str, Type]]) -> None:
+        """These fields were accepted."""
+        for field, found in fields:
+            key = measurement, field
+            if key in self._types:
+                continue
+            if len(self._types) >= self._most:
+                self.ignored += 1
+                continue
+            self._types[key] = self._new[key] = found
+
+    def doubt(self, measurement: str, fields: Iterable[str]) -> None:
+        """The database refused a point with these fields for a type: learn theirs anew from the next reading."""
+        keys = [key for field in fields if (key := (measurement, field)) in self._types and key not in self._declared]
+        for key in keys:
+            del self._types[key]
+            self._new.pop(key, None)
+            self._doubted.add(key)
+        if keys:
+            self._tell()
+
+    def take_changes(self) -> tuple[dict[Key, Type], set[Key]]:
+        """What was learned and, before that, doubted since the last call: for who keeps it."""
+        new, doubted = self._new, self._doubted
+        self._new, self._doubted = {}, set()
+        return new, doubted
+
+    def replace(self, kept: Mapping[Key, Type]) -> None:
+        """Know what is kept, what profiles declare and what changed since `take_changes`, and nothing else."""
+        sure = {key: found for key, found in kept.items() if key not in self._doubted}
+        self._types = {**sure, **self._new, **self._declared}
+        self._tell()
+
+    def _tell(self) -> None:
+        for forgotten in self._watchers:
+            forgotten()
+
+
+def declared_by(profiles: Iterable[ProfileSection]) -> dict[Key, Type]:
+    """What profiles say about the fields of their measurement; of two that differ the first counts."""
+    declared: dict[Key, Type] = {}
+    for profile in profiles:
+        for name, field in profile.fields.items():
+            declared.setdefault((profile.measurement, name), field.type)
+    return declared
