@@ -43,6 +43,8 @@ LOOKS_PER_AGE = 20
 """The same as a part of ``max_age``, where that is short."""
 TIMER_SLACK = 0.001
 """Seconds: uvloop's timers count in whole milliseconds, and one that is early would only be set again."""
+SLICE = 0.002
+"""Seconds of work on a backlog after which the loop gets to see its devices again."""
 DEFAULT_BOUNDS = Bounds()
 
 
@@ -163,15 +165,26 @@ class Forwarder:
                 await self._wake.wait()
 
     async def _acknowledge(self) -> None:
+        while await self._acknowledge_some():
+            pass
+
+    async def _acknowledge_some(self) -> bool:
+        """A slice of it; whether there may be more."""
         self._forget_dropped()
+        more, until = False, time.monotonic() + SLICE
         for record in self._pipeline.progress.done():
             self._delivered_to = record.record_id
             self._listener.delivered(record.record_id, record.entries, record.refused)
+            if time.monotonic() >= until:
+                more = True
+                break
+        # Nothing may be waited for in between: what is reported as delivered must not be dropped meanwhile.
         if self._delivered_to > self._acknowledged_to:
             upto = self._delivered_to
             await self._source.acknowledge(upto)
             self._acknowledged_to = upto
             self._pace.answered(self._pace.round)
+        return more
 
     def _forget_dropped(self) -> None:
         cursor = self._source.status().cursor
@@ -192,11 +205,15 @@ class Forwarder:
             if not records:
                 self._wait_for_records()
                 return
-            self._take(records)
+            await self._take(records)
 
-    def _take(self, records: Sequence[Spooled]) -> None:
+    async def _take(self, records: Sequence[Spooled]) -> None:
+        until = time.monotonic() + SLICE
         for record in records:
             self._pipeline.add(record, self._due(record))
+            if time.monotonic() >= until:
+                await asyncio.sleep(0)
+                until = time.monotonic() + SLICE
         self._read_to = records[-1].id
         self._forget_dropped()
         if not self._stopping:
