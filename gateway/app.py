@@ -7,14 +7,13 @@ import contextlib
 import logging
 import signal
 import sqlite3
-import ssl
 from typing import TYPE_CHECKING
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, ProcessCollector
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from gateway import checkpoint, field_types
+from gateway.config.tls import server_context
 from gateway.delivery import write_log
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.forwarder import Forwarder
@@ -31,6 +30,7 @@ from gateway.server.bookkeeper import Bookkeeper
 from gateway.server.context import Context
 from gateway.server.fleet import Fleet
 from gateway.server.keepalive import Keepalive
+from gateway.server.listener import Listener
 from gateway.server.routes import application
 from gateway.sinks import make_sink
 from gateway.spool.files import Files
@@ -38,6 +38,7 @@ from gateway.spool.queue import SpoolQueue
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import Callable
     from pathlib import Path
 
@@ -59,8 +60,6 @@ DELIVERY_GRACE = 5.0
 """Seconds that writes under way at a stop have to finish; what does not is written again after the start."""
 REGISTRY_REFRESH = 0.5
 GUESSABLE = 16
-HTTP_IDLE_TIMEOUT = 60.0
-LARGEST_HEADER = 16 * 1024
 
 
 class Gateway:
@@ -79,6 +78,7 @@ class Gateway:
             OSError: the address cannot be listened on.
         """
         config = self.config
+        tls = server_context(config)
         listening = bind_sockets(config.server.listen.port, config.server.listen.host, backlog=BACKLOG)
         self._build()
         self._warn()
@@ -89,7 +89,7 @@ class Gateway:
         self._delivering = asyncio.create_task(self.forwarder.run(), name="forwarder")
         self._refreshing = asyncio.create_task(self._refresh_registry(), name="registry")
         self.keepalive.start()
-        self._serve(listening)
+        self._serve(listening, tls)
 
     def _build(self) -> None:
         config, files = self.config, Files()
@@ -172,18 +172,16 @@ class Gateway:
         metrics.registry.register(PLATFORM_COLLECTOR)
         metrics.registry.register(GC_COLLECTOR)
 
-    def _serve(self, listening: list[socket.socket]) -> None:
-        server = self.config.server
-        self._server = HTTPServer(
+    def _serve(self, listening: list[socket.socket], tls: ssl.SSLContext | None) -> None:
+        self._server = Listener(
             application(self.context),
-            ssl_options=_tls(self.config),
-            idle_connection_timeout=HTTP_IDLE_TIMEOUT,
-            max_header_size=LARGEST_HEADER,
-            max_body_size=2 * server.max_message_bytes,
+            turned_away=self.metrics.connections_total.labels("too_many").inc,
+            ssl_options=tls,
+            max_body_size=2 * self.config.server.max_message_bytes,
         )
         self._server.add_sockets(listening)
         host, port = listening[0].getsockname()[:2]
-        scheme = "https" if server.tls.certificate else "http"
+        scheme = "http" if tls is None else "https"
         self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         log.info("listening on %s, readings go to %s", self.url, self.sink.name)
 
@@ -264,18 +262,6 @@ def _dead_letters(path: Path) -> DeadLetters:
         return DeadLetters(path)
     except sqlite3.Error as error:
         raise GatewayError(f"dead letters {path}: {error}") from error
-
-
-def _tls(config: Config) -> ssl.SSLContext | None:
-    tls = config.server.tls
-    if tls.certificate is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(tls.certificate, tls.key)
-    except (OSError, ssl.SSLError) as error:
-        raise GatewayError(f"server.tls: {tls.certificate} and {tls.key} cannot be used: {error}") from error
-    return context
 
 
 async def _run(config: Config, on_ready: Callable[[str], None] | None) -> None:

@@ -27,7 +27,7 @@ def check_config(path: Path | None, *, as_json: bool) -> None:
     \b
     Example:  gateway check-config --config /etc/telemetry-gateway/config.yaml
     """
-    path, loaded = configuration(path)
+    path, loaded = configuration(path, serving=True)
     values = loaded.config.model_dump(mode="json")
     if as_json:
         print_json(values)

@@ -98,7 +98,7 @@ def demo(ctx: click.Context, devices: int, listen: str, data: Path | None, path:
     """
     admin_token = secrets.token_urlsafe(16)
     with _directory(data) as directory:
-        config = read(path, {}, _overrides(directory, listen, admin_token)).config
+        config = read(path, {}, _overrides(directory, listen, admin_token), serving=True).config
         configure_logging(config)
         simulated = _Devices(devices, directory / LOG)
 

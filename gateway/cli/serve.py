@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@with_config
+@partial(with_config, serving=True)
 @click.pass_context
 def run(ctx: click.Context, config: Config) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain and exit with 0.

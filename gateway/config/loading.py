@@ -4,7 +4,7 @@ Rules that hold here:
 
 * Defaults are overridden by the YAML file, that by secret files, and those by the environment.
 * All problems are reported together: settings that are wrong on their own do not hide those that conflict.
-* Nothing is looked for on disk except the file itself and the secrets.
+* Nothing is looked for on disk except the file itself and the secrets, and for those who serve the files of TLS.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from gateway.config.model import Config
 from gateway.config.problems import explain, problem
 from gateway.config.sections import StateSection
 from gateway.config.sources import Source, credentials, environment, merged, yaml_file
+from gateway.config.tls import unusable
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from gateway.config.checks import Conflict
     from gateway.config.sources import Location
 
 INSTALLED = Path("/etc/telemetry-gateway/config.yaml")
@@ -53,8 +55,16 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     return read(path, environ).config
 
 
-def read(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Loaded:
+def read(
+    path: Path | None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    serving: bool = False,
+) -> Loaded:
     """As `load`, with origins; ``overrides`` are nested values that go before all others.
+
+    ``serving`` looks into the files that only a gateway that serves has to read.
 
     Raises:
         ConfigError: with every problem, each as ``path: text``.
@@ -64,7 +74,8 @@ def read(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
     source = source.overridden_by(environment(environ)).overridden_by(Source(dict(overrides or {})))
     values = _anchored(source.values, _file_home(path), _state_home(path, environ))
     config, faults = _validated(values, source.origins)
-    problems = [*source.problems, *faults.values(), *_conflicts(config, faults, source.origins)]
+    found = [*conflicts(config), *(unusable(config) if serving else ())]
+    problems = [*source.problems, *faults.values(), *_told(found, faults, source.origins)]
     if problems:
         raise ConfigError(problems)
     return Loaded(config, source.origins)
@@ -132,10 +143,10 @@ def _without(values: Mapping[str, Any], locations: Iterable[Location]) -> dict[s
     return rest
 
 
-def _conflicts(config: Config, faults: Iterable[Location], origins: Mapping[Location, str]) -> list[str]:
+def _told(found: Iterable[Conflict], faults: Iterable[Location], origins: Mapping[Location, str]) -> list[str]:
     known_wrong = list(faults)
     return [
         problem(conflict.paths[0], conflict.text, origins)
-        for conflict in conflicts(config)
+        for conflict in found
         if not any(path[: len(wrong)] == wrong for path in conflict.paths for wrong in known_wrong)
     ]

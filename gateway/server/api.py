@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from tornado.web import HTTPError
+from tornado.web import HTTPError, stream_request_body
 
 from gateway.config.names import DEVICE_ID
 from gateway.delivery.sink import Bucket, SeriesQuery
@@ -20,6 +20,8 @@ from gateway.server.requests import MALFORMED, ApiHandler, ViewerHandler, bearer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tornado.http1connection import HTTP1Connection
+
     from gateway.ledger import Entry
     from gateway.server.fleet import DeviceView
 
@@ -30,6 +32,8 @@ MOST_POINTS = 10_000
 NS_PER_MS = 1_000_000
 MOST_MS = (2**63 - 1) // NS_PER_MS
 HOUR_NS = 3_600_000_000_000
+MOST_THROWN_AWAY = 64 * 1024**2
+"""Bytes of a body that is too large which are still read."""
 SPOOL_FULL = "spool_full", "the gateway cannot keep more readings now; send them again later"
 
 
@@ -56,8 +60,25 @@ class Commit:
         return await self._done
 
 
+@stream_request_body
 class ReadingsHandler(ApiHandler):
-    """``POST /v1/devices/{id}/readings``: the message of a device in one request, answered after fsync."""
+    """``POST /v1/devices/{id}/readings``: the message of a device in one request, answered after fsync.
+
+    A body that is too large is read to its end and thrown away: one who is cut off while sending does not see why.
+    """
+
+    def prepare(self) -> None:
+        """Make ready for the body."""
+        self._limit = self.context.config.server.max_message_bytes
+        self._body = bytearray()
+        self._size = 0
+        cast("HTTP1Connection", self.request.connection).set_max_body_size(MOST_THROWN_AWAY)
+
+    def data_received(self, chunk: bytes) -> None:
+        """A piece of the body; no more of it is kept than a message may have."""
+        self._size += len(chunk)
+        if self._size <= self._limit:
+            self._body += chunk
 
     async def post(self, device_id: str) -> None:
         """Take the readings, or say why not."""
@@ -66,14 +87,13 @@ class ReadingsHandler(ApiHandler):
         device = self.context.authenticate(device_id, bearer_token(self.request))
         if device is None:
             return self.refuse(401, "unauthorized", "unknown device or wrong token")
-        limit = self.context.config.server.max_message_bytes
-        if len(self.request.body) > limit:
-            return self.refuse(413, "too_large", f"{len(self.request.body)} bytes; a message has at most {limit}")
+        if self._size > self._limit:
+            return self.refuse(413, "too_large", f"{self._size} bytes; a message has at most {self._limit}")
         now = time.time_ns()
         if obstacle := self._obstacle(device_id, now):
             return self._later(*obstacle)
         try:
-            message = codec.decode(self.request.body)
+            message = codec.decode(bytes(self._body))
             if isinstance(message, Hello):
                 return self.refuse(400, "bad_message", "only readings can be sent by request")
             encoded = self.context.encoder(device).encode(message, now)

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 FAREWELL = 0.1
 """Seconds for the close that tells a stale device why, before its socket goes."""
+VERSION = "13"
 SUBPROTOCOL = "telemetry.v1.json"
 CREDENTIAL_PREFIX = "bearer."
 ENDINGS: dict[int | None, str] = {
@@ -73,6 +74,13 @@ class DeviceSocket(JsonErrors, StreamHandler):
         self.remote = self.request.remote_ip or "?"
         if not DEVICE_ID.fullmatch(device_id):
             return self.refuse(400, "bad_device_id", "a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
+        if problem := self._no_handshake():
+            self.set_header("Upgrade", "websocket")
+            self.set_header("Sec-WebSocket-Version", VERSION)
+            return self.refuse(426, "upgrade_required", problem)
+        origin = self.request.headers.get("Origin")
+        if origin is not None and not self.check_origin(origin):
+            return self.refuse(403, "bad_origin", "server.allowed_origins does not name the page this comes from")
         offered = self._offered()
         if offered and SUBPROTOCOL not in offered:
             self.context.metrics.connections_total.labels("bad_subprotocol").inc()
@@ -87,6 +95,16 @@ class DeviceSocket(JsonErrors, StreamHandler):
                 self.context.metrics.connections_total.labels("unauthorized").inc()
                 return self.refuse(401, "unauthorized", "unknown device or wrong token")
         await super().get(device_id)
+        return None
+
+    def _no_handshake(self) -> str | None:
+        """What a request lacks that would be a WebSocket handshake (RFC 6455 section 4.2.1)."""
+        headers = self.request.headers
+        connection = [option.strip().lower() for option in headers.get("Connection", "").split(",")]
+        if headers.get("Upgrade", "").lower() != "websocket" or "upgrade" not in connection:
+            return "devices connect here by WebSocket: Connection: Upgrade and Upgrade: websocket are needed"
+        if headers.get("Sec-WebSocket-Version") != VERSION or not headers.get("Sec-WebSocket-Key"):
+            return f"Sec-WebSocket-Version: {VERSION} and a Sec-WebSocket-Key are needed"
         return None
 
     def _protocols(self) -> list[str]:

@@ -51,6 +51,23 @@ def test_every_command_tells_all_problems_and_exits_with_2(gateway: Command, com
     assert [line.split(": ")[0] for line in result.stderr.splitlines()] == ["keepalive.timeout", "influxdb.token"]
 
 
+@pytest.mark.parametrize("command", ["check-config", "run"])
+def test_tls_files_that_are_missing_are_told_with_all_other_problems(gateway: Command, command: str) -> None:
+    tls = {"certificate": "nowhere.pem", "key": "nowhere.key"}
+    gateway.configure({"server": {"tls": tls}, "keepalive": {"timeout": "1s"}})
+    result = gateway(*command.split())
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    assert [line.split(": ")[0] for line in lines] == ["keepalive.timeout", "server.tls.certificate", "server.tls.key"]
+    assert f"{gateway.config.parent}/nowhere.pem cannot be read: No such file or directory" in lines[1]
+    assert not list(gateway.config.parent.glob("*/*"))
+
+
+def test_who_may_not_read_the_key_may_register_devices(gateway: Command) -> None:
+    gateway.configure({"server": {"tls": {"certificate": "nowhere.pem", "key": "nowhere.key"}}})
+    assert gateway("devices", "add", "kiln-7").exit_code == 0
+
+
 def test_a_missing_file_is_named(gateway: Command, tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["check-config", "--config", str(tmp_path / "nowhere.yaml")])
     assert result.exit_code == 2

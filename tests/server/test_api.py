@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import urllib.parse
 from typing import TYPE_CHECKING, Any
@@ -115,9 +117,55 @@ def test_readings_by_request_have_limits_too(gateway: RunningGateway) -> None:
     assert (status, body["error"]["code"]) == (400, "bad_device_id")
 
 
+@pytest.mark.parametrize("size", [65_537, 131_073, 5_000_000])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_that_is_too_large_is_told_and_the_connection_goes_on(
+    gateway: RunningGateway, size: int, *, chunked: bool
+) -> None:
+    address = urllib.parse.urlsplit(gateway.url)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
+    with contextlib.closing(connection):
+        body = b" " * size
+        connection.request(
+            "POST", "/v1/devices/poster/readings", iter([body]) if chunked else body, encode_chunked=chunked
+        )
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["error"]["code"]) == (413, "too_large")
+        connection.request("POST", "/v1/devices/poster/readings", b'{"a":1}')
+        assert json.loads(connection.getresponse().read())["accepted"] == 1
+
+
+UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket"}
+HANDSHAKE = {**UPGRADE, "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ({}, 426, "upgrade_required"),
+        ({**HANDSHAKE, "Connection": "close"}, 426, "upgrade_required"),
+        (UPGRADE, 426, "upgrade_required"),
+        ({**HANDSHAKE, "Sec-WebSocket-Version": "8"}, 426, "upgrade_required"),
+        ({**HANDSHAKE, "Origin": "http://elsewhere.example"}, 403, "bad_origin"),
+    ],
+)
+def test_what_is_no_handshake_is_told_in_json(
+    guarded: RunningGateway, headers: dict[str, str], status: int, code: str
+) -> None:
+    address = urllib.parse.urlsplit(guarded.url)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
+    with contextlib.closing(connection):
+        connection.request("GET", "/v1/devices/x/stream", headers=headers)
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["error"]["code"]) == (status, code)
+
+
+SERVER = {"max_connections": 1, "allowed_origins": ["https://dashboard.example"]}
+
+
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    over = {"auth": {"mode": "token", "viewer_token": VIEWER, "admin_token": ADMIN}, "server": {"max_connections": 1}}
+    over = {"auth": {"mode": "token", "viewer_token": VIEWER, "admin_token": ADMIN}, "server": SERVER}
     with running_gateway(tmp_path_factory.mktemp("guarded"), over) as running:
         yield running
 

@@ -1,0 +1,69 @@
+"""The HTTP server of the one port, with bounds for connections that are not a device's socket (yet).
+
+Rules that hold here:
+
+* A connection that does not get on is closed: without a request in time, and with half a body.
+* Their number is bounded. One too many is closed at once: there may be no TLS yet to say anything in. A device comes
+  through here for its handshake only, so the bound is for those that shake hands at the same moment.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tornado.httpserver import HTTPServer
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from tornado.iostream import IOStream
+    from tornado.web import Application
+
+IDLE_TIMEOUT = 60.0
+"""Seconds until the headers of a next request."""
+BODY_TIMEOUT = 30.0
+"""Seconds from the headers to the end of the body."""
+MOST_CONNECTIONS = 4096
+LARGEST_HEADER = 16 * 1024
+
+
+class Listener(HTTPServer):
+    """Serves ``application``; ``turned_away`` hears of each connection that was one too many."""
+
+    def initialize(  # type: ignore[override]
+        self,
+        application: Application,
+        *,
+        turned_away: Callable[[], None],
+        max_body_size: int,
+        ssl_options: ssl.SSLContext | None = None,
+        most_connections: int = MOST_CONNECTIONS,
+        body_timeout: float = BODY_TIMEOUT,
+    ) -> None:
+        """Set up; called by Tornado's constructor."""
+        self._turned_away = turned_away
+        self._most_connections = most_connections
+        self._open = 0
+        super().initialize(
+            application,
+            ssl_options=ssl_options,
+            idle_connection_timeout=IDLE_TIMEOUT,
+            body_timeout=body_timeout,
+            max_header_size=LARGEST_HEADER,
+            max_body_size=max_body_size,
+        )
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        """Serve a new connection, or close it."""
+        if self._open >= self._most_connections:
+            self._turned_away()
+            stream.close()
+            return
+        self._open += 1
+        super().handle_stream(stream, address)
+
+    def on_close(self, server_conn: object) -> None:
+        """A connection has ended, or become a device's socket."""
+        self._open -= 1
+        super().on_close(server_conn)

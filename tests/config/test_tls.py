@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import ssl
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.config import Config, ServerSection, TlsSection
+from gateway.config.tls import server_context, unusable
+from gateway.errors import GatewayError
+from tests.support.certificate import make_certificate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def with_files(certificate: Path | None, key: Path | None) -> Config:
+    return Config(server=ServerSection(tls=TlsSection(certificate=certificate, key=key)))
+
+
+def found(config: Config) -> list[str]:
+    return [f"{'.'.join(conflict.paths[0])}: {conflict.text}" for conflict in unusable(config)]
+
+
+def test_without_files_there_is_no_tls() -> None:
+    assert found(Config()) == []
+    assert server_context(Config()) is None
+
+
+def test_a_good_pair_serves(tmp_path: Path) -> None:
+    config = with_files(*make_certificate(tmp_path))
+    assert found(config) == []
+    assert isinstance(server_context(config), ssl.SSLContext)
+
+
+def test_each_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    certificate, _ = make_certificate(tmp_path)
+    assert found(with_files(tmp_path / "none", tmp_path)) == [
+        f"server.tls.certificate: {tmp_path}/none cannot be read: No such file or directory",
+        f"server.tls.key: {tmp_path} cannot be read: Is a directory",
+    ]
+    assert found(with_files(certificate, tmp_path / "none")) == [
+        f"server.tls.key: {tmp_path}/none cannot be read: No such file or directory"
+    ]
+
+
+def test_files_that_do_not_belong_together_are_told(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    certificate, key = make_certificate(tmp_path)
+    _, other = make_certificate(tmp_path / "other")
+    (problem,) = found(with_files(certificate, other))
+    assert problem.startswith(f"server.tls.certificate: {certificate} with the key {other} cannot be used: ")
+    assert "MISMATCH" in problem
+    with pytest.raises(GatewayError, match="cannot be used"):
+        server_context(with_files(key, key))
+
+
+def test_an_encrypted_key_is_told_and_its_password_not_asked_for(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    locked = tmp_path / "locked.pem"
+    command = ["openssl", "pkey", "-in", str(key), "-aes256", "-passout", "pass:secret", "-out", str(locked)]
+    subprocess.run(command, check=True, capture_output=True)
+    (problem,) = found(with_files(certificate, locked))
+    assert f"{locked} cannot be used" in problem

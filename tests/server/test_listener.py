@@ -1,0 +1,110 @@
+"""Bounds of plain HTTP connections, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from tornado.netutil import bind_sockets
+from tornado.web import Application, RequestHandler
+from tornado.websocket import WebSocketHandler
+
+from gateway.server.listener import Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+UPGRADE = (
+    b"GET /socket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+WAIT = 10.0
+
+
+class Hello(RequestHandler):
+    def get(self) -> None:
+        self.finish("hello")
+
+    def post(self) -> None:
+        self.finish(self.request.body)
+
+
+class Socket(WebSocketHandler):
+    def on_message(self, message: str | bytes) -> None:
+        pass
+
+
+class World:
+    """A listener, and clients of it."""
+
+    def __init__(self, **bounds: Any) -> None:
+        self.turned_away = 0
+        self.writers: list[asyncio.StreamWriter] = []
+        application = Application([("/", Hello), ("/socket", Socket)], log_function=lambda _: None)
+        self.server = Listener(application, turned_away=self._count, max_body_size=1024, **bounds)
+        sockets = bind_sockets(0, "127.0.0.1")
+        self.server.add_sockets(sockets)
+        self.port = sockets[0].getsockname()[1]
+
+    def _count(self) -> None:
+        self.turned_away += 1
+
+    async def ask(self, request: bytes) -> tuple[bytes, asyncio.StreamWriter]:
+        """The first bytes of the answer; none when the connection was closed."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.writers.append(writer)
+        writer.write(request)
+        try:
+            async with asyncio.timeout(WAIT):
+                return await reader.read(1024), writer
+        except ConnectionResetError:
+            return b"", writer
+
+
+def run(test: Callable[[World], Awaitable[None]], **bounds: Any) -> None:
+    async def main() -> None:
+        world = World(**bounds)
+        try:
+            await test(world)
+        finally:
+            for writer in world.writers:
+                writer.close()
+            world.server.stop()
+            await world.server.close_all_connections()
+
+    asyncio.run(main())
+
+
+def test_one_connection_too_many_is_closed_and_one_that_ends_makes_room() -> None:
+    async def test(world: World) -> None:
+        first = [await world.ask(REQUEST) for _ in range(2)]
+        assert all(answer.startswith(b"HTTP/1.1 200") for answer, _ in first)
+        assert (await world.ask(REQUEST))[0] == b""
+        assert world.turned_away == 1
+        first[0][1].close()
+        async with asyncio.timeout(WAIT):
+            while not (await world.ask(REQUEST))[0]:
+                pass
+
+    run(test, most_connections=2)
+
+
+def test_a_device_counts_until_it_has_shaken_hands() -> None:
+    async def test(world: World) -> None:
+        sockets = [await world.ask(UPGRADE) for _ in range(3)]
+        assert all(answer.startswith(b"HTTP/1.1 101") for answer, _ in sockets)
+        assert (await world.ask(REQUEST))[0].startswith(b"HTTP/1.1 200")
+        assert world.turned_away == 0
+
+    run(test, most_connections=1)
+
+
+def test_half_a_body_is_not_waited_for() -> None:
+    async def test(world: World) -> None:
+        half = await world.ask(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab")
+        assert half[0] == b""
+        whole = await world.ask(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nabcd")
+        assert whole[0].endswith(b"\r\n\r\nabcd")
+
+    run(test, body_timeout=0.1)
