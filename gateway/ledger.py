@@ -182,14 +182,21 @@ class Ledger:
                 sums.dropped += entry.accepted
         self.delivered_to = max(self.delivered_to, record_id)
 
-    def write_off(self) -> int:
-        """Count as dropped what pends although every record is finished: its records were damaged. The number."""
-        lost = self.total.pending if self.delivered_to >= self.committed_to else 0
-        if lost:
-            for account in self.accounts.values():
-                account.dropped += account.pending
-            self.total.dropped += lost
-        return lost
+    def write_off(self, left: Mapping[str, int]) -> int:
+        """Count as dropped what pends beyond the readings ``left`` of each device: they were damaged. The number.
+
+        It is negative when more is left than pends. A disk can read today what it could not before: that is no longer
+        dropped, or was not even known to be received.
+        """
+        before = self.total.dropped
+        for device in self.accounts.keys() | left.keys():
+            account = self.account(device)
+            missing = max(account.pending - left.get(device, 0), -account.dropped)
+            unknown = missing - account.pending + left.get(device, 0)
+            for sums in (account, self.total):
+                sums.dropped += missing
+                sums.received += unknown
+        return self.total.dropped - before
 
     def rolled_back(self, entry: Entry) -> int:
         """Take back what the failed commit of ``entry`` had accepted; the last sequence number that is still safe."""

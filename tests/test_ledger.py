@@ -132,14 +132,31 @@ def test_the_equation_holds_whatever_happens_and_survives_a_checkpoint(records: 
     assert_balanced(again)
 
 
-def test_what_damage_took_is_dropped_once_all_else_is_finished() -> None:
+def test_what_pends_beyond_what_is_left_was_damaged_and_is_dropped() -> None:
     ledger = Ledger()
     for record_id in (1, 2, 3):
-        ledger.committed(record_id, [Entry("a", lines=2)])
-    ledger.delivered(1, [Entry("a", lines=2)], {})
-    assert ledger.write_off() == 0, "two records may still come"
-    ledger.delivered(3, [Entry("a", lines=2)], {})
-    assert ledger.write_off() == 2
-    assert ledger.write_off() == 0
-    for account in (ledger.total, ledger.account("a")):
-        assert (account.received, account.stored, account.dropped, account.pending) == (6, 4, 2, 0)
+        ledger.committed(record_id, [Entry("a", lines=2), Entry("b", lines=1)])
+    ledger.delivered(1, [Entry("a", lines=2), Entry("b", lines=1)], {})
+    assert ledger.write_off({"a": 4, "b": 2}) == 0
+    assert ledger.write_off({"a": 2, "b": 1}) == 3
+    assert ledger.account("a").sums()["dropped"] == 2
+    ledger.delivered(3, [Entry("a", lines=2), Entry("b", lines=1)], {})
+    assert ledger.write_off({}) == 0
+    assert_balanced(ledger)
+    for account, numbers in ((ledger.account("a"), (6, 4, 2, 0)), (ledger.account("b"), (3, 2, 1, 0))):
+        assert (account.received, account.stored, account.dropped, account.pending) == numbers
+    assert ledger.write_off({}) == ledger.total.pending == 0
+    assert ledger.total.dropped == 3
+
+
+def test_what_can_be_read_again_is_no_longer_dropped() -> None:
+    ledger = Ledger()
+    for record_id in (1, 2):
+        ledger.committed(record_id, [Entry("a", lines=2), Entry("b", lines=1)])
+    assert ledger.write_off({"a": 2}) == 4
+    assert ledger.write_off({"a": 4, "b": 1}) == -3
+    assert_balanced(ledger)
+    assert (ledger.account("a").dropped, ledger.account("b").dropped, ledger.total.pending) == (0, 1, 5)
+    assert ledger.write_off({"a": 5, "b": 1, "c": 4}) == 0
+    assert_balanced(ledger)
+    assert (ledger.account("a").received, ledger.account("c").pending, ledger.total.pending) == (5, 4, 10)

@@ -140,6 +140,17 @@ class Bookkeeper:
             with _others_go_on():
                 connection.dropped(boot, count)
 
+    def left(self, readings: int, by_device: Callable[[], Mapping[str, int]]) -> None:
+        """The spool holds this and no more: what pends beyond it was damaged."""
+        if self._ledger.total.pending == readings:
+            return
+        lost = self._ledger.write_off(by_device())
+        if lost > 0:
+            self._metrics.dropped.inc(lost)
+            log.error("ledger: %d readings were in damaged places of the spool and count as dropped", lost)
+        else:
+            log.warning("ledger: readings that were damaged can be read again, %d of them counted as dropped", -lost)
+
     def checkpoint(self) -> Callable[[], None]:
         """A writer of the ledger as it is now."""
         return checkpoint.writer(self._ledger, self._checkpoint_path, self._files)
@@ -150,9 +161,6 @@ class Bookkeeper:
         self._ledger.delivered(record_id, entries, refused)
         self._metrics.stored.inc(self._ledger.total.stored - before)
         self._metrics.rejected.inc(sum(refused.values()))
-        if lost := self._ledger.write_off():
-            self._metrics.dropped.inc(lost)
-            log.error("ledger: %d readings were in damaged places of the spool and count as dropped", lost)
         for connection, boot, count in self._connected(entries):
             with _others_go_on():
                 connection.stored(boot, count)

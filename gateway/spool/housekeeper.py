@@ -16,7 +16,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
-from gateway.spool.record import Record
+from gateway.spool.segment import Damage
 from gateway.spool.trouble import Area, Trouble
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.spool.cursor import Cursor
     from gateway.spool.log import Log
     from gateway.spool.ports import SpoolListener
+    from gateway.spool.record import Record
     from gateway.spool.retention import Reserve, Retention
     from gateway.spool.scan import LogReader, Segment
 
@@ -39,9 +40,12 @@ _STEP_BYTES = 1024**2
 
 
 class Housekeeper:
-    """Keeps the disk below its cap. ``done`` is called after each round; ``squeezed`` asks for commits to wait."""
+    """Keeps the disk below its cap. ``squeezed`` asks for commits to wait.
 
-    def __init__(
+    ``done`` is called after each round, ``damaged`` with what could not be read to be given up.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts that it keeps in step
         self,
         log: Log,
         backlog: Backlog,
@@ -50,6 +54,8 @@ class Housekeeper:
         reserve: Reserve,
         listener: SpoolListener,
         trouble: Trouble,
+        *,
+        damaged: Callable[[Damage], None],
         done: Callable[[], None],
     ) -> None:
         self.reclaimable = 0
@@ -63,6 +69,7 @@ class Housekeeper:
         self._reserve = reserve
         self._listener = listener
         self._trouble = trouble
+        self._damaged = damaged
         self._done = done
         self._thread = ThreadPoolExecutor(1, "spool-housekeeping")
         self._round: asyncio.Task[None] | None = None
@@ -152,11 +159,13 @@ class Housekeeper:
             self._dropped_after = self._backlog.cursor
         reader = self._log.reader(self._backlog.cursor)
         try:
-            while records := await self._in_thread(_some, reader, segment):
-                for record in records:
-                    if record.id > self._backlog.cursor:  # not acknowledged while it was being read
-                        self._listener.dropped(record.id, record.entries)
-                        self._backlog.drop(record)
+            while found := await self._in_thread(_some, reader, segment):
+                for item in found:
+                    if isinstance(item, Damage):
+                        self._damaged(item)
+                    elif item.id > self._backlog.cursor:  # not acknowledged while it was being read
+                        self._listener.dropped(item.id, item.entries)
+                        self._backlog.drop(item)
         finally:
             reader.close()
         self._backlog.skip(segment.last_id)
@@ -189,13 +198,12 @@ def _boundaries(sealed: Sequence[Segment], cursor: int) -> tuple[int, int]:
     return sealed[-1].last_id if sealed else 0, delivered
 
 
-def _some(reader: LogReader, segment: Segment) -> list[Record]:
-    records: list[Record] = []
+def _some(reader: LogReader, segment: Segment) -> list[Record | Damage]:
+    found: list[Record | Damage] = []
     size = 0
     for item in reader.items([segment]):
-        if isinstance(item, Record):
-            records.append(item)
-            size += item.size
+        found.append(item)
+        size += 0 if isinstance(item, Damage) else item.size
         if size >= _STEP_BYTES:
             break
-    return records
+    return found

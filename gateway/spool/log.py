@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -212,6 +213,20 @@ class Log:
     def sealed(self) -> list[Segment]:
         """Those of them that are not written any more."""
         return self._sealed
+
+    def readings(self, after: int) -> Counter[str]:
+        """Readings of each device in the records after ``after``, at the cost of reading all of them.
+
+        Raises:
+            OSError: the disk does not answer.
+        """
+        found: Counter[str] = Counter()
+        with contextlib.closing(self.reader(after)) as reader:
+            for item in reader.items(self.segments()):
+                if not isinstance(item, Damage):
+                    for entry in item.entries:
+                        found[entry.device] += entry.accepted
+        return found
 
     def remove(self, segments: Sequence[Segment]) -> None:
         """Delete these sealed segments. Whatever else had to be durable first, is.

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gateway.ledger import Entry
     from gateway.spool.segment import Damage
 
 
 class SpoolListener(Protocol):
-    """Who counts and answers. Called on the loop thread; `recovered` on the thread that calls `SpoolQueue.open`."""
+    """Who counts and answers. Called on the loop thread; during `SpoolQueue.open` on the thread that calls it."""
 
     def recovered(self, record_id: int, entries: Sequence[Entry], delivered: bool) -> None:  # noqa: FBT001
         """A record that the checkpoint does not count as committed, or not as delivered although it is."""
@@ -31,6 +31,13 @@ class SpoolListener(Protocol):
 
     def dropped(self, record_id: int, entries: Sequence[Entry]) -> None:
         """A record was given up undelivered, to make room."""
+        ...
+
+    def left(self, readings: int, by_device: Callable[[], Mapping[str, int]]) -> None:
+        """All that waits now is so many readings; ``by_device`` finds out whose. What else was to come is damaged.
+
+        Called at the end of a recovery, and after a damaged place was passed.
+        """
         ...
 
     def checkpoint(self) -> Callable[[], None]:

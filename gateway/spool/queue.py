@@ -117,7 +117,7 @@ class SpoolQueue:
     def _recover(self, committed_to: int, delivered_to: int, started: float) -> Recovery:
         cursor = Cursor(self._files, self._directory)
         done = max(cursor.stored, delivered_to)
-        self._backlog = Backlog(done)
+        self._backlog = Backlog(done, self._listener.left)
         records = pending = 0
         for item in self._log.recover(min(committed_to, delivered_to), max(done, committed_to), done):
             if isinstance(item, Damage):
@@ -132,6 +132,7 @@ class SpoolQueue:
         torn = self._log.torn
         if torn is not None:
             self._source.found_torn(torn)
+        self._listener.left(self._backlog.readings, lambda: self._log.readings(done))
         self._housekeeper = self._made_housekeeper(cursor)
         return Recovery(
             records=records,
@@ -153,7 +154,8 @@ class SpoolQueue:
             self._reserve,
             self._listener,
             self._trouble,
-            self._round_done,
+            damaged=self._source.note,
+            done=self._round_done,
         )
 
     def _take_directory(self) -> None:
@@ -241,8 +243,9 @@ class SpoolQueue:
     def committed(self, commit: Commit, items: list[Item], seconds: float) -> None:
         """See `gateway.spool.committer.CommitSink`."""
         self._trouble.clear(Area.APPEND)
-        readings = sum(entry.accepted for entry, _ in items)
-        self._backlog.add(commit.record_id, commit.size, readings, commit.committed_ns)
+        entries = [entry for entry, _ in items]
+        readings = sum(entry.accepted for entry in entries)
+        self._backlog.add(commit.record_id, commit.size, readings, commit.committed_ns, entries)
         self._housekeeper.committed()
         self._source.wake()
         self._listener.committed(commit.record_id, commit.committed_ns, items, seconds)

@@ -58,7 +58,7 @@ class Source:
             if isinstance(item, Record):
                 records.append(item)
             else:
-                self._note(item)
+                self.note(item)
         if not records:  # what is left is damaged: `wait` must wait for more than that
             self._nothing_to = max(self._nothing_to, last_id)
         return records
@@ -103,14 +103,15 @@ class Source:
     def found(self, damage: Damage) -> None:
         """Report a damaged place and keep a copy of it."""
         self._quarantine.keep(damage, "damaged")
-        self._note(damage)
+        self.note(damage)
 
     def found_torn(self, tail: Damage) -> None:
         """The same for the end of a write that a crash interrupted, which is no damage."""
         log.warning("spool: left out the end of an unfinished write: %s", tail)
         self._quarantine.keep(tail, "torn")
 
-    def _note(self, damage: Damage) -> None:
+    def note(self, damage: Damage) -> None:
+        """Report a damaged place, once."""
         place = damage.path.name, damage.offset
         if place not in self._damage and len(self._damage) < DAMAGE_LISTED:
             self._damage[place] = damage

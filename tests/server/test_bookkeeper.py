@@ -140,6 +140,19 @@ def test_what_the_spool_dropped_is_in_the_ledger_and_the_metrics(desk: Desk) -> 
     assert desk.value("gateway_readings_total", outcome="dropped") == 3
 
 
+def test_what_pends_beyond_what_the_spool_holds_was_damaged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    for record_id, device in ((1, "a"), (2, "b"), (3, "a")):
+        desk.keeper.committed(record_id, 0, [(Entry(device, lines=2), None)], 0.001)
+    desk.keeper.left(6, lambda: pytest.fail("all is there"))
+    desk.keeper.left(4, lambda: {"a": 2, "b": 2})
+    assert desk.ledger.account("a").sums()["dropped"] == desk.ledger.total.dropped == 2
+    assert desk.value("gateway_readings_total", outcome="dropped") == 2
+    assert "2 readings were in damaged places" in caplog.text
+    desk.keeper.left(6, lambda: {"a": 4, "b": 2})
+    assert desk.ledger.total.dropped == 0
+    assert desk.value("gateway_readings_total", outcome="dropped") == 2, "a counter does not go back"
+
+
 def test_recovery_counts_what_the_checkpoint_has_not(desk: Desk) -> None:
     first, second, third = ([Entry("a", "x", seq=n, lines=1)] for n in (1, 2, 3))
     desk.keeper.committed(1, 0, [(first[0], None)], 0.001)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 from gateway.ledger import Entry
 from gateway.spool.backlog import Backlog
 from gateway.spool.record import Record, decode_run, encode
@@ -76,3 +78,74 @@ def test_what_damage_took_is_not_waited_for() -> None:
     found = backlog()
     found.skip(5)
     assert sums(found) == (5, 0, 0, None)
+
+
+class Told:
+    """A backlog of five records of two readings each, and what it told of what is left."""
+
+    def __init__(self) -> None:
+        self.left: list[tuple[int, dict[str, int]]] = []
+        self.backlog = Backlog(0, lambda readings, by_device: self.left.append((readings, +Counter(by_device()))))
+        for one in RECORDS:
+            self.commit(one)
+
+    def commit(self, *records: Record) -> None:
+        for one in records:
+            self.backlog.add(one.id, one.size, one.readings, one.committed_ns, one.entries)
+
+    def deliver(self, *records: Record) -> None:
+        self.backlog.read(records)
+        self.backlog.acknowledge(records[-1].id)
+
+
+def test_behind_a_gap_it_tells_what_is_left_when_all_before_it_is_over() -> None:
+    told = Told()
+    told.deliver(RECORDS[0], RECORDS[2])
+    told.commit(record(6, 3), record(7, 4))
+    told.deliver(RECORDS[3])
+    assert told.left == []
+    told.deliver(RECORDS[4])
+    assert told.left == [(7, {"d": 7})]
+    assert sums(told.backlog)[1:3] == (record(6, 3).size + record(7, 4).size, 7)
+    told.deliver(record(6, 3), record(7, 4))
+    assert told.left == [(7, {"d": 7})]
+    assert sums(told.backlog) == (7, 0, 0, None)
+
+
+def test_what_came_since_and_is_over_too_is_not_left() -> None:
+    told = Told()
+    told.deliver(RECORDS[0], RECORDS[2])
+    told.commit(record(6, 3), record(7, 4))
+    told.deliver(RECORDS[3], RECORDS[4], record(6, 3))
+    assert told.left == [(4, {"d": 4})]
+    assert sums(told.backlog)[1:3] == (record(7, 4).size, 4)
+
+
+def test_a_second_gap_puts_it_off_until_the_newest_of_then_is_over() -> None:
+    told = Told()
+    told.deliver(RECORDS[1])
+    told.commit(record(6), record(7))
+    told.deliver(RECORDS[3])
+    told.deliver(RECORDS[4], record(6))
+    assert told.left == []
+    told.deliver(record(7))
+    assert told.left == [(0, {})]
+
+
+def test_a_gap_at_the_end_of_what_is_given_up_is_one_too() -> None:
+    told = Told()
+    for one in RECORDS[:2]:
+        told.backlog.drop(one)
+    told.backlog.skip(3)
+    assert told.left == []
+    told.backlog.drop(RECORDS[3])
+    told.backlog.drop(RECORDS[4])
+    assert told.left == [(0, {})]
+    assert sums(told.backlog) == (5, 0, 0, None)
+
+
+def test_without_a_gap_it_tells_nothing() -> None:
+    told = Told()
+    told.backlog.drop(RECORDS[0])
+    told.deliver(*RECORDS[1:])
+    assert told.left == []

@@ -10,9 +10,10 @@ import pytest
 from gateway.errors import SpoolError, SpoolFull
 from gateway.ledger import Entry
 from gateway.spool.files import Files
-from gateway.spool.segment import path_of
+from gateway.spool.record import encode
+from gateway.spool.segment import START, path_of
 from tests.support.faulty_files import FaultyFiles
-from tests.support.spool_world import SPOOL, Process, World, check_recovery
+from tests.support.spool_world import BOOT, SPOOL, Process, World, check_recovery, line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -420,6 +421,91 @@ def test_damage_is_counted_copied_and_passed(caplog: pytest.LogCaptureFixture) -
             assert process.queue.status().bytes_pending == 0
         assert "going on with the next whole record" in caplog.text
         assert [name for name in disk.names(SPOOL / "quarantine") if name.endswith(".damaged")]
+
+    run(main())
+
+
+def flip(disk: FaultyFiles, record_id: int, segment: int = 1) -> None:
+    """A byte in the middle of that record, of records that are all of one size."""
+    data = disk.names_now[path_of(SPOOL, segment)].data
+    start, size = START, len(encode(1, 0, [Entry("a", BOOT, 0, lines=1, payload=line("a", 0))]))
+    data[start + (record_id - segment) * size + size // 2] ^= 1
+
+
+def test_what_damage_takes_is_dropped_when_all_that_waited_then_is_delivered() -> None:
+    """The spool need not run empty for it: under load it never does."""
+    disk = FaultyFiles()
+
+    async def main() -> None:
+        async with running(disk=disk, segment_bytes=100_000) as process:
+            for _ in range(3):
+                await sent(process, 1, "a")
+                await sent(process, 1, "b")
+            flip(disk, 2)
+            flip(disk, 5)
+            while process.queue.status().cursor < 6:
+                await process.deliver(1)
+                await sent(process, 1, "c")
+            newest = process.queue.status().next_id - 2
+            while process.queue.status().cursor < newest:
+                assert process.lost == 0
+                await sent(process, 1, "a")
+                await process.deliver(1)
+                process.pending_in_both()
+            assert process.lost == 2
+            assert process.pending_in_both() == process.queue.status().next_id - 1 - newest > 0
+            assert [process.ledger.account(device).dropped for device in "abc"] == [1, 1, 0]
+            while await process.deliver():
+                process.pending_in_both()
+            assert process.lost == 2
+
+    run(main())
+
+
+def test_what_damage_took_is_dropped_at_the_start_and_is_not_when_it_can_be_read_again() -> None:
+    world, disk = World(), FaultyFiles()
+
+    async def main() -> None:
+        async with running(world, disk, segment_bytes=100_000) as process:
+            await sent(process, 6, "a")
+            await sent(process, 1, "b")
+            await process.deliver(1)
+        for damaged in (2, 5):
+            flip(disk, damaged)
+        async with running(world, disk) as process:
+            assert process.queue.status().damaged == 2
+            assert process.lost == 2
+            assert process.pending_in_both() == 4
+            assert process.ledger.account("a").sums()["dropped"] == 2
+        async with running(world, disk) as process:
+            assert process.lost == 0
+        flip(disk, 5)
+        async with running(world, disk) as process:
+            assert process.lost == -1
+            while await process.deliver():
+                process.pending_in_both()
+            assert process.ledger.total.sums() == {
+                "received": 7, "stored": 6, "duplicate": 0, "rejected": 0, "dropped": 1, "pending": 0, "gaps": 0,
+            }  # fmt: skip
+
+    run(main())
+
+
+def test_damage_in_what_is_given_up_is_told_and_dropped_too() -> None:
+    disk = FaultyFiles()
+
+    async def main() -> None:
+        async with running(disk=disk, segment_bytes=1000, max_bytes=5000, when_full="drop_oldest") as process:
+            await sent(process, 6)
+            flip(disk, 3)
+            while process.queue.status().segments and not process.ledger.total.dropped:
+                await sent(process, 1)
+            assert process.queue.status().damaged == 1
+            while await process.deliver():
+                process.pending_in_both()
+            assert process.lost == 1
+            total = process.ledger.total
+            assert total.received == total.stored + total.dropped
 
     run(main())
 

@@ -16,7 +16,7 @@ from gateway.ledger import Entry, Ledger
 from gateway.spool.queue import SpoolQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gateway.spool.files import Files
     from gateway.spool.ports import Recovery
@@ -71,6 +71,7 @@ class Process:
         self.failures: list[BaseException] = []
         self.events: list[tuple[str, int]] = []
         self.ledger = self._load()
+        self.lost = 0
         self._unsent: dict[str, int] = {}
         self._read_to = 0
         self.queue = SpoolQueue(
@@ -124,11 +125,22 @@ class Process:
         for entry in entries:
             self.world.dropped.add(entry.payload)
 
+    def left(self, readings: int, by_device: Callable[[], Mapping[str, int]]) -> None:
+        if self.ledger.total.pending != readings:
+            self.lost += self.ledger.write_off(by_device())
+        assert self.pending_in_both() == readings
+
     def checkpoint(self) -> Callable[[], None]:
         data = json.dumps(self.ledger.snapshot()).encode()
         return lambda: self.files.replace(CHECKPOINT, data)
 
     # What happens in a run.
+
+    def pending_in_both(self) -> int:
+        """What pends by the accounts, which is what waits in the spool."""
+        assert self.ledger.total.pending == self.queue.status().readings_pending, self.ledger.total
+        assert self.ledger.total.pending == sum(account.pending for account in self.ledger.accounts.values())
+        return self.ledger.total.pending
 
     def open(self) -> Recovery:
         recovery = self.queue.open(self.ledger.committed_to, self.ledger.delivered_to)
@@ -193,6 +205,7 @@ async def check_recovery(world: World, files: Files, **settings: Any) -> Recover
     """Start on this disk and see that nothing acknowledged is missing, nothing is made up, and every count is right."""
     process = Process(world, files, **settings)
     recovery = process.open()
+    assert process.pending_in_both() == recovery.pending_readings
     process.queue.start()
     waiting = await process.readable()
     points = [point for record in waiting for point in record.payload.splitlines(keepends=True)]
@@ -207,6 +220,7 @@ async def check_recovery(world: World, files: Files, **settings: Any) -> Recover
     process.connect()
     for _ in range(TRIES):
         while await process.deliver(1 << 20):
+            process.pending_in_both()
             await process.settled()
         if not process.send():
             break
@@ -214,7 +228,8 @@ async def check_recovery(world: World, files: Files, **settings: Any) -> Recover
     assert not process.failures, process.failures
     total = process.ledger.total
     assert total.received == total.stored + total.duplicate + total.rejected + total.dropped, total
-    assert total.pending == 0
+    assert process.lost == 0, "something was given up as damaged"
+    assert process.pending_in_both() == 0
     for device, account in process.ledger.accounts.items():
         assert account.pending == 0, f"{device}: {account}"
     assert world.database | world.dropped == world.all_sent, "something sent never arrived"
