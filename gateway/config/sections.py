@@ -176,7 +176,7 @@ class InfluxdbSection(Section):
     gzip: Switch = "auto"
     """Compress what is sent; auto: unless the database is on this machine."""
     timeout: Annotated[Duration, between("100ms", "5m", parse_duration)] = 10.0
-    """How long one request may take."""
+    """How long the database may be silent during a request."""
 
 
 class SqliteSection(Section):

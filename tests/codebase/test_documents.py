@@ -32,6 +32,16 @@ def test_every_command_of_the_simulator_is_in_the_readme() -> None:
         assert re.search(rf"devices-sim.*`?{name}`?", README), name
 
 
+def test_every_row_of_what_survives_what_names_a_test() -> None:
+    table = README.partition("## What survives what")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("|")][2:]
+    assert len(rows) > 10
+    for row in rows:
+        found = re.search(r"\[`(test_\w+)`\]\((tests/[\w/]+\.py)\) \|$", row)
+        assert found, row
+        assert f"def {found[1]}(" in (ROOT / found[2]).read_text(), row
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text()):
