@@ -26,6 +26,7 @@ class Pipeline:
         self.progress = Progress()
         self._builder = Builder(max_readings, max_bytes)
         self._ready: list[Batch] = []
+        self._forgotten_to = 0
 
     def add(self, record: Spooled, due: float) -> None:
         """Take a record, to be written by ``due``."""
@@ -69,8 +70,10 @@ class Pipeline:
         self.progress.refused(*batch.start)
 
     def again(self, batch: Batch) -> None:
-        """A batch that was out has to be written again as it is."""
-        insort(self._ready, batch, key=_start)
+        """A batch that was out has to be written again as it is, but for records that were dropped meanwhile."""
+        left = batch.after(self._forgotten_to)
+        if left is not None:
+            insort(self._ready, left, key=_start)
 
     def split(self, batch: Batch) -> None:
         """A batch that was out has a bad point: write its halves."""
@@ -79,6 +82,7 @@ class Pipeline:
 
     def forget(self, record_id: int) -> None:
         """Leave out all records up to ``record_id``, which the spool has dropped."""
+        self._forgotten_to = record_id
         self.progress.forget(record_id)
         self._builder.forget(record_id)
         self._ready = [left for batch in self._ready if (left := batch.after(record_id)) is not None]

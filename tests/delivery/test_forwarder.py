@@ -350,6 +350,28 @@ def test_what_the_spool_drops_meanwhile_is_neither_delivered_nor_written_later()
     asyncio.run(main())
 
 
+def test_a_refused_batch_whose_records_were_dropped_meanwhile_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        bench = Bench(max_readings=2, max_in_flight=2)
+        points = bench.fill(records=6)
+        bench.database.poison = {points[0], points[3]}
+        bench.database.gate.clear()
+        async with bench.running():
+            await bench.database.until(lambda: bench.database.at_once == 2)
+            bench.source.drop_to(3)
+            bench.fill(records=1)  # the forwarder is awake and hears of the drop before the answers
+            bench.forwarder._wake.set()
+            await asyncio.sleep(0.02)
+            bench.database.gate.set()
+            await bench.source.emptied()
+        assert bench.letters.lines == [points[3]]
+        assert bench.witness.delivered_ids == [4, 5, 6, 7]
+        assert bench.source.ledger.total.pending == 0
+        assert "unexpected error" not in caplog.text
+
+    asyncio.run(main())
+
+
 def test_records_dropped_while_they_are_read_are_not_delivered() -> None:
     async def main() -> None:
         bench = Bench(max_readings=1)

@@ -75,3 +75,21 @@ def test_dropped_records_leave_every_place_they_were_in() -> None:
     assert pipeline.empty
     assert not pipeline.ready
     assert pipeline.due == inf
+
+
+def test_what_was_out_while_its_records_were_dropped_comes_back_without_them() -> None:
+    for comes_back in (Pipeline.again, Pipeline.split):
+        pipeline = filled(3, per_record=2, max_readings=4)
+        out = pipeline.take()
+        pipeline.forget(1)
+        comes_back(pipeline, out)
+        parts = []
+        while pipeline.ready:
+            parts.append(pipeline.take())
+            assert pipeline.origin(parts[-1]).record_id == 2
+        assert sum(part.count for part in parts) == 2
+    gone = filled(1, per_record=4)
+    out = gone.take()
+    gone.forget(1)
+    gone.split(out)
+    assert not gone.ready
