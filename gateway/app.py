@@ -28,6 +28,7 @@ from gateway.protocol.types import FieldTypes, declared_by
 from gateway.registry import Registry
 from gateway.server.bookkeeper import Bookkeeper
 from gateway.server.context import Context
+from gateway.server.directory import Directory
 from gateway.server.fleet import Fleet
 from gateway.server.keepalive import Keepalive
 from gateway.server.listener import Listener
@@ -84,6 +85,7 @@ class Gateway:
         self._warn()
         recovery = await asyncio.to_thread(self.spool.open, self.ledger.committed_to, self.ledger.delivered_to)
         log.info("spool %s: %s", config.spool.directory, recovery)
+        self.context.directory.ids()  # to sort them takes a moment, which nobody minds yet
         await self._refresh_types()
         self.spool.start()
         self._delivering = asyncio.create_task(self.forwarder.run(), name="forwarder")
@@ -143,6 +145,7 @@ class Gateway:
             forwarder=self.forwarder,
             sink=self.sink,
             terms=terms(config),
+            directory=Directory(self.registry.ids, self.fleet.known),
             writes=self.writes,
             rulebook=Rulebook(self.types),
             history=Records(config.spool.directory, state / write_log.NAME, self.dead_letters, known=True),

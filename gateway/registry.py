@@ -22,13 +22,14 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.config.names import check_device_id, check_tag
 from gateway.config.sections import DEFAULT_PROFILE
 from gateway.errors import DeviceExists, RegistryError, UnknownDevice
 
 if TYPE_CHECKING:
+    from _collections_abc import dict_keys
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
@@ -70,7 +71,7 @@ class Device:
 class Registry:
     """The devices in the file at ``path``, which is made if it is missing.
 
-    Methods block except `authenticate`, `lookup` and `list`, and may be called from any thread.
+    Methods block except `authenticate`, `lookup`, `ids` and `list`, and may be called from any thread.
 
     Raises:
         RegistryError: the file cannot be used; so do all methods but `refresh`.
@@ -121,6 +122,10 @@ class Registry:
         """The device, revoked ones too."""
         device, _ = self._devices.get(device_id, (None, None))
         return device
+
+    def ids(self) -> dict_keys[str, Any]:
+        """The ids of all devices, in the order in which they were registered."""
+        return self._devices.keys()
 
     def list(self) -> list[Device]:
         """All devices, revoked ones too, by id."""

@@ -128,15 +128,13 @@ class ReadingsHandler(ApiHandler):
 class DevicesHandler(ViewerHandler):
     """``GET /v1/devices?search=&offset=&limit=``."""
 
-    def get(self) -> None:
+    async def get(self) -> None:
         """A page of the devices whose id contains ``search``, by id."""
-        search = self.get_query_argument("search", "").lower()
+        search = self.get_query_argument("search", "")
         offset = self.number("offset", 0, 0, 10_000_000)
         limit = self.number("limit", DEFAULT_PAGE, 1, LARGEST_PAGE)
-        context = self.context
-        ids = context.fleet.known() | {device.id for device in context.registry.list()}
-        found = sorted(device for device in ids if search in device.lower())
-        page = [describe(context.fleet.view(device)) for device in found[offset : offset + limit]]
+        found = await self.context.directory.search(search)
+        page = [describe(self.context.fleet.look(device)) for device in found[offset : offset + limit]]
         self.answer({"devices": page, "total": len(found), "offset": offset})
 
 
@@ -149,7 +147,7 @@ class DeviceHandler(ViewerHandler):
         registered = context.registry.lookup(device_id)
         if registered is None and device_id not in context.fleet.known():
             return self.refuse(404, "unknown_device", f"no device {device_id[:128]!r} is registered or has connected")
-        found = describe(context.fleet.view(device_id))
+        found = describe(context.fleet.look(device_id))
         if registered is not None:
             found |= {"profile": registered.profile, "tags": dict(registered.tags)}
         found["units"] = context.units(found.get("profile"))

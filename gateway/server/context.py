@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gateway.protocol.session import Terms
     from gateway.registry import Registry
     from gateway.server.device_socket import DeviceSocket
+    from gateway.server.directory import Directory
     from gateway.server.fleet import Fleet
     from gateway.spool.queue import SpoolQueue
 
@@ -52,6 +53,7 @@ class Context:
     writes: WriteLog
     rulebook: Rulebook
     history: Records
+    directory: Directory
     questions: Questions = field(default_factory=Questions)
     sockets: set[DeviceSocket] = field(default_factory=set)
     draining: bool = False

@@ -14,13 +14,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.ledger import Entry, Kind
+from gateway.ledger import Account, Entry, Kind
 from gateway.reading import Series
 
 if TYPE_CHECKING:
+    from _collections_abc import dict_keys
     from collections.abc import Callable
 
-    from gateway.ledger import Account, Ledger
+    from gateway.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -133,9 +134,13 @@ class Fleet:
             return "connections of this id keep taking over from each other"
         return None
 
-    def known(self) -> set[str]:
+    def look(self, device: str) -> DeviceView:
+        """The view of ``device`` for those who only look: a device that was never heard of stays unknown."""
+        return self.views.get(device) or DeviceView(device, self._ledger.accounts.get(device) or Account())
+
+    def known(self) -> dict_keys[str, Any]:
         """The ids of all devices that have connected or sent anything, before this start too."""
-        return self.views.keys() | self._ledger.accounts.keys()
+        return self._ledger.accounts.keys()  # a view has an account
 
     def connected(self, device: str, connection: Connection, now_ns: int) -> DeviceView:
         """Make ``connection`` the device's only one."""

@@ -110,3 +110,14 @@ def test_there_is_an_end_to_how_many_devices_are_known(monkeypatch: pytest.Monke
         fleet.connected(device, Connection(), 1)
     assert fleet.busy("a", 2) is None
     assert fleet.busy("c", 2) == "too many devices are known"
+
+
+def test_a_look_makes_no_device_known() -> None:
+    ledger = Ledger()
+    fleet = Fleet(ledger, lambda _: None)
+    ledger.account("before").received = 3
+    assert fleet.look("before").account.received == 3
+    assert fleet.look("never").account.received == 0
+    assert (list(fleet.known()), fleet.views) == (["before"], {})
+    assert fleet.look("before").state == "offline"
+    assert fleet.view("before") is fleet.look("before")
