@@ -173,11 +173,12 @@ class DeadLetters:
         with self._lock:
             return dict(self._db.execute("SELECT kind, count(*) FROM letters GROUP BY kind ORDER BY kind").fetchall())
 
-    def refused_in(self, record_id: int) -> dict[str, int]:
+    def refused_in(self, record_id: int, committed_ns: int) -> dict[str, int]:
         """Readings of one spool record that are here, by device: a ledger made again must not call them stored."""
         with self._lock:
             rows = self._db.execute(
-                "SELECT device, count(*) FROM letters WHERE record_id = ? AND counted GROUP BY device", (record_id,)
+                "SELECT device, count(*) FROM letters WHERE record_id = ? AND committed_ns = ? AND counted GROUP BY device",
+                (record_id, committed_ns),
             )
             return dict(rows.fetchall())
 

@@ -82,12 +82,18 @@ class Bookkeeper:
         self._checkpoint_path = checkpoint_path
         self._files = files
 
-    def recovered(self, record_id: int, entries: Sequence[Entry], delivered: bool) -> None:  # noqa: FBT001
+    def recovered(
+        self,
+        record_id: int,
+        committed_ns: int,
+        entries: Sequence[Entry],
+        delivered: bool,  # noqa: FBT001
+    ) -> None:
         """Count a record found at the start, as far as the checkpoint has not."""
         if record_id > self._ledger.committed_to:
             self._ledger.committed(record_id, entries)
         if delivered and record_id > self._ledger.delivered_to:
-            self._ledger.delivered(record_id, entries, self._dead_letters.refused_in(record_id))
+            self._ledger.delivered(record_id, entries, self._dead_letters.refused_in(record_id, committed_ns))
 
     def committed(
         self, record_id: int, _committed_ns: int, items: Sequence[tuple[Entry, object]], seconds: float

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 class SpoolListener(Protocol):
     """Who counts and answers. Called on the loop thread; during `SpoolQueue.open` on the thread that calls it."""
 
-    def recovered(self, record_id: int, entries: Sequence[Entry], delivered: bool) -> None:  # noqa: FBT001
+    def recovered(
+        self,
+        record_id: int,
+        committed_ns: int,
+        entries: Sequence[Entry],
+        delivered: bool,  # noqa: FBT001
+    ) -> None:
         """A record that the checkpoint does not count as committed, or not as delivered although it is."""
         ...
 

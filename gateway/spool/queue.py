@@ -125,7 +125,7 @@ class SpoolQueue:
                 continue
             records += 1
             if item.id > committed_to or delivered_to < item.id <= done:
-                self._listener.recovered(item.id, item.entries, item.id <= done)
+                self._listener.recovered(item.id, item.committed_ns, item.entries, item.id <= done)
             if item.id > done:
                 pending += 1
                 self._backlog.add(item.id, item.size, item.readings, item.committed_ns)

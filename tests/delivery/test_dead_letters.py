@@ -100,8 +100,9 @@ def test_the_readings_of_a_record_are_counted_by_device(store: DeadLetters) -> N
     for index, (device, counted) in enumerate([("a", True), ("a", True), ("b", True), ("b", False)]):
         store.add(replace(kept, line=index, device=device, counted=counted))
     store.add(letter(2, "a"))
-    assert store.refused_in(1) == {"a": 2, "b": 1}
-    assert store.refused_in(3) == {}
+    assert store.refused_in(1, kept.committed_ns) == {"a": 2, "b": 1}
+    assert store.refused_in(1, kept.committed_ns + 1) == {}, "a record of another spool that had this number"
+    assert store.refused_in(3, kept.committed_ns) == {}
     assert [found.counted for found in store.list(device="b")] == [True, False]
 
 

@@ -43,7 +43,7 @@ class Books:
         self.committed_to = 0
         self.changed = asyncio.Event()
 
-    def recovered(self, record_id: int, entries: Sequence[Entry], delivered: bool) -> None:
+    def recovered(self, record_id: int, _committed_ns: int, entries: Sequence[Entry], delivered: bool) -> None:
         self.ledger.committed(record_id, entries)
         if delivered:
             self.ledger.delivered(record_id, entries, {})
@@ -60,6 +60,9 @@ class Books:
     def dropped(self, record_id: int, entries: Sequence[Entry]) -> None:
         self.ledger.dropped(record_id, entries)
         self.changed.set()
+
+    def left(self, readings: int, _by_device: Callable[[], Mapping[str, int]]) -> None:
+        assert self.ledger.total.pending == readings
 
     def checkpoint(self) -> Callable[[], None]:
         return lambda: None

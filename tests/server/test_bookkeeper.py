@@ -162,7 +162,7 @@ def test_recovery_counts_what_the_checkpoint_has_not(desk: Desk) -> None:
     again.ledger = checkpoint.load(desk.path)
     again.keeper = again.keeper_of(again.ledger)
     for record_id, entries, delivered in ((1, first, True), (2, second, True), (3, third, False)):
-        again.keeper.recovered(record_id, entries, delivered)
+        again.keeper.recovered(record_id, 0, entries, delivered)
     again.dead_letters.close()
     sums = again.ledger.account("a").sums()
     assert (sums["received"], sums["stored"], sums["pending"]) == (3, 2, 1)

@@ -232,9 +232,11 @@ class MemoryLetters:
             raise self.faults.pop(0)
         return self.letters.setdefault((letter.record_id, letter.line), letter) is letter
 
-    def refused_in(self, record_id: int) -> Counter[str]:
+    def refused_in(self, record_id: int, committed_ns: int) -> Counter[str]:
         """As `gateway.delivery.dead_letters.DeadLetters.refused_in`."""
-        return Counter(each.device for each in self.letters.values() if each.counted and each.record_id == record_id)
+        wanted = record_id, committed_ns
+        letters = [each for each in self.letters.values() if (each.record_id, each.committed_ns) == wanted]
+        return Counter(each.device for each in letters if each.counted)
 
     @property
     def lines(self) -> list[bytes]:
@@ -299,7 +301,8 @@ class Bench:
             if record.id in source.dropped_ids:
                 source.ledger.dropped(record.id, record.entries)
             elif record.id <= source.cursor:
-                source.ledger.delivered(record.id, record.entries, self.letters.refused_in(record.id))
+                refused = self.letters.refused_in(record.id, record.committed_ns)
+                source.ledger.delivered(record.id, record.entries, refused)
         self.witness = Witness(source)
         self.forwarder = self.another()
 

@@ -100,7 +100,7 @@ class Process:
 
     # The listener, as the gateway's bookkeeper is.
 
-    def recovered(self, record_id: int, entries: Sequence[Entry], delivered: bool) -> None:
+    def recovered(self, record_id: int, _ns: int, entries: Sequence[Entry], delivered: bool) -> None:
         if record_id > self.ledger.committed_to:
             self.ledger.committed(record_id, entries)
         if delivered and record_id > self.ledger.delivered_to:
