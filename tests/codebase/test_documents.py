@@ -10,6 +10,7 @@ import pytest
 
 from devices_sim.__main__ import main as simulator
 from gateway.cli import cli
+from gateway.config import load
 from gateway.server.routes import PATHS
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,13 @@ def test_every_path_is_in_the_readme(pattern: str) -> None:
 @pytest.mark.parametrize("name", [f"gateway {name}" for name in cli.list_commands(None)])  # type: ignore[arg-type]
 def test_every_command_of_the_gateway_is_in_the_readme(name: str) -> None:
     assert name in README
+
+
+@pytest.mark.parametrize("line", re.findall(r"^influxdb: .*$", README, re.MULTILINE))
+def test_every_way_to_a_database_in_the_readme_is_a_good_configuration(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"sink: influxdb\n{line}\n")
+    assert load(path, {}).sink == "influxdb"
 
 
 def test_every_command_of_the_simulator_is_in_the_readme() -> None:
