@@ -50,6 +50,14 @@ class Metrics:
         self.rejected = self.readings.labels("rejected")
         self.dropped = self.readings.labels("dropped")
         self.stored = Counter("gateway_readings_stored_total", "Readings confirmed by the database", registry=r)
+        self.ledger = Gauge(
+            "gateway_ledger_readings", "The account of all devices, exact across restarts", ["column"], registry=r
+        )
+        self.gaps = Gauge("gateway_ledger_gaps", "Sequence numbers that devices left out, as in the ledger", registry=r)
+        self.field_types = Gauge("gateway_field_types", "Fields whose type is known", registry=r)
+        self.field_types_ignored = Gauge(
+            "gateway_field_types_ignored", "Times a field's type was not learned for want of room", registry=r
+        )
         self.dead_letters = Counter(
             "gateway_dead_letters_total", "Points the database refused, by reason", ["reason"], registry=r
         )
@@ -67,7 +75,7 @@ class Metrics:
             "gateway_commit_failures_total", "Group commits that did not reach the disk", registry=r
         )
         self.ack = Histogram(
-            "gateway_ack_seconds", "Arrival to acknowledgement, of the oldest message in each commit", buckets=_FAST, registry=r
+            "gateway_ack_seconds", "Arrival to ack, of the oldest message in each commit", buckets=_FAST, registry=r
         )
         self.write = Histogram("gateway_write_seconds", "One batch written to the database", buckets=_SLOW, registry=r)
         self.write_errors = Counter(

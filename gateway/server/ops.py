@@ -46,9 +46,9 @@ def readiness(context: Context) -> dict[str, Any]:
     if context.spool.healthy and context.spool.last_error:
         warnings.append(f"the spool: {context.spool.last_error}")
     if status.damaged:
+        where = context.config.spool.directory / "quarantine"
         warnings.append(
-            f"the spool was damaged in {status.damaged} places, copies are in {context.config.spool.directory}/quarantine;"
-            " what could be read is delivered"
+            f"the spool was damaged in {status.damaged} places, copies are in {where}; what could be read is delivered"
         )
     state = context.forwarder.state
     if state.name != "delivering":

@@ -32,7 +32,7 @@ def test_a_list_that_was_given_out_stays_as_it_is() -> None:
 
 def test_a_mapping_that_was_replaced_by_a_longer_one_is_followed() -> None:
     mappings = [{"b": 1}]
-    directory = Directory(lambda: mappings[-1].keys())
+    directory = Directory(lambda: set(mappings[-1]))
     directory.ids()
     mappings.append({"b": 1, "a": 1})
     assert directory.ids() == ["a", "b"]

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
-import pytest
+from typing import TYPE_CHECKING
 
 from gateway.ledger import Entry, Kind, Ledger
 from gateway.reading import parse_line
 from gateway.server.fleet import MOST_LATEST, MOST_TAKEOVERS, Fleet
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Connection:
