@@ -3,10 +3,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from gateway.server.directory import FEW, STEP, Directory
+
+if TYPE_CHECKING:
+    from collections.abc import KeysView
 
 
 @pytest.mark.parametrize("count", [1, FEW, FEW + 1, 10 * FEW])
@@ -32,7 +36,11 @@ def test_a_list_that_was_given_out_stays_as_it_is() -> None:
 
 def test_a_mapping_that_was_replaced_by_a_longer_one_is_followed() -> None:
     mappings = [{"b": 1}]
-    directory = Directory(lambda: set(mappings[-1]))
+
+    def newest() -> KeysView[str]:
+        return mappings[-1].keys()
+
+    directory = Directory(newest)
     directory.ids()
     mappings.append({"b": 1, "a": 1})
     assert directory.ids() == ["a", "b"]
