@@ -13,6 +13,7 @@ import pytest
 from gateway.delivery.forwarder import BYTES_PER_READING, LOOK_INTERVAL
 from gateway.delivery.outcome import Held, Outcome, Retry
 from gateway.delivery.pace import Bounds
+from gateway.delivery.progress import Progress
 from tests.support.delivery import WAIT, Bench, entry, line
 
 DOWN = Retry("unreachable", "connection refused")
@@ -537,3 +538,38 @@ def test_a_slow_trickle_is_read_in_portions() -> None:
             await bench.source.emptied()
 
     asyncio.run(main())
+
+
+def test_the_loop_runs_while_a_backlog_is_taken_up_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each record costs half a millisecond both ways here: in one go that would be half a second or more."""
+
+    async def main() -> None:
+        bench = Bench(max_readings=1000)
+        bench.fill(records=1000)
+        slow(monkeypatch, bench.witness, "delivered")
+        slow(monkeypatch, Progress, "add")
+        gaps = []
+
+        async def live() -> None:
+            while True:
+                begun = time.monotonic()
+                await asyncio.sleep(0)
+                gaps.append(time.monotonic() - begun)
+
+        device = asyncio.create_task(live())
+        await bench.delivered()
+        device.cancel()
+        assert max(gaps) < 0.25
+
+    asyncio.run(main())
+
+
+def slow(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
+    """Let a method take half a millisecond of the loop's time."""
+    original = getattr(owner, name)
+
+    def slower(*arguments: Any) -> Any:
+        time.sleep(0.0005)
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, name, slower)
