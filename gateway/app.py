@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, ProcessCollector
@@ -87,6 +88,7 @@ class Gateway:
         log.info("spool %s: %s", config.spool.directory, recovery)
         self.context.directory.ids()  # to sort them takes a moment, which nobody minds yet
         await self._refresh_types()
+        await self.bookkeeper.begin(recovery.cursor, self.spool.status().oldest_ns)
         self.spool.start()
         self._delivering = asyncio.create_task(self.forwarder.run(), name="forwarder")
         self._refreshing = asyncio.create_task(self._refresh_registry(), name="registry")
@@ -105,7 +107,7 @@ class Gateway:
         self.types = FieldTypes(declared_by(config.profiles.values()))
         self.type_store = FieldTypeStore(state / field_types.NAME)
         self.writes = WriteLog(state / write_log.NAME)
-        bookkeeper = Bookkeeper(
+        self.bookkeeper = Bookkeeper(
             self.ledger,
             self.fleet,
             self.metrics,
@@ -122,7 +124,7 @@ class Gateway:
             max_bytes=config.spool.max_bytes,
             when_full=config.spool.when_full,
             keep_delivered=config.spool.keep_delivered,
-            listener=bookkeeper,
+            listener=self.bookkeeper,
             files=files,
         )
         self.sink = make_sink(config)
@@ -133,7 +135,7 @@ class Gateway:
             max_readings=config.batch.max_readings,
             max_age=config.batch.max_age,
             max_in_flight=config.batch.max_in_flight,
-            listener=bookkeeper,
+            listener=self.bookkeeper,
         )
         self.context = Context(
             config=config,
@@ -170,6 +172,12 @@ class Gateway:
         metrics.spool_bytes.set_function(lambda: spool.status().bytes_pending)
         metrics.spool_oldest.set_function(lambda: spool.status().oldest_seconds)
         metrics.spool_damage.set_function(lambda: spool.status().damaged)
+        total, types = self.ledger.total, self.types
+        for column in ("received", "stored", "duplicate", "rejected", "dropped", "pending"):
+            metrics.ledger.labels(column).set_function(partial(getattr, total, column))
+        metrics.gaps.set_function(lambda: total.gaps)
+        metrics.field_types.set_function(lambda: len(types))
+        metrics.field_types_ignored.set_function(lambda: types.ignored)
         metrics.loop_lag.set_function(lambda: self.keepalive.lag)
         ProcessCollector(registry=metrics.registry)
         metrics.registry.register(PLATFORM_COLLECTOR)
@@ -200,6 +208,7 @@ class Gateway:
             try:
                 await asyncio.to_thread(self.writes.flush)
                 await self._refresh_types()
+                await self.bookkeeper.settle()
                 for device in await asyncio.to_thread(self.registry.refresh):
                     self.context.credentials_changed(device)
             except Exception:

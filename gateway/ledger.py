@@ -4,8 +4,9 @@ Rules that hold here:
 
 * An `Entry` is what one message (or the gateway itself, for presence) adds to a group commit. It is written into the
   spool's record, so every count below can be made again from the spool.
-* Counts change at three moments only: an entry became durable (`Ledger.committed`), left the spool for the database
-  (`Ledger.delivered`), or left it unread because the spool was full (`Ledger.dropped`).
+* Counts change at these moments only: an entry became durable (`Ledger.committed`), left the spool for the database
+  (`Ledger.delivered`), or left it unread because the spool was full (`Ledger.dropped`) or damaged (`Ledger.write_off`);
+  a point that the database had refused was stored after all, or given up (`Ledger.settled`).
 * Sequence numbers are accepted before they are durable and durable before they are stored; a failed commit takes
   ``accepted`` back to ``durable``, never the other way round.
 """
@@ -130,6 +131,7 @@ class Ledger:
         self.total = Account()
         self.committed_to = 0
         self.delivered_to = 0
+        self.settled_to = 0
 
     def account(self, device: str) -> Account:
         """The account of ``device``, made on first use."""
@@ -179,7 +181,7 @@ class Ledger:
         """Count a record that a full spool discarded before delivery."""
         for entry in entries:
             for sums in (self.account(entry.device), self.total):
-                sums.dropped += entry.accepted
+                sums.dropped += entry.accepted + 1
         self.delivered_to = max(self.delivered_to, record_id)
 
     def write_off(self, left: Mapping[str, int]) -> int:
@@ -198,6 +200,13 @@ class Ledger:
                 sums.received += unknown
         return self.total.dropped - before
 
+    def settled(self, device: str, stored: int, dropped: int) -> None:
+        """Of readings counted as rejected so many are in the database now, and so many given up."""
+        for sums in (self.account(device), self.total):
+            sums.stored += stored
+            sums.dropped += dropped
+            sums.rejected -= stored + dropped
+
     def rolled_back(self, entry: Entry) -> int:
         """Take back what the failed commit of ``entry`` had accepted; the last sequence number that is still safe."""
         sequence = entry.sequence or self.account(entry.device).sequence(entry.boot)
@@ -209,6 +218,7 @@ class Ledger:
         return {
             "committed_to": self.committed_to,
             "delivered_to": self.delivered_to,
+            "settled_to": self.settled_to,
             "accounts": {
                 device: [
                     [a.received, a.stored, a.duplicate, a.rejected, a.dropped, a.gaps],
@@ -234,4 +244,5 @@ class Ledger:
                 setattr(ledger.total, name, getattr(ledger.total, name) + getattr(account, name))
         ledger.committed_to = snapshot["committed_to"]
         ledger.delivered_to = snapshot["delivered_to"]
+        ledger.settled_to = snapshot.get("settled_to", 0)  # 0: written before there was such a mark
         return ledger

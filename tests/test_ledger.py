@@ -160,3 +160,18 @@ def test_what_can_be_read_again_is_no_longer_dropped() -> None:
     assert ledger.write_off({"a": 5, "b": 1, "c": 4}) == 0
     assert_balanced(ledger)
     assert (ledger.account("a").received, ledger.account("c").pending, ledger.total.pending) == (5, 4, 10)
+
+
+def test_what_became_of_a_refused_reading_moves_it_and_survives_a_snapshot() -> None:
+    ledger = Ledger()
+    ledger.committed(1, [Entry("a", lines=5)])
+    ledger.delivered(1, [Entry("a", lines=5)], {"a": 3})
+    ledger.settled("a", 2, 1)
+    ledger.settled_to = 7
+    again = Ledger.restored(json.loads(json.dumps(ledger.snapshot())))
+    for sums in (ledger.total, ledger.account("a"), again.total, again.account("a")):
+        assert (sums.received, sums.stored, sums.rejected, sums.dropped, sums.pending) == (5, 4, 0, 1, 0)
+    assert again.settled_to == 7
+    before = ledger.snapshot()
+    del before["settled_to"]
+    assert Ledger.restored(before).settled_to == 0

@@ -122,5 +122,7 @@ def _rows(message: dict[str, Any]) -> Iterator[tuple[str, object]]:
         yield f"write {write['n']}", f"{write['ended']}, {write['points']} points in {write['seconds']:.3f} s"
     for letter in message["dead_letters"]:
         yield f"dead letter {letter['n']}", f"{letter['refused']} {letter['kind']}: {letter['reason']}"
+    for former in message["former_dead_letters"]:
+        yield f"was a dead letter, {former['ended']}", f"{former['at']} {former['kind']}: {former['reason']}"
     for point in message["points"]:
         yield "point", point

@@ -6,6 +6,7 @@ Rules that hold here:
 * Record, line and commit time identify a letter, so a redelivery after a crash adds nothing twice, and a spool that
   was set up anew and numbers its records from the start hides nothing.
 * The table has a bound; beyond it the oldest letters are discarded and counted.
+* How a letter ended is written down with its end (`gateway.delivery.settled`).
 * The gateway and the command line use the file at the same time (WAL).
 """
 
@@ -19,7 +20,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gateway.delivery import settled
 from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
+from gateway.delivery.settled import End
 from gateway.reading import parse_line
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.delivery.outcome import Outcome
+    from gateway.delivery.settled import Change, Settled
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +62,8 @@ _COLUMNS = "record_id, line, committed_ns, device, counted, refused_ns, kind, re
 # Not OR IGNORE: that would pass over every other constraint too, and a point with it.
 _ADD = (
     f"INSERT INTO letters ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,NULL)"
-    " ON CONFLICT (record_id, line, committed_ns) DO NOTHING"
+    " ON CONFLICT (record_id, line, committed_ns) DO UPDATE SET counted = excluded.counted"
+    " WHERE counted <> excluded.counted"
 )
 _DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
@@ -104,7 +109,7 @@ class DeadLetters:
         self._told = False
 
     def add(self, letter: DeadLetter) -> bool:
-        """Keep a letter, durably; False when it was kept before. The store finds its measurement and number."""
+        """Keep a letter, durably; False when it is there already. The store finds its measurement and number."""
         values = (
             letter.record_id,
             letter.line,
@@ -132,7 +137,8 @@ class DeadLetters:
         self._at_most = min(count, self._max_count)
         if excess <= 0:
             return
-        db.execute("DELETE FROM letters WHERE n IN (SELECT n FROM letters ORDER BY n LIMIT ?)", (excess,))
+        oldest = "n IN (SELECT n FROM letters ORDER BY n LIMIT ?)"
+        settled.settle(db, oldest, (excess,), End.DISCARDED, time.time_ns())
         db.execute("UPDATE discarded SET total = total + ?", (excess,))
         if not self._told:
             log.warning("dead letters: there are more than %d, from now on the oldest are discarded", self._max_count)
@@ -174,13 +180,35 @@ class DeadLetters:
             return dict(self._db.execute("SELECT kind, count(*) FROM letters GROUP BY kind ORDER BY kind").fetchall())
 
     def refused_in(self, record_id: int, committed_ns: int) -> dict[str, int]:
-        """Readings of one spool record that are here, by device: a ledger made again must not call them stored."""
+        """Readings of one spool record that were refused, by device, whatever became of their letters since."""
+        refused = "SELECT device FROM {} WHERE record_id = ? AND committed_ns = ? AND counted"
         with self._lock:
             rows = self._db.execute(
-                "SELECT device, count(*) FROM letters WHERE record_id = ? AND committed_ns = ? AND counted GROUP BY device",
-                (record_id, committed_ns),
+                f"SELECT device, count(*) FROM ({refused.format('letters')} UNION ALL {refused.format('settled')})"
+                " GROUP BY device",
+                (record_id, committed_ns) * 2,
             )
             return dict(rows.fetchall())
+
+    def settled_after(self, mark: int) -> tuple[int, Sequence[Change]]:
+        """How letters ended since ``mark``, and the mark for the next call."""
+        with self._lock:
+            return settled.after(self._db, mark)
+
+    def uncount(self, cursor: int, oldest_ns: int, mark: int) -> Sequence[Change]:
+        """At a start: see `gateway.delivery.settled.uncount`."""
+        with self._transaction() as db:
+            return settled.uncount(db, cursor, oldest_ns, mark)
+
+    def trim(self, mark: int, delivered_to: int) -> None:
+        """Forget endings that a durable checkpoint counts, up to both of its marks, but for the newest."""
+        with self._transaction() as db:
+            settled.trim(db, mark, delivered_to)
+
+    def ended_of_message(self, record_id: int, committed_ns: int, line: int, lines: int) -> Sequence[Settled]:
+        """Letters as in `of_message` that are none any more."""
+        with self._lock:
+            return settled.of_message(self._db, record_id, committed_ns, line, lines)
 
     @property
     def discarded(self) -> int:
@@ -193,7 +221,7 @@ class DeadLetters:
         """Delete letters for good; how many."""
         where, values = _filter(reason, device)
         with self._transaction() as db:
-            return db.execute(f"DELETE FROM letters WHERE n > 0{where}", values).rowcount
+            return settled.settle(db, f"n > 0{where}", values, End.DELETED, time.time_ns())
 
     def replay(
         self, write: Callable[[bytes], Outcome], *, reason: str | None = None, device: str | None = None
@@ -237,7 +265,8 @@ class DeadLetters:
 
     def _delete(self, letters: Sequence[DeadLetter]) -> None:
         with self._transaction() as db:
-            db.executemany("DELETE FROM letters WHERE n = ?", [(letter.n,) for letter in letters])
+            for letter in letters:
+                settled.settle(db, "n = ?", (letter.n,), End.STORED, time.time_ns())
 
     def _refused_again(self, letter: DeadLetter, kind: str, reason: str) -> None:
         with self._transaction() as db:
@@ -290,7 +319,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {settled.SCHEMA} COMMIT;")
     except BaseException:
         db.close()
         raise

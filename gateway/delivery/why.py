@@ -16,6 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from gateway.delivery import write_log
+from gateway.delivery.settled import End
 from gateway.ledger import NO_SEQ
 from gateway.reading import split_lines
 from gateway.spool.inspection import cursor_position
@@ -89,6 +90,13 @@ def by_time(records: Records, device: str, time_ns: int) -> dict[str, Any]:
     return {**asked, **_nothing(search, "there is no reading of that time, and nothing that arrived then")}
 
 
+_ENDS = {
+    End.STORED.value: "stored by a replay",
+    End.DISCARDED.value: "discarded for want of room for dead letters",
+    End.DELETED.value: "deleted by the operator",
+}
+
+
 def _answer(records: Records, found: list[Found]) -> dict[str, Any]:
     cursor = cursor_position(records.spool)
     writes = list(write_log.read(records.writes))
@@ -102,9 +110,9 @@ def _message(records: Records, found: Found, cursor: int, writes: list[Write]) -
     record, entry, line = found
     delivered = record.id <= cursor
     mine = [write for write in writes if write.touches(record.id, line, entry.lines)]
-    letters = _letters(records, found)
+    letters, ended = _letters(records, found), _ended(records, found)
     return {
-        "what": _what(found, delivered=delivered, writes=mine, dead=len(letters)),
+        "what": _what(found, delivered=delivered, writes=mine, dead=len(letters), ended=ended),
         "record": record.id,
         "boot": entry.boot,
         "seq": None if entry.seq == NO_SEQ else entry.seq,
@@ -124,11 +132,12 @@ def _message(records: Records, found: Found, cursor: int, writes: list[Write]) -
             for write in mine[:MOST_POINTS]
         ],
         "dead_letters": letters[:MOST_POINTS],
+        "former_dead_letters": ended[:MOST_POINTS],
         "points": [point.decode(errors="replace").rstrip("\n") for point in _points(found)[:MOST_POINTS]],
     }
 
 
-def _what(found: Found, *, delivered: bool, writes: list[Write], dead: int) -> str:
+def _what(found: Found, *, delivered: bool, writes: list[Write], dead: int, ended: list[dict[str, Any]]) -> str:
     entry = found.entry
     if entry.duplicate:
         return "a duplicate: an earlier copy counts, this one was not stored again"
@@ -140,6 +149,11 @@ def _what(found: Found, *, delivered: bool, writes: list[Write], dead: int) -> s
     if dead == entry.lines:
         return f"the database refused it: see the dead letters{part}"
     part += f", {dead} of its points the database refused" if dead else ""
+    for end in dict.fromkeys(each["ended"] for each in ended):
+        count = sum(each["ended"] == end for each in ended)
+        part += f", {count} were refused and later {_ENDS[end]}"
+    if len(ended) == entry.lines:
+        return part.removeprefix(", ")
     if not writes:
         return f"in the database; when was not recorded, or so long ago that it is forgotten{part}"
     return f"in the database since {moment(writes[-1].ended_ns)}, by write {writes[-1].n}{part}"
@@ -159,6 +173,22 @@ def _letters(records: Records, found: Found) -> list[dict[str, Any]]:
             "point": letter.data.decode(errors="replace").rstrip("\n"),
         }
         for letter in letters
+    ]
+
+
+def _ended(records: Records, found: Found) -> list[dict[str, Any]]:
+    if records.letters is None or not found.entry.lines:
+        return []
+    record = found.record
+    return [
+        {
+            "line": each.line - found.line,
+            "ended": each.end.value,
+            "at": moment(each.ended_ns),
+            "kind": each.kind,
+            "reason": each.reason,
+        }
+        for each in records.letters.ended_of_message(record.id, record.committed_ns, found.line, found.entry.lines)
     ]
 
 

@@ -9,13 +9,16 @@ Rules that hold here:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import sqlite3
 import time
 from typing import TYPE_CHECKING, Protocol, cast
 
 from gateway import checkpoint
 from gateway.delivery.outcome import TYPE_CONFLICT, Held, Refused, Retry, Stored, TooLarge
+from gateway.delivery.settled import End
 from gateway.ledger import NO_SEQ, Entry, Kind
 from gateway.reading import parse_line
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.delivery.batch import Batch
     from gateway.delivery.dead_letters import DeadLetters
     from gateway.delivery.outcome import Outcome
+    from gateway.delivery.settled import Change
     from gateway.delivery.write_log import WriteLog
     from gateway.ledger import Ledger
     from gateway.metrics import Metrics
@@ -81,6 +85,8 @@ class Bookkeeper:
         self._types = types
         self._checkpoint_path = checkpoint_path
         self._files = files
+        self._checkpointed = self._trimmed = (0, 0)
+        self._settling = True
 
     def recovered(
         self,
@@ -159,7 +165,45 @@ class Bookkeeper:
 
     def checkpoint(self) -> Callable[[], None]:
         """A writer of the ledger as it is now."""
-        return checkpoint.writer(self._ledger, self._checkpoint_path, self._files)
+        marks = self._ledger.settled_to, self._ledger.delivered_to
+        write = checkpoint.writer(self._ledger, self._checkpoint_path, self._files)
+
+        def write_and_note() -> None:
+            write()
+            self._checkpointed = marks
+
+        return write_and_note
+
+    async def settle(self) -> None:
+        """Count what became of dead letters since the last call, by whichever process."""
+        letters = self._dead_letters
+        try:
+            mark, changes = await asyncio.to_thread(letters.settled_after, self._ledger.settled_to)
+            self._apply(changes)
+            self._ledger.settled_to = mark
+            if self._trimmed != self._checkpointed:
+                await asyncio.to_thread(letters.trim, *self._checkpointed)
+                self._trimmed = self._checkpointed
+        except sqlite3.Error as error:
+            if self._settling:
+                log.warning("dead letters cannot be read: %s; what becomes of them is counted later", error)
+            self._settling = False
+        else:
+            self._settling = True
+
+    async def begin(self, cursor: int, oldest_ns: int | None) -> None:
+        """At a start: the records behind ``cursor``, the first committed at ``oldest_ns``, are delivered once more."""
+        if oldest_ns is not None:
+            self._apply(await asyncio.to_thread(self._dead_letters.uncount, cursor, oldest_ns, self._ledger.settled_to))
+        await self.settle()
+
+    def _apply(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            stored = change.count if change.end is End.STORED else 0
+            dropped = change.count if change.end is End.DISCARDED else 0
+            self._ledger.settled(change.device, stored, dropped)
+            self._metrics.stored.inc(max(0, stored))
+            self._metrics.dropped.inc(max(0, dropped))
 
     def delivered(self, record_id: int, entries: Sequence[Entry], refused: Mapping[str, int]) -> None:
         """The database has a record, but for the ``refused`` points of each device."""

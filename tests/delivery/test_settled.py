@@ -1,0 +1,119 @@
+"""Letters that are none any more: counted once by whoever asks, across processes, crashes and redelivery."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.delivery import settled
+from gateway.delivery.dead_letters import DeadLetter, DeadLetters
+from gateway.delivery.outcome import Refused, Stored
+from gateway.delivery.settled import Change, End
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def letter(record_id: int, device: str = "a", *, line: int = 0, counted: bool = True) -> DeadLetter:
+    return DeadLetter(record_id, line, 1000 + record_id, device, counted, 5, "type_conflict", "words", b"m a=1 1\n")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[DeadLetters]:
+    letters = DeadLetters(tmp_path / "letters.db", max_count=5)
+    yield letters
+    letters.close()
+
+
+def stored(_lines: bytes) -> Stored:
+    return Stored()
+
+
+def test_a_replayed_letter_is_told_once_and_by_its_device(store: DeadLetters, tmp_path: Path) -> None:
+    for record_id, device in enumerate("aab", start=1):
+        store.add(letter(record_id, device))
+    store.add(letter(9, counted=False))
+    assert store.settled_after(0) == (0, [])
+    other = DeadLetters(tmp_path / "letters.db")
+    other.replay(stored)
+    other.close()
+    mark, changes = store.settled_after(0)
+    assert sorted(changes, key=lambda c: c.device) == [Change("a", End.STORED, 2), Change("b", End.STORED, 1)]
+    assert store.settled_after(mark) == (mark, [])
+    assert store.refused_in(1, 1000 + 1) == {"a": 1}, (
+        "a ledger made again takes it for refused, and then hears that it is stored"
+    )
+    assert store.refused_in(9, 1000 + 9) == {}
+
+
+def test_one_refused_again_is_still_a_letter(store: DeadLetters) -> None:
+    store.add(letter(1))
+    store.replay(lambda _: Refused("x", "y"))
+    assert store.settled_after(0) == (0, [])
+    assert store.count() == 1
+
+
+def test_the_oldest_is_discarded_and_what_is_deleted_stays_rejected(store: DeadLetters) -> None:
+    for record_id in range(1, 8):
+        store.add(letter(record_id))
+    store.drop(device="a")
+    _, changes = store.settled_after(0)
+    assert sorted(changes, key=lambda c: c.end) == [Change("a", End.DELETED, 5), Change("a", End.DISCARDED, 2)]
+    assert [store.refused_in(record_id, 1000 + record_id) for record_id in range(1, 8)] == [{"a": 1}] * 7
+
+
+def test_what_is_delivered_anew_is_counted_anew(store: DeadLetters) -> None:
+    """A crash before the cursor moved: the points go out again, and what they come to then is what counts."""
+    for record_id in (1, 2, 3):
+        store.add(letter(record_id))
+    store.replay(stored, device="a")
+    store.add(letter(4))
+    mark, _ = store.settled_after(0)
+    assert store.uncount(2, 1003, mark) == [Change("a", End.STORED, -1)]
+    assert store.uncount(2, 1003, mark) == []
+    assert [store.refused_in(record_id, 1000 + record_id) for record_id in (2, 3, 4)] == [{"a": 1}, {}, {}]
+    assert store.add(letter(4)), "refused again: it counts again"
+    assert store.refused_in(4, 1000 + 4) == {"a": 1}
+    assert not store.add(letter(4))
+    store.replay(stored)
+    assert store.settled_after(mark)[1] == [Change("a", End.STORED, 1)]
+
+
+def test_letters_of_a_spool_that_was_there_before_are_not_touched(store: DeadLetters) -> None:
+    store.add(letter(50))
+    assert store.uncount(2, 5000, 0) == []
+    assert store.refused_in(50, 1000 + 50) == {"a": 1}
+
+
+def test_how_the_letters_of_a_message_ended(store: DeadLetters) -> None:
+    for line in range(4):
+        store.add(letter(1, line=line))
+    store.replay(stored)
+    ended = store.ended_of_message(1, 1001, 1, 2)
+    assert [(each.line, each.end, each.kind, each.reason) for each in ended] == [
+        (1, End.STORED, "type_conflict", "words"),
+        (2, End.STORED, "type_conflict", "words"),
+    ]
+    assert store.ended_of_message(1, 999, 1, 2) == []
+
+
+def test_what_a_checkpoint_counts_is_forgotten_but_for_the_newest(
+    store: DeadLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settled, "KEPT", 2)
+    for record_id in range(1, 6):
+        store.add(letter(record_id))
+    store.replay(stored)
+    mark, _ = store.settled_after(0)
+
+    def left() -> list[int]:
+        return [record_id for record_id in range(1, 6) if store.refused_in(record_id, 1000 + record_id)]
+
+    store.trim(mark, 1)
+    assert left() == [2, 3, 4, 5]
+    store.trim(2, 5)
+    assert left() == [3, 4, 5]
+    store.trim(mark, 5)
+    assert left() == [4, 5]
