@@ -13,14 +13,16 @@ Rules that hold here:
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 NO_SEQ = -1
+_json = json.JSONEncoder(separators=(",", ":")).encode
 BOOTS_KEPT = 8
 """Runs of sequence numbers remembered per device: the current one and some that may still be in flight."""
 
@@ -123,12 +125,55 @@ class Account:
         }
 
 
+class Snapshot:
+    """A ledger as it was at one moment, with no copy made of it at once: that would take a quarter of a second.
+
+    `rows` is read once, on any thread, while the ledger goes on. It keeps the row of each account that is about to
+    change. Whichever of the two is first to keep a row read it before the change: the other's, which may be torn, is
+    not used (``dict.setdefault`` is atomic).
+    """
+
+    def __init__(self, marks: Mapping[str, int], accounts: Mapping[str, Account]) -> None:
+        self.marks = marks
+        self.ended = False
+        """A newer one was begun, and the ledger keeps nothing for this one any more."""
+        self.read = False
+        self._accounts = accounts
+        self._kept: dict[str, str] = {}  # as text, which the garbage collector does not have to go through
+
+    def keep(self, device: str, account: Account) -> None:
+        """Keep the row of an account as it is, unless it is kept."""
+        if device not in self._kept:
+            self._kept.setdefault(device, _row(account))
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Each device with the JSON of its sums and of its boots' sequence numbers.
+
+        Raises:
+            RuntimeError: it took longer than until the next snapshot.
+        """
+        for device in list(self._accounts):
+            if device not in self._kept:
+                self._kept.setdefault(device, _row(self._accounts[device]))
+            yield device, self._kept[device]
+        if self.ended:
+            raise RuntimeError("a newer snapshot of the ledger was begun while this one was read")
+        self.read = True
+
+
+def _row(account: Account) -> str:
+    a = account
+    boots = {boot: (s.durable, s.stored) for boot, s in list(a.boots.items())}  # the ledger may add one meanwhile
+    return _json(((a.received, a.stored, a.duplicate, a.rejected, a.dropped, a.gaps), boots))
+
+
 class Ledger:
     """All accounts, the marks up to which the spool's records are counted in them, and their sum."""
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
         self.total = Account()
+        self._snapshot: Snapshot | None = None
         self.committed_to = 0
         self.delivered_to = 0
         self.settled_to = 0
@@ -145,7 +190,7 @@ class Ledger:
         for entry in entries:
             if entry.kind is not Kind.READINGS:
                 continue
-            account = self.account(entry.device)
+            account = self._changing(entry.device)
             for sums in (account, self.total):
                 sums.received += entry.received
                 sums.duplicate += entry.duplicate
@@ -168,7 +213,7 @@ class Ledger:
             dead = min(left.get(entry.device, 0), entry.accepted)
             if dead:
                 left[entry.device] -= dead
-            account = self.account(entry.device)
+            account = self._changing(entry.device)
             for sums in (account, self.total):
                 sums.stored += entry.accepted - dead
                 sums.rejected += dead
@@ -180,8 +225,8 @@ class Ledger:
     def dropped(self, record_id: int, entries: Iterable[Entry]) -> None:
         """Count a record that a full spool discarded before delivery."""
         for entry in entries:
-            for sums in (self.account(entry.device), self.total):
-                sums.dropped += entry.accepted + 1
+            for sums in (self._changing(entry.device), self.total):
+                sums.dropped += entry.accepted
         self.delivered_to = max(self.delivered_to, record_id)
 
     def write_off(self, left: Mapping[str, int]) -> int:
@@ -192,7 +237,7 @@ class Ledger:
         """
         before = self.total.dropped
         for device in self.accounts.keys() | left.keys():
-            account = self.account(device)
+            account = self._changing(device)
             missing = max(account.pending - left.get(device, 0), -account.dropped)
             unknown = missing - account.pending + left.get(device, 0)
             for sums in (account, self.total):
@@ -202,7 +247,7 @@ class Ledger:
 
     def settled(self, device: str, stored: int, dropped: int) -> None:
         """Of readings counted as rejected so many are in the database now, and so many given up."""
-        for sums in (self.account(device), self.total):
+        for sums in (self._changing(device), self.total):
             sums.stored += stored
             sums.dropped += dropped
             sums.rejected -= stored + dropped
@@ -213,24 +258,26 @@ class Ledger:
         sequence.accepted = sequence.durable
         return sequence.durable
 
-    def snapshot(self) -> dict[str, Any]:
-        """A JSON-ready copy, consistent in itself: the checkpoint written before a segment goes."""
-        return {
-            "committed_to": self.committed_to,
-            "delivered_to": self.delivered_to,
-            "settled_to": self.settled_to,
-            "accounts": {
-                device: [
-                    [a.received, a.stored, a.duplicate, a.rejected, a.dropped, a.gaps],
-                    {boot: [s.durable, s.stored] for boot, s in a.boots.items()},
-                ]
-                for device, a in self.accounts.items()
-            },
-        }
+    def snapshot(self) -> Snapshot:
+        """The ledger as it is now, for the checkpoint written before a segment goes. The one before ends."""
+        if self._snapshot is not None:
+            self._snapshot.ended = True
+        marks = {"committed_to": self.committed_to, "delivered_to": self.delivered_to, "settled_to": self.settled_to}
+        self._snapshot = Snapshot(marks, self.accounts)
+        return self._snapshot
+
+    def _changing(self, device: str) -> Account:
+        """The account of ``device``, which is about to change."""
+        account = self.account(device)
+        if self._snapshot is not None:
+            self._snapshot.keep(device, account)
+            if self._snapshot.read:
+                self._snapshot = None
+        return account
 
     @classmethod
     def restored(cls, snapshot: Mapping[str, Any]) -> Ledger:
-        """The ledger that `snapshot` described.
+        """The ledger that a `Snapshot` described: its marks, and its rows as ``accounts``.
 
         Raises:
             KeyError, TypeError, ValueError: the snapshot is not one.

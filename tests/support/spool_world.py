@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gateway import checkpoint
 from gateway.errors import SpoolFull
 from gateway.ledger import Entry, Ledger
 from gateway.spool.queue import SpoolQueue
@@ -131,7 +132,7 @@ class Process:
         assert self.pending_in_both() == readings
 
     def checkpoint(self) -> Callable[[], None]:
-        data = json.dumps(self.ledger.snapshot()).encode()
+        data = checkpoint.encode(self.ledger.snapshot())
         return lambda: self.files.replace(CHECKPOINT, data)
 
     # What happens in a run.
