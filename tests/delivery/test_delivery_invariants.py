@@ -75,6 +75,7 @@ class Case:
         assert set(points_of(kept)) <= set(ends), "a point has no end"
         assert set(bench.letters.lines) <= self.poison
         assert bench.source.acknowledged == sorted(bench.source.acknowledged)
+        assert bench.source.differences == [], "the ledger has something else pending than the spool"
         for device in DEVICES:
             self._check_account(bench, device, [each for each in kept if each.device == device])
 

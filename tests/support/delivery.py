@@ -62,7 +62,8 @@ class MemoryStatus:
 class MemorySource:
     """A spool without a disk. ``faults`` are raised by the next calls of the named method.
 
-    ``idle`` while someone waits for records; ``most_held`` bytes were read and not yet acknowledged.
+    ``idle`` while someone waits for records; ``most_held`` bytes were read and not yet acknowledged. ``differences``:
+    where the cursor was when the ledger had something else pending than waited here.
     """
 
     def __init__(self, ledger: Ledger | None = None) -> None:
@@ -73,6 +74,7 @@ class MemorySource:
         self.waits = 0
         self.most_held = 0
         self.acknowledged: list[int] = []
+        self.differences: list[int] = []
         self.faults: dict[str, list[Exception]] = {}
         self.ledger = ledger if ledger is not None else Ledger()
         self.idle = False
@@ -93,10 +95,17 @@ class MemorySource:
                 self.ledger.dropped(record.id, record.entries)
                 self.dropped_ids.add(record.id)
         self.cursor = self.durable_cursor = max(self.cursor, record_id)
+        self._compare()
         self._changed.set()
 
+    def _compare(self) -> None:
+        pending = sum(account.pending for account in self.ledger.accounts.values())
+        if not pending == self.ledger.total.pending == self.status().readings_pending:
+            self.differences.append(self.cursor)
+
     def status(self) -> MemoryStatus:
-        return MemoryStatus(self.cursor, sum(r.payload.count(b"\n") for r in self.records if r.id > self.cursor))
+        waiting = [entry for record in self.records if record.id > self.cursor for entry in record.entries]
+        return MemoryStatus(self.cursor, sum(entry.accepted for entry in waiting))
 
     async def read(self, after_id: int, max_bytes: int) -> list[MemoryRecord]:
         self._fault("read")
@@ -124,6 +133,7 @@ class MemorySource:
     async def acknowledge(self, record_id: int) -> None:
         assert record_id >= self.cursor, "the cursor went back"
         self.cursor = record_id
+        self._compare()
         await asyncio.sleep(0)
         self._fault("acknowledge")
         self.durable_cursor = max(self.durable_cursor, record_id)
