@@ -7,7 +7,7 @@ Rules that hold here:
 * A file that cannot be read is no file: delivery begins at the oldest record again, which is allowed, and at a start
   that is refused nobody gains anything.
 * After a failed sync the file is not trusted any more: the next id goes to a new one in its place.
-* Both slots have their room on the disk from the first store on, so a disk that is full later cannot stop the others.
+* Both slots have their room on the disk from the first start on, so a disk that is full later cannot stop a store.
 
 FORMAT.md draws the layout.
 """
@@ -75,6 +75,12 @@ class Cursor:
         if found is not None:
             with contextlib.suppress(OSError):
                 self._file = files.edit(self._path)
+
+    def make(self) -> None:
+        """Have the file, and its room, on the disk. Where that fails the first store will tell."""
+        if self._file is None:
+            with contextlib.suppress(OSError):
+                self._renew(self._generation, self.stored)
 
     def store(self, record_id: int) -> None:
         """Make ``record_id`` the durable cursor; a lower one than before changes nothing.

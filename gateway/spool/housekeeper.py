@@ -177,7 +177,11 @@ class Housekeeper:
             self.squeezed = True
             if not self._reserve.release(error):
                 raise
-            self._secure(write_checkpoint, cursor)
+            try:
+                self._secure(write_checkpoint, cursor)
+            except OSError:
+                self._reserve.hold()  # while commits wait, or they would take it
+                raise
         if going:
             self._log.remove(going)
         self._reserve.hold()

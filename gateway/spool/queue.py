@@ -69,7 +69,7 @@ class SpoolQueue:
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         files = files or Files()
-        reserve = min(MAX_RESERVE_BYTES, max_bytes // 64)
+        reserve = min(MAX_RESERVE_BYTES, max_bytes // 32)
         segment_bytes = min(segment_bytes, max_bytes // 4)
         self._directory = directory
         self._files = files
@@ -133,6 +133,7 @@ class SpoolQueue:
         if torn is not None:
             self._source.found_torn(torn)
         self._listener.left(self._backlog.readings, lambda: self._log.readings(done))
+        cursor.make()
         self._housekeeper = self._made_housekeeper(cursor)
         return Recovery(
             records=records,

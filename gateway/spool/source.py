@@ -72,6 +72,7 @@ class Source:
         for item in self._reader.items(segments):
             if not isinstance(item, Damage):
                 size += item.size
+                _ = item.entries  # decoded here, so that the loop does not have to
             elif any(item.path == segment.path for segment in self._log.segments()):
                 self._quarantine.keep(item, "damaged")
             else:  # given up and removed while it was read

@@ -22,8 +22,19 @@ def data_of(disk: FaultyFiles) -> bytearray:
 
 def test_there_is_no_cursor_at_first() -> None:
     disk = FaultyFiles()
+    assert stored(disk) is None
     assert Cursor(disk, HERE).stored == 0
     assert disk.operations == []
+
+
+@pytest.mark.parametrize("failing", range(5))
+def test_a_disk_that_does_not_take_the_first_one_is_tried_again(failing: int) -> None:
+    disk = FaultyFiles()
+    disk.failing = {failing: errno.ENOSPC}
+    cursor = Cursor(disk, HERE)
+    cursor.make()
+    cursor.store(3)
+    assert stored(disk.after_power_cut("none", "none", 0)) == 3
 
 
 def test_what_is_stored_survives_a_power_cut() -> None:
@@ -56,9 +67,10 @@ def test_a_store_is_one_write_and_one_sync_once_the_file_is_there() -> None:
 
 def test_a_full_disk_does_not_stop_it() -> None:
     disk = FaultyFiles()
-    Cursor(disk, HERE).store(1)
+    Cursor(disk, HERE).make()
     disk.capacity = disk.used()
     cursor = Cursor(disk, HERE)
+    cursor.store(1)
     for number in range(2, 6):
         cursor.store(number)
     assert stored(disk) == 5

@@ -510,6 +510,23 @@ def test_damage_in_what_is_given_up_is_told_and_dropped_too() -> None:
     run(main())
 
 
+def test_what_is_dropped_is_over_even_where_it_was_damaged() -> None:
+    world, disk = World(), FaultyFiles()
+
+    async def main() -> None:
+        async with running(world, disk, segment_bytes=500, max_bytes=4000, when_full="drop_oldest") as process:
+            await sent(process, 3)
+            [first, *_] = process.queue._log.segments()
+            data = disk.names_now[first.path].data
+            data[44:] = bytes(len(data) - 44)
+            while path_of(SPOOL, 1) in disk.names_now:
+                await sent(process, 1)
+            assert process.queue.status().cursor >= first.last_id
+            assert not process.failures
+
+    run(main())
+
+
 def test_waiting_behind_damage_waits_for_something_new() -> None:
     world, disk = World(), FaultyFiles()
 
