@@ -96,10 +96,16 @@ class Gateway:
         self._serve(listening, tls)
 
     def _build(self) -> None:
-        config, files = self.config, Files()
-        for directory in (config.state.directory, config.spool.directory):
+        files = Files()
+        for directory in (self.config.state.directory, self.config.spool.directory):
             directory.mkdir(parents=True, exist_ok=True)
-        state = config.state.directory
+        self._load_state(files)
+        self._build_delivery(files)
+        self._build_server()
+        self._watch()
+
+    def _load_state(self, files: Files) -> None:
+        config, state = self.config, self.config.state.directory
         self.registry = Registry(state / "registry.db")
         self.dead_letters = _dead_letters(state / "dead_letters.db")
         self.ledger = checkpoint.load(state / "ledger.json")
@@ -117,6 +123,9 @@ class Gateway:
             state / "ledger.json",
             files,
         )
+
+    def _build_delivery(self, files: Files) -> None:
+        config = self.config
         self.spool = SpoolQueue(
             config.spool.directory,
             commit_interval=config.spool.commit_interval,
@@ -137,6 +146,9 @@ class Gateway:
             max_in_flight=config.batch.max_in_flight,
             listener=self.bookkeeper,
         )
+
+    def _build_server(self) -> None:
+        config = self.config
         self.context = Context(
             config=config,
             metrics=self.metrics,
@@ -150,7 +162,9 @@ class Gateway:
             directory=Directory(self.registry.ids, self.fleet.known),
             writes=self.writes,
             rulebook=Rulebook(self.types),
-            history=Records(config.spool.directory, state / write_log.NAME, self.dead_letters, known=True),
+            history=Records(
+                config.spool.directory, config.state.directory / write_log.NAME, self.dead_letters, known=True
+            ),
         )
         self.keepalive = Keepalive(
             self.context.sockets,
@@ -158,7 +172,6 @@ class Gateway:
             timeout=config.keepalive.timeout,
             credentials_timeout=config.auth.timeout,
         )
-        self._watch()
 
     def _warn(self) -> None:
         auth = self.config.auth

@@ -27,7 +27,11 @@ _LINE = 80
 
 @click.group(name="dead-letters")
 def dead_letters() -> None:
-    """Look at points the database refused, submit them again, or drop them. A gateway may be running meanwhile."""
+    """Look at points the database refused, submit them again, or drop them. A gateway may be running meanwhile.
+
+    \b
+    Example:  gateway dead-letters list --device kiln-7
+    """
 
 
 @contextlib.contextmanager

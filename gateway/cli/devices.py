@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def devices() -> None:
-    """Register devices and end their access. A gateway that runs sees a change within a second."""
+    """Register devices and end their access. A gateway that runs sees a change within a second.
+
+    \b
+    Example:  gateway devices add kiln-7 --tag site=north
+    """
 
 
 def _path(config: Config) -> Path:

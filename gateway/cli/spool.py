@@ -32,7 +32,11 @@ RATE_SECONDS = 300
 
 @click.group()
 def spool() -> None:
-    """See what waits for the database, and check that it can be read."""
+    """See what waits for the database, and check that it can be read.
+
+    \b
+    Example:  gateway spool status
+    """
 
 
 def _exists(directory: Path) -> bool:

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def types() -> None:
-    """See which type each field has, and forget one. A gateway that runs sees a change within a second."""
+    """See which type each field has, and forget one. A gateway that runs sees a change within a second.
+
+    \b
+    Example:  gateway types list
+    """
 
 
 @contextlib.contextmanager

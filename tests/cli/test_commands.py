@@ -65,6 +65,14 @@ def test_every_command_has_an_example_and_the_common_options(path: tuple[str, ..
         assert "--json" in result.stdout
 
 
+@pytest.mark.parametrize("group", sorted({path[0] for path in EVERY if len(path) > 1}))
+def test_every_group_has_an_example_of_one_of_its_commands(group: str) -> None:
+    (line,) = [line for line in CliRunner().invoke(cli, [group, "--help"]).stdout.splitlines() if "Example:" in line]
+    words = line.split()
+    assert words[:3] == ["Example:", "gateway", group]
+    assert (group, words[3]) in EVERY
+
+
 def test_an_unknown_command_is_wrong_usage() -> None:
     result = CliRunner().invoke(cli, ["devcies"])
     assert result.exit_code == 2
