@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_COUNT = 100_000
+MAX_BYTES = 256 * 1024**2
+"""Of points; the file is larger by what else a letter has."""
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for the other process's transaction."""
 PAGE = 500
@@ -101,11 +103,12 @@ class Replayed:
 class DeadLetters:
     """The store. Methods block, may be called from any thread, and raise sqlite3.Error when the disk does not do."""
 
-    def __init__(self, path: Path, max_count: int = MAX_COUNT) -> None:
+    def __init__(self, path: Path, max_count: int = MAX_COUNT, max_bytes: int = MAX_BYTES) -> None:
         self._max_count = max_count
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._db = _open(path)
-        self._at_most = self.count()
+        self._at_most = _extent(self._db)
         self._told = False
 
     def add(self, letter: DeadLetter) -> bool:
@@ -126,22 +129,24 @@ class DeadLetters:
             added = db.execute(_ADD, values)
             if added.rowcount == 0:
                 return False
-            self._at_most += 1
-            if self._at_most > self._max_count:
+            count, size = self._at_most
+            self._at_most = count + 1, size + len(letter.data)
+            if self._at_most[0] > self._max_count or self._at_most[1] > self._max_bytes:
                 self._discard(db)
         return True
 
     def _discard(self, db: sqlite3.Connection) -> None:
-        count: int = db.execute("SELECT count(*) FROM letters").fetchone()[0]
-        excess = count - self._max_count
-        self._at_most = min(count, self._max_count)
-        if excess <= 0:
-            return
-        oldest = "n IN (SELECT n FROM letters ORDER BY n LIMIT ?)"
-        settled.settle(db, oldest, (excess,), End.DISCARDED, time.time_ns())
-        db.execute("UPDATE discarded SET total = total + ?", (excess,))
-        if not self._told:
-            log.warning("dead letters: there are more than %d, from now on the oldest are discarded", self._max_count)
+        """Take the oldest away beyond the bounds; what was known of them was an estimate, for others take away too."""
+        newest = "sum(length(data)) OVER (ORDER BY n DESC) AS bytes, row_number() OVER (ORDER BY n DESC) AS rows"
+        last: int = db.execute(
+            f"SELECT coalesce(max(n), 0) FROM (SELECT n, {newest} FROM letters) WHERE bytes > ? OR rows > ?",
+            (self._max_bytes, self._max_count),
+        ).fetchone()[0]
+        gone = settled.settle(db, "n <= ?", (last,), End.DISCARDED, time.time_ns()) if last else 0
+        self._at_most = _extent(db)
+        db.execute("UPDATE discarded SET total = total + ?", (gone,))
+        if gone and not self._told:
+            log.warning("dead letters: there are too many, from now on the oldest are discarded and count as dropped")
             self._told = True
 
     def list(
@@ -324,6 +329,12 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _extent(db: sqlite3.Connection) -> tuple[int, int]:
+    """Letters, and bytes of their points."""
+    count, size = db.execute("SELECT count(*), coalesce(sum(length(data)), 0) FROM letters").fetchone()
+    return count, size
 
 
 def _letter(record_id: int, line: int, committed_ns: int, device: str, counted: int, *rest: Any) -> DeadLetter:

@@ -137,6 +137,16 @@ def test_beyond_the_bound_the_oldest_go_and_are_counted(
     reopened.close()
 
 
+def test_the_bound_is_of_bytes_too(path: Path) -> None:
+    bounded = DeadLetters(path, max_bytes=100)
+    for number, size in enumerate((40, 40, 30, 90, 5), start=1):
+        bounded.add(letter(number, data=b"x" * size))
+        assert sum(len(kept.data) for kept in bounded.list()) <= 100
+    assert numbers(bounded) == [4, 5]
+    assert bounded.discarded == 3
+    bounded.close()
+
+
 def test_replay_deletes_what_is_stored_and_keeps_the_rest_with_the_new_reason(store: DeadLetters) -> None:
     database = ScriptedDatabase()
     points = [line("a", number) for number in range(1, 41)]
