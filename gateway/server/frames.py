@@ -162,7 +162,7 @@ class FrameParser:
 
     def more(self) -> list[Frame]:
         """The next frames of the bytes already given."""
-        return self._parse(self._data, self._position)
+        return self._parse(self._data, self._position) if self._data else []
 
     def _parse(self, data: bytes, position: int) -> list[Frame]:
         frames: list[Frame] = []

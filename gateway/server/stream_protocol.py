@@ -22,7 +22,6 @@ import zlib
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
-from tornado.iostream import StreamClosedError
 from tornado.util import _websocket_mask
 from tornado.websocket import WebSocketClosedError, WebSocketProtocol13, _DecompressTooLargeError
 
@@ -113,7 +112,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
         """Move the socket to a transport; unlike Tornado's, this returns at once and leaves no task behind."""
         try:
             sock, early = await self.stream.take_socket()
-        except StreamClosedError:
+        except OSError:  # gone already; Tornado's StreamClosedError is one
             return
         self._parser = FrameParser(
             self.params.max_message_size, _websocket_mask, compression=self._decompressor is not None

@@ -8,7 +8,8 @@ Rules that hold here:
 * The protocol is a `BufferedProtocol`: bytes are decrypted straight into its buffer.
 * One read per wake-up, so that no peer keeps the loop to itself. What OpenSSL has decrypted and not handed over does
   not make the socket readable again, so it is asked for.
-* A write that OpenSSL could not finish is repeated with the same bytes in front (SSL_write(3)).
+* OpenSSL takes a write whole or not at all, however much of it has gone out, so it gets one record at a time. A write
+  that it could not finish is repeated with the same bytes in front (SSL_write(3)).
 * ``connection_lost`` comes exactly once, and never from inside a call of the protocol.
 """
 
@@ -21,6 +22,7 @@ import ssl
 
 _WOULD_BLOCK = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 _HIGH_WATER = 64 * 1024
+_RECORD = 16 * 1024
 
 
 class TLSTransport(asyncio.Transport):
@@ -110,34 +112,37 @@ class TLSTransport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send now what the socket takes and keep the rest."""
-        if self._closing or self._eof or not data:
+        if self._closing or self._eof:
             return
-        if not self._buffer:
-            data = data[self._send(data) :]
-            if not data or self._ended:
-                return
-            self._loop.add_writer(self._sock, self._write_ready)
+        idle = not self._buffer
         self._buffer += data
+        if idle:
+            self._flush()
+            if self._buffer:
+                self._loop.add_writer(self._sock, self._write_ready)
         if len(self._buffer) > self._high_water and not self._writing_paused:
             self._writing_paused = True
             self._protocol.pause_writing()
 
-    def _send(self, data: bytes | bytearray | memoryview) -> int:
-        try:
-            return self._sock.send(data)
-        except _WOULD_BLOCK:
-            return 0
-        except OSError as error:
-            self._end(error)
-            return 0
+    def _flush(self) -> None:
+        while self._buffer:
+            try:
+                sent = self._sock.send(self._buffer[:_RECORD])
+            except _WOULD_BLOCK:
+                return
+            except OSError as error:
+                self._end(error)
+                return
+            del self._buffer[:sent]
 
     def _write_ready(self) -> None:
-        while self._buffer and (sent := self._send(self._buffer)):
-            del self._buffer[:sent]
-        if self._writing_paused and len(self._buffer) <= self._low_water and not self._ended:
+        self._flush()
+        if self._ended:
+            return
+        if self._writing_paused and len(self._buffer) <= self._low_water:
             self._writing_paused = False
             self._protocol.resume_writing()
-        if not self._buffer and not self._ended:
+        if not self._buffer:
             self._loop.remove_writer(self._sock)
             if self._closing:
                 self._finish()

@@ -4,7 +4,7 @@ import struct
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.server.frames import (
@@ -149,6 +149,13 @@ def test_one_call_parses_a_turn_and_more_the_rest() -> None:
     assert drain(reader, client_frame(FINAL | TEXT, b"end")[1:]) == [(TEXT, b"end")]
 
 
+def test_asking_for_more_does_not_forget_how_much_a_frame_needs() -> None:
+    reader = parser()
+    reader.feed(client_frame(FINAL | TEXT, b"x" * 1000)[:500])
+    assert reader.more() == []
+    assert reader._needed == 1008  # else the whole of it is looked at again for every chunk
+
+
 def test_empty_fragments_count_for_the_turn() -> None:
     reader = parser()
     assert reader.feed(client_frame(TEXT) + client_frame(CONTINUATION) * FRAMES_PER_TURN) == []
@@ -175,6 +182,7 @@ def test_a_large_message_in_small_chunks_takes_linear_time() -> None:
     assert seconds(1 << 22) < 8 * seconds(1 << 20) + 0.5
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(legal_streams(), st.data())
 def test_any_cut_of_a_legal_stream_says_the_same(case: tuple[bytes, list[Frame]], data: st.DataObject) -> None:
     stream, frames = case
@@ -186,6 +194,7 @@ def test_every_single_byte_alone() -> None:
     assert read(*(stream[i : i + 1] for i in range(len(stream)))) == ([(PING, b""), (TEXT, b"a" * 130 + b"bbb")], None)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=400), st.data(), st.booleans())
 def test_any_bytes_in_any_cut_are_judged_alike(stream: bytes, data: st.DataObject, compression: bool) -> None:
     chunks = data.draw(chunked(stream))

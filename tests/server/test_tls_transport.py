@@ -182,9 +182,10 @@ def test_a_pause_in_the_middle_of_a_record(run: Run, pair: Pair) -> None:
             assert not transport.is_reading()
             transport.resume_reading()
             transport.resume_reading()
-        transport.abort()
         transport.pause_reading()
+        transport.abort()
         transport.resume_reading()
+        assert not asyncio.get_running_loop().remove_reader(pair.server)
         await protocol.lost
 
     run(main())
@@ -206,8 +207,8 @@ def test_a_peer_that_ends_without_a_goodbye(run: Run, pair: Pair) -> None:
     async def main() -> None:
         protocol = Protocol()
         start(pair, protocol)
-        pair.client.close()
-        await asyncio.wait_for(protocol.lost, PATIENCE)
+        socket.socket.shutdown(pair.client, socket.SHUT_WR)
+        assert await asyncio.wait_for(protocol.lost, PATIENCE) is None
         assert protocol.calls == ["made", "eof", "lost"]
 
     run(main())
@@ -272,6 +273,21 @@ def test_a_slow_reader_pauses_and_resumes_writing(run: Run, pair: Pair) -> None:
         assert await asyncio.wait_for(reading, PATIENCE) == expected + b"more"
         await asyncio.wait_for(protocol.lost, PATIENCE)
         assert protocol.calls == ["made", "pause", "resume", "lost"]
+
+    run(main())
+
+
+def test_what_has_gone_out_no_longer_counts(run: Run, pair: Pair) -> None:
+    async def main() -> None:
+        protocol = Protocol()
+        transport = start(pair, protocol)
+        transport.write(bytes(20_000_000))
+        waiting, taken = transport.get_write_buffer_size(), 0
+        while transport.get_write_buffer_size() > waiting - 1_000_000:
+            taken += len(await asyncio.to_thread(pair.client.recv, 1 << 16))
+            assert taken < 19_000_000
+        transport.abort()
+        await protocol.lost
 
     run(main())
 

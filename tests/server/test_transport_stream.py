@@ -204,6 +204,24 @@ def test_closing_before_there_is_a_transport(how: Callable[[TransportStream], No
     with_stream(case)
 
 
+def test_the_socket_is_taken_once_the_handshake_is_sent() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        flushed, reading = loop.create_future(), loop.create_future()
+        iostream = Mock(
+            **{"closed.return_value": False, "write.return_value": flushed, "read_bytes.return_value": reading}
+        )
+        sock = iostream.socket
+        taking = asyncio.create_task(TransportStream(iostream, loop, LIMIT, Mock()).take_socket())
+        await asyncio.sleep(0)
+        iostream.read_bytes.assert_not_called()
+        flushed.set_result(None)
+        assert await asyncio.wait_for(taking, 1) == (sock, b"")
+        iostream.io_loop.remove_handler.assert_called_once_with(sock)
+
+    asyncio.run(main())
+
+
 def test_a_closed_iostream_has_no_socket_to_take() -> None:
     async def main() -> None:
         iostream = Mock(**{"closed.return_value": True})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import struct
 import time
+import weakref
 import zlib
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from tests.support.streams import (
     TEXT,
     Peer,
     Recorder,
+    StreamServer,
     client_frame,
     close_frame,
 )
@@ -316,6 +319,12 @@ def test_a_violator_that_stays_is_aborted(serve: Serve) -> None:
         assert peer.closed_with() == (1002, "frame is not masked")
 
 
+def test_a_violator_can_finish_its_sentence(serve: Serve) -> None:
+    with serve(websocket_max_message_size=65536) as server, server.connect() as peer:
+        peer.send(client_frame(TEXT, bytes(10_000_000)))  # fails when the server's socket resets
+        assert peer.closed_with() == (1009, "message is larger than 65536 bytes")
+
+
 def test_a_message_of_the_limit_passes(serve: Serve) -> None:
     with serve(websocket_max_message_size=65536) as server, server.connect() as peer:
         peer.send(client_frame(TEXT, b"x" * 65536))
@@ -518,6 +527,20 @@ def test_request_and_response_are_let_go(serve: Serve) -> None:
         assert (handler._headers, handler.ui) == (None, None)
 
 
+class Patient(Recorder):
+    close_timeout = 60.0
+
+
+def test_nothing_is_left_of_a_connection_that_has_ended(serve: Serve) -> None:
+    with serve(Patient) as server, server.connect() as peer:
+        handler = weakref.ref(server.handler())
+        peer.send(texts(b"x") + close_frame(1000))
+        assert peer.at_end() is False
+        assert [server.event()[0], server.event()[0]] == ["text", "close"]
+        server.call(gc.collect)
+        assert handler() is None
+
+
 # permessage-deflate
 
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
@@ -573,7 +596,7 @@ def test_a_ping_inside_a_fragmented_compressed_message(serve: Serve) -> None:
 )
 def test_a_message_that_does_not_decompress(serve: Serve, payload: bytes, code: int, reason: str) -> None:
     with serve(Deflates, websocket_max_message_size=65536) as server, server.connect(DEFLATE) as peer:
-        peer.send(client_frame(0xC1, payload) + texts(b"after"))
+        peer.send(client_frame(0xC1, payload) + client_frame(PING, b"after"))
         assert peer.closed_with() == (code, reason)
         peer.sock.close()
         assert server.event() == ("close", "violation", code, reason)
@@ -609,6 +632,9 @@ def test_a_client_that_leaves_before_its_upgrade_was_never_open(serve: Serve) ->
         def open(self) -> None:
             self.server.events.put(("open",))
 
+        def on_close(self) -> None:
+            self.server.events.put(("close",))
+
     with serve(Slow) as server:
         sock = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
         if server.client_context is not None:
@@ -618,6 +644,27 @@ def test_a_client_that_leaves_before_its_upgrade_was_never_open(serve: Serve) ->
         sock.close()
         assert server.event() == ("prepared",)
     assert server.events.empty()
+
+
+class FailsToMove(Recorder):
+    def open(self) -> None:
+        super().open()
+        loop = asyncio.get_running_loop()
+        loop.connect_accepted_socket = self.fail  # type: ignore[method-assign,assignment]
+
+    async def fail(self, *_: object) -> None:
+        del asyncio.get_running_loop().connect_accepted_socket  # type: ignore[method-assign]
+        raise OSError("no transport")
+
+
+def test_a_socket_that_no_transport_takes_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+    with StreamServer(FailsToMove, loop="asyncio", certificate=None) as server:
+        with server.connect() as peer:
+            assert peer.at_end()
+            assert server.event() == ("close", "lost", None, None)
+        with server.connect() as peer:
+            assert peer.at_end()
+    assert "no transport" in caplog.text
 
 
 # Many at once
@@ -641,16 +688,17 @@ class Floods(Recorder):
     def on_text(self, data: bytes) -> None:
         Floods.current += 1
         Floods.longest = max(Floods.longest, Floods.current)
-        if data:
+        if data == b"end":
             self.server.events.put(("text", data))
 
 
-def test_a_flood_of_tiny_messages_leaves_the_loop_to_others(serve: Serve) -> None:
+@pytest.mark.parametrize(("size", "count", "bound"), [(0, 200_000, 512), (4000, 10_000, 140)])
+def test_a_flood_leaves_the_loop_to_others(serve: Serve, size: int, count: int, bound: int) -> None:
     Floods.longest = 0
     with serve(Floods) as server, server.connect() as peer:
-        peer.send(client_frame(TEXT) * 200_000 + texts(b"end"))
+        peer.send(client_frame(TEXT, bytes(size)) * count + texts(b"end"))
         assert server.event() == ("text", b"end")
-    assert 0 < Floods.longest <= 2 * 256
+    assert 0 < Floods.longest <= bound
 
 
 class Floodable(Recorder):
