@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.errors import MessageError
 from gateway.protocol import blocks
 from gateway.protocol.codec import decode
-from gateway.protocol.messages import Block
+from gateway.protocol.messages import Block, Hello
 from gateway.reading import parse_line, split_lines
 from tests.support.readings import FLOATS, NAMES
 from tests.support.sessions import NOW_NS, encoder
@@ -130,3 +130,16 @@ def test_influxdb_reads_the_numbers_of_the_quick_way(influxd: Influxd) -> None:
     assert [point["time"] for point in found] == [
         1_700_000_000_000_000_000 + 31_250 * index for index in range(len(column))
     ]
+
+
+@pytest.mark.parametrize("column", [[1.5, 2], [1.5, None]])
+def test_a_block_teaches_the_types_of_its_columns(column: list[Any]) -> None:
+    one = encoder()
+    for values, refused in ((column, []), (["x", "y"], [0, 1])):
+        message = decode(orjson.dumps({"t0": 0, "dt": 1, "columns": {"v": values, "w": [1, 2]}}))
+        assert not isinstance(message, Hello)
+        encoded = one.encode(message, NOW_NS)
+        assert [fault["index"] for fault in encoded.rejects] == refused
+    assert encoded.rejects[0] == {
+        "index": 0, "field": "v", "code": "wrong_type", "message": "expected float, got string",
+    }  # fmt: skip
