@@ -32,7 +32,7 @@ class Connection:
 
 def presence(entries: list[Entry]) -> list[tuple[object, object, int]]:
     """(connected, reason, time) of each point, which must be one of the device's."""
-    found = []
+    found: list[tuple[object, object, int]] = []
     for entry in entries:
         measurement, tags, fields, time_ns = parse_line(entry.payload)
         assert (measurement, tags, entry.kind, entry.lines) == ("device_status", {"device": "a"}, Kind.PRESENCE, 1)
