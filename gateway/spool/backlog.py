@@ -6,6 +6,7 @@ Rules that hold here:
 * Records that were read and not yet acknowledged have a mark each; their number is bounded by what the reader holds.
 * Ids have no gaps. Where one is missing, damage took its record, and nobody knows what was in it. So what comes from
   then on is counted by device: when all that stood there before is over, that is all that is left, and this is told.
+  So is it when a record comes that the start could not read.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Backlog:
         self._last_id = cursor
         self._read_to = cursor
         self._over_to = cursor
+        self._not_added: list[tuple[int, int]] = []
         self._since: _Since | None = None
         self._marks: deque[_Mark] = deque()
 
@@ -65,6 +67,8 @@ class Backlog:
             self.oldest_ns = committed_ns
         self.bytes += size
         self.readings += readings
+        if record_id > self._last_id + 1:
+            self._not_added.append((self._last_id + 1, record_id - 1))
         self._last_id = record_id
         if self._since is not None:
             self._since.bytes += size
@@ -100,6 +104,9 @@ class Backlog:
     def _take_off(self, mark: _Mark) -> None:
         self._pass_gap(mark.id - 1)
         self._over_to = mark.id
+        if mark.id > self._last_id or any(first <= mark.id <= last for first, last in self._not_added):
+            self._count_from_here(mark.id)  # the start could not read it
+            return
         self.bytes -= mark.size
         self.readings -= mark.readings
         if self._since is not None and mark.id > self._since.last_id:
@@ -109,7 +116,10 @@ class Backlog:
     def _pass_gap(self, record_id: int) -> None:
         if record_id > self._over_to:
             self._over_to = record_id
-            self._since = _Since(max(self._last_id, record_id))
+            self._count_from_here(record_id)
+
+    def _count_from_here(self, record_id: int) -> None:
+        self._since = _Since(max(self._last_id, record_id))
 
     def _move_to(self, record_id: int) -> None:
         self._pass_gap(record_id)

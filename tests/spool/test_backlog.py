@@ -144,6 +144,20 @@ def test_a_gap_at_the_end_of_what_is_given_up_is_one_too() -> None:
     assert sums(told.backlog) == (5, 0, 0, None)
 
 
+def test_what_the_start_could_not_read_and_the_reader_can_is_taken_off_nothing() -> None:
+    told = Told()
+    told.commit(record(8))
+    told.deliver(*RECORDS, record(7))
+    assert sums(told.backlog)[1:3] == (SIZE, 2)
+    assert told.left == []
+    told.deliver(record(8))
+    assert told.left == [(0, {})]
+    assert sums(told.backlog) == (8, 0, 0, None)
+    told.deliver(record(9))
+    assert told.left == [(0, {}), (0, {})]
+    assert sums(told.backlog) == (9, 0, 0, None)
+
+
 def test_without_a_gap_it_tells_nothing() -> None:
     told = Told()
     told.backlog.drop(RECORDS[0])

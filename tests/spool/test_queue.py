@@ -491,6 +491,29 @@ def test_what_damage_took_is_dropped_at_the_start_and_is_not_when_it_can_be_read
     run(main())
 
 
+def test_what_only_the_start_could_not_read_is_delivered_and_counted_as_that() -> None:
+    world, disk = World(), FaultyFiles()
+
+    async def main() -> None:
+        async with running(world, disk, segment_bytes=100_000) as process:
+            await sent(process, 6)
+        for damaged in ([2], [6], [1, 2, 3], [3, 5, 6]):
+            killed = disk.after_kill()
+            for record_id in damaged:
+                flip(killed, record_id)
+            async with running(world.copy(), killed) as process:
+                assert process.lost == len(damaged)
+                assert process.pending_in_both() == 6 - len(damaged)
+                for record_id in damaged:
+                    flip(killed, record_id)
+                while await process.deliver(1):
+                    pass
+                assert process.pending_in_both() == process.lost == 0
+                assert process.ledger.total.stored == 6
+
+    run(main())
+
+
 def test_damage_in_what_is_given_up_is_told_and_dropped_too() -> None:
     disk = FaultyFiles()
 
