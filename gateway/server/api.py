@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -12,8 +13,9 @@ from tornado.web import HTTPError, stream_request_body
 from gateway.config.names import DEVICE_ID
 from gateway.delivery.sink import Bucket, SeriesQuery
 from gateway.errors import MessageError, QueryError, SpoolFull
+from gateway.ledger import Entry
 from gateway.protocol import codec
-from gateway.protocol.messages import Hello
+from gateway.protocol.messages import Hello, verdicts
 from gateway.server.asking import AskingHandler
 from gateway.server.requests import MALFORMED, ApiHandler, ViewerHandler, bearer_token
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
     from tornado.http1connection import HTTP1Connection
 
-    from gateway.ledger import Entry
     from gateway.server.fleet import DeviceView
 
 DEFAULT_PAGE = 100
@@ -98,8 +99,17 @@ class ReadingsHandler(ApiHandler):
                 return self.refuse(400, "bad_message", "only readings can be sent by request")
             encoded = self.context.encoder(device).encode(message, now)
         except MessageError as error:
+            self._count_refused(device_id, now, error)
             return self.refuse(400, error.code, error.message)
         return await self._store(encoded.entry(now), encoded.rejects)
+
+    def _count_refused(self, device_id: str, now_ns: int, error: MessageError) -> None:
+        """Let the ledger know of readings that came in a message refused whole, as it does over a socket."""
+        if error.readings:
+            why = verdicts([{"code": error.code, "message": error.message}])
+            with contextlib.suppress(SpoolFull):
+                entry = Entry(device_id, rejected=error.readings, verdicts=why, arrived_ns=now_ns)
+                self.context.spool.append(entry, None)
 
     async def _store(self, entry: Entry, rejects: list[Any]) -> None:
         commit = Commit()

@@ -163,6 +163,12 @@ def test_what_is_no_handshake_is_told_in_json(
 SERVER = {"max_connections": 1, "allowed_origins": ["https://dashboard.example"]}
 
 
+def test_readings_of_a_request_refused_whole_are_in_the_ledger_too(gateway: RunningGateway) -> None:
+    assert post(gateway, "deep", [{"a": 1}, {"a": {"b": {"c": {"d": 1}}}}])[0] == 400
+    wait_for(lambda: gateway.request("/v1/devices/deep")[0] == 200, "the commit")
+    assert gateway.settled("deep")["rejected"] == 2
+
+
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     over = {"auth": {"mode": "token", "viewer_token": VIEWER, "admin_token": ADMIN}, "server": SERVER}
