@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 from typing import TYPE_CHECKING, Any
 
+from gateway.spool import housekeeper
 from tests.support.faulty_files import FaultyFiles
 from tests.support.spool_world import CHECKPOINT, SPOOL, Process, World, check_recovery
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from gateway.ledger import Entry
     from gateway.spool.files import Files
+    from gateway.spool.scan import LogReader, Segment
 
 SETTINGS: dict[str, Any] = {"segment_bytes": 500, "max_bytes": 64_000}
 
@@ -84,6 +87,29 @@ def test_before_an_undelivered_segment_goes_its_loss_is_counted_durably() -> Non
             position(operations, "unlink 00000000000000000001.seg"),
         ]
         assert order == sorted(order)
+        await process.queue.close()
+
+    run(main())
+
+
+def test_what_is_acknowledged_while_it_is_to_be_dropped_is_not_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        process = started(World(), FaultyFiles(), max_bytes=2000, when_full="drop_oldest")
+        loop, read = asyncio.get_running_loop(), housekeeper._some
+
+        def overtaken(reader: LogReader, segment: Segment) -> object:
+            found, done = read(reader, segment), threading.Event()
+            loop.call_soon_threadsafe(lambda: (process.queue._backlog.acknowledge(2), done.set()))
+            assert done.wait(10)
+            return found
+
+        await sent(process, 3)
+        await process.queue.read(0, 1 << 20)
+        monkeypatch.setattr(housekeeper, "_some", overtaken)
+        while ("dropped", 3) not in process.events:
+            await sent(process, 1)
+        assert ("dropped", 1) not in process.events
+        assert ("dropped", 2) not in process.events
         await process.queue.close()
 
     run(main())

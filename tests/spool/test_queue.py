@@ -222,6 +222,7 @@ def test_what_was_read_before_it_was_dropped_counts_once() -> None:
             assert process.queue.status().cursor == cursor
             assert process.queue.status().readings_pending == 55 - cursor
             assert [record.id for record in await process.queue.read(in_flight[-1].id, 1)] == [cursor + 1]
+            assert process.queue.status().damaged == 0
 
     run(main())
 
