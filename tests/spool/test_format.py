@@ -20,7 +20,7 @@ MIB = 1024**2
         (r"Segment header\*\*, (\d+) bytes", segment.START),
         (r"Version (\d+) \*\*Segment", segment.VERSION),
         (r"Header of (\d+) bytes, then the body", record.HEADER_BYTES),
-        (r"for each entry \(one message of one device\) (\d+) bytes", record.ENTRY_BYTES),
+        (r"for each entry \(one message of one device\) a row of (\d+) bytes", record.ENTRY_BYTES),
         (r"A commit is (\d+) bytes plus", record.HEADER_BYTES + record.ENTRY_BYTES),
         (r"two slots of (\d+) bytes", cursor._SLOT.size + cursor._CRC.size),
         (r"at offsets 0 and (\d+)", cursor._DISTANCE),
