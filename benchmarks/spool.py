@@ -11,6 +11,7 @@ import gc
 import os
 import resource
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -158,7 +159,8 @@ async def commits_beside_reads(directory: Path) -> str:
         after = 0
         while True:
             records = await queue.read(after, MIB)
-            after = records[-1].id if records else 0
+            after = records[-1].id if records else after
+            await queue.acknowledge(after)
 
     alone = await load(3)
     reading = asyncio.create_task(read())
@@ -229,7 +231,11 @@ def main() -> None:
             for what, mark in ("up to the last segment", last_segment), ("lost", 0):
                 print(f"  checkpoint {what}: " + recovering(directory, mark))
             if count > 1:
-                print("  " + asyncio.run(commits_beside_reads(directory)))
+                for interval in 0.005, 0.0005:
+                    sys.setswitchinterval(interval)
+                    print(
+                        f"  threads switch after {interval * 1e3} ms: " + asyncio.run(commits_beside_reads(directory))
+                    )
             shutil.rmtree(directory)
     finally:
         shutil.rmtree(root, ignore_errors=True)
