@@ -8,8 +8,7 @@
     ├── ReadingError           one reading of a message that cannot be taken, likewise
     ├── SpoolError
     │   ├── SpoolFull          the spool's cap is reached and its policy is to refuse
-    │   ├── AppendFailed       a commit did not reach the disk; nothing in it is safe
-    │   └── CorruptRecord      bytes that are not the record they should be, with file and offset
+    │   └── AppendFailed       a commit did not reach the disk; nothing in it is safe
     ├── QueryError             a database that did not answer a history query
     └── RegistryError
         ├── UnknownDevice
@@ -22,7 +21,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 
 class GatewayError(Exception):
@@ -72,16 +70,6 @@ class SpoolFull(SpoolError):
 
 class AppendFailed(SpoolError):
     """A group commit failed; its readings were not taken."""
-
-
-class CorruptRecord(SpoolError):
-    """Bytes at ``offset`` of ``path`` are not a whole record."""
-
-    def __init__(self, path: Path, offset: int, reason: str) -> None:
-        super().__init__(f"{path} at byte {offset}: {reason}")
-        self.path = path
-        self.offset = offset
-        self.reason = reason
 
 
 class QueryError(GatewayError):
