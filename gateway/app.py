@@ -27,6 +27,7 @@ from gateway.protocol.fields import Rulebook
 from gateway.protocol.session import Terms
 from gateway.protocol.types import FieldTypes, declared_by
 from gateway.registry import Registry
+from gateway.server.access import Access
 from gateway.server.bookkeeper import Bookkeeper
 from gateway.server.context import Context
 from gateway.server.directory import Directory
@@ -34,6 +35,7 @@ from gateway.server.fleet import Fleet
 from gateway.server.keepalive import Keepalive
 from gateway.server.listener import Listener
 from gateway.server.routes import application
+from gateway.server.session import SECRET, load_secret
 from gateway.sinks import make_sink
 from gateway.spool.files import Files
 from gateway.spool.queue import SpoolQueue
@@ -162,6 +164,8 @@ class Gateway:
             directory=Directory(self.registry.ids, self.fleet.known),
             writes=self.writes,
             rulebook=Rulebook(self.types),
+            access=Access(load_secret(config.state.directory / SECRET)),
+            dead_letters=self.dead_letters,
             history=Records(
                 config.spool.directory, config.state.directory / write_log.NAME, self.dead_letters, known=True
             ),

@@ -16,8 +16,9 @@ from gateway.errors import MessageError, QueryError, SpoolFull
 from gateway.ledger import Entry
 from gateway.protocol import codec
 from gateway.protocol.messages import Hello, verdicts
+from gateway.server.access import bearer_token
 from gateway.server.asking import AskingHandler
-from gateway.server.requests import MALFORMED, ApiHandler, ViewerHandler, bearer_token
+from gateway.server.requests import MALFORMED, ApiHandler, ViewerHandler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

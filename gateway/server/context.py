@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,11 +10,11 @@ from gateway.config import DEFAULT_PROFILE
 from gateway.protocol.validation import Encoder
 from gateway.registry import Device
 from gateway.server.asking import Questions
+from gateway.server.pages import Files
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
     from gateway.config import Config, ProfileSection
+    from gateway.delivery.dead_letters import DeadLetters
     from gateway.delivery.forwarder import Forwarder
     from gateway.delivery.sink import Sink
     from gateway.delivery.why import Records
@@ -25,16 +24,11 @@ if TYPE_CHECKING:
     from gateway.protocol.fields import Rulebook
     from gateway.protocol.session import Terms
     from gateway.registry import Registry
+    from gateway.server.access import Access
     from gateway.server.device_socket import DeviceSocket
     from gateway.server.directory import Directory
     from gateway.server.fleet import Fleet
     from gateway.spool.queue import SpoolQueue
-
-
-def _same(expected: SecretStr | None, token: str | None) -> bool:
-    if expected is None or token is None:
-        return False
-    return hmac.compare_digest(expected.get_secret_value().encode(), token.encode())
 
 
 @dataclass(slots=True)
@@ -54,6 +48,9 @@ class Context:
     rulebook: Rulebook
     history: Records
     directory: Directory
+    access: Access
+    dead_letters: DeadLetters
+    files: Files = field(default_factory=Files)
     questions: Questions = field(default_factory=Questions)
     sockets: set[DeviceSocket] = field(default_factory=set)
     draining: bool = False
@@ -106,14 +103,3 @@ class Context:
         """Whether the configuration lets pages of ``origin`` open a device socket."""
         allowed = self.config.server.allowed_origins
         return "*" in allowed or origin in allowed
-
-    def is_admin(self, token: str | None) -> bool:
-        """Whether ``token`` is the admin's."""
-        return _same(self.config.auth.admin_token, token)
-
-    def is_viewer(self, token: str | None) -> bool:
-        """Whether ``token`` lets its bearer look; without a viewer token, anyone may on a loopback listener."""
-        auth = self.config.auth
-        if auth.viewer_token is None and self.config.server.listen.loopback:
-            return True
-        return _same(auth.viewer_token, token) or self.is_admin(token)

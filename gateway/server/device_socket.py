@@ -19,7 +19,8 @@ from gateway.errors import SpoolFull
 from gateway.ledger import Entry
 from gateway.protocol.messages import Authenticate, Close, CloseCode, Send
 from gateway.protocol.session import Session
-from gateway.server.requests import JsonErrors, bearer_token
+from gateway.server.access import bearer_token
+from gateway.server.requests import JsonErrors
 from gateway.server.websocket import StreamHandler
 
 if TYPE_CHECKING:

@@ -1,34 +1,46 @@
-"""What every request handler does the same way: errors as JSON, and who may do what."""
+"""What every request handler does the same way: errors as JSON, and who may do what.
+
+Rules that hold here:
+
+* Looking takes a viewer, changing an admin, whatever the endpoint.
+* A change by cookie comes from the gateway's own page, and proves it by its CSRF token.
+* Nothing is answered that a browser could take for anything but the type it is told.
+"""
 
 from __future__ import annotations
 
 import http
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from tornado.web import HTTPError, RequestHandler
 
 from gateway.config import ListenAddress
+from gateway.server.access import CSRF_HEADER, Grant, TooManyGuesses, from_elsewhere, lacks_csrf_token
+from gateway.server.session import Role
 
 if TYPE_CHECKING:
-    from tornado.httputil import HTTPServerRequest
+    from collections.abc import Mapping
 
     from gateway.server.context import Context
+    from gateway.server.session import Session
 
 log = logging.getLogger(__name__)
 
 MALFORMED = 400
 
 
-def bearer_token(request: HTTPServerRequest) -> str | None:
-    """The token of an ``Authorization: Bearer`` header (RFC 6750 section 2.1), or None."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+LOOKING = "GET", "HEAD"
 
 
 class JsonErrors(RequestHandler):
     """Errors as ``{"error":{"code","message"}}``, also those that Tornado raises itself."""
+
+    def set_default_headers(self) -> None:
+        """Keep browsers from guessing a type (WHATWG Fetch, section 3.6)."""
+        self.set_header("X-Content-Type-Options", "nosniff")
 
     def refuse(self, status: int, code: str, message: str, **more: Any) -> None:
         """Answer with an error; ``more`` goes into the error object."""
@@ -41,9 +53,12 @@ class JsonErrors(RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Put an error of Tornado's or a bug of ours into the same form."""
         error = kwargs.get("exc_info", (None, None, None))[1]
+        if isinstance(error, TooManyGuesses):
+            self.set_header("Retry-After", str(math.ceil(error.seconds)))
+            return self.refuse(429, "too_many_guesses", f"too many wrong tokens came from this address; {error}")
         phrase = http.HTTPStatus(status_code).phrase if status_code in list(http.HTTPStatus) else "Error"
         message = error.log_message if isinstance(error, HTTPError) and error.log_message else phrase
-        self.refuse(status_code, phrase.lower().replace(" ", "_"), message)
+        return self.refuse(status_code, phrase.lower().replace(" ", "_"), message)
 
 
 class ApiHandler(JsonErrors):
@@ -67,14 +82,52 @@ class ApiHandler(JsonErrors):
             raise HTTPError(MALFORMED, f"{name} must be a whole number from {low} to {high}, not {text[:40]!r}")
         return int(text)
 
+    def body_object(self, keys: Mapping[str, type]) -> dict[str, Any]:
+        """The JSON object of the body, which has no keys but ``keys``, each of that type; 400 otherwise."""
+        try:
+            body = orjson.loads(self.request.body)
+        except orjson.JSONDecodeError:
+            raise HTTPError(MALFORMED, "the body must be a JSON object") from None
+        if not isinstance(body, dict) or not all(isinstance(body[key], keys.get(key, ())) for key in body):
+            known = ", ".join(f"{key} ({kind.__name__})" for key, kind in keys.items())
+            raise HTTPError(MALFORMED, f"the body must be a JSON object of nothing but {known}")
+        return body
+
+    def grant(self) -> Grant:
+        """What this request may do, as of now."""
+        return self.context.access.judge(self.request, self.context.config)
+
+    def permits(self, needed: Role) -> bool:
+        """Whether this request may do what takes the role ``needed``; it was refused if not."""
+        grant = self.grant()
+        if grant.role is Role.NONE:
+            self.refuse(401, "unauthorized", f"this needs the {_TOKENS[needed]} token: Authorization: Bearer TOKEN")
+        elif grant.role < needed:
+            self.refuse(403, "forbidden", "this needs the admin token; it is auth.admin_token of the configuration")
+        else:
+            return grant.session is None or self.request.method in LOOKING or self.may_change_by(grant.session)
+        return False
+
+    def may_change_by(self, session: Session) -> bool:
+        """Whether this comes from the page that ``session`` belongs to; it was refused if not."""
+        if from_elsewhere(self.request):
+            self.refuse(403, "bad_origin", "the page of another origin cannot use the login here")
+        elif lacks_csrf_token(self.request, session):
+            self.refuse(403, "bad_csrf_token", f"this needs the header {CSRF_HEADER} with csrf of /v1/session")
+        else:
+            return True
+        return False
+
+
+_TOKENS = {Role.VIEWER: "viewer or admin", Role.ADMIN: "admin"}
+
 
 class ViewerHandler(ApiHandler):
-    """An endpoint for those who may look."""
+    """An endpoint for those who may look, and for changes by those who may change."""
 
     def prepare(self) -> None:
         """Refuse anyone else."""
-        if not self.context.is_viewer(bearer_token(self.request)):
-            self.refuse(401, "unauthorized", "this needs the viewer or admin token: Authorization: Bearer TOKEN")
+        self.permits(Role.VIEWER if self.request.method in LOOKING else Role.ADMIN)
 
 
 class OperationsHandler(ApiHandler):
@@ -82,9 +135,8 @@ class OperationsHandler(ApiHandler):
 
     def prepare(self) -> None:
         """Refuse anyone else."""
-        here = ListenAddress(self.request.remote_ip or "", 0).loopback
-        if not here and not self.context.is_viewer(bearer_token(self.request)):
-            self.refuse(401, "unauthorized", "from another machine this needs the viewer or admin token")
+        if not ListenAddress(self.request.remote_ip or "", 0).loopback:
+            self.permits(Role.VIEWER)
 
 
 class NotFound(JsonErrors):

@@ -9,6 +9,8 @@ from tornado.web import Application, RequestHandler, url
 from gateway.server import api, ops
 from gateway.server.device_socket import DeviceSocket
 from gateway.server.history import WhyHandler
+from gateway.server.login import SessionHandler
+from gateway.server.pages import FileHandler
 from gateway.server.requests import NotFound
 
 if TYPE_CHECKING:
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 
 PATHS: dict[str, type[RequestHandler]] = {
+    r"/": FileHandler,
+    r"/static/(.*)": FileHandler,
+    r"/v1/session": SessionHandler,
     r"/v1/devices/([^/]+)/stream": DeviceSocket,
     r"/v1/devices/([^/]+)/readings": api.ReadingsHandler,
     r"/v1/devices": api.DevicesHandler,

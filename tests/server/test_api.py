@@ -71,7 +71,7 @@ def test_a_device_shows_state_values_units_and_ledger(gateway: RunningGateway) -
 
 
 def test_an_unknown_device_and_an_unknown_path_are_404_in_json(gateway: RunningGateway) -> None:
-    for path, code in (("/v1/devices/nobody", "unknown_device"), ("/v2", "not_found"), ("/", "not_found")):
+    for path, code in (("/v1/devices/nobody", "unknown_device"), ("/v2", "not_found"), ("/v1/", "not_found")):
         status, body = gateway.request(path)
         assert (status, body["error"]["code"]) == (404, code)
 

@@ -1,0 +1,118 @@
+"""Who may do what over HTTP, from a bearer token, a session's cookie, or the place a request comes from.
+
+Rules that hold here:
+
+* A bearer token goes before a cookie. What a cookie may change, it may only with the session's CSRF token beside it.
+* Looking is free where no viewer token is set and the gateway listens on this machine only, and then only under a name
+  of this machine: a page whose own name was made to lead here (DNS rebinding), and what a proxy lets in, has no part.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.config import ListenAddress
+from gateway.server.guesses import Guesses
+from gateway.server.session import Role, Session, Sessions, token_of
+
+if TYPE_CHECKING:
+    from tornado.httputil import HTTPServerRequest
+
+    from gateway.config import AuthSection, Config
+
+CSRF_HEADER = "X-CSRF-Token"
+
+
+class TooManyGuesses(Exception):
+    """This address has to wait for ``seconds`` before it may try a token again."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"wait {seconds:.0f} s")
+        self.seconds = seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a request may do; ``session`` where its cookie is what it may do it by."""
+
+    role: Role
+    session: Session | None = None
+
+
+class Access:
+    """Judges requests to one gateway; ``secret`` signs its cookies."""
+
+    def __init__(self, secret: bytes) -> None:
+        self.sessions = Sessions(secret)
+        self._guesses = Guesses()
+
+    def judge(self, request: HTTPServerRequest, config: Config) -> Grant:
+        """What ``request`` may do.
+
+        Raises:
+            TooManyGuesses: it has a token, and its address may not try one now.
+        """
+        token = bearer_token(request)
+        if token is not None:
+            grant = Grant(self.role_of(token, request, config.auth))
+        else:
+            session = self._session(request, config.auth)
+            grant = Grant(Role.NONE if session is None else session.role, session)
+        return Grant(Role.VIEWER) if grant.role is Role.NONE and _free(request, config) else grant
+
+    def role_of(self, token: str, request: HTTPServerRequest, auth: AuthSection) -> Role:
+        """What a token stands for; a wrong one is counted.
+
+        Raises:
+            TooManyGuesses: the address may not try one now.
+        """
+        address = request.remote_ip or ""
+        if (seconds := self._guesses.wait(address)) > 0:
+            raise TooManyGuesses(seconds)
+        fits = [role for role in (Role.VIEWER, Role.ADMIN) if _same(token_of(role, auth), token)]
+        if not fits:
+            self._guesses.wrong(address, token)
+        return max(fits, default=Role.NONE)
+
+    def cookie_name(self, request: HTTPServerRequest) -> str:
+        """The name of the session's cookie; over TLS one that browsers take only from this host, and only over TLS."""
+        return f"{'__Host-' if request.protocol == 'https' else ''}{self.sessions.cookie_name}"
+
+    def _session(self, request: HTTPServerRequest, auth: AuthSection) -> Session | None:
+        cookie = request.cookies.get(self.cookie_name(request))
+        return None if cookie is None else self.sessions.read(cookie.value, auth)
+
+
+def bearer_token(request: HTTPServerRequest) -> str | None:
+    """The token of an ``Authorization: Bearer`` header (RFC 6750 section 2.1), or None."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+def from_elsewhere(request: HTTPServerRequest) -> bool:
+    """Whether a browser says that the page of another origin sends this (RFC 6454 section 7).
+
+    A page may have come over TLS that ended before the gateway.
+    """
+    origin = request.headers.get("Origin")
+    host = request.host.lower()
+    return origin is not None and origin.lower() not in {f"{request.protocol}://{host}", f"https://{host}"}
+
+
+def lacks_csrf_token(request: HTTPServerRequest, session: Session) -> bool:
+    """Whether a change by cookie comes without what only the gateway's own page can read."""
+    given = request.headers.get(CSRF_HEADER, "")
+    return not hmac.compare_digest(session.csrf.encode(), given.encode(errors="surrogatepass"))
+
+
+def _free(request: HTTPServerRequest, config: Config) -> bool:
+    if config.auth.viewer_token is not None or not config.server.listen.loopback:
+        return False
+    names = request.remote_ip or "", request.host_name.strip("[]")
+    return all(ListenAddress(name, 0).loopback for name in names)
+
+
+def _same(expected: str | None, token: str) -> bool:
+    return expected is not None and hmac.compare_digest(expected.encode(), token.encode(errors="surrogatepass"))

@@ -1,0 +1,115 @@
+"""The page and its files: ``GET /`` and ``GET /static/...``.
+
+Rules that hold here:
+
+* They are the same for everybody and hold no data: who may see what is the API's to judge.
+* Only files with a known kind of name are served, from below one directory; no name can lead out of it.
+* Every answer, also that nothing is there, tells the browser to run and to load nothing but the gateway's own files.
+* Browsers keep a file and ask whether it is still the same: a page never meets a gateway of another version.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.server.requests import JsonErrors
+
+if TYPE_CHECKING:
+    from gateway.server.context import Context
+
+FILES = Path(__file__).parent / "static"
+INDEX = "index.html"
+KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".ico": "image/x-icon",
+    ".woff2": "font/woff2",
+    ".txt": "text/plain; charset=utf-8",
+    ".webmanifest": "application/manifest+json",
+}
+_NAME = re.compile(r"(?:[A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+", re.ASCII)
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "connect-src 'self'",
+        "img-src 'self' data:",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+"""Content-Security-Policy (W3C, level 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as it is sent; ``version`` tells whether the one on disk is another by now."""
+
+    data: bytes
+    etag: str
+    version: tuple[int, int]
+
+
+class Files:
+    """The files below ``directory``, each read once, and again after it was changed."""
+
+    def __init__(self, directory: Path = FILES) -> None:
+        self._directory = directory
+        self._files: dict[str, File] = {}
+
+    def get(self, name: str) -> File | None:
+        """The file of that name; None if there is none, or none that is served."""
+        if not _NAME.fullmatch(name) or Path(name).suffix not in KINDS:
+            return None
+        path = self._directory / name
+        try:
+            status = path.stat()
+            version = status.st_mtime_ns, status.st_size
+            known = self._files.get(name)
+            if known is None or known.version != version:
+                data = path.read_bytes()
+                known = self._files[name] = File(data, f'"{sha256(data).hexdigest()[:32]}"', version)
+        except OSError:
+            return None
+        return known
+
+
+class FileHandler(JsonErrors):
+    """``GET /static/NAME``, and ``GET /`` for the page itself."""
+
+    def initialize(self, context: Context) -> None:
+        """Take what all requests share."""
+        self._files = context.files
+        self._etag: str | None = None
+
+    def set_default_headers(self) -> None:
+        """Bind the browser, whatever the answer will be."""
+        super().set_default_headers()
+        self.set_header("Content-Security-Policy", POLICY)
+        self.set_header("Referrer-Policy", "no-referrer")
+
+    def get(self, name: str = INDEX) -> None:
+        """Send the file, or say that the browser has it."""
+        file = self._files.get(name)
+        if file is None:
+            return self.refuse(404, "not_found", f"there is nothing at {self.request.path[:200]}")
+        self._etag = file.etag
+        self.set_header("Content-Type", KINDS[Path(name).suffix])
+        self.set_header("Cache-Control", "no-cache")
+        self.finish(file.data)
+        return None
+
+    head = get
+
+    def compute_etag(self) -> str | None:
+        """The file's, which Tornado compares with ``If-None-Match``."""
+        return self._etag

@@ -1,0 +1,134 @@
+"""Sessions of people who logged in: a signed cookie says who one is, nothing is kept per session.
+
+Rules that hold here:
+
+* A cookie is signed with a key made of the gateway's secret and of the token it was got for. So every cookie of a role
+  dies in the moment that the operator changes the token of that role, and none is valid without the secret.
+* Nothing of a cookie is looked at before its signature holds.
+* A session that was ended is remembered until it would have expired: a copy of its cookie is worth nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import logging
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from enum import IntEnum
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from gateway.config import AuthSection
+
+log = logging.getLogger(__name__)
+
+LIFETIME = 12 * 3600
+"""Seconds."""
+SECRET = "session.key"  # noqa: S105 - the name of the file
+SECRET_BYTES = 32
+MOST_ENDED = 10_000
+_OTHERS = 0o077
+
+
+class Role(IntEnum):
+    """What one may do over HTTP; each may do what those below may."""
+
+    NONE = 0
+    VIEWER = 1
+    ADMIN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a cookie says: ``expires`` in s since 1970, ``csrf`` has to come with every change."""
+
+    id: str
+    role: Role
+    expires: int
+    csrf: str
+
+
+class Sessions:
+    """Makes and reads the cookies of one gateway."""
+
+    def __init__(self, secret: bytes, clock: Callable[[], float] = time.time) -> None:
+        self._secret = secret
+        self._clock = clock
+        self._ended: dict[str, int] = {}
+        # Browsers send a host's cookies to all of its ports: gateways on one machine must not take each other's place.
+        self.cookie_name = f"gateway-{sha256(b'name' + secret).hexdigest()[:8]}"
+
+    def begin(self, role: Role, auth: AuthSection) -> str:
+        """The cookie of a new session; the token of ``role`` must be configured."""
+        said = f"{role.name}.{int(self._clock()) + LIFETIME}.{secrets.token_urlsafe(16)}"
+        return f"{said}.{self._sign(said, role, auth)}"
+
+    def read(self, cookie: str, auth: AuthSection) -> Session | None:
+        """The session of a cookie; None if it is forged, expired, ended, or older than the token it was got for."""
+        said, _, signature = cookie.rpartition(".")
+        role = {"VIEWER": Role.VIEWER, "ADMIN": Role.ADMIN}.get(said.partition(".")[0])
+        if role is None or token_of(role, auth) is None:
+            return None
+        if not hmac.compare_digest(self._sign(said, role, auth).encode(), signature.encode(errors="surrogatepass")):
+            return None
+        _, expires, session_id = said.split(".")
+        # A session that would last longer than any can was begun by a clock that was ahead: it would live too long.
+        if not 0 < int(expires) - self._clock() <= LIFETIME or session_id in self._ended:
+            return None
+        return Session(session_id, role, int(expires), self._sign(f"csrf.{session_id}", role, auth))
+
+    def end(self, session: Session) -> None:
+        """Let a session's cookie count no more."""
+        now = self._clock()
+        self._ended = {ended: expires for ended, expires in self._ended.items() if expires > now}
+        if len(self._ended) >= MOST_ENDED:
+            del self._ended[next(iter(self._ended))]
+        self._ended[session.id] = session.expires
+
+    def _sign(self, text: str, role: Role, auth: AuthSection) -> str:
+        key = hmac.digest(self._secret, f"{role.name}.{token_of(role, auth)}".encode(), sha256)
+        digest = hmac.digest(key, text.encode(errors="surrogatepass"), sha256)
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def token_of(role: Role, auth: AuthSection) -> str | None:
+    """The token that gives its bearer this role; None if none does."""
+    token = {Role.ADMIN: auth.admin_token, Role.VIEWER: auth.viewer_token}.get(role)
+    return None if token is None else token.get_secret_value()
+
+
+def load_secret(path: Path) -> bytes:
+    """The gateway's secret, which is made where there is none, or none that is fit to be one.
+
+    Raises:
+        OSError: the file can be neither read nor written.
+    """
+    try:
+        secret, mode = path.read_bytes(), path.stat().st_mode
+    except FileNotFoundError:
+        return _new_secret(path)
+    if len(secret) == SECRET_BYTES and not mode & _OTHERS:
+        return secret
+    log.warning("%s is damaged or others may read it: a new one is made, and everybody has to log in again", path)
+    return _new_secret(path)
+
+
+def _new_secret(path: Path) -> bytes:
+    secret = secrets.token_bytes(SECRET_BYTES)
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(file, secret)
+        os.fsync(file)
+    finally:
+        os.close(file)
+    fresh.replace(path)
+    return secret
