@@ -29,6 +29,7 @@ from gateway.protocol.types import FieldTypes, declared_by
 from gateway.registry import Registry
 from gateway.server.access import Access
 from gateway.server.bookkeeper import Bookkeeper
+from gateway.server.acks import Acks
 from gateway.server.context import Context
 from gateway.server.directory import Directory
 from gateway.server.fleet import Fleet
@@ -121,6 +122,7 @@ class Gateway:
             self.metrics,
             self.dead_letters,
             self.writes,
+        self.acks = Acks(config.server.ack_delay, self.metrics.ack.observe)
             self.types,
             state / "ledger.json",
             files,
@@ -130,6 +132,7 @@ class Gateway:
         config = self.config
         self.spool = SpoolQueue(
             config.spool.directory,
+            acks=self.acks,
             commit_interval=config.spool.commit_interval,
             segment_bytes=config.spool.segment_bytes,
             max_bytes=config.spool.max_bytes,
@@ -163,6 +166,7 @@ class Gateway:
             terms=terms(config),
             directory=Directory(self.registry.ids, self.fleet.known),
             writes=self.writes,
+            acks=self.acks,
             rulebook=Rulebook(self.types),
             access=Access(load_secret(config.state.directory / SECRET)),
             dead_letters=self.dead_letters,
@@ -296,6 +300,7 @@ def _dead_letters(path: Path) -> DeadLetters:
 async def _run(config: Config, on_ready: Callable[[str], None] | None) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
+        ack_delay_ms=round(config.server.ack_delay * 1000),
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     gateway = Gateway(config)

@@ -109,6 +109,8 @@ class ServerSection(Section):
     """Devices connected at the same time; one more is told to try again later."""
     max_message_bytes: Annotated[Size, between("1KiB", "16MiB", parse_size)] = 64 * 1024
     """Longest message a device may send."""
+    ack_delay: Annotated[Duration, between("0s", "1s", parse_duration)] = 0.05
+    """How long an ack may wait for more messages that it can cover; told to devices in their welcome."""
     allowed_origins: tuple[Origin, ...] = ("*",)
     """Web pages of other origins whose scripts may connect; * for all."""
     allow_open_network: bool = False

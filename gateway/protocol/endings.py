@@ -32,6 +32,7 @@ class Terms:
     readings_per_second: int
     burst: int
     strikes_per_minute: int
+    ack_delay_ms: int
 
 
 class State(Enum):

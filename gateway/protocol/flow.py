@@ -8,6 +8,7 @@ Rules that hold here:
 * While ``from_seq`` is set nothing above it is taken. What comes above it, or comes again before its time, counts as
   ignoring the throttle.
 * At level ``none`` nothing is ever held back.
+* What is safe is owed an ack until one is sent; it may wait while the device has more than half of its window left.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Flow:
         "_from_seq",
         "_ignored",
         "_limit",
+        "_owed",
         "_retry_at_ns",
         "_uncommitted",
         "_unstored",
@@ -49,17 +51,19 @@ class Flow:
         self._uncommitted = 0
         self._unstored = 0
         self._earlier = 0
+        self._owed = 0
         self._from_seq = NO_SEQ
         self._retry_at_ns = 0
         self._ignored = 0
 
     def restart(self, sequence: Sequence, ack: Ack) -> None:
-        """A hello: whatever was held back is forgotten."""
+        """A hello: whatever was held back is forgotten, and what was owed is in the answer."""
         if sequence is not self.sequence:
             self._earlier += self._uncommitted
             self._uncommitted = self._unstored = 0
         self.sequence = sequence
         self.ack = ack
+        self._owed = 0
         self._from_seq = NO_SEQ
         self._ignored = 0
 
@@ -75,7 +79,7 @@ class Flow:
 
     def hold(self, seq: int, now_ns: int, *, room: bool) -> Effects | None:
         """None if the new message ``seq`` may be taken, else what to answer instead."""
-        unacked = self._unstored if self.ack is Ack.STORED else self._uncommitted
+        unacked = self._unsafe
         if room and self._from_seq == NO_SEQ and unacked < self._limit:
             return None
         if self.ack is Ack.NONE:
@@ -96,6 +100,21 @@ class Flow:
         early = self._from_seq != NO_SEQ and now_ns < self._retry_at_ns
         self._ignored = self._ignored + 1 if early else 0
         self._from_seq = seq
+    @property
+    def _unsafe(self) -> int:
+        """Messages that are taken and not yet safe at the session's level."""
+        return self._unstored if self.ack is Ack.STORED else self._uncommitted
+
+    def owe(self, messages: int) -> bool:
+        """``messages`` more are safe; whether the device has to hear of it at once, before it runs out of window."""
+        self._owed += messages
+        return 2 * (self._owed + self._unsafe) >= self._limit
+
+    def pay(self) -> bool:
+        """Whether an ack is owed; from now on none is."""
+        owed, self._owed = self._owed, 0
+        return owed > 0
+
         self._retry_at_ns = now_ns + retry_after_ms * NS_PER_MS
         return (messages.throttle(limit, retry_after_ms, seq, **counts),)
 

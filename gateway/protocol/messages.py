@@ -138,7 +138,12 @@ class Authenticate:
     token: str
 
 
-Effect = Entry | Send | Close | Authenticate
+@dataclass(frozen=True, slots=True)
+class AckLater:
+    """Call `Session.acknowledge` within ``Terms.ack_delay_ms``: until then more may come that one ack covers."""
+
+
+Effect = Entry | Send | Close | Authenticate | AckLater
 Effects = tuple[Effect, ...]
 Fault = dict[str, Any]
 """One refused reading: ``index`` in its message, ``field`` where one is at fault, ``code``, ``message``."""

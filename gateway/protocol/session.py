@@ -15,6 +15,7 @@ Rules that hold here:
   sessions of the device, so what is in flight on an older connection is a duplicate on a newer one.
 * An acknowledgement follows a commit (`durable`) or a delivery (`stored`) that the shell reports, and says what the
   ledger says by then. Receiving a message never causes one.
+* An acknowledgement may wait for more that it can cover, but not longer than told in the welcome, nor beyond a close.
 * After a throttle nothing above ``from_seq`` is taken before ``from_seq`` itself: what was in flight must not overtake
   what has to be sent again. A hello starts afresh, as a new connection does.
 * A device that names no ``boot`` gets the session's id for one, so that numbers which restart with the device are never
@@ -35,7 +36,7 @@ from gateway.protocol import messages
 from gateway.protocol.codec import decode
 from gateway.protocol.endings import Endings, State, Terms
 from gateway.protocol.flow import Flow
-from gateway.protocol.messages import Ack, Authenticate, CloseCode, Code, Hello, verdicts
+from gateway.protocol.messages import Ack, AckLater, Authenticate, CloseCode, Code, Hello, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +49,7 @@ __all__ = ["Session", "State", "Terms"]
 
 STRIKE_WINDOW_NS = 60_000_000_000
 NS_PER_MS = 1_000_000
+LATER: Effects = (AckLater(),)
 
 
 class Session(Endings):
@@ -94,6 +96,7 @@ class Session(Endings):
                     "burst": terms.burst,
                 },
             ),
+                ack_delay_ms=terms.ack_delay_ms,
         )
 
     def receive(self, data: bytes, now_ns: int, *, room: bool = True) -> Effects:
@@ -221,14 +224,14 @@ class Session(Endings):
         if self._state is not State.READY:
             return ()
         own = self._flow.committed(numbered)
-        return self._acknowledge() if own and self.ack is Ack.DURABLE else ()
+        return self._owe(numbered) if own and self.ack is Ack.DURABLE else ()
 
     def stored(self, numbered: int) -> Effects:
         """The database has ``numbered`` more numbered messages of this device and boot, and so says the ledger."""
         if self._state is not State.READY:
             return ()
         self._flow.stored(numbered)
-        return self._acknowledge() if numbered and self.ack is Ack.STORED else ()
+        return self._owe(numbered) if numbered and self.ack is Ack.STORED else ()
 
     def dropped(self, numbered: int) -> Effects:
         """A full spool discarded ``numbered`` messages of this device and boot: the database will never have them."""
@@ -240,7 +243,14 @@ class Session(Endings):
         )
         return (messages.error(NO_SEQ, Code.SPOOL_FULL, problem),)
 
-    def _acknowledge(self) -> Effects:
+    def _owe(self, numbered: int) -> Effects:
+        urgent = self._flow.owe(numbered)
+        return self.acknowledge() if urgent or not self._terms.ack_delay_ms else LATER
+
+    def acknowledge(self) -> Effects:
+        """The delay of an `AckLater` is over."""
+        if self._state is not State.READY or not self._flow.pay():
+            return ()
         seq = self._flow.safe_seq
         return () if seq == NO_SEQ else (messages.ack(seq),)
 
@@ -252,6 +262,10 @@ class Session(Endings):
         self._flow.failed(len(own), sum(entry.seq != NO_SEQ for entry in entries) - len(own))
         awaited = own if self.ack is not Ack.NONE else []
         gone = sum(entry.lines for entry in entries) - sum(entry.lines for entry in awaited)
+    def _close(self, code: CloseCode, reason: str) -> Effects:
+        owed = self.acknowledge()
+        return owed + super()._close(code, reason)
+
         effects: Effects = ()
         if gone:
             text = f"the gateway's disk failed: {gone} readings that will not be sent again are lost"
@@ -259,4 +273,7 @@ class Session(Endings):
         missing = [entry for entry in awaited if entry.seq > self._flow.sequence.durable]
         if missing:
             return effects + self._flow.fall_back(min(missing, key=lambda entry: entry.seq), retry_after_ms)
-        return effects + self._acknowledge() if awaited and self.ack is Ack.DURABLE else effects
+        if awaited and self.ack is Ack.DURABLE:
+            self._flow.owe(len(awaited))
+            return effects + self.acknowledge()
+        return effects

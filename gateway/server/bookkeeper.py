@@ -3,7 +3,7 @@
 Rules that hold here:
 
 * An ack follows the ledger, and the ledger follows the disk: nothing is told to a device before it is counted.
-* One ack per device and commit, however many messages it covers. Metrics change per commit, not per message.
+* At most one ack per device and commit, however many messages it covers. Metrics change per commit, not per message.
 * A failed commit is told to everybody who had something in it.
 """
 
@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from gateway.ledger import Ledger
     from gateway.metrics import Metrics
     from gateway.protocol.types import FieldTypes
+    from gateway.server.acks import Acks
     from gateway.server.fleet import Connection, Fleet
     from gateway.spool.files import Files
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_FAILED_COMMIT_MS = 1000
+UNTOLD = "a connection could not be told what became of its readings"
 
 
 class Owner(Protocol):
@@ -60,13 +62,13 @@ def _others_go_on() -> Iterator[None]:
     try:
         yield
     except Exception:
-        log.exception("a connection could not be told what became of its readings")
+        log.exception(UNTOLD)
 
 
 class Bookkeeper:
     """The listener of the spool and of the forwarder. Runs on the event loop only."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - everything that a reading leaves a trace in
         self,
         ledger: Ledger,
         fleet: Fleet,
@@ -76,6 +78,8 @@ class Bookkeeper:
         types: FieldTypes,
         checkpoint_path: Path,
         files: Files,
+        *,
+        acks: Acks,
     ) -> None:
         self._ledger = ledger
         self._fleet = fleet
@@ -83,6 +87,7 @@ class Bookkeeper:
         self._dead_letters = dead_letters
         self._writes = writes
         self._types = types
+        self._acks = acks
         self._checkpoint_path = checkpoint_path
         self._files = files
         self._checkpointed = self._trimmed = (0, 0)
@@ -109,13 +114,15 @@ class Bookkeeper:
         numbered: dict[Owner, int] = {}
         for entry, waiting in items:
             if entry.lines and entry.kind is Kind.READINGS:
-                self._fleet.view(entry.device).show(entry)
+                self._fleet.show(entry)
             if waiting is not None:
                 owner = cast("Owner", waiting)
                 numbered[owner] = numbered.get(owner, 0) + (entry.seq != NO_SEQ)
         for owner, count in numbered.items():
-            with _others_go_on():
+            try:  # a context manager would cost as much as half an ack
                 owner.durable(count)
+            except Exception:
+                log.exception(UNTOLD)
         self._count(items, seconds)
 
     def _count(self, items: Sequence[tuple[Entry, object]], seconds: float) -> None:
@@ -127,8 +134,7 @@ class Bookkeeper:
             metrics.accepted.inc(sum(entry.lines for entry in entries))
             metrics.duplicate.inc(sum(entry.duplicate for entry in entries))
             metrics.rejected.inc(sum(entry.rejected for entry in entries))
-            oldest = min(entry.arrived_ns for entry in entries)
-            metrics.ack.observe(max(0, time.time_ns() - oldest) / 1e9)
+            self._acks.committed(min(entry.arrived_ns for entry in entries))
 
     def append_failed(self, items: Sequence[tuple[Entry, object]], error: BaseException) -> None:
         """A group commit failed: take its sequence numbers back and tell everybody who is in it."""

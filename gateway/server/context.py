@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gateway.protocol.session import Terms
     from gateway.registry import Registry
     from gateway.server.access import Access
+    from gateway.server.acks import Acks
     from gateway.server.device_socket import DeviceSocket
     from gateway.server.directory import Directory
     from gateway.server.fleet import Fleet
@@ -40,6 +41,7 @@ class Context:
     registry: Registry
     ledger: Ledger
     fleet: Fleet
+    acks: Acks
     spool: SpoolQueue
     forwarder: Forwarder
     sink: Sink

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.config.names import DEVICE_ID
 from gateway.errors import SpoolFull
 from gateway.ledger import Entry
-from gateway.protocol.messages import Authenticate, Close, CloseCode, Send
+from gateway.protocol.messages import AckLater, Authenticate, Close, CloseCode, Send
 from gateway.protocol.session import Session
 from gateway.server.access import bearer_token
 from gateway.server.requests import JsonErrors
@@ -187,6 +187,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
                 self._store(effect)
             elif isinstance(effect, Send):
                 self.write_text(effect.data)
+            elif isinstance(effect, AckLater):
+                self.context.acks.owe(self)
             elif isinstance(effect, Close):
                 self._close(effect)
             elif isinstance(effect, Authenticate) and self.session is not None:
@@ -216,6 +218,11 @@ class DeviceSocket(JsonErrors, StreamHandler):
         """A commit with ``numbered`` of this session's messages is on disk."""
         if self.session is not None:
             self._run(self.session.durable(numbered))
+
+    def acknowledge(self) -> None:
+        """An ack that was put off is due."""
+        if self.session is not None:
+            self._run(self.session.acknowledge())
 
     def stored(self, boot: str, messages: int) -> None:
         """The database has ``messages`` more of this device's numbered messages of ``boot``."""

@@ -14,6 +14,7 @@ from gateway.delivery.write_log import WriteLog
 from gateway.ledger import Entry, Kind, Ledger
 from gateway.metrics import Metrics
 from gateway.protocol.types import FieldTypes
+from gateway.server.acks import Acks
 from gateway.server.bookkeeper import RETRY_AFTER_FAILED_COMMIT_MS, Bookkeeper
 from gateway.server.fleet import Fleet
 from gateway.spool.files import Files
@@ -62,7 +63,15 @@ class Desk:
 
     def keeper_of(self, ledger: Ledger) -> Bookkeeper:
         return Bookkeeper(
-            ledger, self.fleet, self.metrics, self.dead_letters, self.writes, self.types, self.path, Files()
+            ledger,
+            self.fleet,
+            self.metrics,
+            self.dead_letters,
+            self.writes,
+            self.types,
+            self.path,
+            Files(),
+            acks=Acks(0.0, self.metrics.ack.observe),
         )
 
     def value(self, name: str, **labels: str) -> float:

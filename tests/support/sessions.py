@@ -28,6 +28,7 @@ TERMS = {
     "readings_per_second": 200,
     "burst": 2_000,
     "strikes_per_minute": 60,
+    "ack_delay_ms": 0,
 }
 
 

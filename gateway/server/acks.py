@@ -1,0 +1,78 @@
+"""Acks that wait a moment for more messages they can cover, written together.
+
+Rules that hold here:
+
+* One timer for all connections: it starts with the first ack that is owed and ends with all of them written.
+* Nothing waits longer than ``delay``, but for the turns of the event loop that a large flush takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+SLICE = 256
+"""Acks that are written before the event loop sees to others: some milliseconds."""
+
+
+class Debtor(Protocol):
+    """A connection that owes its device an ack."""
+
+    def acknowledge(self) -> None:
+        """Write it, unless it has been written meanwhile."""
+        ...
+
+
+class Acks:
+    """The connections that owe an ack, at most one entry each. ``delay`` in seconds.
+
+    ``observe`` is told how long, in seconds, the oldest message of each flush had waited since its arrival.
+    """
+
+    def __init__(self, delay: float, observe: Callable[[float], None]) -> None:
+        self._delay = delay
+        self._observe = observe
+        self._owed: dict[Debtor, None] = {}
+        self._timer: asyncio.Handle | None = None
+        self._oldest_ns: int | None = None
+
+    def owe(self, debtor: Debtor) -> None:
+        """Have ``debtor`` acknowledge within the delay."""
+        self._owed[debtor] = None
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._delay, self._flush)
+
+    def committed(self, arrived_ns: int) -> None:
+        """A commit is over, whose oldest message came at ``arrived_ns``; its acks are written or owed."""
+        if self._timer is None:
+            self._waited_since(arrived_ns)
+        elif self._oldest_ns is None or arrived_ns < self._oldest_ns:
+            self._oldest_ns = arrived_ns
+
+    def _waited_since(self, arrived_ns: int) -> None:
+        self._observe(max(0, time.time_ns() - arrived_ns) / 1e9)
+
+    def _flush(self) -> None:
+        owed = self._owed
+        if len(owed) > SLICE:
+            now = list(owed)[:SLICE]
+            for debtor in now:
+                del owed[debtor]
+            self._timer = asyncio.get_running_loop().call_soon(self._flush)
+        else:
+            now, self._owed, self._timer = list(owed), {}, None
+        for debtor in now:
+            try:
+                debtor.acknowledge()
+            except Exception:  # a bug that one connection meets must not keep the others from their acks
+                log.exception("a connection could not be told that its readings are safe")
+        if self._timer is None and self._oldest_ns is not None:
+            self._waited_since(self._oldest_ns)
+            self._oldest_ns = None
