@@ -75,7 +75,7 @@ class Metrics:
             "gateway_commit_failures_total", "Group commits that did not reach the disk", registry=r
         )
         self.ack = Histogram(
-            "gateway_ack_seconds", "Arrival to ack, of the oldest message of each commit or flush", buckets=_FAST, registry=r
+            "gateway_ack_seconds", "Arrival to ack, of the oldest message acked at a time", buckets=_FAST, registry=r
         )
         self.write = Histogram("gateway_write_seconds", "One batch written to the database", buckets=_SLOW, registry=r)
         self.write_errors = Counter(
