@@ -28,8 +28,8 @@ from gateway.protocol.session import Terms
 from gateway.protocol.types import FieldTypes, declared_by
 from gateway.registry import Registry
 from gateway.server.access import Access
-from gateway.server.bookkeeper import Bookkeeper
 from gateway.server.acks import Acks
+from gateway.server.bookkeeper import Bookkeeper
 from gateway.server.context import Context
 from gateway.server.directory import Directory
 from gateway.server.fleet import Fleet
@@ -116,23 +116,23 @@ class Gateway:
         self.types = FieldTypes(declared_by(config.profiles.values()))
         self.type_store = FieldTypeStore(state / field_types.NAME)
         self.writes = WriteLog(state / write_log.NAME)
+        self.acks = Acks(config.server.ack_delay, self.metrics.ack.observe)
         self.bookkeeper = Bookkeeper(
             self.ledger,
             self.fleet,
             self.metrics,
             self.dead_letters,
             self.writes,
-        self.acks = Acks(config.server.ack_delay, self.metrics.ack.observe)
             self.types,
             state / "ledger.json",
             files,
+            acks=self.acks,
         )
 
     def _build_delivery(self, files: Files) -> None:
         config = self.config
         self.spool = SpoolQueue(
             config.spool.directory,
-            acks=self.acks,
             commit_interval=config.spool.commit_interval,
             segment_bytes=config.spool.segment_bytes,
             max_bytes=config.spool.max_bytes,
@@ -160,13 +160,13 @@ class Gateway:
             registry=self.registry,
             ledger=self.ledger,
             fleet=self.fleet,
+            acks=self.acks,
             spool=self.spool,
             forwarder=self.forwarder,
             sink=self.sink,
             terms=terms(config),
             directory=Directory(self.registry.ids, self.fleet.known),
             writes=self.writes,
-            acks=self.acks,
             rulebook=Rulebook(self.types),
             access=Access(load_secret(config.state.directory / SECRET)),
             dead_letters=self.dead_letters,
@@ -287,6 +287,7 @@ def terms(config: Config) -> Terms:
         readings_per_second=config.limits.readings_per_second,
         burst=config.limits.burst,
         strikes_per_minute=config.limits.strikes_per_minute,
+        ack_delay_ms=round(config.server.ack_delay * 1000),
     )
 
 
@@ -300,7 +301,6 @@ def _dead_letters(path: Path) -> DeadLetters:
 async def _run(config: Config, on_ready: Callable[[str], None] | None) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
-        ack_delay_ms=round(config.server.ack_delay * 1000),
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     gateway = Gateway(config)

@@ -96,10 +96,6 @@ class Flow:
             self._from_seq = NO_SEQ
         return None
 
-    def _throttle(self, limit: str, seq: int, now_ns: int, retry_after_ms: int, **counts: int) -> Effects:
-        early = self._from_seq != NO_SEQ and now_ns < self._retry_at_ns
-        self._ignored = self._ignored + 1 if early else 0
-        self._from_seq = seq
     @property
     def _unsafe(self) -> int:
         """Messages that are taken and not yet safe at the session's level."""
@@ -115,6 +111,10 @@ class Flow:
         owed, self._owed = self._owed, 0
         return owed > 0
 
+    def _throttle(self, limit: str, seq: int, now_ns: int, retry_after_ms: int, **counts: int) -> Effects:
+        early = self._from_seq != NO_SEQ and now_ns < self._retry_at_ns
+        self._ignored = self._ignored + 1 if early else 0
+        self._from_seq = seq
         self._retry_at_ns = now_ns + retry_after_ms * NS_PER_MS
         return (messages.throttle(limit, retry_after_ms, seq, **counts),)
 

@@ -88,6 +88,7 @@ class Session(Endings):
                 boot=self.boot,
                 last_seq=None if last_seq == NO_SEQ else last_seq,
                 ack=self.ack,
+                ack_delay_ms=terms.ack_delay_ms,
                 keepalive={"ping_interval_ms": terms.ping_interval_ms, "timeout_ms": terms.timeout_ms},
                 limits={
                     "max_message_bytes": terms.max_message_bytes,
@@ -96,7 +97,6 @@ class Session(Endings):
                     "burst": terms.burst,
                 },
             ),
-                ack_delay_ms=terms.ack_delay_ms,
         )
 
     def receive(self, data: bytes, now_ns: int, *, room: bool = True) -> Effects:
@@ -254,6 +254,10 @@ class Session(Endings):
         seq = self._flow.safe_seq
         return () if seq == NO_SEQ else (messages.ack(seq),)
 
+    def _close(self, code: CloseCode, reason: str) -> Effects:
+        owed = self.acknowledge()
+        return owed + super()._close(code, reason)
+
     def append_failed(self, entries: Sequence[Entry], retry_after_ms: int) -> Effects:
         """These entries of the session did not reach the disk; the ledger has been rolled back."""
         if self._state is not State.READY:
@@ -262,10 +266,6 @@ class Session(Endings):
         self._flow.failed(len(own), sum(entry.seq != NO_SEQ for entry in entries) - len(own))
         awaited = own if self.ack is not Ack.NONE else []
         gone = sum(entry.lines for entry in entries) - sum(entry.lines for entry in awaited)
-    def _close(self, code: CloseCode, reason: str) -> Effects:
-        owed = self.acknowledge()
-        return owed + super()._close(code, reason)
-
         effects: Effects = ()
         if gone:
             text = f"the gateway's disk failed: {gone} readings that will not be sent again are lost"
