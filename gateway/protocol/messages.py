@@ -124,6 +124,14 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal(Send):
+    """A ``reject`` or an ``error``; ``errors`` are what it says is wrong with message ``seq``."""
+
+    seq: int
+    errors: Sequence[Fault]
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Close the connection; nothing follows."""
 
@@ -154,14 +162,15 @@ def ack(seq: int) -> Send:
     return Send(b'{"type":"ack","seq":%d}' % seq)
 
 
-def reject(seq: int, errors: Sequence[Fault]) -> Send:
+def reject(seq: int, errors: Sequence[Fault]) -> Refusal:
     """These readings were refused, the others kept."""
-    return _answer("reject", seq, errors=errors)
+    return Refusal(_answer("reject", seq, errors=errors).data, seq, errors)
 
 
-def error(seq: int, code: str, message: str) -> Send:
+def error(seq: int, code: str, message: str) -> Refusal:
     """The whole message was refused."""
-    return _answer("error", seq, code=code, message=message)
+    fault = {"code": code, "message": message}
+    return Refusal(_answer("error", seq, **fault).data, seq, [fault])
 
 
 def throttle(limit: str, retry_after_ms: int, from_seq: int, **counts: int) -> Send:

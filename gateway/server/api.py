@@ -1,4 +1,4 @@
-"""The JSON endpoints: readings in one request, devices, and one series from the database."""
+"""The JSON endpoints: readings in one request, and one series from the database."""
 
 from __future__ import annotations
 
@@ -18,17 +18,13 @@ from gateway.protocol import codec
 from gateway.protocol.messages import Hello, verdicts
 from gateway.server.access import bearer_token
 from gateway.server.asking import AskingHandler
-from gateway.server.requests import MALFORMED, ApiHandler, ViewerHandler
+from gateway.server.requests import MALFORMED, ApiHandler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tornado.http1connection import HTTP1Connection
 
-    from gateway.server.fleet import DeviceView
-
-DEFAULT_PAGE = 100
-LARGEST_PAGE = 1000
 DEFAULT_POINTS = 400
 MOST_POINTS = 10_000
 NS_PER_MS = 1_000_000
@@ -102,12 +98,16 @@ class ReadingsHandler(ApiHandler):
         except MessageError as error:
             self._count_refused(device_id, now, error)
             return self.refuse(400, error.code, error.message)
+        if encoded.rejects:
+            self.context.problems.told(device_id, encoded.rejects, None, now)
         return await self._store(encoded.entry(now), encoded.rejects)
 
     def _count_refused(self, device_id: str, now_ns: int, error: MessageError) -> None:
         """Let the ledger know of readings that came in a message refused whole, as it does over a socket."""
+        faults = [{"code": error.code, "message": error.message}]
+        self.context.problems.told(device_id, faults, error.seq, now_ns)
         if error.readings:
-            why = verdicts([{"code": error.code, "message": error.message}])
+            why = verdicts(faults)
             with contextlib.suppress(SpoolFull):
                 entry = Entry(device_id, rejected=error.readings, verdicts=why, arrived_ns=now_ns)
                 self.context.spool.append(entry, None)
@@ -134,58 +134,6 @@ class ReadingsHandler(ApiHandler):
     def _later(self, code: str, message: str) -> None:
         self.set_header("Retry-After", "1")
         self.refuse(503, code, message)
-
-
-class DevicesHandler(ViewerHandler):
-    """``GET /v1/devices?search=&offset=&limit=``."""
-
-    async def get(self) -> None:
-        """A page of the devices whose id contains ``search``, by id."""
-        search = self.get_query_argument("search", "")
-        offset = self.number("offset", 0, 0, 10_000_000)
-        limit = self.number("limit", DEFAULT_PAGE, 1, LARGEST_PAGE)
-        found = await self.context.directory.search(search)
-        page = [describe(self.context.fleet.look(device)) for device in found[offset : offset + limit]]
-        self.answer({"devices": page, "total": len(found), "offset": offset})
-
-
-class DeviceHandler(ViewerHandler):
-    """``GET /v1/devices/{id}``."""
-
-    def get(self, device_id: str) -> None:
-        """One device."""
-        context = self.context
-        registered = context.registry.lookup(device_id)
-        if registered is None and device_id not in context.fleet.known():
-            return self.refuse(404, "unknown_device", f"no device {device_id[:128]!r} is registered or has connected")
-        found = describe(context.fleet.look(device_id))
-        if registered is not None:
-            found |= {"profile": registered.profile, "tags": dict(registered.tags)}
-        found["units"] = context.units(found.get("profile"))
-        return self.answer(found)
-
-
-def describe(view: DeviceView) -> dict[str, Any]:
-    """A device as the API shows it; times in ms since 1970."""
-    connection = view.connection
-    found: dict[str, Any] = {
-        "id": view.id,
-        "state": view.state,
-        "state_since": view.changed_ns // NS_PER_MS or None,
-        "last_data": view.last_data_ns // NS_PER_MS or None,
-        "latest": view.latest,
-        "ledger": view.account.sums(),
-    }
-    if connection is not None:
-        silent = asyncio.get_running_loop().time() - connection.last_byte_at
-        found |= {
-            "session": connection.session_id,
-            "address": connection.remote,
-            "profile": connection.profile,
-            "info": connection.info,
-            "keepalive": {"silent_ms": round(silent * 1000)},
-        }
-    return found
 
 
 class QueryHandler(AskingHandler):

@@ -114,7 +114,7 @@ class Bookkeeper:
         numbered: dict[Owner, int] = {}
         for entry, waiting in items:
             if entry.lines and entry.kind is Kind.READINGS:
-                self._fleet.view(entry.device).show(entry)
+                self._fleet.show(entry)
             if waiting is not None:
                 owner = cast("Owner", waiting)
                 numbered[owner] = numbered.get(owner, 0) + (entry.seq != NO_SEQ)

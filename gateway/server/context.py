@@ -13,6 +13,7 @@ from gateway.server.asking import Questions
 from gateway.server.pages import Files
 
 if TYPE_CHECKING:
+from gateway.server.problems import Problems
     from gateway.config import Config, ProfileSection
     from gateway.delivery.dead_letters import DeadLetters
     from gateway.delivery.forwarder import Forwarder
@@ -58,6 +59,7 @@ class Context:
     draining: bool = False
     all_gone: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last socket of a draining gateway has closed."""
+    problems: Problems = field(default_factory=Problems)
 
     @property
     def needs_token(self) -> bool:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.config.names import DEVICE_ID
 from gateway.errors import SpoolFull
-from gateway.ledger import Entry
-from gateway.protocol.messages import AckLater, Authenticate, Close, CloseCode, Send
+from gateway.ledger import NO_SEQ, Entry
+from gateway.protocol.messages import AckLater, Authenticate, Close, CloseCode, Refusal, Send
 from gateway.protocol.session import Session
 from gateway.server.access import bearer_token
 from gateway.server.requests import JsonErrors
@@ -193,12 +193,20 @@ class DeviceSocket(JsonErrors, StreamHandler):
                 self._close(effect)
             elif isinstance(effect, Authenticate) and self.session is not None:
                 self._authenticate(self.session, effect.token)
+                if effect.__class__ is Refusal:
+                    self._refused(effect)
 
     def _store(self, entry: Entry) -> None:
         try:
             self.context.spool.append(entry, self)
         except SpoolFull:
             self.append_failed([entry], 1000)
+
+    def _refused(self, refusal: Refusal) -> None:
+        """Keep what the device was told is wrong, once it is known that it is this device."""
+        if self.authenticated:
+            seq = None if refusal.seq == NO_SEQ else refusal.seq
+            self.context.problems.told(self.device_id, refusal.errors, seq, time.time_ns())
 
     def _close(self, close: Close) -> None:
         if close.code not in {1000, 1001}:

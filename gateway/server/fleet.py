@@ -5,6 +5,11 @@ Rules that hold here:
 * One connection per device id; the newest wins and the older one is told so.
 * A view changes when readings became durable, never before: a viewer sees only what is safe.
 * Presence is data: each change of ``connected`` is also one point of measurement ``device_status``.
+* Whether a device is late is judged by its own rhythm, learned from when its data came, and only when somebody looks:
+  no timer and no list per device.
+* The rhythm is an upper envelope of the intervals: it follows a longer one fast and a shorter one slowly. A mean would
+  call a device that wakes once a minute and sends five messages late all the time. One long silence, an outage, counts
+  as no more than `STRETCH` intervals. What comes within `MERGED_NS` is one arrival.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ from gateway.reading import Series
 
 if TYPE_CHECKING:
     from _collections_abc import dict_keys
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from gateway.ledger import Ledger
 
@@ -33,6 +38,15 @@ MOST_TAKEOVERS = 16
 MOST_DEVICES = 200_000
 """Devices known at the same time: each has an account and a view, in memory and in every checkpoint."""
 MINUTE_NS = 60_000_000_000
+SECOND_NS = 1_000_000_000
+MERGED_NS = 100_000_000
+STRETCH = 8
+UNKNOWN_NS = 60 * SECOND_NS
+"""The rhythm that a device is held to before its own is known."""
+RATE_WINDOW_NS = 10 * SECOND_NS
+STEP = 512
+"""Devices that a census counts before others have their turn."""
+LIVE, LATE, STALE, OFFLINE = STATES = ("live", "late", "stale", "offline")
 
 
 class Connection(Protocol):
@@ -65,22 +79,48 @@ class Connection(Protocol):
         ...
 
 
+class Watcher(Protocol):
+    """Who hears of every change while somebody watches."""
+
+    def data(self, view: DeviceView, entry: Entry) -> None:
+        """``entry`` is durable and shown."""
+        ...
+
+    def presence(self, view: DeviceView) -> None:
+        """The device came or went."""
+        ...
+
+
 @dataclass(slots=True)
 class DeviceView:
-    """What is known of one device right now; times in ns since 1970."""
+    """What is known of one device right now; times in ns since 1970.
+
+    ``changed_ns`` is when it came or went, and ``reason`` why. ``rhythm_ns`` is 0 while unknown. ``told`` is the state
+    that viewers heard last.
+    """
 
     id: str
     account: Account
     connection: Connection | None = None
     changed_ns: int = 0
+    reason: str = ""
     last_data_ns: int = 0
     latest: dict[str, Any] = field(default_factory=dict)
     latest_ns: int = 0
-    takeovers: deque[int] = field(default_factory=lambda: deque(maxlen=MOST_TAKEOVERS))
+    takeovers: deque[int] | None = None
+    rhythm_ns: float = 0.0
+    told: str = ""
+    _rate: float = 0.0
+    _arrival_ns: int = 0
+    _messages: int = 0
+    _resumed_ns: int = 0
 
     def show(self, entry: Entry) -> None:
         """Take over what a durable message measured; an old reading does not hide a newer one."""
-        self.last_data_ns = entry.arrived_ns
+        self.last_data_ns = arrived = entry.arrived_ns
+        self._messages += 1
+        if not 0 <= arrived - self._arrival_ns < MERGED_NS:
+            self._arrived(arrived)
         if entry.latest is None:
             return
         if entry.time_ns >= self.latest_ns:
@@ -91,17 +131,67 @@ class DeviceView:
         while len(self.latest) > MOST_LATEST:
             del self.latest[next(iter(self.latest))]
 
+    def _arrived(self, now_ns: int) -> None:
+        """Learn from the time since the last arrival, unless the device was not connected throughout."""
+        before, messages, rhythm = self._arrival_ns, self._messages, self.rhythm_ns
+        self._arrival_ns, self._messages = now_ns, 0
+        interval = now_ns - before
+        if before <= self.changed_ns or interval <= 0:
+            return
+        rate = messages * SECOND_NS / interval
+        if not rhythm:
+            self.rhythm_ns, self._rate = float(interval), rate
+            return
+        if interval >= late_after(rhythm):
+            self._resumed_ns = now_ns
+        if interval > rhythm:
+            self.rhythm_ns += (min(interval, STRETCH * rhythm) - rhythm) / 2
+        else:
+            self.rhythm_ns -= (rhythm - interval) / 32
+        self._rate += (rate - self._rate) * min(1.0, max(1 / 16, interval / RATE_WINDOW_NS))
+
+    def state_at(self, now_ns: int) -> tuple[str, int]:
+        """One of `STATES`, and since when."""
+        if self.connection is None:
+            return OFFLINE, self.changed_ns
+        heard = max(self.last_data_ns, self.changed_ns)
+        rhythm = self.rhythm_ns or UNKNOWN_NS
+        silent = now_ns - heard
+        if silent < (late := late_after(rhythm)):
+            return LIVE, max(self.changed_ns, self._resumed_ns)
+        if silent < (stale := stale_after(rhythm)):
+            return LATE, heard + round(late)
+        return STALE, heard + round(stale)
+
+    def rate_at(self, now_ns: int) -> float:
+        """Messages a second, over about the last ten seconds or the last few messages."""
+        silent = now_ns - self.last_data_ns
+        if silent < late_after(self.rhythm_ns):
+            return round(self._rate, 3)
+        return round(min(self._rate, SECOND_NS / silent), 3)
+
+    def taken_over(self, now_ns: int) -> None:
+        """Note that a connection took the place of another."""
+        if self.takeovers is None:  # hardly any device has them, and an empty deque takes 760 bytes
+            self.takeovers = deque(maxlen=MOST_TAKEOVERS)
+        self.takeovers.append(now_ns)
+
     def fought_over(self, now_ns: int) -> bool:
         """Whether so many connections took over from each other that the id has to rest."""
         takeovers = self.takeovers
-        return len(takeovers) == MOST_TAKEOVERS and (
-            takeovers[-1] - takeovers[0] < MINUTE_NS and now_ns - takeovers[-1] < MINUTE_NS
-        )
+        if takeovers is None or len(takeovers) < MOST_TAKEOVERS:
+            return False
+        return takeovers[-1] - takeovers[0] < MINUTE_NS and now_ns - takeovers[-1] < MINUTE_NS
 
-    @property
-    def state(self) -> str:
-        """``online`` while a socket is open, else ``offline``."""
-        return "offline" if self.connection is None else "online"
+
+def late_after(rhythm_ns: float) -> float:
+    """The silence, in ns, from which a device with that rhythm is late."""
+    return 2 * rhythm_ns + SECOND_NS
+
+
+def stale_after(rhythm_ns: float) -> float:
+    """The silence, in ns, from which a device with that rhythm is stale."""
+    return 5 * rhythm_ns + 5 * SECOND_NS
 
 
 class Fleet:
@@ -114,6 +204,8 @@ class Fleet:
         self._ledger = ledger
         self._record = record
         self.views: dict[str, DeviceView] = {}
+        self.watcher: Watcher | None = None
+        """None while nobody watches."""
 
     def view(self, device: str) -> DeviceView:
         """The view of ``device``, made on first use."""
@@ -121,6 +213,32 @@ class Fleet:
         if found is None:
             found = self.views[device] = DeviceView(device, self._ledger.account(device))
         return found
+
+    def show(self, entry: Entry) -> None:
+        """A message of a device is durable."""
+        view = self.view(entry.device)
+        view.show(entry)
+        if self.watcher is not None:
+            self.watcher.data(view, entry)
+
+    def census(
+        self, now_ns: int, differs: Callable[[DeviceView, str], None] | None = None
+    ) -> Generator[None, None, dict[str, int]]:
+        """How many known devices are in which state, counted in steps.
+
+        ``differs`` hears of devices whose state is not the one that viewers heard last.
+        """
+        views = list(self.views.values())
+        counts = dict.fromkeys(STATES, 0)
+        for start in range(0, len(views), STEP):
+            for view in views[start : start + STEP]:
+                state, _ = view.state_at(now_ns)
+                counts[state] += 1
+                if state != view.told and differs is not None:
+                    differs(view, state)
+            yield
+        counts[OFFLINE] += len(self.known()) - len(views)
+        return counts
 
     def has_room(self, device: str) -> bool:
         """Whether ``device`` is known or can still become so."""
@@ -149,11 +267,10 @@ class Fleet:
         if older is not None:
             self.disconnected(device, older, "replaced", now_ns - 1)  # a point of its own, before the next one
             older.replace()
-            view.takeovers.append(now_ns)
+            view.taken_over(now_ns)
             if view.fought_over(now_ns):
                 log.warning("device %s: connections keep taking over from each other; two devices with one id?", device)
-        view.connection, view.changed_ns = connection, now_ns
-        self._record(_presence(device, now_ns, connected=True, reason="connected"))
+        self._changed(view, connection, "connected", now_ns)
         return view
 
     def disconnected(self, device: str, connection: Connection, reason: str, now_ns: int) -> None:
@@ -161,8 +278,13 @@ class Fleet:
         view = self.views[device]
         if view.connection is not connection:
             return
-        view.connection, view.changed_ns = None, now_ns
-        self._record(_presence(device, now_ns, connected=False, reason=reason))
+        self._changed(view, None, reason, now_ns)
+
+    def _changed(self, view: DeviceView, connection: Connection | None, reason: str, now_ns: int) -> None:
+        view.connection, view.changed_ns, view.reason = connection, now_ns, reason
+        self._record(_presence(view.id, now_ns, connected=connection is not None, reason=reason))
+        if self.watcher is not None:
+            self.watcher.presence(view)
 
 
 def _presence(device: str, now_ns: int, *, connected: bool, reason: str) -> Entry:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tornado.web import Application, RequestHandler, url
 
-from gateway.server import api, ops
+from gateway.server import api, devices, ops
 from gateway.server.device_socket import DeviceSocket
 from gateway.server.history import WhyHandler
 from gateway.server.login import SessionHandler
@@ -23,8 +23,8 @@ PATHS: dict[str, type[RequestHandler]] = {
     r"/v1/session": SessionHandler,
     r"/v1/devices/([^/]+)/stream": DeviceSocket,
     r"/v1/devices/([^/]+)/readings": api.ReadingsHandler,
-    r"/v1/devices": api.DevicesHandler,
-    r"/v1/devices/([^/]+)": api.DeviceHandler,
+    r"/v1/devices": devices.DevicesHandler,
+    r"/v1/devices/([^/]+)": devices.DeviceHandler,
     r"/v1/query": api.QueryHandler,
     r"/v1/why/([^/]+)": WhyHandler,
     r"/healthz": ops.HealthHandler,

@@ -60,7 +60,7 @@ def test_a_device_shows_state_values_units_and_ledger(gateway: RunningGateway) -
         socket.send('{"seq":3,"ts":1700000000000,"values":{"temp":1,"where":"attic"}}')
         socket.recv()
         found = gateway.device("shown")
-    assert found["state"] == "online"
+    assert (found["state"], found["connected"], found["rhythm_ms"]) == ("live", True, None)
     assert found["latest"] == {"temp": 1, "where": "attic"}
     assert found["info"] == {"model": "x1"}
     assert found["units"] == {"temp": "°C"}

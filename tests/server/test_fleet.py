@@ -44,9 +44,9 @@ def test_connect_and_disconnect_are_data() -> None:
     recorded: list[Entry] = []
     fleet, connection = Fleet(Ledger(), recorded.append), Connection()
     view = fleet.connected("a", connection, 5)
-    assert (view.state, view.changed_ns) == ("online", 5)
+    assert (*view.state_at(6), view.reason) == ("live", 5, "connected")
     fleet.disconnected("a", connection, "keepalive", 9)
-    assert (view.state, view.changed_ns) == ("offline", 9)
+    assert (*view.state_at(9), view.reason) == ("offline", 9, "keepalive")
     assert presence(recorded) == [(True, "connected", 5), (False, "keepalive", 9)]
 
 
@@ -122,5 +122,5 @@ def test_a_look_makes_no_device_known() -> None:
     assert fleet.look("before").account.received == 3
     assert fleet.look("never").account.received == 0
     assert (list(fleet.known()), fleet.views) == (["before"], {})
-    assert fleet.look("before").state == "offline"
+    assert fleet.look("before").state_at(1) == ("offline", 0)
     assert fleet.view("before") is fleet.look("before")

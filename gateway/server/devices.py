@@ -1,0 +1,146 @@
+"""The devices as the API shows them: a page of the list, and one of them with all that is known."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from tornado.web import HTTPError
+
+from gateway.server.fleet import STATES
+from gateway.server.requests import MALFORMED, ViewerHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from gateway.server.fleet import DeviceView, Fleet
+
+    Key = Callable[[DeviceView], Any]
+
+DEFAULT_PAGE = 100
+LARGEST_PAGE = 1000
+STEP = 2048
+"""Devices that are filtered, or sorted, before others have their turn: a few milliseconds."""
+NS_PER_MS = 1_000_000
+
+
+class DevicesHandler(ViewerHandler):
+    """``GET /v1/devices?search=&state=&sort=id|last_data|rate|state&order=asc|desc&offset=&limit=``."""
+
+    async def get(self) -> None:
+        """A page of the devices whose id contains ``search``; ``state`` may name several, with commas."""
+        search, states = self.get_query_argument("search", ""), self._states()
+        sort = self._one_of("sort", "id", ("id", "last_data", "rate", "state"))
+        descending = self._one_of("order", "asc", ("asc", "desc")) == "desc"
+        offset = self.number("offset", 0, 0, 10_000_000)
+        limit = self.number("limit", DEFAULT_PAGE, 1, LARGEST_PAGE)
+        found, now, fleet = await self.context.directory.search(search), time.time_ns(), self.context.fleet
+        if states:
+            found = await _in_states(fleet, found, states, now)
+        if sort != "id":
+            key = _KEYS[sort](now)
+            chosen: Sequence[str] = await _sorted(fleet, found, key, offset, offset + limit, descending=descending)
+        else:
+            chosen = (found[::-1] if descending else found)[offset : offset + limit]
+        page = [describe(fleet.look(device), now) for device in chosen]
+        self.answer({"devices": page, "total": len(found), "offset": offset})
+
+    def _one_of(self, name: str, default: str, allowed: Iterable[str]) -> str:
+        text = self.get_query_argument(name, "") or default
+        if text not in allowed:
+            raise HTTPError(MALFORMED, f"{name} must be one of {', '.join(allowed)}, not {text[:40]!r}")
+        return text
+
+    def _states(self) -> frozenset[str]:
+        states = frozenset(filter(None, self.get_query_argument("state", "").split(",")))
+        if not states <= set(STATES):
+            raise HTTPError(MALFORMED, f"state must be of {', '.join(STATES)}")
+        return states
+
+
+_KEYS: dict[str, Callable[[int], Key]] = {
+    "last_data": lambda _now: lambda view: view.last_data_ns,
+    "rate": lambda now: lambda view: view.rate_at(now),
+    "state": lambda now: lambda view: STATES.index(view.state_at(now)[0]),
+}
+
+
+async def _in_states(fleet: Fleet, devices: Sequence[str], states: frozenset[str], now_ns: int) -> list[str]:
+    found: list[str] = []
+    for start in range(0, len(devices), STEP):
+        found += [d for d in devices[start : start + STEP] if fleet.look(d).state_at(now_ns)[0] in states]
+        await asyncio.sleep(0)
+    return found
+
+
+async def _sorted(
+    fleet: Fleet, devices: Sequence[str], key: Key, start: int, end: int, *, descending: bool
+) -> list[str]:
+    """Those from ``start`` to ``end`` in order of ``key``, those that are equal in order of their ids.
+
+    Sorted in runs that are merged as far as is needed: to sort 100,000 at once would hold up the devices.
+    """
+    runs = []
+    for at in range(0, len(devices), STEP):
+        run = [(key(fleet.look(device)), device) for device in devices[at : at + STEP]]
+        run.sort(key=_first, reverse=descending)
+        runs.append(run)
+        await asyncio.sleep(0)
+    merged = heapq.merge(*runs, key=_first, reverse=descending)
+    passed, found = 0, list[str]()
+    while passed < end and (some := [device for _, device in islice(merged, min(STEP, end - passed))]):
+        found += some[max(0, start - passed) :]
+        passed += len(some)
+        await asyncio.sleep(0)
+    return found
+
+
+def _first(pair: tuple[Any, str]) -> Any:
+    return pair[0]
+
+
+class DeviceHandler(ViewerHandler):
+    """``GET /v1/devices/{id}``."""
+
+    def get(self, device_id: str) -> None:
+        """One device, its units and its last problems."""
+        context = self.context
+        registered = context.registry.lookup(device_id)
+        if registered is None and device_id not in context.fleet.known():
+            return self.refuse(404, "unknown_device", f"no device {device_id[:128]!r} is registered or has connected")
+        found = describe(context.fleet.look(device_id), time.time_ns())
+        if registered is not None:
+            found |= {"profile": registered.profile, "tags": dict(registered.tags)}
+        found["units"] = context.units(found.get("profile"))
+        found["problems"] = context.problems.of(device_id)
+        return self.answer(found)
+
+
+def describe(view: DeviceView, now_ns: int) -> dict[str, Any]:
+    """A device as the API shows it; times in ms since 1970, ``rate`` in messages a second."""
+    connection = view.connection
+    state, since_ns = view.state_at(now_ns)
+    found: dict[str, Any] = {
+        "id": view.id,
+        "state": state,
+        "state_since": since_ns // NS_PER_MS or None,
+        "connected": connection is not None,
+        "last_data": view.last_data_ns // NS_PER_MS or None,
+        "rhythm_ms": round(view.rhythm_ns / NS_PER_MS) or None,
+        "rate": view.rate_at(now_ns),
+        "latest": view.latest,
+        "ledger": view.account.sums(),
+    }
+    if connection is not None:
+        silent = asyncio.get_running_loop().time() - connection.last_byte_at
+        found |= {
+            "session": connection.session_id,
+            "address": connection.remote,
+            "profile": connection.profile,
+            "info": connection.info,
+            "keepalive": {"silent_ms": round(silent * 1000)},
+        }
+    return found
