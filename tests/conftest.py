@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import modes
 from tests.support.servers import Influxd, VictoriaMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SERVER_FIXTURES = {"influxd", "influxd_with_auth", "victoria_metrics"}
+
+
+def pytest_report_header() -> str:
+    """Say what the run is on."""
+    return modes.description()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

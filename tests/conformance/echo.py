@@ -10,9 +10,9 @@ import asyncio
 import ssl
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
-import uvloop
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from gateway.server.websocket import StreamHandler
 from tests.support.certificate import make_certificate
+from tests.support.modes import FASTEST, LOOPS, new_event_loop
 
 LARGEST_MESSAGE = 64 * 1024 * 1024
 
@@ -54,10 +55,10 @@ async def serve(port: int, *, tls: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
-    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="uvloop")
+    parser.add_argument("--loop", choices=LOOPS, default=FASTEST)
     parser.add_argument("--tls", action="store_true")
     arguments = parser.parse_args()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop if arguments.loop == "uvloop" else None) as runner:
+    with asyncio.Runner(loop_factory=partial(new_event_loop, arguments.loop)) as runner:
         runner.run(serve(arguments.port, tls=arguments.tls))
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support import modes
 from tests.support.gateway import RunningGateway, launched_gateway, merged, running_gateway, wait_for
 from tests.support.servers import Influxd, free_port
 from tests.support.simulator import simulate, verify
@@ -82,7 +83,7 @@ def test_nothing_acknowledged_is_lost_or_doubled_by_kills(
         name = influxd.create_database()
         over = merged(over, {"sink": "influxdb", "influxdb": {"url": influxd.url, "api": "v1", "database": name}})
         where = [influxd.url, "--db", name]
-    directory, url = tmp_path / "gateway", f"ws://{over['server']['listen']}"
+    directory, url = tmp_path / "gateway", f"{modes.SCHEMES[1]}://{over['server']['listen']}"
     options = ("--devices", str(DEVICES), "--interval", INTERVAL, "--grace", f"{DRAIN_SECONDS}s", "--quiet")
     with simulate(tmp_path, "run", "--url", url, *options) as simulation:
         for _ in range(KILLS // 2):

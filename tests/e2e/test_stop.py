@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
-import socket as sockets
 import sqlite3
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.support.gateway import RunningGateway, running_gateway, wait_for
+from tests.support.gateway import running_gateway, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,11 +20,6 @@ HANDSHAKE = (
     "GET /v1/devices/{}/stream HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
-
-
-def raw(gateway: RunningGateway) -> sockets.socket:
-    address = urlsplit(gateway.url)
-    return sockets.create_connection((address.hostname, address.port), timeout=20)
 
 
 def last_presence(directory: Path) -> dict[str, tuple[int, str]]:
@@ -43,7 +35,7 @@ def last_presence(directory: Path) -> dict[str, tuple[int, str]]:
 
 def test_a_stop_tells_devices_and_cuts_those_that_do_not_listen(tmp_path: Path) -> None:
     with running_gateway(tmp_path) as gateway:
-        with connect(f"{gateway.ws}/v1/devices/polite/stream") as polite, raw(gateway) as deaf:
+        with connect(f"{gateway.ws}/v1/devices/polite/stream") as polite, gateway.dial() as deaf:
             polite.recv()
             deaf.sendall(HANDSHAKE.format("deaf").encode())
             wait_for(lambda: gateway.request("/v1/devices")[1]["total"] == 2, "both devices")
@@ -65,12 +57,10 @@ def test_a_stop_tells_devices_and_cuts_those_that_do_not_listen(tmp_path: Path) 
 
 
 def test_newcomers_on_an_old_connection_are_refused_while_it_stops(tmp_path: Path) -> None:
-    with running_gateway(tmp_path) as gateway, raw(gateway) as deaf:
+    with running_gateway(tmp_path) as gateway, gateway.dial() as deaf:
         deaf.sendall(HANDSHAKE.format("deaf").encode())
         wait_for(lambda: gateway.request("/v1/devices")[1]["total"] == 1, "the device that makes the stop wait")
-        address = urlsplit(gateway.url)
-        kept = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
-        with contextlib.closing(kept):
+        with contextlib.closing(gateway.keep_alive()) as kept:
             kept.request("GET", "/healthz")
             kept.getresponse().read()
             gateway.process.terminate()

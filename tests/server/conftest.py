@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.certificate import make_certificate
+from tests.support.modes import LOOPS
 from tests.support.streams import Recorder, StreamServer
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
-@pytest.fixture(params=["asyncio", "uvloop", "asyncio-tls", "uvloop-tls"])
+@pytest.fixture(params=[*LOOPS, *(f"{loop}-tls" for loop in LOOPS)])
 def serve(request: pytest.FixtureRequest, certificate: tuple[Path, Path]) -> Serve:
     """Makes a server for a handler class and application settings, once for each loop, plain and over TLS."""
     loop, _, tls = request.param.partition("-")

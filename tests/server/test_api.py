@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import urllib.parse
 from typing import TYPE_CHECKING, Any
@@ -122,9 +121,7 @@ def test_readings_by_request_have_limits_too(gateway: RunningGateway) -> None:
 def test_a_body_that_is_too_large_is_told_and_the_connection_goes_on(
     gateway: RunningGateway, size: int, *, chunked: bool
 ) -> None:
-    address = urllib.parse.urlsplit(gateway.url)
-    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
-    with contextlib.closing(connection):
+    with contextlib.closing(gateway.keep_alive()) as connection:
         body = b" " * size
         connection.request(
             "POST", "/v1/devices/poster/readings", iter([body]) if chunked else body, encode_chunked=chunked
@@ -152,9 +149,7 @@ HANDSHAKE = {**UPGRADE, "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "AAA
 def test_what_is_no_handshake_is_told_in_json(
     guarded: RunningGateway, headers: dict[str, str], status: int, code: str
 ) -> None:
-    address = urllib.parse.urlsplit(guarded.url)
-    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
-    with contextlib.closing(connection):
+    with contextlib.closing(guarded.keep_alive()) as connection:
         connection.request("GET", "/v1/devices/x/stream", headers=headers)
         answer = connection.getresponse()
         assert (answer.status, json.loads(answer.read())["error"]["code"]) == (status, code)

@@ -35,9 +35,8 @@ def silent(tmp_path: Path) -> Iterator[RunningGateway]:
 
 @contextlib.contextmanager
 def asking(gateway: RunningGateway, count: int) -> Iterator[list[socket.socket]]:
-    host, _, port = gateway.url.removeprefix("http://").partition(":")
     with contextlib.ExitStack() as stack:
-        viewers = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(count)]
+        viewers = [stack.enter_context(gateway.dial()) for _ in range(count)]
         for viewer in viewers:
             viewer.sendall(f"GET {QUERY} HTTP/1.1\r\nHost: gateway\r\n\r\n".encode())
         yield viewers

@@ -5,12 +5,13 @@ import contextlib
 import socket
 import ssl
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-import uvloop
 
 from gateway.server.tls_transport import TLSTransport
+from tests.support.modes import LOOPS, new_event_loop
 from tests.support.streams import PATIENCE
 
 if TYPE_CHECKING:
@@ -106,12 +107,10 @@ def pair(certificate: tuple[Path, Path]) -> Iterator[Pair]:
     made.server.close()
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=LOOPS)
 def run(request: pytest.FixtureRequest) -> Run:
-    factory = uvloop.new_event_loop if request.param == "uvloop" else None
-
     def runs(main: Awaitable[None]) -> None:
-        with asyncio.Runner(loop_factory=factory) as runner:
+        with asyncio.Runner(loop_factory=partial(new_event_loop, request.param)) as runner:
             runner.run(main)  # type: ignore[arg-type]
 
     return runs

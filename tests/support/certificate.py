@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1, made by the openssl command."""
+"""A certificate for loopback, made by the openssl command."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def make_certificate(directory: Path) -> tuple[Path, Path]:
-    """A self-signed certificate valid for a day and its key, as PEM files in ``directory``."""
+def make_certificate(directory: Path, *addresses: str) -> tuple[Path, Path]:
+    """A self-signed certificate for ``addresses`` (127.0.0.1), valid for a day, and its key: PEM files."""
     certificate, key = directory / "certificate.pem", directory / "key.pem"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1", "-nodes"]
+    names = ",".join(f"IP:{address}" for address in addresses or ("127.0.0.1",))
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", f"subjectAltName={names}", "-days", "1", "-nodes"]
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     command = ["openssl", "req", "-x509", *curve, *subject, "-out", certificate, "-keyout", key]
     subprocess.run(command, check=True, capture_output=True)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import yaml
+
+from tests.support import modes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,6 +59,9 @@ def config_for(directory: Path, over: Mapping[str, Any]) -> dict[str, Any]:
         "sqlite": {"path": str(directory / "data.db")},
         "batch": {"max_age": "100ms"},
     }
+    if modes.TLS:
+        certificate, key = modes.certificate()
+        base = merged(base, {"server": {"tls": {"certificate": str(certificate), "key": str(key)}}})
     return merged(base, over)
 
 
@@ -91,6 +100,22 @@ class RunningGateway:
             return status, json.loads(text)
         except ValueError:
             return status, text
+
+    def dial(self) -> socket.socket:
+        """A client's socket to it, TLS where it speaks TLS."""
+        address = urllib.parse.urlsplit(self.url)
+        plain = socket.create_connection((address.hostname, address.port), timeout=20)
+        if not modes.TLS:
+            return plain
+        context = ssl.create_default_context()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2  # later ones are readable at once, by session tickets
+        return context.wrap_socket(plain, server_hostname=address.hostname)
+
+    def keep_alive(self) -> http.client.HTTPConnection:
+        """A connection for several requests."""
+        address = urllib.parse.urlsplit(self.url)
+        kind = http.client.HTTPSConnection if modes.TLS else http.client.HTTPConnection
+        return kind(str(address.hostname), address.port, timeout=20)
 
     def device(self, device: str) -> dict[str, Any]:
         """The device as the API shows it."""

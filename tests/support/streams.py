@@ -10,12 +10,12 @@ import struct
 import threading
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import uvloop
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from gateway.server.websocket import StreamHandler
+from tests.support.modes import new_event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,7 @@ class StreamServer:
             self.client_context = ssl.create_default_context(cafile=certificate[0])
         self._handler = handler
         self._settings = settings
-        self._loop = uvloop.new_event_loop() if loop == "uvloop" else asyncio.new_event_loop()
+        self._loop = new_event_loop(loop)
         self._live: set[StreamHandler] = set()
         self._idle = asyncio.Event()
         self._ready = threading.Event()
