@@ -30,7 +30,7 @@ from gateway.errors import DeviceExists, RegistryError, UnknownDevice
 
 if TYPE_CHECKING:
     from _collections_abc import dict_keys
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -253,6 +253,16 @@ class Registry:
         """Let go of the file."""
         with self._lock:
             self._db.close()
+
+
+def check_profile(profile: str, profiles: Collection[str]) -> None:
+    """Accept the name of a profile for a new device.
+
+    Raises:
+        RegistryError: it is none of the configuration's ``profiles``.
+    """
+    if profile not in profiles:
+        raise RegistryError(f"the configuration has no profile {profile}; it has {', '.join(profiles)}")
 
 
 def _hash(token: str) -> bytes:

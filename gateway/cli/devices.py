@@ -11,7 +11,7 @@ from gateway.cli.options import json_option, with_config
 from gateway.cli.output import moment, print_json, print_table
 from gateway.config import DEFAULT_PROFILE
 from gateway.errors import RegistryError
-from gateway.registry import Registry
+from gateway.registry import Registry, check_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,8 +74,7 @@ def add(config: Config, device: str, profile: str, tags: dict[str, str], *, as_j
     \b
     Example:  gateway devices add kiln-7 --profile kiln --tag site=north
     """
-    if profile not in config.profiles:
-        raise RegistryError(f"the configuration has no profile {profile}; it has {', '.join(config.profiles)}")
+    check_profile(profile, config.profiles)
     with _registry(config, create=True) as registry:
         _print_token(device, registry.add(device, profile, tags), as_json=as_json)
 

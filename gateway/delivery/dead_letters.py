@@ -12,6 +12,7 @@ Rules that hold here:
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 import threading
@@ -150,15 +151,34 @@ class DeadLetters:
             self._told = True
 
     def list(
-        self, *, reason: str | None = None, device: str | None = None, after: int = 0, limit: int = -1
+        self,
+        *,
+        reason: str | None = None,
+        device: str | None = None,
+        ids: Sequence[int] | None = None,
+        after: int = 0,
+        limit: int = -1,
     ) -> tuple[DeadLetter, ...]:
-        """Letters with numbers above ``after``, oldest first, of one kind of reason and one device where given."""
-        where, values = _filter(reason, device)
+        """Letters above ``after``, oldest first, of one kind of reason, one device, these numbers, where given."""
+        where, values = _filter(reason, device, ids)
         with self._lock:
             rows = self._db.execute(
                 f"SELECT {_COLUMNS} FROM letters WHERE n > ?{where} ORDER BY n LIMIT ?", (after, *values, limit)
             ).fetchall()
         return tuple(_letter(*row) for row in rows)
+
+    def page(
+        self, offset: int, limit: int, *, reason: str | None = None, device: str | None = None
+    ) -> tuple[int, tuple[DeadLetter, ...]]:
+        """How many there are of one kind of reason and one device where given, and a page of those, newest first."""
+        where, values = _filter(reason, device)
+        with self._lock:
+            total: int = self._db.execute(f"SELECT count(*) FROM letters WHERE n > 0{where}", values).fetchone()[0]
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM letters WHERE n > 0{where} ORDER BY n DESC LIMIT ? OFFSET ?",
+                (*values, limit, offset),
+            ).fetchall()
+        return total, tuple(_letter(*row) for row in rows)
 
     def show(self, n: int) -> DeadLetter | None:
         """Letter ``n``, if it is there."""
@@ -222,14 +242,19 @@ class DeadLetters:
             total: int = self._db.execute("SELECT total FROM discarded").fetchone()[0]
             return total
 
-    def drop(self, *, reason: str | None = None, device: str | None = None) -> int:
+    def drop(self, *, reason: str | None = None, device: str | None = None, ids: Sequence[int] | None = None) -> int:
         """Delete letters for good; how many."""
-        where, values = _filter(reason, device)
+        where, values = _filter(reason, device, ids)
         with self._transaction() as db:
             return settled.settle(db, f"n > 0{where}", values, End.DELETED, time.time_ns())
 
     def replay(
-        self, write: Callable[[bytes], Outcome], *, reason: str | None = None, device: str | None = None
+        self,
+        write: Callable[[bytes], Outcome],
+        *,
+        reason: str | None = None,
+        device: str | None = None,
+        ids: Sequence[int] | None = None,
     ) -> Replayed:
         """Submit letters again as they stand. A stored one is deleted, one refused again keeps the new reason.
 
@@ -238,7 +263,7 @@ class DeadLetters:
         stored, refused, after = 0, 0, 0
         newest = self._newest()
         while after < newest:
-            letters = self.list(reason=reason, device=device, after=after, limit=PAGE)
+            letters = self.list(reason=reason, device=device, ids=ids, after=after, limit=PAGE)
             if not letters:
                 break
             after = letters[-1].n
@@ -341,8 +366,11 @@ def _letter(record_id: int, line: int, committed_ns: int, device: str, counted: 
     return DeadLetter(record_id, line, committed_ns, device, bool(counted), *rest)
 
 
-def _filter(reason: str | None, device: str | None) -> tuple[str, list[str]]:
-    where, values = "", []
+def _filter(reason: str | None, device: str | None, ids: Sequence[int] | None = None) -> tuple[str, list[str]]:
+    where, values = "", list[str]()
+    if ids is not None:
+        where = " AND n IN (SELECT value FROM json_each(?))"
+        values.append(json.dumps(list(ids)))
     for column, value in (("kind", reason), ("device", device)):
         if value is not None:
             where += f" AND {column} = ?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,9 @@ from gateway.protocol.validation import Encoder
 from gateway.registry import Device
 from gateway.server.asking import Questions
 from gateway.server.pages import Files
+from gateway.server.problems import Problems
 
 if TYPE_CHECKING:
-from gateway.server.problems import Problems
     from gateway.config import Config, ProfileSection
     from gateway.delivery.dead_letters import DeadLetters
     from gateway.delivery.forwarder import Forwarder
@@ -55,11 +56,13 @@ class Context:
     dead_letters: DeadLetters
     files: Files = field(default_factory=Files)
     questions: Questions = field(default_factory=Questions)
+    problems: Problems = field(default_factory=Problems)
     sockets: set[DeviceSocket] = field(default_factory=set)
     draining: bool = False
+    replaying: threading.Lock = field(default_factory=threading.Lock)
+    """Held while dead letters are written again."""
     all_gone: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last socket of a draining gateway has closed."""
-    problems: Problems = field(default_factory=Problems)
 
     @property
     def needs_token(self) -> bool:

@@ -10,6 +10,7 @@ Rules that hold here:
 from __future__ import annotations
 
 import platform
+from typing import Any
 
 from tornado.web import HTTPError
 
@@ -38,28 +39,21 @@ class SessionHandler(ApiHandler):
         if role is Role.NONE:
             return self.refuse(401, "wrong_token", "this is neither the viewer's token nor the admin's")
         cookie = access.sessions.begin(role, auth)
-        self._keep(cookie, LIFETIME)
+        self.set_cookie(access.cookie_name(self.request), cookie, max_age=LIFETIME, **self._attributes())
         return self._tell(Grant(role, access.sessions.read(cookie, auth)))
 
     def delete(self) -> None:
         """Log out; a copy of the cookie is worth nothing from then on."""
-        session = self.grant().session
+        access, session = self.context.access, self.grant().session
         if session is not None:
             if not self.may_change_by(session):
                 return None
-            self.context.access.sessions.end(session)
-            self._keep("", 0)
+            access.sessions.end(session)
+            self.clear_cookie(access.cookie_name(self.request), **self._attributes())
         return self._tell(self.grant())
 
-    def _keep(self, cookie: str, seconds: int) -> None:
-        self.set_cookie(
-            self.context.access.cookie_name(self.request),
-            cookie,
-            max_age=seconds,
-            httponly=True,
-            samesite="Strict",
-            secure=self.request.protocol == "https",
-        )
+    def _attributes(self) -> dict[str, Any]:
+        return {"httponly": True, "samesite": "Strict", "secure": self.request.protocol == "https"}
 
     def _tell(self, grant: Grant) -> None:
         auth, known = self.context.config.auth, grant.role is not Role.NONE
@@ -68,7 +62,7 @@ class SessionHandler(ApiHandler):
                 "role": grant.role.name.lower(),
                 "csrf": None if grant.session is None else grant.session.csrf,
                 "login": any(role > grant.role and token_of(role, auth) is not None for role in Role),
-                "version": __version__ if known else "",
-                "name": platform.node() if known else "",
+                "version": __version__ if known else None,
+                "name": platform.node() if known else None,
             }
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tornado.web import Application, RequestHandler, url
 
-from gateway.server import api, devices, ops
+from gateway.server import api, letters, ops, registering
 from gateway.server.device_socket import DeviceSocket
 from gateway.server.history import WhyHandler
 from gateway.server.login import SessionHandler
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from gateway.server.context import Context
 
 
+PAGES: dict[str, type[RequestHandler]] = {r"/": FileHandler, r"/static/(.*)": FileHandler}
 PATHS: dict[str, type[RequestHandler]] = {
-    r"/": FileHandler,
-    r"/static/(.*)": FileHandler,
     r"/v1/session": SessionHandler,
     r"/v1/devices/([^/]+)/stream": DeviceSocket,
     r"/v1/devices/([^/]+)/readings": api.ReadingsHandler,
-    r"/v1/devices": devices.DevicesHandler,
-    r"/v1/devices/([^/]+)": devices.DeviceHandler,
+    r"/v1/devices/([^/]+)/token": registering.TokenHandler,
+    r"/v1/devices": registering.RegisteringHandler,
+    r"/v1/devices/([^/]+)": registering.RevokingHandler,
+    r"/v1/dead-letters": letters.DeadLettersHandler,
+    r"/v1/dead-letters/replay": letters.ReplayHandler,
     r"/v1/query": api.QueryHandler,
     r"/v1/why/([^/]+)": WhyHandler,
     r"/healthz": ops.HealthHandler,
@@ -36,7 +38,7 @@ PATHS: dict[str, type[RequestHandler]] = {
 def application(context: Context) -> Application:
     """All paths of the gateway's one port."""
     return Application(
-        [url(path, handler, {"context": context}) for path, handler in PATHS.items()],
+        [url(path, handler, {"context": context}) for path, handler in {**PAGES, **PATHS}.items()],
         default_handler_class=NotFound,
         log_function=lambda _handler: None,
         websocket_max_message_size=context.config.server.max_message_bytes,

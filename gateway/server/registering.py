@@ -1,0 +1,108 @@
+"""The device registry over HTTP: what ``gateway devices`` does, for administrators.
+
+Rules that hold here:
+
+* The registry decides, as it does for the command line. A token is in the answer that made it and never again.
+* A device whose token ended is let go at once, also when whoever asked for it has left meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tornado.web import Finish, HTTPError
+
+from gateway.config import DEFAULT_PROFILE
+from gateway.errors import DeviceExists, RegistryError, UnknownDevice
+from gateway.registry import check_profile
+from gateway.server.asking import AskingHandler
+from gateway.server.devices import DeviceHandler, DevicesHandler
+from gateway.server.requests import MALFORMED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.registry import Registry
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class ChangingHandler(AskingHandler):
+    """An endpoint that changes the registry."""
+
+    async def change(self, device_id: str, what: str, call: Callable[[Registry], T]) -> T:
+        """What ``call`` returns; ``what`` is for the log.
+
+        Raises:
+            Finish: it was refused, and said so.
+        """
+        context, loop, address = self.context, asyncio.get_running_loop(), self.request.remote_ip
+
+        def make() -> T:
+            try:
+                result = call(context.registry)
+            finally:
+                for changed in context.registry.refresh():
+                    loop.call_soon_threadsafe(context.credentials_changed, changed)
+            log.info("device %s %s, by an administrator at %s", device_id, what, address)
+            return result
+
+        try:
+            return await self.ask(make)
+        except RegistryError as error:
+            self.refuse(*_judged(error), str(error))
+            raise Finish from None
+
+
+class RegisteringHandler(DevicesHandler, ChangingHandler):
+    """``POST /v1/devices`` beside ``GET``."""
+
+    async def post(self) -> None:
+        """Register ``{"id","profile"?,"tags"?}``: 201 with its token."""
+        body = self.body_object({"id": str, "profile": str, "tags": dict})
+        device_id, profile = body.get("id", ""), body.get("profile", DEFAULT_PROFILE)
+        tags = _texts(body.get("tags", {}))
+
+        def register(registry: Registry) -> str:
+            check_profile(profile, self.context.config.profiles)
+            return registry.add(device_id, profile, tags)
+
+        token = await self.change(device_id, "was registered", register)
+        self.answer({"id": device_id, "token": token}, 201)
+
+
+class RevokingHandler(DeviceHandler, ChangingHandler):
+    """``DELETE /v1/devices/{id}`` beside ``GET``."""
+
+    async def delete(self, device_id: str) -> None:
+        """End its access; profile and tags are kept, and a new token lets it in again."""
+        await self.change(device_id, "was revoked", lambda registry: registry.revoke(device_id))
+        self.answer({"id": device_id, "revoked": True})
+
+
+class TokenHandler(ChangingHandler):
+    """``POST /v1/devices/{id}/token``."""
+
+    async def post(self, device_id: str) -> None:
+        """A new token; the old one ends. Also for a device that was revoked."""
+        token = await self.change(device_id, "got a new token", lambda registry: registry.rotate(device_id))
+        self.answer({"id": device_id, "token": token})
+
+
+def _judged(error: RegistryError) -> tuple[int, str]:
+    if isinstance(error, UnknownDevice):
+        return 404, "unknown_device"
+    if isinstance(error, DeviceExists):
+        return 409, "device_exists"
+    return (503, "registry") if isinstance(error.__cause__, sqlite3.Error) else (MALFORMED, "bad_request")
+
+
+def _texts(tags: dict[str, Any]) -> dict[str, str]:
+    if not all(isinstance(value, str) for value in tags.values()):
+        raise HTTPError(MALFORMED, "the value of a tag is text")
+    return tags
