@@ -29,6 +29,7 @@ from gateway.protocol.types import FieldTypes, declared_by
 from gateway.registry import Registry
 from gateway.server.access import Access
 from gateway.server.acks import Acks
+from gateway.server.backpressure import Backpressure
 from gateway.server.bookkeeper import Bookkeeper
 from gateway.server.context import Context
 from gateway.server.directory import Directory
@@ -141,6 +142,7 @@ class Gateway:
             listener=self.bookkeeper,
             files=files,
         )
+        self.backpressure = Backpressure(self.spool, self.metrics.reads_paused.inc)
         self.sink = make_sink(config)
         self.forwarder = Forwarder(
             self.spool,
@@ -162,6 +164,7 @@ class Gateway:
             fleet=self.fleet,
             acks=self.acks,
             spool=self.spool,
+            backpressure=self.backpressure,
             forwarder=self.forwarder,
             sink=self.sink,
             terms=terms(config),
@@ -191,6 +194,8 @@ class Gateway:
         """Let the gauges read what they show at the moment they are asked."""
         metrics, spool = self.metrics, self.spool
         metrics.spool_bytes.set_function(lambda: spool.status().bytes_pending)
+        metrics.commit_queue.set_function(lambda: spool.queued_bytes)
+        metrics.connections_paused.set_function(lambda: len(self.backpressure))
         metrics.spool_oldest.set_function(lambda: spool.status().oldest_seconds)
         metrics.spool_damage.set_function(lambda: spool.status().damaged)
         total, types = self.ledger.total, self.types
@@ -246,6 +251,7 @@ class Gateway:
         self.context.draining = True
         self._server.stop()
         self.keepalive.stop()
+        self.backpressure.stop()
         self._refreshing.cancel()
         sockets = list(self.context.sockets)
         for device in sockets:

@@ -74,6 +74,15 @@ class Metrics:
         self.commit_failures = Counter(
             "gateway_commit_failures_total", "Group commits that did not reach the disk", registry=r
         )
+        self.commit_queue = Gauge(
+            "gateway_commit_queue_bytes", "Bytes taken from devices and not yet on disk", registry=r
+        )
+        self.reads_paused = Counter(
+            "gateway_reads_paused_total", "Times a device was not read on because the disk was behind", registry=r
+        )
+        self.connections_paused = Gauge(
+            "gateway_connections_paused", "Devices that are not read now because the disk is behind", registry=r
+        )
         self.ack = Histogram(
             "gateway_ack_seconds", "Arrival to ack, of the oldest message acked at a time", buckets=_FAST, registry=r
         )

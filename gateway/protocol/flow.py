@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 RETRY_SPOOL_FULL_MS = 1000
 RETRY_UNACKED_MS = 100
+RETRY_SLOW_DISK_MS = 2000
 NS_PER_MS = 1_000_000
 
 
@@ -117,6 +118,12 @@ class Flow:
         self._from_seq = seq
         self._retry_at_ns = now_ns + retry_after_ms * NS_PER_MS
         return (messages.throttle(limit, retry_after_ms, seq, **counts),)
+
+    def slow_down(self) -> Effects:
+        """Ask a device that sends numbers for patience. Nothing is held back for it, so nothing is ignored either."""
+        if self._from_seq != NO_SEQ or self.sequence.accepted == NO_SEQ:
+            return ()
+        return (messages.throttle("commit_queue", RETRY_SLOW_DISK_MS, self.sequence.accepted + 1),)
 
     def take(self, seq: int) -> int:
         """Count a new message; how many numbers it skipped."""

@@ -258,6 +258,11 @@ class Session(Endings):
         owed = self.acknowledge()
         return owed + super()._close(code, reason)
 
+    def kept_waiting(self) -> Effects:
+        """The shell has not read this device for a second. What it has sent is still going to be taken."""
+        tells = self._state is State.READY and self.ack is not Ack.NONE
+        return self._flow.slow_down() if tells else ()
+
     def append_failed(self, entries: Sequence[Entry], retry_after_ms: int) -> Effects:
         """These entries of the session did not reach the disk; the ledger has been rolled back."""
         if self._state is not State.READY:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gateway.registry import Registry
     from gateway.server.access import Access
     from gateway.server.acks import Acks
+    from gateway.server.backpressure import Backpressure
     from gateway.server.device_socket import DeviceSocket
     from gateway.server.directory import Directory
     from gateway.server.fleet import Fleet
@@ -45,6 +46,7 @@ class Context:
     fleet: Fleet
     acks: Acks
     spool: SpoolQueue
+    backpressure: Backpressure
     forwarder: Forwarder
     sink: Sink
     terms: Terms

@@ -62,6 +62,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
         "device",
         "device_id",
         "opened_at",
+        "paused",
         "pinged_at",
         "profile",
         "remote",
@@ -77,6 +78,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
         self.view: DeviceView | None = None
         self.authenticated = False
         self.pinged_at = 0.0
+        self.paused = False
 
     @property
     def info(self) -> dict[str, Any]:
@@ -174,7 +176,11 @@ class DeviceSocket(JsonErrors, StreamHandler):
         """One message of the device, UTF-8 not checked yet."""
         session = self.session
         if session is not None:
-            self._run(session.receive(data, time.time_ns(), room=self.context.spool.room))
+            spool = self.context.spool
+            effects = session.receive(data, time.time_ns(), room=spool.room)
+            if spool.congested:
+                self.context.backpressure.pause(self)
+            self._run(effects)  # last: a close has to be able to read on
 
     def on_binary(self, _data: bytes) -> None:
         """Only text is spoken here."""
@@ -232,6 +238,11 @@ class DeviceSocket(JsonErrors, StreamHandler):
         if self.session is not None:
             self._run(self.session.acknowledge())
 
+    def tell_paused(self) -> None:
+        """The gateway has not read this device for a while."""
+        if self.session is not None:
+            self._run(self.session.kept_waiting())
+
     def stored(self, boot: str, messages: int) -> None:
         """The database has ``messages`` more of this device's numbered messages of ``boot``."""
         if self.session is not None and self.session.boot == boot:
@@ -276,6 +287,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
         if self.session is None:
             return
         self.session = None
+        self.context.backpressure.forget(self)
         self.context.socket_closed(self)
         reason = ENDINGS.get(self.close_code, str(self.close_cause))
         self.context.metrics.disconnects.labels(reason).inc()

@@ -4,6 +4,8 @@ Any byte from a device is life, not only a pong: a device in the middle of a slo
 note when bytes came, and this scan is the one place that compares. Nothing is created per device or per message; a
 scan of 20,000 sockets takes a few milliseconds.
 
+A device that the gateway does not read for now cannot be heard, so it is left alone (`gateway.server.backpressure`).
+
 A scan that runs late says nothing about the devices: their bytes may be waiting while the process was stopped or busy.
 So it passes, and the loop reads the sockets before the next one; but never two scans in a row.
 """
@@ -26,6 +28,7 @@ class Watched(Protocol):
     last_byte_at: float
     pinged_at: float
     authenticated: bool
+    paused: bool
 
     def send_ping(self) -> None:
         """Send one ping frame."""
@@ -80,6 +83,8 @@ class Keepalive:
         """Ping, drop or leave each socket, by how long it has been silent at ``now``."""
         ping_before = now - self._ping_interval
         for socket in [s for s in self._sockets if s.last_byte_at <= ping_before or not s.authenticated]:
+            if socket.paused:
+                continue
             if not socket.authenticated:
                 if now - socket.opened_at >= self._credentials_timeout:
                     socket.credentials_late()

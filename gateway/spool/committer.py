@@ -46,6 +46,8 @@ class Committer:
     def __init__(self, log: Log, sink: CommitSink, interval: float, clock_ns: Callable[[], int]) -> None:
         self.bytes = 0
         """What waits or is being written, in bytes as the caller counts them."""
+        self.entries = 0
+        """The same in entries."""
         self._log = log
         self._sink = sink
         self._interval = interval
@@ -53,6 +55,7 @@ class Committer:
         self._waiting: list[Item] = []
         self._waiting_bytes = 0
         self._due = 0.0
+        self._began = 0.0
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
         self._idle: list[asyncio.Future[None]] = []
@@ -90,6 +93,12 @@ class Committer:
         self._waiting.append((entry, owner))
         self._waiting_bytes += size
         self.bytes += size
+        self.entries += 1
+
+    @property
+    def seconds(self) -> float:
+        """For how long a commit has been under way; 0 without one."""
+        return self._loop.time() - self._began if self._busy else 0.0
 
     def go_on(self) -> None:
         """Start the next commit if there is something to commit, it is due and it may."""
@@ -100,6 +109,7 @@ class Committer:
             return
         items, self._waiting, self._waiting_bytes = self._waiting, [], 0
         self._busy = True
+        self._began = self._loop.time()
         self._jobs.put(items)
 
     def fail_waiting(self, error: BaseException) -> None:
@@ -121,7 +131,7 @@ class Committer:
 
     def _committed(self, items: list[Item], commit: Commit, seconds: float) -> None:
         self._busy = False
-        self.bytes = self._waiting_bytes
+        self.bytes, self.entries = self._waiting_bytes, len(self._waiting)
         try:
             self._sink.committed(commit, items, seconds)
         finally:
@@ -131,7 +141,7 @@ class Committer:
         items += self._waiting
         self._waiting, self._waiting_bytes = [], 0
         self._busy = False
-        self.bytes = 0
+        self.bytes = self.entries = 0
         try:
             self._sink.commit_failed(items, error)
         finally:

@@ -6,6 +6,8 @@ Rules that hold here:
 * Reading never deletes. A segment goes when its records are acknowledged or given up, and not before the checkpoint and
   the cursor that say so are durable (`housekeeper`).
 * All of it runs on the loop thread. Commits, reads and housekeeping have one thread each, so neither waits for another.
+* What waits for the disk has a bound in bytes and in entries. At half of it the spool is `congested`, so that those who
+  send are made to wait; at a quarter they hear that it has `eased`. Above the bound nothing is taken.
 * Trouble with the disk is kept and shown; it never ends the queue, and never the start where anything can be read.
 """
 
@@ -43,6 +45,8 @@ COMMIT_OVERHEAD = START + HEADER_BYTES
 """Bytes of a commit beside its entries, in a segment of its own."""
 MAX_QUEUED_BYTES = 8 * 1024**2
 """Not yet on disk, at most: what devices send while a slow disk is busy."""
+MAX_QUEUED_ENTRIES = 32 * 1024
+"""The same in entries: each takes most of a KiB of memory beside its bytes."""
 MAX_RESERVE_BYTES = 8 * 1024**2
 MAX_SLACK_BYTES = 1024**2
 """Of a full spool, kept for entries without points: refusals have to be counted too."""
@@ -79,6 +83,10 @@ class SpoolQueue:
         self._max_bytes = max_bytes - reserve
         self._slack = min(MAX_SLACK_BYTES, self._max_bytes // 64)
         self._max_queued = min(MAX_QUEUED_BYTES, max_bytes // 8)
+        self._many_queued = self._max_queued // 2
+        self.congested = False
+        """More waits for the disk than should: who sends had better wait, until ``eased`` is called."""
+        self.eased: Callable[[], None] = lambda: None
         self._log = Log(files, directory, segment_bytes)
         self._committer = Committer(self._log, self, commit_interval, clock_ns)
         self._reserve = Reserve(files, directory, reserve)
@@ -202,16 +210,26 @@ class SpoolQueue:
 
     def _has_room(self, size: int, slack: int) -> bool:
         queued = self._committer.bytes
-        if self._closed or queued >= self._max_queued:
+        if self._closed or queued >= self._max_queued or self._committer.entries >= MAX_QUEUED_ENTRIES:
             return False
         kept = self._log.total_bytes - self._housekeeper.reclaimable
         # Two commits at most are still to be made of what is queued: the one under way and the next.
         return self._drop or kept + queued + size + 2 * COMMIT_OVERHEAD + slack <= self._max_bytes
 
     @property
+    def queued_bytes(self) -> int:
+        """What waits for the disk or is on its way there."""
+        return self._committer.bytes
+
+    @property
     def healthy(self) -> bool:
         """Whether the last commit reached the disk."""
         return Area.APPEND not in self._trouble
+
+    @property
+    def commit_seconds(self) -> float:
+        """For how long a commit has been under way; 0 without one. Long: the disk neither takes it nor fails."""
+        return self._committer.seconds
 
     @property
     def last_error(self) -> str | None:
@@ -227,7 +245,10 @@ class SpoolQueue:
         size = ENTRY_BYTES + len(entry.payload) + len(entry.device) + len(entry.boot) + len(entry.verdicts)
         if not self._has_room(size, self._slack if entry.lines else 0):
             raise SpoolFull(f"the spool {self._directory} is full")
-        self._committer.add(entry, owner, size)
+        committer = self._committer
+        committer.add(entry, owner, size)
+        if committer.bytes >= self._many_queued or committer.entries >= MAX_QUEUED_ENTRIES // 2:
+            self.congested = True
 
     def may_commit(self, size: int) -> bool:
         """See `gateway.spool.committer.CommitSink`."""
@@ -249,7 +270,10 @@ class SpoolQueue:
         self._backlog.add(commit.record_id, commit.size, readings, commit.committed_ns, entries)
         self._housekeeper.committed()
         self._source.wake()
-        self._listener.committed(commit.record_id, commit.committed_ns, items, seconds)
+        try:
+            self._listener.committed(commit.record_id, commit.committed_ns, items, seconds)
+        finally:
+            self._look_at_queue()
 
     def commit_failed(self, items: list[Item], error: BaseException) -> None:
         """See `gateway.spool.committer.CommitSink`."""
@@ -258,7 +282,17 @@ class SpoolQueue:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}:
             self._housekeeper.disk_is_full()
-        self._listener.append_failed(items, error)
+        try:
+            self._listener.append_failed(items, error)
+        finally:
+            self._look_at_queue()
+
+    def _look_at_queue(self) -> None:
+        committer = self._committer
+        few = committer.bytes <= self._max_queued // 4 and committer.entries <= MAX_QUEUED_ENTRIES // 4
+        if self.congested and few:
+            self.congested = False
+            self.eased()
 
     def _round_done(self) -> None:
         if not self._closed:

@@ -38,7 +38,7 @@ def test_every_level_of_acknowledgement_is_explained(level: Ack) -> None:
     assert f"`{level}`" in table("Messages of the device")
 
 
-@pytest.mark.parametrize("limit", ["spool_bytes", "spool_write", "max_unacked"])
+@pytest.mark.parametrize("limit", ["spool_bytes", "spool_write", "max_unacked", "commit_queue"])
 def test_every_throttle_is_explained(limit: str) -> None:
     assert f"| `{limit}` |" in table("Messages of the gateway")
 

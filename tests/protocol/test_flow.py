@@ -193,3 +193,27 @@ def test_a_failure_during_a_throttle_goes_back_further() -> None:
     assert throttle(some.fall_back(Entry("d", seq=1), 500))["from_seq"] == 1
     some.hold(2, 0, room=True)
     assert throttle(some.fall_back(Entry("d", seq=2), 500))["from_seq"] == 1
+
+
+def test_an_ack_may_wait_while_more_than_half_of_the_window_is_left() -> None:
+    some = flow(limit=8)
+    assert not some.pay()
+    taken(some, 1, 2, 3, 4)
+    assert some.committed(2)
+    assert some.owe(2), "two are safe and two under way: half the window"
+    assert some.pay()
+    assert not some.pay()
+    assert some.committed(2)
+    assert not some.owe(2)
+    some.restart(some.sequence, Ack.DURABLE)
+    assert not some.pay(), "the welcome has said it"
+
+
+def test_who_is_kept_waiting_hears_where_to_go_on_and_nothing_is_passed_over() -> None:
+    some = flow(limit=9)
+    assert some.slow_down() == (), "no number was ever taken"
+    taken(some, 5)
+    assert throttle(some.slow_down()) == {"limit": "commit_queue", "retry_after_ms": 2000, "from_seq": 6}
+    assert some.hold(7, 0, room=True) is None, "what was on its way is taken as it comes"
+    assert some.hold(6, 0, room=False) is not None
+    assert some.slow_down() == (), "it has been told to wait already"

@@ -92,6 +92,70 @@ def test_closed_says_nothing() -> None:
     assert bench.send({"a": 1}) == bench.send_bytes(b"{") == bench.send({"type": "hello", "token": "T"}) == []
 
 
+# Acks that wait.
+
+
+LATER = [{"acks": "later"}]
+
+
+def test_an_ack_waits_for_the_delay_and_covers_what_came_meanwhile() -> None:
+    bench = Bench(ack_delay_ms=50).ready()
+    bench.send({"seq": 1, "a": 1})
+    assert bench.commit() == LATER
+    bench.send({"seq": 2, "a": 1})
+    assert bench.commit() == LATER
+    assert bench.run(bench.session.acknowledge()) == [{"answers": {"type": "ack", "seq": 2}}]
+    assert bench.run(bench.session.acknowledge()) == []
+
+
+def test_an_ack_of_what_is_stored_waits_too() -> None:
+    bench = Bench(ack_delay_ms=50).ready(ack="stored")
+    bench.send({"seq": 1, "a": 1})
+    assert bench.commit() == []
+    assert bench.run(bench.session.acknowledge()) == []
+    assert bench.deliver() == LATER
+    assert bench.run(bench.session.acknowledge()) == [{"answers": {"type": "ack", "seq": 1}}]
+
+
+def test_an_ack_does_not_wait_when_half_the_window_is_used() -> None:
+    bench = Bench(ack_delay_ms=50, max_unacked=4).ready()
+    bench.send({"seq": 1, "a": 1})
+    assert bench.commit() == LATER
+    bench.send({"seq": 2, "a": 1})
+    assert bench.commit() == [{"answers": {"type": "ack", "seq": 2}}]
+
+
+@pytest.mark.parametrize("ending", ["replaced", "revoked", "restarting", "receive_binary"])
+def test_an_ack_that_is_owed_goes_out_before_the_close(ending: str) -> None:
+    bench = Bench(ack_delay_ms=50).ready()
+    bench.send({"seq": 1, "a": 1})
+    bench.commit()
+    assert kinds(bench.run(getattr(bench.session, ending)())) == ["ack", "closes"]
+    assert bench.run(bench.session.acknowledge()) == []
+
+
+def test_a_hello_pays_what_is_owed() -> None:
+    bench = Bench(ack_delay_ms=50).ready()
+    bench.send({"seq": 1, "a": 1})
+    bench.commit()
+    assert bench.send({"type": "hello", "boot": "b2"})[0]["answers"]["ack_delay_ms"] == 50
+    assert bench.run(bench.session.acknowledge()) == []
+
+
+def test_who_is_not_read_for_a_while_is_told_if_that_helps() -> None:
+    bench = Bench()
+    assert bench.run(bench.session.kept_waiting()) == []
+    bench.ready()
+    assert bench.run(bench.session.kept_waiting()) == [], "it numbers nothing"
+    bench.send({"seq": 4, "a": 1})
+    [told] = bench.run(bench.session.kept_waiting())
+    assert (told["answers"]["limit"], told["answers"]["from_seq"]) == ("commit_queue", 5)
+    assert "duplicate" not in bench.send({"seq": 5, "a": 1})[0]["stores"]
+    assert bench.send({"seq": 5, "a": 1})[0]["stores"]["duplicate"] == 1
+    bench.send({"type": "hello", "ack": "none"})
+    assert bench.run(bench.session.kept_waiting()) == [], "it sends nothing again"
+
+
 # Numbers.
 
 

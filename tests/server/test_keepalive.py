@@ -13,6 +13,7 @@ class Socket:
     last_byte_at: float = 0.0
     pinged_at: float = -1.0
     authenticated: bool = True
+    paused: bool = False
     did: list[str] = field(default_factory=list)
 
     def send_ping(self) -> None:
@@ -61,6 +62,16 @@ def test_a_socket_without_credentials_gets_no_pings_and_less_time() -> None:
     assert socket.did == []
     watch.scan(10.0)
     assert socket.did == ["late"]
+
+
+def test_a_device_that_is_not_read_is_left_alone() -> None:
+    socket = Socket(paused=True)
+    watch = keepalive(socket)
+    watch.scan(60.0)
+    assert socket.did == []
+    socket.paused, socket.last_byte_at = False, 60.0
+    watch.scan(80.0)
+    assert socket.did == ["ping"]
 
 
 def test_only_the_silent_are_touched() -> None:

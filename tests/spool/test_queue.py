@@ -9,6 +9,7 @@ import pytest
 
 from gateway.errors import SpoolError, SpoolFull
 from gateway.ledger import Entry
+from gateway.spool import queue
 from gateway.spool.files import Files
 from gateway.spool.record import encode
 from gateway.spool.segment import START, path_of
@@ -253,6 +254,57 @@ def test_what_waits_for_the_disk_has_a_bound() -> None:
             assert not process.queue.room
             await process.queue.flush()
             assert process.queue.room
+
+    run(main())
+
+
+def test_messages_that_wait_for_the_disk_have_a_bound_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "MAX_QUEUED_ENTRIES", 8)
+
+    async def main() -> None:
+        async with running(commit_interval=60.0) as process:
+            for n in range(8):
+                assert process.queue.congested == (n >= 4)
+                process.queue.append(Entry("a", lines=1, payload=b"x"), process)
+            assert not process.queue.room
+            with pytest.raises(SpoolFull):
+                process.queue.append(Entry("a", lines=1, payload=b"x"), process)
+            await process.queue.flush()
+            assert process.queue.room
+
+    run(main())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_congestion_begins_at_half_the_bound_and_ends_when_little_is_left(fails: bool) -> None:
+    disk = FaultyFiles()
+
+    async def main() -> None:
+        eased = 0
+
+        def ease() -> None:
+            nonlocal eased
+            assert process.events or process.failures, "the devices hear of their readings first"
+            assert not process.queue.congested
+            eased += 1
+
+        async with running(disk=disk, commit_interval=60.0, max_bytes=80_000) as process:
+            process.queue.eased = ease
+            size = 0
+            while size < 80_000 // 8 // 2:
+                assert not process.queue.congested
+                process.queue.append(Entry("a", lines=1, payload=b"x" * 900), process)
+                size = process.queue.queued_bytes
+            assert process.queue.congested
+            assert process.queue.room, "what comes until the devices are paused is still taken"
+            if fails:
+                disk.failing = {len(disk.operations) + 1: errno.EIO}
+            await process.queue.flush()
+            assert (eased, process.queue.congested, process.queue.queued_bytes) == (1, False, 0)
+            process.queue.append(Entry("a", lines=1, payload=b"x"), process)
+            await process.queue.flush()
+            assert eased == 1
+            process.ledger.total.received = 0
 
     run(main())
 

@@ -9,7 +9,7 @@ import orjson
 from gateway.config.sections import ProfileSection
 from gateway.ledger import NO_SEQ, Entry, Ledger
 from gateway.protocol.fields import Rulebook
-from gateway.protocol.messages import Authenticate, Close, Send
+from gateway.protocol.messages import AckLater, Authenticate, Close, Send
 from gateway.protocol.session import Session, Terms
 from gateway.protocol.types import FieldTypes
 from gateway.protocol.validation import Encoder
@@ -114,6 +114,8 @@ def shown(effect: Effect) -> dict[str, Any]:
         case Close(code, reason):
             assert reason
             return {"closes": int(code)}
+        case AckLater():
+            return {"acks": "later"}
         case Authenticate(token):
             return {"authenticates": token}
     payload = effect.payload
