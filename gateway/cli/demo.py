@@ -141,11 +141,13 @@ def _where_to_look(url: str, devices: int, directory: Path, admin_token: str, *,
     return f"""\
 The gateway listens on {url} and {devices} simulated devices send to it.
 
+  Page      {url}/
+  Admin     log in there with {admin_token} to change things;
+            curl -H 'Authorization: Bearer {admin_token}' ... does so too
   Devices   {url}/v1/devices
   Health    {url}/healthz
   Metrics   {url}/metrics
   Database  sqlite3 {directory / "telemetry.db"} "{query}"
   Files     {directory} ({kept_text}); the simulator writes to {LOG} there
-  Admin     curl -H 'Authorization: Bearer {admin_token}' ...
 
 Ctrl-C ends it."""

@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.cli import in_a_process
 from tests.support.gateway import wait_for
+from tests.support.visitor import Visitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,10 +104,13 @@ def test_it_leaves_nothing_behind_unless_told_to(tmp_path: Path) -> None:
     assert not directory.exists()
 
 
-def test_its_admin_token_is_the_gateways_and_devices_need_none(tmp_path: Path) -> None:
+def test_its_page_and_admin_token_are_the_gateways_and_devices_need_none(tmp_path: Path) -> None:
     with demo(tmp_path) as (process, output):
         url = printed(process, output, r"listens on (\S+) ")[1]
-        assert len(printed(process, output, r"Bearer (\S{22})'")[1]) == 22
+        visitor = Visitor(printed(process, output, rf"Page +({url})/\n")[1])
+        assert b"<html" in visitor.send("GET", "/").body
+        assert visitor.login(printed(process, output, r"Bearer (\S{22})'")[1]).body["role"] == "admin"
+        assert visitor.cookies
         request = urllib.request.Request(f"{url}/v1/devices/mine/readings", data=b'{"temp":1}')
         with urllib.request.urlopen(request, timeout=10) as answer:
             assert json.load(answer)["accepted"] == 1
