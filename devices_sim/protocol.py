@@ -40,6 +40,7 @@ class Phase(Enum):
     OFFLINE = "offline"
     GREETING = "greeting"
     READY = "ready"
+    DRAINING = "draining"
     STOPPED = "stopped"
 
 
@@ -158,7 +159,7 @@ class Device:
         silent = now - self._heard_at
         if self.phase is Phase.GREETING and silent > WELCOME_WITHIN:
             return (Drop("no welcome"),)
-        if self.phase is not Phase.READY:
+        if self.phase not in (Phase.READY, Phase.DRAINING):
             return ()
         if silent > self.limits.timeout:
             return (Drop("gateway silent"),)
@@ -233,7 +234,11 @@ class Device:
         return (Wake(self._blocked_until),)
 
     def _drain(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
+        """The gateway reads no more; acks for what it has taken still come, then the close."""
         self._backoff.told = message["reconnect_after_ms"] / 1000
+        self._tally.drained += 1
+        if self.phase is Phase.READY:
+            self.phase = Phase.DRAINING
         return ()
 
     _HANDLERS: ClassVar[dict[str, Callable[[Device, dict[str, Any], float], Sequence[Effect]]]] = {

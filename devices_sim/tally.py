@@ -57,6 +57,8 @@ class Tally:
     connects: int = 0
     reconnects: int = 0
     connect_failures: int = 0
+    drained: int = 0
+    """Times a device was told when to come back."""
     connected: int = 0
     stopped: int = 0
     lag: float = 0.0
@@ -91,6 +93,6 @@ class Tally:
 
 _PLAIN = (
     "sent", "acked", "refused", "resent", "oversized", "held_back", "messages", "duplicates", "connects", "reconnects",
-    "connect_failures", "stopped", "lag", "violations",
+    "connect_failures", "drained", "stopped", "lag", "violations",
 )  # fmt: skip
 _COUNTERS = ("throttled", "reject_codes", "error_codes", "closes", "ignored")

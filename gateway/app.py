@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sqlite3
 from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, ProcessCollector
-from tornado.netutil import bind_sockets
 
 from gateway import checkpoint, field_types
 from gateway.config.tls import server_context
@@ -35,9 +35,11 @@ from gateway.server.context import Context
 from gateway.server.directory import Directory
 from gateway.server.fleet import Fleet
 from gateway.server.keepalive import Keepalive
-from gateway.server.listener import Listener
+from gateway.server.listener import Listener, listening_sockets
+from gateway.server.ops import readiness
 from gateway.server.routes import application
 from gateway.server.session import SECRET, load_secret
+from gateway.service import ServiceManager, Watchdog, inherited_sockets
 from gateway.sinks import make_sink
 from gateway.spool.files import Files
 from gateway.spool.queue import SpoolQueue
@@ -45,7 +47,7 @@ from gateway.spool.queue import SpoolQueue
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from gateway.config import Config
@@ -59,11 +61,14 @@ with contextlib.suppress(ImportError):  # not on every platform; plain asyncio s
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 4096
 CLOSE_GRACE = 2.0
 """Seconds that devices have to answer the close before their sockets are cut."""
 DELIVERY_GRACE = 5.0
 """Seconds that writes under way at a stop have to finish; what does not is written again after the start."""
+FIRST_RECONNECT_MS = 2000
+"""After so long the first device of a drain comes back: about what a restart takes."""
+RECONNECTS_PER_SECOND = 500
+"""How many of them come back after that: a handshake costs up to a millisecond, and more with TLS."""
 REGISTRY_REFRESH = 0.5
 GUESSABLE = 16
 
@@ -76,8 +81,8 @@ class Gateway:
         self.metrics = Metrics()
         self.url = ""
 
-    async def start(self) -> None:
-        """Recover the spool, connect delivery, and listen.
+    async def start(self, inherited: Sequence[socket.socket] = ()) -> None:
+        """Recover the spool, connect delivery, and listen: on the sockets ``inherited``, if there are any.
 
         Raises:
             GatewayError: something needed cannot be used; its text says what.
@@ -85,7 +90,7 @@ class Gateway:
         """
         config = self.config
         tls = server_context(config)
-        listening = bind_sockets(config.server.listen.port, config.server.listen.host, backlog=BACKLOG)
+        listening = listening_sockets(config.server.listen, inherited)
         self._build()
         self._warn()
         recovery = await asyncio.to_thread(self.spool.open, self.ledger.committed_to, self.ledger.delivered_to)
@@ -254,8 +259,8 @@ class Gateway:
         self.backpressure.stop()
         self._refreshing.cancel()
         sockets = list(self.context.sockets)
-        for device in sockets:
-            device.pause_reading()
+        for n, device in enumerate(sockets):
+            device.drain(FIRST_RECONNECT_MS + n * 1000 // RECONNECTS_PER_SECOND)
         await self.spool.flush()
         for device in sockets:
             device.restart()
@@ -276,6 +281,13 @@ class Gateway:
         self.dead_letters.close()
         self.registry.close()
         log.info("stopped")
+
+    def summary(self) -> str:
+        """How it stands, in a line."""
+        blocking = readiness(self.context)["blocking"]
+        status = self.spool.status()
+        trouble = f"; takes no readings: {'; '.join(blocking)}" if blocking else ""
+        return f"{len(self.context.sockets)} devices, {status.readings_pending} readings wait{trouble}"
 
     async def _devices_gone(self, seconds: float) -> None:
         if self.context.sockets:
@@ -306,15 +318,26 @@ def _dead_letters(path: Path) -> DeadLetters:
 
 async def _run(config: Config, on_ready: Callable[[str], None] | None) -> None:
     loop = asyncio.get_running_loop()
+    manager = ServiceManager(os.environ)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     gateway = Gateway(config)
-    await gateway.start()
+    manager.notify("STATUS=recovering the spool")
+    try:
+        await gateway.start(inherited_sockets(os.environ))
+    except (GatewayError, OSError) as error:
+        manager.notify(f"STATUS=cannot serve: {error}")
+        raise
+    watchdog = Watchdog(manager, lambda: gateway.spool.commit_seconds, gateway.summary)
+    watchdog.start()
+    manager.notify("READY=1", f"STATUS={gateway.summary()}")
     if on_ready is not None:
         on_ready(gateway.url)
     await stopping.wait()
+    manager.notify("STOPPING=1", "STATUS=letting the devices go")
     await gateway.stop()
+    watchdog.stop()
 
 
 def serve(config: Config, on_ready: Callable[[str], None] | None = None) -> int:

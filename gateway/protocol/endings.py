@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from gateway.protocol.messages import Close, CloseCode
+from gateway.protocol.messages import Close, CloseCode, drain
 
 if TYPE_CHECKING:
     from gateway.protocol.messages import Effects
@@ -92,6 +92,10 @@ class Endings:
     def revoked(self) -> Effects:
         """The credentials no longer count."""
         return self._close(CloseCode.POLICY, "the device's credentials were revoked")
+
+    def draining(self, reconnect_after_ms: int) -> Effects:
+        """The gateway is about to stop: `restarting` follows once everything taken so far is on disk."""
+        return (drain(reconnect_after_ms),) if self._state is State.READY else ()
 
     def restarting(self) -> Effects:
         """The gateway stops and is expected back."""

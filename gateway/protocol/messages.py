@@ -178,6 +178,11 @@ def throttle(limit: str, retry_after_ms: int, from_seq: int, **counts: int) -> S
     return _answer("throttle", NO_SEQ, limit=limit, **counts, retry_after_ms=retry_after_ms, from_seq=from_seq)
 
 
+def drain(reconnect_after_ms: int) -> Send:
+    """The gateway is about to close this connection; the device is expected back after so long."""
+    return _answer("drain", NO_SEQ, reconnect_after_ms=reconnect_after_ms)
+
+
 def welcome(**members: Any) -> Send:
     """The session stands; ``members`` as in PROTOCOL.md."""
     return _answer("welcome", NO_SEQ, **members)

@@ -270,6 +270,12 @@ class DeviceSocket(JsonErrors, StreamHandler):
         """The device did not say who it is in time."""
         self._end("credentials_late")
 
+    def drain(self, reconnect_after_ms: int) -> None:
+        """Take no more, and tell the device when to come back."""
+        self.pause_reading()
+        if self.session is not None:
+            self._run(self.session.draining(reconnect_after_ms))
+
     def restart(self) -> None:
         """The gateway is going down."""
         self._end("restarting")

@@ -12,20 +12,46 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+from gateway.config.units import ListenAddress
+from gateway.errors import GatewayError
 
 if TYPE_CHECKING:
+    import socket
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tornado.iostream import IOStream
     from tornado.web import Application
 
+BACKLOG = 4096
+"""Connections that the kernel keeps until they are accepted."""
 IDLE_TIMEOUT = 60.0
 """Seconds until the headers of a next request."""
 BODY_TIMEOUT = 30.0
 """Seconds from the headers to the end of the body."""
 MOST_CONNECTIONS = 4096
 LARGEST_HEADER = 16 * 1024
+
+
+def listening_sockets(listen: ListenAddress, inherited: Sequence[socket.socket] = ()) -> list[socket.socket]:
+    """Sockets that listen: those that a service manager holds, if there are any, else new ones at ``listen``.
+
+    Raises:
+        GatewayError: the inherited ones are open to others than ``listen``, on which it hangs who needs a token.
+        OSError: the address cannot be listened on.
+    """
+    if not inherited:
+        return bind_sockets(listen.port, listen.host, backlog=BACKLOG)
+    for sock in inherited:
+        held = ListenAddress(*sock.getsockname()[:2])
+        if listen.loopback and not held.loopback:
+            raise GatewayError(
+                f"the service manager listens on {held} and server.listen is {listen}, where only this machine is let"
+                " in and may look without a token: give both the same address"
+            )
+    return list(inherited)
 
 
 class Listener(HTTPServer):

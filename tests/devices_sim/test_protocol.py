@@ -252,6 +252,17 @@ def test_a_drain_says_when_to_come_back() -> None:
     assert delay(device, 1012) == 2.3
 
 
+def test_a_draining_device_says_nothing_hears_its_acks_and_leaves_a_gateway_that_hangs() -> None:
+    device = ready(make())
+    submit(device)
+    say(device, type="drain", reconnect_after_ms=2300)
+    assert not device.submit(b"{}", 1, 0.0)
+    say(device, type="ack", seq=0)
+    assert (tally(device).acked, tally(device).drained, len(device.pending)) == (1, 1, 1)
+    assert [type(effect) for effect in device.check(1000.0)] == [Drop]
+    assert delay(device, None) == 2.3
+
+
 def test_a_new_connection_knows_nothing_of_an_old_drain() -> None:
     device = ready(make())
     say(device, type="drain", reconnect_after_ms=9000)

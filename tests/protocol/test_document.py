@@ -60,7 +60,7 @@ def test_every_limit_is_told(limit: int) -> None:
 def test_answers_in_the_document_are_json_with_the_keys_that_are_sent() -> None:
     section = table("Messages of the gateway")
     shown = [json.loads(text) for text in re.findall(r"\n((?:    .*\n)+)", section)]
-    assert [message["type"] for message in shown] == ["welcome", "ack", "reject", "throttle", "error"]
+    assert [message["type"] for message in shown] == ["welcome", "ack", "reject", "throttle", "drain", "error"]
     vectors = Path(__file__).parents[1] / "vectors"
     answers = [
         step["answers"]

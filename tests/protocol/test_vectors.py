@@ -54,6 +54,8 @@ def happen(bench: Bench, event: str) -> list[Any]:
             return bench.commit_fails()
         case "binary":
             return bench.run(session.receive_binary())
+        case "draining":
+            return bench.run(session.draining(2300))
         case "protocol_error":
             return bench.run(session.protocol_error("reserved bits are set"))
         case "busy":

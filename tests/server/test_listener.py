@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketHandler
 
-from gateway.server.listener import Listener
+from gateway.config.units import ListenAddress
+from gateway.errors import GatewayError
+from gateway.server.listener import Listener, listening_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,8 +49,8 @@ class World:
         application = Application([("/", Hello), ("/socket", Socket)], log_function=lambda _: None)
         self.server = Listener(application, turned_away=self._count, max_body_size=1024, **bounds)
         sockets = bind_sockets(0, "127.0.0.1")
-        self.server.add_sockets(sockets)
         self.port = sockets[0].getsockname()[1]
+        self.server.add_sockets(sockets)
 
     def _count(self) -> None:
         self.turned_away += 1
@@ -108,3 +113,20 @@ def test_half_a_body_is_not_waited_for() -> None:
         assert whole[0].endswith(b"\r\n\r\nabcd")
 
     run(test, body_timeout=0.1)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_socket_that_is_open_to_the_network_is_not_taken_for_loopback(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as held:
+        assert listening_sockets(ListenAddress("0.0.0.0", 8080), [held]) == [held]
+        with pytest.raises(GatewayError, match=r"server\.listen is 127\.0\.0\.1:8080"):
+            listening_sockets(ListenAddress("127.0.0.1", 8080), [held])
+
+
+def test_without_one_the_address_of_the_configuration_counts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        assert listening_sockets(ListenAddress("127.0.0.1", 8080), [held]) == [held]
+    with contextlib.ExitStack() as stack:
+        (made,) = (stack.enter_context(sock) for sock in listening_sockets(ListenAddress("127.0.0.1", 0)))
+        assert made.getsockname()[0] == "127.0.0.1"

@@ -123,6 +123,21 @@ def test_what_comes_during_a_commit_is_the_next_one_which_begins_when_it_ends() 
     asyncio.run(main())
 
 
+def test_it_says_for_how_long_a_commit_has_been_under_way() -> None:
+    async def main() -> None:
+        case = Case()
+        assert case.committer.seconds == 0
+        case.add(1)
+        await asyncio.sleep(3 * INTERVAL)
+        assert INTERVAL < case.committer.seconds < 10
+        case.log.gate.release(1)
+        await case.sink.hear()
+        assert case.committer.seconds == 0
+        await case.end()
+
+    asyncio.run(main())
+
+
 def test_a_commit_that_ends_early_does_not_make_the_next_one_early() -> None:
     async def main() -> None:
         case = Case(interval=0.1)

@@ -50,12 +50,25 @@ def remount(directory: Path, how: str) -> None:
 @contextlib.contextmanager
 def failing_calls(pid: int, calls: str, error: str, scratch: Path, when: str = "1+") -> Iterator[None]:
     """Inside the block the system ``calls`` of a process fail with ``error``, its threads' ``when``-th ones each."""
+    with _injected(pid, calls, f"error={error}:when={when}", scratch):
+        yield
+
+
+@contextlib.contextmanager
+def slow_calls(pid: int, calls: str, seconds: float, scratch: Path) -> Iterator[None]:
+    """Inside the block the system ``calls`` of a process take ``seconds`` longer."""
+    with _injected(pid, calls, f"delay_enter={seconds * 1e6:.0f}", scratch):
+        yield
+
+
+@contextlib.contextmanager
+def _injected(pid: int, calls: str, fault: str, scratch: Path) -> Iterator[None]:
     need_root("injecting faults into system calls")
     log = scratch / f"strace-{time.monotonic_ns()}"
     command = [binary("strace", "strace"), "-f", "-p", str(pid), "-o", os.devnull]
     with log.open("wb") as errors:
         tracer = subprocess.Popen(
-            [*command, "-e", f"trace={calls}", "-e", f"inject={calls}:error={error}:when={when}"], stderr=errors
+            [*command, "-e", f"trace={calls}", "-e", f"inject={calls}:{fault}"], stderr=errors
         )
     try:
         deadline = time.monotonic() + ATTACH_SECONDS

@@ -1,0 +1,78 @@
+"""A gateway under a service manager: a restart that devices hardly notice, and signs of life that mean something.
+
+The fleet of the restart is small enough for every change; the full size is one command away:
+``GATEWAY_RESTART_DEVICES=2000 GATEWAY_RESTART_SECONDS=30 pytest tests/e2e/test_restart.py -s``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from typing import TYPE_CHECKING
+
+from tests.support.disk import slow_calls
+from tests.support.gateway import wait_for
+from tests.support.manager import Manager
+from tests.support.simulator import simulate, verify
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEVICES = int(os.environ.get("GATEWAY_RESTART_DEVICES", "200"))
+SECONDS = int(os.environ.get("GATEWAY_RESTART_SECONDS", "5"))
+COMES_BACK = 60
+POST = b'POST /v1/devices/d/readings HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\n{"a":1}'
+
+
+def test_a_restart_under_load_loses_nothing_and_refuses_nobody(tmp_path: Path) -> None:
+    options = ("--devices", str(DEVICES), "--interval", "1s", "--duration", f"{SECONDS}s")
+    with contextlib.closing(Manager(tmp_path / "gateway")) as manager:
+        url = manager.url.replace("http", "ws")
+        with manager.gateway() as first, simulate(tmp_path, "run", "--url", url, *options) as simulation:
+            wait_for(lambda: first.metric("gateway_connections") == DEVICES, "all devices", COMES_BACK)
+            began = time.monotonic()
+            assert first.stop() == 0
+            stopped = time.monotonic()
+            assert manager.hear("STOPPING=1")
+            with manager.gateway() as second:
+                ready = time.monotonic()
+                report = simulation.finish(SECONDS + COMES_BACK)
+                wait_for(lambda: second.pending() == 0, "everything to be delivered", COMES_BACK)
+                accounts = second.accounts()
+    verify(tmp_path / "report.json", f"sqlite:{tmp_path}/gateway/data.db")
+    summary = report["summary"]
+    print(json.dumps({"stop": round(stopped - began, 2), "start": round(ready - stopped, 2), **summary}))
+    assert (summary["connect_failures"], summary["last_failure"]) == (0, "")
+    assert summary["drained"] == summary["reconnects"] == DEVICES
+    assert summary["closes"]["1012"] == DEVICES
+    assert sum(account["stored"] for account in accounts.values()) == summary["acked"]
+
+
+def test_who_comes_between_two_gateways_waits_for_the_second(tmp_path: Path) -> None:
+    with contextlib.closing(Manager(tmp_path)) as manager:
+        with manager.gateway() as first:
+            assert first.stop() == 0
+        with manager.dial() as early:
+            early.sendall(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
+            with manager.gateway():
+                assert early.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_signs_of_life_end_while_the_disk_holds_a_commit_up_and_come_back(tmp_path: Path) -> None:
+    with (
+        contextlib.closing(Manager(tmp_path, watchdog=0.4)) as manager,
+        manager.gateway() as gateway,
+        manager.dial() as client,
+    ):
+        assert manager.hear("WATCHDOG=1"), "idle is healthy"
+        with slow_calls(gateway.process.pid, "fdatasync", 3, tmp_path):
+            client.sendall(POST)
+            wait_for(lambda: "no more signs of life" in gateway.log, "the commit to be missed")
+            while manager.hear("WATCHDOG=1", 0.01):
+                pass
+            assert gateway.request("/healthz")[0] == 200, "the event loop turns"
+            assert not manager.hear("WATCHDOG=1", 1.0)
+            assert client.recv(1000).startswith(b"HTTP/1.1 200"), "the disk took it after all"
+            assert manager.hear("WATCHDOG=1")
