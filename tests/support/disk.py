@@ -67,9 +67,7 @@ def _injected(pid: int, calls: str, fault: str, scratch: Path) -> Iterator[None]
     log = scratch / f"strace-{time.monotonic_ns()}"
     command = [binary("strace", "strace"), "-f", "-p", str(pid), "-o", os.devnull]
     with log.open("wb") as errors:
-        tracer = subprocess.Popen(
-            [*command, "-e", f"trace={calls}", "-e", f"inject={calls}:{fault}"], stderr=errors
-        )
+        tracer = subprocess.Popen([*command, "-e", f"trace={calls}", "-e", f"inject={calls}:{fault}"], stderr=errors)
     try:
         deadline = time.monotonic() + ATTACH_SECONDS
         while b"attached" not in log.read_bytes():
