@@ -38,9 +38,11 @@ from gateway.server.keepalive import Keepalive
 from gateway.server.listener import Listener, listening_sockets
 from gateway.server.ops import readiness
 from gateway.server.routes import application
+from gateway.server.live import Live
 from gateway.server.session import SECRET, load_secret
 from gateway.service import ServiceManager, Watchdog, inherited_sockets
 from gateway.sinks import make_sink
+from gateway.server.status import Status
 from gateway.spool.files import Files
 from gateway.spool.queue import SpoolQueue
 
@@ -105,6 +107,7 @@ class Gateway:
         self._serve(listening, tls)
 
     def _build(self) -> None:
+        self.context.status.start()
         files = Files()
         for directory in (self.config.state.directory, self.config.spool.directory):
             directory.mkdir(parents=True, exist_ok=True)
@@ -185,6 +188,8 @@ class Gateway:
         self.keepalive = Keepalive(
             self.context.sockets,
             ping_interval=config.keepalive.ping_interval,
+        self.context.status = Status(self.context)
+        self.context.live = Live(self.fleet, self.metrics, self.context.status.totals)
             timeout=config.keepalive.timeout,
             credentials_timeout=config.auth.timeout,
         )
@@ -212,6 +217,7 @@ class Gateway:
         metrics.loop_lag.set_function(lambda: self.keepalive.lag)
         ProcessCollector(registry=metrics.registry)
         metrics.registry.register(PLATFORM_COLLECTOR)
+        metrics.viewers.set_function(lambda: self.context.live.viewers)
         metrics.registry.register(GC_COLLECTOR)
 
     def _serve(self, listening: list[socket.socket], tls: ssl.SSLContext | None) -> None:
@@ -259,6 +265,8 @@ class Gateway:
         self.backpressure.stop()
         self._refreshing.cancel()
         sockets = list(self.context.sockets)
+        self.context.status.stop()
+        self.context.live.close()
         for n, device in enumerate(sockets):
             device.drain(FIRST_RECONNECT_MS + n * 1000 // RECONNECTS_PER_SECOND)
         await self.spool.flush()

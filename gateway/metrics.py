@@ -90,6 +90,13 @@ class Metrics:
         self.write_errors = Counter(
             "gateway_write_errors_total", "Batches the database did not take, by kind", ["kind"], registry=r
         )
+        self.viewers = Gauge("gateway_viewers", "Live feeds open", registry=r)
+        self.viewers_refused = Counter(
+            "gateway_viewers_refused_total", "Live feeds refused because there were too many", registry=r
+        )
+        self.live_conflated = Counter(
+            "gateway_live_conflated_total", "Times a viewer fell behind and got only the newest values", registry=r
+        )
         self.loop_lag = Gauge(
             "gateway_event_loop_lag_seconds", "How late the event loop ran its last timer", registry=r
         )

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from gateway.server.directory import Directory
     from gateway.server.fleet import Fleet
     from gateway.spool.queue import SpoolQueue
+    from gateway.server.live import Live
+    from gateway.server.status import Status
 
 
 @dataclass(slots=True)
@@ -61,6 +63,8 @@ class Context:
     problems: Problems = field(default_factory=Problems)
     sockets: set[DeviceSocket] = field(default_factory=set)
     draining: bool = False
+    status: Status = field(init=False)
+    live: Live = field(init=False)
     replaying: threading.Lock = field(default_factory=threading.Lock)
     """Held while dead letters are written again."""
     all_gone: asyncio.Event = field(default_factory=asyncio.Event)

@@ -163,6 +163,10 @@ class DeviceView:
             return LATE, heard + round(late)
         return STALE, heard + round(stale)
 
+    def reason_at(self, now_ns: int) -> str | None:
+        """Why it is in the state that it is in: how it came or went, or ``silent``; None if it has not come yet."""
+        return "silent" if self.state_at(now_ns)[0] in {LATE, STALE} else self.reason or None
+
     def rate_at(self, now_ns: int) -> float:
         """Messages a second, over about the last ten seconds or the last few messages."""
         silent = now_ns - self.last_data_ns

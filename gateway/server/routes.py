@@ -12,6 +12,8 @@ from gateway.server.history import WhyHandler
 from gateway.server.login import SessionHandler
 from gateway.server.pages import FileHandler
 from gateway.server.requests import NotFound
+from gateway.server.status import StatusHandler, StatusHistoryHandler
+from gateway.server.watching import LiveHandler
 
 if TYPE_CHECKING:
     from gateway.server.context import Context
@@ -27,6 +29,9 @@ PATHS: dict[str, type[RequestHandler]] = {
     r"/v1/devices/([^/]+)": registering.RevokingHandler,
     r"/v1/dead-letters": letters.DeadLettersHandler,
     r"/v1/dead-letters/replay": letters.ReplayHandler,
+    r"/v1/live": LiveHandler,
+    r"/v1/status": StatusHandler,
+    r"/v1/status/history": StatusHistoryHandler,
     r"/v1/query": api.QueryHandler,
     r"/v1/why/([^/]+)": WhyHandler,
     r"/healthz": ops.HealthHandler,
