@@ -10,7 +10,7 @@ Rules that hold here:
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gateway.config import ListenAddress
@@ -35,9 +35,10 @@ class TooManyGuesses(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a request may do; ``session`` where its cookie is what it may do it by."""
+    """What a request may do, by which ``token`` (None: it is free), and by the cookie of which ``session``, if any."""
 
     role: Role
+    token: str | None = field(default=None, repr=False)
     session: Session | None = None
 
 
@@ -56,11 +57,19 @@ class Access:
         """
         token = bearer_token(request)
         if token is not None:
-            grant = Grant(self.role_of(token, request, config.auth))
+            role, session = self.role_of(token, request, config.auth), None
         else:
             session = self._session(request, config.auth)
-            grant = Grant(Role.NONE if session is None else session.role, session)
-        return Grant(Role.VIEWER) if grant.role is Role.NONE and _free(request, config) else grant
+            role = Role.NONE if session is None else session.role
+        if role is Role.NONE:
+            return Grant(Role.VIEWER if _free(request, config) else Role.NONE)
+        return Grant(role, token_of(role, config.auth), session)
+
+    def lasts(self, grant: Grant, auth: AuthSection) -> bool:
+        """Whether what was granted still is, for an answer that takes hours: not after a new token, or a logout."""
+        if grant.session is not None and not self.sessions.lasts(grant.session):
+            return False
+        return grant.token == token_of(grant.role, auth)
 
     def role_of(self, token: str, request: HTTPServerRequest, auth: AuthSection) -> Role:
         """What a token stands for; a wrong one is counted.

@@ -40,7 +40,7 @@ class SessionHandler(ApiHandler):
             return self.refuse(401, "wrong_token", "this is neither the viewer's token nor the admin's")
         cookie = access.sessions.begin(role, auth)
         self.set_cookie(access.cookie_name(self.request), cookie, max_age=LIFETIME, **self._attributes())
-        return self._tell(Grant(role, access.sessions.read(cookie, auth)))
+        return self._tell(Grant(role, token, access.sessions.read(cookie, auth)))
 
     def delete(self) -> None:
         """Log out; a copy of the cookie is worth nothing from then on."""

@@ -79,10 +79,13 @@ class Sessions:
         if not hmac.compare_digest(self._sign(said, role, auth).encode(), signature.encode(errors="surrogatepass")):
             return None
         _, expires, session_id = said.split(".")
-        # A session that would last longer than any can was begun by a clock that was ahead: it would live too long.
-        if not 0 < int(expires) - self._clock() <= LIFETIME or session_id in self._ended:
-            return None
-        return Session(session_id, role, int(expires), self._sign(f"csrf.{session_id}", role, auth))
+        session = Session(session_id, role, int(expires), self._sign(f"csrf.{session_id}", role, auth))
+        return session if self.lasts(session) else None
+
+    def lasts(self, session: Session) -> bool:
+        """Whether a session was neither ended nor has expired, its token apart."""
+        # One that would last longer than any can was begun by a clock that was ahead: it would live too long.
+        return 0 < session.expires - self._clock() <= LIFETIME and session.id not in self._ended
 
     def end(self, session: Session) -> None:
         """Let a session's cookie count no more."""

@@ -82,6 +82,24 @@ def test_a_cookie_counts_where_there_is_no_bearer_token(access: Access) -> None:
     assert access.judge(asks(Cookie=f"__Host-{named}", protocol="https"), both).role is Role.ADMIN
 
 
+def test_what_was_granted_lasts_until_its_token_its_session_or_its_freedom_ends(access: Access) -> None:
+    both = config(viewer_token=VIEWER, admin_token=ADMIN)
+    cookie = f"{access.sessions.cookie_name}={access.sessions.begin(Role.ADMIN, both.auth)}"
+    by_token, by_cookie = access.judge(bearer(VIEWER), both), access.judge(asks(Cookie=cookie), both)
+    free = access.judge(asks(), config())
+    for settings, lasting in (
+        (both, [True, True, False]),
+        (config(viewer_token=ADMIN, admin_token=VIEWER), [False, False, False]),
+        (config(viewer_token=VIEWER), [True, False, False]),
+        (config(), [False, False, True]),
+    ):
+        assert [access.lasts(grant, settings.auth) for grant in (by_token, by_cookie, free)] == lasting
+    assert by_cookie.session is not None
+    access.sessions.end(by_cookie.session)
+    assert not access.lasts(by_cookie, both.auth)
+    assert ADMIN not in repr(by_cookie)
+
+
 def test_guessing_by_bearer_token_is_slowed_for_that_address_only(access: Access) -> None:
     settings = config(ALL, admin_token=ADMIN)
     for number in range(BURST):
