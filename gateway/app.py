@@ -36,13 +36,13 @@ from gateway.server.directory import Directory
 from gateway.server.fleet import Fleet
 from gateway.server.keepalive import Keepalive
 from gateway.server.listener import Listener, listening_sockets
+from gateway.server.live import Live
 from gateway.server.ops import readiness
 from gateway.server.routes import application
-from gateway.server.live import Live
 from gateway.server.session import SECRET, load_secret
+from gateway.server.status import Status
 from gateway.service import ServiceManager, Watchdog, inherited_sockets
 from gateway.sinks import make_sink
-from gateway.server.status import Status
 from gateway.spool.files import Files
 from gateway.spool.queue import SpoolQueue
 
@@ -104,10 +104,10 @@ class Gateway:
         self._delivering = asyncio.create_task(self.forwarder.run(), name="forwarder")
         self._refreshing = asyncio.create_task(self._refresh_registry(), name="registry")
         self.keepalive.start()
+        self.context.status.start()
         self._serve(listening, tls)
 
     def _build(self) -> None:
-        self.context.status.start()
         files = Files()
         for directory in (self.config.state.directory, self.config.spool.directory):
             directory.mkdir(parents=True, exist_ok=True)
@@ -185,11 +185,11 @@ class Gateway:
                 config.spool.directory, config.state.directory / write_log.NAME, self.dead_letters, known=True
             ),
         )
+        self.context.status = Status(self.context)
+        self.context.live = Live(self.fleet, self.metrics, self.context.status.totals)
         self.keepalive = Keepalive(
             self.context.sockets,
             ping_interval=config.keepalive.ping_interval,
-        self.context.status = Status(self.context)
-        self.context.live = Live(self.fleet, self.metrics, self.context.status.totals)
             timeout=config.keepalive.timeout,
             credentials_timeout=config.auth.timeout,
         )
@@ -214,10 +214,10 @@ class Gateway:
         metrics.gaps.set_function(lambda: total.gaps)
         metrics.field_types.set_function(lambda: len(types))
         metrics.field_types_ignored.set_function(lambda: types.ignored)
+        metrics.viewers.set_function(lambda: self.context.live.viewers)
         metrics.loop_lag.set_function(lambda: self.keepalive.lag)
         ProcessCollector(registry=metrics.registry)
         metrics.registry.register(PLATFORM_COLLECTOR)
-        metrics.viewers.set_function(lambda: self.context.live.viewers)
         metrics.registry.register(GC_COLLECTOR)
 
     def _serve(self, listening: list[socket.socket], tls: ssl.SSLContext | None) -> None:
@@ -262,11 +262,11 @@ class Gateway:
         self.context.draining = True
         self._server.stop()
         self.keepalive.stop()
+        self.context.status.stop()
+        self.context.live.close()
         self.backpressure.stop()
         self._refreshing.cancel()
         sockets = list(self.context.sockets)
-        self.context.status.stop()
-        self.context.live.close()
         for n, device in enumerate(sockets):
             device.drain(FIRST_RECONNECT_MS + n * 1000 // RECONNECTS_PER_SECOND)
         await self.spool.flush()
