@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from gateway.server.device_socket import DeviceSocket
     from gateway.server.directory import Directory
     from gateway.server.fleet import Fleet
-    from gateway.spool.queue import SpoolQueue
     from gateway.server.live import Live
     from gateway.server.status import Status
+    from gateway.spool.queue import SpoolQueue
 
 
 @dataclass(slots=True)
@@ -61,10 +61,10 @@ class Context:
     files: Files = field(default_factory=Files)
     questions: Questions = field(default_factory=Questions)
     problems: Problems = field(default_factory=Problems)
-    sockets: set[DeviceSocket] = field(default_factory=set)
-    draining: bool = False
     status: Status = field(init=False)
     live: Live = field(init=False)
+    sockets: set[DeviceSocket] = field(default_factory=set)
+    draining: bool = False
     replaying: threading.Lock = field(default_factory=threading.Lock)
     """Held while dead letters are written again."""
     all_gone: asyncio.Event = field(default_factory=asyncio.Event)

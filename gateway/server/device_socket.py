@@ -193,26 +193,26 @@ class DeviceSocket(JsonErrors, StreamHandler):
                 self._store(effect)
             elif isinstance(effect, Send):
                 self.write_text(effect.data)
+                if effect.__class__ is Refusal:
+                    self._refused(effect)
             elif isinstance(effect, AckLater):
                 self.context.acks.owe(self)
             elif isinstance(effect, Close):
                 self._close(effect)
             elif isinstance(effect, Authenticate) and self.session is not None:
                 self._authenticate(self.session, effect.token)
-                if effect.__class__ is Refusal:
-                    self._refused(effect)
-
-    def _store(self, entry: Entry) -> None:
-        try:
-            self.context.spool.append(entry, self)
-        except SpoolFull:
-            self.append_failed([entry], 1000)
 
     def _refused(self, refusal: Refusal) -> None:
         """Keep what the device was told is wrong, once it is known that it is this device."""
         if self.authenticated:
             seq = None if refusal.seq == NO_SEQ else refusal.seq
             self.context.problems.told(self.device_id, refusal.errors, seq, time.time_ns())
+
+    def _store(self, entry: Entry) -> None:
+        try:
+            self.context.spool.append(entry, self)
+        except SpoolFull:
+            self.append_failed([entry], 1000)
 
     def _close(self, close: Close) -> None:
         if close.code not in {1000, 1001}:
