@@ -243,6 +243,7 @@ class Gateway:
         while True:
             await asyncio.sleep(REGISTRY_REFRESH)
             try:
+                self.context.access.enforce(self.context.config.auth)
                 await asyncio.to_thread(self.writes.flush)
                 await self._refresh_types()
                 await self.bookkeeper.settle()

@@ -3,6 +3,7 @@
 Rules that hold here:
 
 * A bearer token goes before a cookie. What a cookie may change, it may only with the session's CSRF token beside it.
+* An answer without an end is cut when the token or the login that it was given for ends.
 * Looking is free where no viewer token is set and the gateway listens on this machine only, and then only under a name
   of this machine: a page whose own name was made to lead here (DNS rebinding), and what a proxy lets in, has no part.
 """
@@ -19,6 +20,7 @@ from gateway.server.session import Role, Session, Sessions, token_of
 
 if TYPE_CHECKING:
     from tornado.httputil import HTTPServerRequest
+    from tornado.iostream import IOStream
 
     from gateway.config import AuthSection, Config
 
@@ -48,6 +50,7 @@ class Access:
     def __init__(self, secret: bytes) -> None:
         self.sessions = Sessions(secret)
         self._guesses = Guesses()
+        self._endless: dict[IOStream, Grant] = {}
 
     def judge(self, request: HTTPServerRequest, config: Config) -> Grant:
         """What ``request`` may do.
@@ -65,8 +68,20 @@ class Access:
             return Grant(Role.VIEWER if _free(request, config) else Role.NONE)
         return Grant(role, token_of(role, config.auth), session)
 
+    def bind(self, answer: IOStream, grant: Grant) -> None:
+        """Have `enforce` cut an answer that has no end of its own once ``grant`` does not last."""
+        self._endless[answer] = grant
+
+    def enforce(self, auth: AuthSection) -> None:
+        """Cut what was bound to a token or a login that ended."""
+        for answer, grant in list(self._endless.items()):
+            if not self.lasts(grant, auth):
+                answer.close()
+            if answer.closed():
+                del self._endless[answer]
+
     def lasts(self, grant: Grant, auth: AuthSection) -> bool:
-        """Whether what was granted still is, for an answer that takes hours: not after a new token, or a logout."""
+        """Whether what was granted still is."""
         if grant.session is not None and not self.sessions.lasts(grant.session):
             return False
         return grant.token == token_of(grant.role, auth)

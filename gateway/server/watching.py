@@ -41,8 +41,10 @@ class LiveHandler(ViewerHandler):
         self.set_header("Cache-Control", "no-store")
         self.set_header("Connection", "close")
         self.set_header("X-Accel-Buffering", "no")  # nginx passes events on as they come
-        after = self._after()
-        live.open(self.detach(), _head(self._headers), devices, after, readings=readings)
+        grant, after = self.grant(), self._after()
+        stream = self.detach()
+        live.open(stream, _head(self._headers), devices, after, readings=readings)
+        self.context.access.bind(stream, grant)
         return None
 
     def _after(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import re
 from typing import TYPE_CHECKING
@@ -108,6 +109,20 @@ def test_logging_out_ends_copies_of_the_cookie_too(admin: Visitor) -> None:
     assert admin.cookies == {}
     assert copy.send("GET", "/v1/session").body == NOBODY
     assert admin.change("DELETE", "/v1/session").body == NOBODY
+
+
+def test_what_one_watches_ends_with_the_login(gateway: RunningGateway, admin: Visitor) -> None:
+    other = Visitor(gateway.url)
+    other.login(ADMIN)
+    with contextlib.closing(admin.watch()) as ends, contextlib.closing(other.watch()) as goes_on:
+        assert ends.readline().startswith(b"retry:")
+        assert goes_on.readline().startswith(b"retry:")
+        admin.change("DELETE", "/v1/session")
+        while ends.readline():
+            pass
+        for _ in range(2):  # they come once a second
+            while not goes_on.readline().startswith(b"event: totals"):
+                assert not goes_on.closed
 
 
 def test_a_forged_cookie_is_none(admin: Visitor) -> None:

@@ -38,20 +38,23 @@ class Visitor:
 
     def send(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """One request, the path as it is given; underscores in names of headers are hyphens."""
-        target = urllib.parse.urlsplit(self.url)
-        kind = http.client.HTTPSConnection if target.scheme == "https" else http.client.HTTPConnection
-        connection = kind(str(target.hostname), target.port, timeout=20, source_address=(self.address, 0))
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        if self.cookies:
-            sent.setdefault("Cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items()))
+        sent = self._with_cookies({name.replace("_", "-"): value for name, value in headers.items()})
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        with contextlib.closing(connection):
+        with contextlib.closing(self._connection()) as connection:
             connection.request(method, path, data, sent)
             answer = connection.getresponse()
             text = answer.read()
         self._keep(answer.headers)
         is_json = answer.headers["Content-Type"] == "application/json"
         return Answer(answer.status, answer.headers, json.loads(text) if is_json and text else text)
+
+    def watch(self) -> http.client.HTTPResponse:
+        """The live feed, open."""
+        connection = self._connection()
+        connection.request("GET", "/v1/live", headers=self._with_cookies({}))
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+        return answer
 
     def change(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """A request as the gateway's own page sends it."""
@@ -64,6 +67,15 @@ class Visitor:
         if answer.status == 200:
             self.csrf = answer.body["csrf"]
         return answer
+
+    def _connection(self) -> http.client.HTTPConnection:
+        target = urllib.parse.urlsplit(self.url)
+        kind = http.client.HTTPSConnection if target.scheme == "https" else http.client.HTTPConnection
+        return kind(str(target.hostname), target.port, timeout=20, source_address=(self.address, 0))
+
+    def _with_cookies(self, headers: dict[str, str]) -> dict[str, str]:
+        named = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        return {"Cookie": named, **headers} if named else headers
 
     def _keep(self, headers: http.client.HTTPMessage) -> None:
         for line in headers.get_all("Set-Cookie", []):
