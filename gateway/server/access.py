@@ -11,6 +11,7 @@ Rules that hold here:
 from __future__ import annotations
 
 import hmac
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from tornado.iostream import IOStream
 
     from gateway.config import AuthSection, Config
+
+log = logging.getLogger(__name__)
 
 CSRF_HEADER = "X-CSRF-Token"
 
@@ -96,8 +99,8 @@ class Access:
         if (seconds := self._guesses.wait(address)) > 0:
             raise TooManyGuesses(seconds)
         fits = [role for role in (Role.VIEWER, Role.ADMIN) if _same(token_of(role, auth), token)]
-        if not fits:
-            self._guesses.wrong(address, token)
+        if not fits and self._guesses.wrong(address, token):
+            log.warning("many wrong tokens for HTTP came from %s, it has to wait between two from now on", address)
         return max(fits, default=Role.NONE)
 
     def cookie_name(self, request: HTTPServerRequest) -> str:

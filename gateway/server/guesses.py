@@ -45,17 +45,18 @@ class Guesses:
         guesser = self._guessers.get(_network(address))
         return 0.0 if guesser is None else max(0.0, (1 - self._left(guesser)) * EVERY)
 
-    def wrong(self, address: str, token: str) -> None:
-        """Count a wrong token."""
+    def wrong(self, address: str, token: str) -> bool:
+        """Count a wrong token; whether it was the last guess that the address had."""
         network, now = _network(address), self._clock()
         guesser = self._guessers.setdefault(network, _Guesser(BURST, now))
         self._guessers.move_to_end(network)
         if hash(token) in guesser.wrong:
-            return
+            return False
         guesser.left, guesser.at = self._left(guesser) - 1, now
         guesser.wrong.append(hash(token))
         if len(self._guessers) > MOST_ADDRESSES:
             self._guessers.popitem(last=False)
+        return guesser.left < 1
 
     def _left(self, guesser: _Guesser) -> float:
         return min(BURST, guesser.left + (self._clock() - guesser.at) / EVERY)

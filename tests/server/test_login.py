@@ -121,8 +121,8 @@ def test_what_one_watches_ends_with_the_login(gateway: RunningGateway, admin: Vi
         while ends.readline():
             pass
         for _ in range(2):  # they come once a second
-            while not goes_on.readline().startswith(b"event: totals"):
-                assert not goes_on.closed
+            while not (line := goes_on.readline()).startswith(b"event: totals"):
+                assert line
 
 
 def test_a_forged_cookie_is_none(admin: Visitor) -> None:
@@ -192,6 +192,7 @@ def test_guessing_is_slowed_down_and_nobody_else_is(gateway: RunningGateway, adm
     for answer in (guesser.login(ADMIN), guesser.send("GET", "/v1/devices", Authorization=f"Bearer {ADMIN}")):
         assert (answer.status, answer.code) == (429, "too_many_guesses")
         assert 1 <= int(answer.headers["Retry-After"]) <= 10
+    assert gateway.log.count("many wrong tokens for HTTP came from 127.0.0.2") == 1
     assert guesser.send("GET", "/v1/session").body == NOBODY
     guesser.cookies = dict(admin.cookies)
     assert guesser.send("GET", "/v1/devices").status == 200
