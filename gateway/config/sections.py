@@ -110,7 +110,7 @@ class ServerSection(Section):
     max_message_bytes: Annotated[Size, between("1KiB", "16MiB", parse_size)] = 64 * 1024
     """Longest message a device may send."""
     ack_delay: Annotated[Duration, between("0s", "1s", parse_duration)] = 0.05
-    """How long an ack may wait for more messages that it can cover; told to devices in their welcome."""
+    """After an ack, how long the next may wait to cover more messages; told to devices in their welcome."""
     allowed_origins: tuple[Origin, ...] = ("*",)
     """Web pages of other origins whose scripts may connect; * for all."""
     allow_open_network: bool = False
