@@ -45,8 +45,15 @@ class DevicesHandler(ViewerHandler):
             chosen: Sequence[str] = await _sorted(fleet, found, key, offset, offset + limit, descending=descending)
         else:
             chosen = (found[::-1] if descending else found)[offset : offset + limit]
-        page = [describe(fleet.look(device), now) for device in chosen]
-        self.answer({"devices": page, "total": len(found), "offset": offset})
+        page = [self._described(device, now) for device in chosen]
+        profiles = {device["profile"] for device in page if "profile" in device}
+        units = {profile: known for profile in profiles if (known := self.context.units(profile))}
+        self.answer({"devices": page, "total": len(found), "offset": offset, "units": units})
+
+    def _described(self, device_id: str, now_ns: int) -> dict[str, Any]:
+        found = describe(self.context.fleet.look(device_id), now_ns)
+        registered = self.context.registry.lookup(device_id)
+        return found if registered is None else found | {"profile": registered.profile}
 
     def _one_of(self, name: str, default: str, allowed: Iterable[str]) -> str:
         text = self.get_query_argument(name, "") or default
