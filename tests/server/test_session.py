@@ -92,6 +92,11 @@ def test_a_new_token_ends_the_sessions_of_its_role(sessions: Sessions) -> None:
     assert [sessions.read(cookie, none) for cookie in cookies.values()] == [None, None]
 
 
+def test_without_a_token_there_is_no_session_whatever_the_token_was(sessions: Sessions) -> None:
+    cookie = sessions.begin(Role.ADMIN, AuthSection(admin_token="None"))
+    assert sessions.read(cookie, AuthSection()) is None
+
+
 def test_a_session_that_was_ended_stays_so(sessions: Sessions, clock: Clock) -> None:
     cookies = [sessions.begin(Role.ADMIN, AUTH) for _ in range(2)]
     ended = sessions.read(cookies[0], AUTH)
@@ -142,5 +147,6 @@ def test_a_secret_that_is_none_is_made_anew(tmp_path: Path, fault: str) -> None:
         path.rename(tmp_path / "session.key.new")
     new = load_secret(path)
     assert new != secret
+    assert len(new) == 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert load_secret(path) == new
