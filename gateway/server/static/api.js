@@ -1,0 +1,86 @@
+/**
+ * Requests to the gateway. Every answer is JSON; an error becomes an `ApiError` with the gateway's own words.
+ * A change carries the CSRF token of the session; a 401 is told to whoever listens on `access`, who shows the login.
+ */
+
+const LONGEST_MS = 20_000;
+
+export const access = new EventTarget();
+
+let csrf = null;
+
+/** An answer that is no success; `status` is 0 where there was no answer at all. */
+export class ApiError extends Error {
+  constructor(status, code, message) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+async function send(method, path, body, signal, longest) {
+  const headers = {};
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (method !== "GET" && csrf !== null) headers["X-CSRF-Token"] = csrf;
+  const limit = AbortSignal.timeout(longest);
+  try {
+    return await fetch(path, {
+      method, headers, body: body === undefined ? undefined : JSON.stringify(body), credentials: "same-origin",
+      cache: "no-store", signal: signal ? AbortSignal.any([signal, limit]) : limit,
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    const slow = error.name === "TimeoutError";
+    throw new ApiError(0, "unreachable", slow ? "The gateway did not answer in time." : "The gateway cannot be reached.");
+  }
+}
+
+async function request(method, path, { body, signal, longest = LONGEST_MS } = {}) {
+  const answer = await send(method, path, body, signal, longest);
+  const content = await answer.json().catch(() => null);
+  if (answer.ok) return content;
+  const { code = "error", message = `${answer.status} ${answer.statusText}` } = content?.error ?? {};
+  if (answer.status === 401 && !path.startsWith("/v1/session")) access.dispatchEvent(new Event("lost"));
+  if (answer.status === 404 && content && !content.error) return content; // `why` answers with what it found: nothing
+  throw new ApiError(answer.status, code, message);
+}
+
+/** @param {string} path @param {Object<string, unknown>} query null and undefined are left out @param {AbortSignal} [signal] */
+export function get(path, query = {}, signal = undefined) {
+  const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const search = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+  return request("GET", search ? `${path}?${search}` : path, { signal });
+}
+
+/** @param {number} [longest] ms to wait for the answer */
+export function post(path, body, longest = LONGEST_MS) {
+  return request("POST", path, { body, longest });
+}
+
+export function remove(path, body) {
+  return request("DELETE", path, { body });
+}
+
+function remember(session) {
+  csrf = session.csrf ?? null;
+  return session;
+}
+
+/** @returns {Promise<{role: string, csrf: string|null, login: boolean, version: string, name: string}>} who is looking */
+export async function whoAmI() {
+  return remember(await get("/v1/session"));
+}
+
+export async function logIn(token) {
+  return remember(await post("/v1/session", { token }));
+}
+
+export async function logOut() {
+  await remove("/v1/session");
+  return whoAmI();
+}
+
+/** @returns {string} the path of a device's resource */
+export function devicePath(id) {
+  return `/v1/devices/${encodeURIComponent(id)}`;
+}

@@ -1,0 +1,204 @@
+/** One device: what it is doing, its history and live tail, what was refused and why, and where its readings went. */
+
+import { devicePath, get } from "./api.js";
+import { Chart } from "./chart.js";
+import { now } from "./clock.js";
+import { MEANINGS } from "./devices.js";
+import { el, placeholder, setAttribute, setText } from "./dom.js";
+import { age, duration, moment, rate } from "./format.js";
+import { History } from "./history.js";
+import { factsBox, ledgerBox, problemsBox, valuesBox } from "./device_boxes.js";
+import { live } from "./live.js";
+import { rangeBar, rangeOf } from "./range.js";
+import { Series } from "./series.js";
+import { whyForm } from "./why.js";
+
+const REFRESH_MS = 5000;
+const TINTS = 6;
+/** Fields drawn without being asked to: a device may have hundreds. */
+const MOST_FIELDS = 24;
+const PRESENCE = "device_status";
+
+/** @returns {{title: string, curves: object[]}[]} a panel for each unit, and one for each field without */
+function panelsOf(found) {
+  const panels = new Map();
+  found.forEach(({ measurement = null, field, unit }) => {
+    const key = unit ? `unit ${unit}` : `field ${measurement} ${field}`;
+    const panel = panels.get(key) ?? { fields: [], curves: [], unit };
+    panel.fields.push(field);
+    panel.curves.push({ field, measurement, unit, label: field, tint: (panel.curves.length % TINTS) + 1, series: new Series() });
+    panels.set(key, panel);
+  });
+  return [...panels.values()].map((panel) => ({
+    title: `${panel.fields.join(", ")}${panel.unit ? ` in ${panel.unit}` : ""}`, curves: panel.curves,
+  }));
+}
+
+class DeviceView {
+  #abort = new AbortController();
+  #charts = el("div", { class: "charts" });
+  #progress = el("p", { class: "progress", role: "status" });
+  #mark = el("span", { class: "mark", "aria-hidden": "true" });
+  #state = el("b", {});
+  #since = el("span", {});
+  #data = el("span", {});
+  #facts = factsBox();
+  #body = el("div", { class: "device" });
+  #values = valuesBox();
+  #ledger = ledgerBox();
+  #problems = problemsBox();
+  #history = null;
+  #device = null;
+  #lastData = 0;
+
+  constructor(root, id, query, go) {
+    Object.assign(this, { id, query, go });
+    const state = el("p", { class: "presence" }, this.#mark, this.#state, " ", this.#since, el("span", { class: "data" }, "Last data ", this.#data));
+    root.append(el("p", { class: "crumb" }, el("a", { href: "#/" }, "Fleet")), el("h1", { class: "device-id" }, id), state, this.#body);
+    this.#body.append(placeholder("loading", "Loading the device…", ""));
+    this.#listen();
+    live.follow({ devices: [id] });
+  }
+
+  close() {
+    this.#abort.abort();
+    this.#endCharts();
+  }
+
+  #listen() {
+    const { signal } = this.#abort;
+    const on = (name, handler) => live.addEventListener(name, handler, { signal });
+    on("resync", () => this.#load());
+    on("readings", (event) => this.#readings(event.detail.devices[this.id]));
+    on("presence", ({ detail }) => detail.device === this.id && this.#showPresence(detail.state, detail.since, detail.reason));
+    const ticking = setInterval(() => this.#tick(), 1000);
+    const refreshing = setInterval(() => this.#device && live.state !== "lost" && this.#refresh(), REFRESH_MS);
+    signal.addEventListener("abort", () => [ticking, refreshing].forEach(clearInterval));
+  }
+
+  async #load() {
+    const { signal } = this.#abort;
+    try {
+      const device = await get(devicePath(this.id), {}, signal);
+      const series = this.#history ? null : await this.#series(device);
+      if (signal.aborted) return;
+      if (!this.#device) this.#body.replaceChildren(...this.#parts());
+      this.#show(device);
+      if (series) this.#start(series);
+      else this.#history.load({ quiet: true });
+    } catch (error) {
+      if (signal.aborted || this.#device || error.status === 401) return;
+      const unknown = error.status === 404;
+      const again = { label: "Try again", run: () => this.#load() };
+      this.#body.replaceChildren(placeholder("error", unknown ? "There is no such device." : "The device could not be loaded.", error.message, again));
+    }
+  }
+
+  /** The fields that can be drawn. */
+  async #series({ latest, units = {} }) {
+    const { series } = await get("/v1/series", { device: this.id }, this.#abort.signal).catch((error) => {
+      if (error.status === 401) throw error;
+      const known = Object.entries(latest).map(([field, value]) => ({ field, type: typeof value, unit: units[field] }));
+      return { series: known }; // the database is away: what is known without it
+    });
+    return series.filter((each) => each.type !== "string" && each.measurement !== PRESENCE);
+  }
+
+  async #refresh() {
+    const device = await get(devicePath(this.id), {}, this.#abort.signal).catch(() => null);
+    if (device && !this.#abort.signal.aborted) this.#show(device);
+  }
+
+  #parts() {
+    const aside = el("div", { class: "aside" }, this.#values.node, this.#ledger.node, this.#facts.node, whyForm(this.id));
+    return [
+      el("section", { class: "history", "aria-label": "History" }, el("div", { class: "ranges" }, this.#rangeBar(), this.#progress), this.#charts, this.#problems.node),
+      aside,
+    ];
+  }
+
+  #rangeBar() {
+    return rangeBar(rangeOf(this.query), (query) => this.go(`/devices/${encodeURIComponent(this.id)}`, query));
+  }
+
+  #start(series, most = MOST_FIELDS) {
+    this.#endCharts();
+    const drawn = series.slice(0, most);
+    const onZoom = (from, to) => this.go(`/devices/${encodeURIComponent(this.id)}`, { from, to });
+    const panels = panelsOf(drawn).map(({ title, curves }) => ({ curves, chart: new Chart({ title, onZoom, sync: this.id }) }));
+    const none = placeholder("empty", "Nothing to draw yet.", "This device has sent no numbers so far.");
+    this.#charts.replaceChildren(...(panels.length ? panels.map(({ chart }) => chart.node) : [none]));
+    const left = series.length - drawn.length;
+    if (left > 0) this.#charts.append(el("button", { type: "button", onclick: () => this.#start(series, Infinity) }, `Draw ${left} more fields`));
+    this.#history = new History(this.id, panels, rangeOf(this.query), (error, busy) => this.#tell(error, busy));
+    this.#history.load();
+  }
+
+  /** Another range for the same device: the charts stay where they are. */
+  ranged(query) {
+    this.query = query;
+    if (!this.#history) return;
+    this.#body.querySelector(".range").replaceWith(this.#rangeBar());
+    const { panels } = this.#history;
+    this.#history.close();
+    this.#history = new History(this.id, panels, rangeOf(query), (error, busy) => this.#tell(error, busy));
+    this.#history.load();
+  }
+
+  #endCharts() {
+    this.#history?.close();
+    this.#history?.panels.forEach(({ chart }) => chart.close());
+  }
+
+  #tell(error, busy) {
+    setAttribute(this.#charts, "aria-busy", String(busy));
+    this.#progress.classList.toggle("wrong", error !== null);
+    setText(this.#progress, error ? `History could not be loaded: ${error.message}` : busy ? "Loading history…" : "");
+  }
+
+  #show(device) {
+    this.#device = device;
+    this.#showPresence(device.state, device.state_since, device.state_reason);
+    this.#lastData = Math.max(this.#lastData, device.last_data ?? 0);
+    this.#values.show(device.latest, device.units ?? {});
+    this.#ledger.show(device.ledger);
+    this.#problems.show(device.problems ?? []);
+    this.#showFacts(device);
+    this.#tick();
+  }
+
+  #showPresence(state, since, reason) {
+    setAttribute(this.#mark, "class", `mark ${state}`);
+    setText(this.#state, state);
+    this.#state.title = MEANINGS[state] ?? "";
+    setText(this.#since, since ? `since ${moment(since)}${reason && reason !== "connected" ? ` (${reason})` : ""}` : "");
+  }
+
+  #showFacts({ rate: perSecond, rhythm_ms: rhythm, address, profile, tags = {}, info = {}, keepalive }) {
+    this.#facts.show({
+      Messages: rate(perSecond),
+      "Usual rhythm": rhythm ? `every ${duration(rhythm / 1000)}` : "not known yet",
+      "Silent for": keepalive ? duration(keepalive.silent_ms / 1000) : null,
+      Address: address, Profile: profile, ...info, ...tags,
+    });
+  }
+
+  #readings(changed) {
+    if (!changed) return;
+    this.#lastData = changed.last_data;
+    if (this.#device) this.#values.show(changed.latest, this.#device.units ?? {});
+    this.#history?.append(changed);
+    this.#tick();
+  }
+
+  #tick() {
+    const text = age(this.#lastData, now());
+    setText(this.#data, text === "never" || text === "now" ? text : `${text} ago`);
+    this.#history?.slide();
+  }
+}
+
+/** Show device `id` in `root`. @returns {{close: () => void, ranged: (query: URLSearchParams) => void}} */
+export function mount(root, { id, query, go }) {
+  return new DeviceView(root, id, query, go);
+}

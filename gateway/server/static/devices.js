@@ -1,0 +1,145 @@
+/**
+ * What the page knows of all devices: loaded once, then changed by the live feed. Views ask for an ordered list.
+ * A trail is the last values of one field, for the small curve in a row.
+ */
+
+import { get } from "./api.js";
+
+const PAGE = 1000;
+/** Rows the page holds; of a larger fleet it says so, and searching asks the gateway. */
+export const MOST = 20_000;
+const TRAIL = 60;
+/** From what needs attention to what does not. */
+export const STATES = ["offline", "stale", "late", "live"];
+export const MEANINGS = {
+  live: "connected, and data comes in its usual rhythm",
+  late: "connected, but the next reading is overdue by the device's own rhythm",
+  stale: "connected, but no data for many times its usual rhythm",
+  offline: "not connected",
+};
+
+/**
+ * @typedef {Object} Device
+ * @property {string} id
+ * @property {string} state
+ * @property {number|null} since when the state began, in ms since 1970
+ * @property {number} lastData ms since 1970; 0: never
+ * @property {number|null} rate messages a second
+ * @property {Object<string, unknown>} latest
+ * @property {string|null} profile
+ * @property {string|null} trailField
+ * @property {number[]} trail
+ */
+
+function blank(id) {
+  return { id, state: "offline", since: null, lastData: 0, rate: null, latest: {}, profile: null, trailField: null, trail: [], asked: false };
+}
+
+function plottable(latest) {
+  return Object.keys(latest).find((field) => typeof latest[field] === "number") ?? null;
+}
+
+const KEYS = {
+  id: () => 0,
+  state: (device) => STATES.indexOf(device.state),
+  last_data: (device) => device.lastData,
+  rate: (device) => device.rate ?? -1,
+};
+
+export class Devices {
+  /** @type {Map<string, Device>} */
+  all = new Map();
+  /** How many the gateway has; more than `all` holds where the fleet is larger than `MOST`. */
+  total = 0;
+  #units = {};
+
+  /** Load everything, or what the gateway finds for `search`. */
+  async load(signal, search = "") {
+    for (let offset = 0; offset < MOST; offset += PAGE) {
+      const page = await get("/v1/devices", { limit: PAGE, offset, search }, signal);
+      for (const device of page.devices) this.#take(device);
+      Object.assign(this.#units, page.units);
+      if (!search) this.total = page.total;
+      if (offset + page.devices.length >= page.total || page.devices.length === 0) break;
+    }
+  }
+
+  #take(found) {
+    const device = this.#known(found.id);
+    device.state = found.state;
+    device.since = found.state_since ?? null;
+    device.profile = found.profile ?? device.profile;
+    this.#update(device, found);
+  }
+
+  #known(id) {
+    let device = this.all.get(id);
+    if (device === undefined) this.all.set(id, (device = blank(id)));
+    return device;
+  }
+
+  #update(device, { last_data: lastData, rate = device.rate, latest = {} }) {
+    const fresh = (lastData ?? 0) > device.lastData;
+    device.lastData = lastData ?? device.lastData;
+    device.rate = rate;
+    device.latest = { ...device.latest, ...latest };
+    device.trailField ??= plottable(device.latest);
+    const value = device.latest[device.trailField];
+    if (!fresh || typeof value !== "number") return;
+    device.trail.push(value);
+    if (device.trail.length > TRAIL) device.trail.shift();
+  }
+
+  /** Take over an event `readings`. @returns {boolean} whether there are new rows */
+  readings({ devices }) {
+    const before = this.all.size;
+    for (const [id, changed] of Object.entries(devices)) this.#update(this.#known(id), changed);
+    this.total = Math.max(this.total, this.all.size);
+    return this.all.size !== before;
+  }
+
+  /** Take over an event `presence`. @returns {boolean} whether there are new rows */
+  presence({ device: id, state, since }) {
+    const before = this.all.size;
+    Object.assign(this.#known(id), { state, since });
+    this.total = Math.max(this.total, this.all.size);
+    return this.all.size !== before;
+  }
+
+  /** The curve so far, from the database: once for each device that came into view. */
+  async loadTrail(device, from, signal) {
+    device.asked = true;
+    if (device.trailField === null || device.trail.length >= TRAIL / 2) return;
+    const query = { device: device.id, field: device.trailField, from, points: TRAIL };
+    try {
+      const { points } = await get("/v1/query", query, signal);
+      device.trail = points.map((point) => point.mean).concat(device.trail.slice(-1)).slice(-TRAIL);
+    } catch {
+      device.asked = signal.aborted ? false : device.asked; // without it the curve begins now
+    }
+  }
+
+  /** @returns {string|undefined} the unit of a device's field by its profile */
+  unit(device, field) {
+    return this.#units[device.profile ?? "default"]?.[field];
+  }
+
+  /** @returns {Object<string, number>} how many devices are in each state */
+  counts() {
+    const counts = Object.fromEntries(STATES.map((state) => [state, 0]));
+    for (const device of this.all.values()) if (device.state in counts) counts[device.state] += 1;
+    return counts;
+  }
+
+  /** @returns {Device[]} those whose id holds `search` (and that are in `state`), in order */
+  list({ search, state, sort, descending }) {
+    const wanted = search.toLowerCase();
+    const found = [];
+    for (const device of this.all.values())
+      if ((!state || device.state === state) && device.id.toLowerCase().includes(wanted)) found.push(device);
+    const key = KEYS[sort];
+    const sign = descending ? -1 : 1;
+    const byId = (a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+    return found.sort((a, b) => sign * (key(a) - key(b) || byId(a, b)));
+  }
+}

@@ -1,0 +1,239 @@
+/** The fleet: every device in one table that stays quick with thousands, totals on top, states as filters. */
+
+import { now } from "./clock.js";
+import { Devices, MEANINGS, MOST, STATES } from "./devices.js";
+import { el, placeholder, setAttribute, setText } from "./dom.js";
+import { count } from "./format.js";
+import { live } from "./live.js";
+import { DeviceRow, deviceLink } from "./row.js";
+import { totalsStrip } from "./totals.js";
+import { VirtualRows } from "./virtual.js";
+
+/** Values change the order at most this often, and never under the pointer. */
+const ORDER_MS = 3000;
+const TYPING_MS = 250;
+const TRAIL_WAIT_MS = 300;
+const TRAIL_SPAN_MS = 15 * 60_000;
+const COLUMNS = [
+  ["state", "State", "state"], ["id", "Device", "id"], ["last_data", "Last data", "age"],
+  [null, "Latest values", "values"], [null, "Trend", "spark"], ["rate", "Messages", "rate"],
+];
+
+/** What the table shows; it is kept while the page goes to another view and back. */
+const view = { search: "", state: "", sort: "id", descending: false, top: 0 };
+const devices = new Devices();
+
+class Fleet {
+  #abort = new AbortController();
+  #shown = [];
+  #active = -1;
+  #ordered = 0;
+  #loaded = false;
+  #typing = 0;
+  #trails = 0;
+  #totals = totalsStrip();
+  #search = el("input", { type: "search", placeholder: "Search devices", "aria-label": "Search devices by id", value: view.search });
+  #states = el("div", { class: "states", role: "group", "aria-label": "Filter by state" });
+  #found = el("span", { class: "found", role: "status" });
+  #head = el("div", { role: "row", class: "row head" });
+  #canvas = el("div", { class: "canvas", role: "rowgroup" });
+  #viewport = el("div", { class: "viewport", tabindex: "0", "aria-label": "Devices; arrow keys move" });
+  #table = el("div", { class: "table", role: "table", "aria-label": "Devices" });
+  #message = el("div", { class: "message" });
+  #rows;
+
+  constructor(root) {
+    this.#viewport.append(this.#canvas);
+    this.#table.append(el("div", { role: "rowgroup", class: "heading" }, this.#head), this.#viewport);
+    const tools = el("div", { class: "toolbar" }, this.#search, this.#states, this.#found);
+    root.append(el("h1", { class: "unseen" }, "Fleet"), this.#totals.node, tools, this.#table, this.#message);
+    this.#columns();
+    this.#stateButtons();
+    this.#rows = new VirtualRows(this.#viewport, this.#canvas, () => new DeviceRow(), (row, index) => this.#fill(row, index));
+    this.#listen();
+    if (devices.all.size) this.#order();
+    else this.#say(placeholder("loading", "Loading devices…", ""));
+    this.#viewport.scrollTop = view.top;
+    live.follow();
+  }
+
+  close() {
+    this.#abort.abort();
+    this.#rows.close();
+    clearTimeout(this.#typing);
+    clearTimeout(this.#trails);
+  }
+
+  #listen() {
+    const { signal } = this.#abort;
+    const on = (target, name, handler) => target.addEventListener(name, handler, { signal });
+    on(live, "resync", () => this.#load());
+    on(live, "totals", (event) => this.#totals.show(event.detail));
+    on(live, "readings", (event) => this.#changed(devices.readings(event.detail)));
+    on(live, "presence", (event) => this.#changed(devices.presence(event.detail)));
+    on(this.#search, "input", () => this.#searched());
+    on(this.#viewport, "keydown", (event) => this.#key(event));
+    on(this.#viewport, "scroll", () => this.#scrolled());
+    on(document, "keydown", (event) => this.#shortcut(event));
+    const ticking = setInterval(() => this.#rows.refresh(), 1000);
+    signal.addEventListener("abort", () => clearInterval(ticking));
+  }
+
+  async #load() {
+    try {
+      await devices.load(this.#abort.signal);
+      this.#loaded = true;
+      this.#order();
+      this.#scrolled();
+    } catch (error) {
+      if (this.#abort.signal.aborted || this.#loaded || error.status === 401) return;
+      this.#say(placeholder("error", "The devices could not be loaded.", error.message, { label: "Try again", run: () => this.#load() }));
+    }
+  }
+
+  #changed(grown) {
+    const settled = Date.now() - this.#ordered < ORDER_MS;
+    const busy = this.#viewport.matches(":hover, :focus-within") && view.sort !== "id";
+    if (!settled && (grown || (!busy && (view.sort !== "id" || view.state)))) this.#order();
+    this.#showCounts();
+    this.#rows.refresh();
+  }
+
+  #order() {
+    this.#ordered = Date.now();
+    this.#shown = devices.list(view);
+    this.#rows.setCount(this.#shown.length);
+    setAttribute(this.#table, "aria-rowcount", String(this.#shown.length + 1));
+    const part = devices.total > devices.all.size ? `; the first ${count(MOST)} are loaded, searching asks the gateway` : "";
+    setText(this.#found, `${count(this.#shown.length)} of ${count(devices.total)} devices${part}`);
+    this.#showCounts();
+    this.#explain();
+  }
+
+  #explain() {
+    if (this.#shown.length) return this.#say(null);
+    if (devices.all.size) return this.#say(placeholder("empty", "No device matches.", "", { label: "Show all", run: () => this.#reset() }));
+    if (!this.#loaded) return undefined;
+    const connect = { label: "Connect one", run: () => { location.hash = "#/connect"; } };
+    return this.#say(placeholder("empty", "No device has connected yet.", "As soon as one does, it is listed here.", connect));
+  }
+
+  #say(node) {
+    this.#message.replaceChildren(...(node ? [node] : []));
+    this.#table.classList.toggle("covered", node !== null);
+  }
+
+  #reset() {
+    Object.assign(view, { search: "", state: "" });
+    this.#search.value = "";
+    this.#order();
+    this.#stateButtons();
+  }
+
+  #fill(row, index) {
+    const device = this.#shown[index];
+    if (device) row.show(device, index, now(), (field) => devices.unit(device, field), index === this.#active);
+  }
+
+  #columns() {
+    for (const [sort, label, name] of COLUMNS) {
+      const cell = el("div", { role: "columnheader", class: name });
+      if (sort) cell.append(el("button", { type: "button", "data-sort": sort, onclick: () => this.#sortBy(sort) }, label));
+      else cell.append(label);
+      this.#head.append(cell);
+    }
+    this.#showSort();
+  }
+
+  #sortBy(sort) {
+    view.descending = view.sort === sort ? !view.descending : sort === "last_data" || sort === "rate";
+    view.sort = sort;
+    this.#showSort();
+    this.#viewport.scrollTop = 0;
+    this.#order();
+  }
+
+  #showSort() {
+    for (const button of this.#head.querySelectorAll("button")) {
+      const chosen = button.dataset.sort === view.sort;
+      setAttribute(button.parentElement, "aria-sort", chosen ? (view.descending ? "descending" : "ascending") : null);
+    }
+  }
+
+  #stateButtons() {
+    const choose = (state) => () => {
+      view.state = view.state === state ? "" : state;
+      this.#viewport.scrollTop = 0;
+      this.#order();
+      this.#stateButtons();
+    };
+    const button = (state, label) => el(
+      "button",
+      { type: "button", "aria-pressed": String(view.state === state), "data-state": state, title: MEANINGS[state], onclick: choose(state) },
+      state ? el("span", { class: `mark ${state}`, "aria-hidden": "true" }) : null, label, " ", el("b", {}, "–"),
+    );
+    const focused = this.#states.contains(document.activeElement) ? document.activeElement.dataset.state : null;
+    this.#states.replaceChildren(button("", "all"), ...STATES.toReversed().map((state) => button(state, state)));
+    if (focused !== null) this.#states.querySelector(`[data-state="${focused}"]`).focus();
+    this.#showCounts();
+  }
+
+  #showCounts() {
+    const counts = devices.counts();
+    for (const button of this.#states.children)
+      setText(button.lastElementChild, count(button.dataset.state ? counts[button.dataset.state] : devices.total));
+  }
+
+  #searched() {
+    view.search = this.#search.value.trim();
+    this.#viewport.scrollTop = 0;
+    this.#order();
+    clearTimeout(this.#typing);
+    if (devices.total <= devices.all.size || !view.search) return;
+    this.#typing = setTimeout(async () => {
+      await devices.load(this.#abort.signal, view.search).catch(() => null);
+      this.#order();
+    }, TYPING_MS);
+  }
+
+  /** When scrolling has come to rest, the curves of the rows in sight are loaded, a few at a time. */
+  #scrolled() {
+    view.top = this.#viewport.scrollTop;
+    clearTimeout(this.#trails);
+    this.#trails = setTimeout(async () => {
+      const from = now() - TRAIL_SPAN_MS;
+      const started = this.#trails;
+      const waiting = this.#shown.slice(...this.#rows.range).filter((device) => !device.asked);
+      const worker = async () => {
+        for (let next = waiting.shift(); next && started === this.#trails; next = waiting.shift())
+          await devices.loadTrail(next, from, this.#abort.signal);
+      };
+      await Promise.all([worker(), worker()]);
+      this.#rows.refresh();
+    }, TRAIL_WAIT_MS);
+  }
+
+  #key(event) {
+    const page = Math.max(1, this.#rows.range[1] - this.#rows.range[0] - 2);
+    const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
+    if (event.key === "Enter" && event.target === this.#viewport && this.#shown[this.#active])
+      location.hash = deviceLink(this.#shown[this.#active].id);
+    if (!(event.key in steps) || !this.#shown.length) return;
+    event.preventDefault();
+    const start = this.#active < 0 ? this.#rows.range[0] - Math.sign(steps[event.key]) : this.#active;
+    this.#active = Math.min(this.#shown.length - 1, Math.max(0, start + steps[event.key]));
+    this.#rows.reveal(this.#active)?.focus();
+  }
+
+  #shortcut(event) {
+    if (event.key !== "/" || event.target.matches("input, textarea, select")) return;
+    event.preventDefault();
+    this.#search.focus();
+  }
+}
+
+/** Show the fleet in `root`. @returns {() => void} ends it */
+export function mount(root) {
+  const fleet = new Fleet(root);
+  return () => fleet.close();
+}

@@ -1,0 +1,95 @@
+/**
+ * Charts of a device: a coarse answer for all at once, then the fine one, then the live tail appended.
+ *
+ * A request that nobody waits for any more is given up, and the gateway with it. A long range is loaded anew rarely, a
+ * short one often, so that what the live feed only shows the newest value of (blocks, late readings) is filled in.
+ */
+
+import { get } from "./api.js";
+import { now } from "./clock.js";
+import { Series } from "./series.js";
+
+const COARSE_FROM_MS = 3_600_000;
+const SHORTEST_RELOAD_MS = 10_000;
+const RELOAD_SHARE = 60;
+const AT_ONCE = 2;
+
+/** @typedef {{field: string, measurement: string|null, unit: string|undefined, tint: number, label: string, series: Series}} Curve */
+
+export class History {
+  #abort = new AbortController();
+  #timer = 0;
+
+  /**
+   * @param {string} device @param {{chart: import("./chart.js").Chart, curves: Curve[]}[]} panels
+   * @param {import("./range.js").Range} range @param {(error: Error|null, busy: boolean) => void} tell
+   */
+  constructor(device, panels, range, tell) {
+    Object.assign(this, { device, panels, range, tell });
+  }
+
+  close() {
+    this.#abort.abort();
+    clearTimeout(this.#timer);
+  }
+
+  /** From and to, in ms: a live range ends now. */
+  get window() {
+    const width = this.range.to - this.range.from;
+    return this.range.live ? [now() - width, now()] : [this.range.from, this.range.to];
+  }
+
+  async load({ quiet = false } = {}) {
+    const { signal } = this.#abort;
+    const long = this.range.to - this.range.from > COARSE_FROM_MS;
+    if (!quiet) this.tell(null, true);
+    try {
+      if (long && !quiet) await this.#all({ coarse: 1 });
+      await this.#all({});
+      this.tell(null, false);
+    } catch (error) {
+      if (signal.aborted) return;
+      this.tell(error, false);
+    }
+    if (!this.range.live || signal.aborted) return;
+    const pause = Math.max(SHORTEST_RELOAD_MS, (this.range.to - this.range.from) / RELOAD_SHARE);
+    this.#timer = setTimeout(() => this.load({ quiet: true }), pause);
+  }
+
+  async #all(extra) {
+    const waiting = [...this.panels];
+    const worker = async () => {
+      for (let panel = waiting.shift(); panel; panel = waiting.shift()) await this.#panel(panel, extra);
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  }
+
+  async #panel({ chart, curves }, extra) {
+    const [from, to] = this.window.map(Math.round);
+    const { points } = chart;
+    for (const curve of curves) {
+      const query = { device: this.device, field: curve.field, measurement: curve.measurement, from, to, points, ...extra };
+      const answer = await get("/v1/query", query, this.#abort.signal);
+      const fresh = new Series(answer, (to - from) / points);
+      if (this.range.live) fresh.keep(curve.series);
+      curve.series = fresh;
+    }
+    if (!this.#abort.signal.aborted) chart.show(curves, this.window);
+  }
+
+  /** Append what the device sent just now: an entry of an event `readings`. */
+  append({ last_data: came, time = came, times = {}, latest }) {
+    if (!this.range.live) return;
+    for (const { curves } of this.panels)
+      for (const curve of curves) {
+        const value = latest[curve.field];
+        if (typeof value === "number" || typeof value === "boolean") curve.series.append(times[curve.field] ?? time, Number(value));
+      }
+    this.slide();
+  }
+
+  /** Move a live range up to now. */
+  slide() {
+    if (this.range.live && !this.#abort.signal.aborted) for (const { chart } of this.panels) chart.update(this.window);
+  }
+}

@@ -1,0 +1,15 @@
+/**
+ * The theme that was chosen, set before anything is drawn: a classic script in the head, so that nothing flashes.
+ * Without a choice the operating system's counts (theme.css).
+ */
+"use strict";
+
+(() => {
+  let chosen = null;
+  try {
+    chosen = localStorage.getItem("theme");
+  } catch {
+    // Storage is switched off: the system's theme it is.
+  }
+  if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
+})();
