@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import platform
 import re
+import stat
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from gateway import __version__
+from gateway.config import AuthSection
 from gateway.server.guesses import BURST
-from gateway.server.session import LIFETIME
+from gateway.server.session import LIFETIME, Role, Sessions
 from tests.support.gateway import RunningGateway, running_gateway
 from tests.support.visitor import Visitor
 
@@ -140,6 +143,17 @@ def test_a_forged_cookie_is_none(admin: Visitor) -> None:
     viewer.login(VIEWER)
     promoted = viewer.cookies[name].replace("VIEWER", "ADMIN")
     assert Visitor(admin.url, cookies={name: promoted}).send("GET", "/v1/session").body == NOBODY
+
+
+@pytest.mark.parametrize(("hours_ago", "role"), [(0, "admin"), (11, "admin"), (13, "none"), (-1, "none")])
+def test_a_login_lasts_half_a_day(gateway: RunningGateway, hours_ago: int, role: str) -> None:
+    secret = gateway.directory / "state/session.key"
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    sessions = Sessions(secret.read_bytes(), lambda: time.time() - 3600 * hours_ago)
+    cookie = sessions.begin(Role.ADMIN, AuthSection(admin_token=ADMIN))
+    prefix = "__Host-" if gateway.url.startswith("https") else ""
+    visitor = Visitor(gateway.url, cookies={prefix + sessions.cookie_name: cookie})
+    assert visitor.send("GET", "/v1/session").body["role"] == role
 
 
 CHANGES = [
