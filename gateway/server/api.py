@@ -5,31 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from tornado.web import HTTPError, stream_request_body
+from tornado.web import stream_request_body
 
 from gateway.config.names import DEVICE_ID
-from gateway.delivery.sink import Bucket, SeriesQuery
-from gateway.errors import MessageError, QueryError, SpoolFull
+from gateway.errors import MessageError, SpoolFull
 from gateway.ledger import Entry
 from gateway.protocol import codec
 from gateway.protocol.messages import Hello, verdicts
 from gateway.server.access import bearer_token
-from gateway.server.asking import AskingHandler
-from gateway.server.requests import MALFORMED, ApiHandler
+from gateway.server.requests import ApiHandler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tornado.http1connection import HTTP1Connection
 
-DEFAULT_POINTS = 400
-MOST_POINTS = 10_000
-NS_PER_MS = 1_000_000
-MOST_MS = (2**63 - 1) // NS_PER_MS
-HOUR_NS = 3_600_000_000_000
 MOST_THROWN_AWAY = 64 * 1024**2
 """Bytes of a body that is too large which are still read."""
 SPOOL_FULL = "spool_full", "the gateway cannot keep more readings now; send them again later"
@@ -134,60 +126,3 @@ class ReadingsHandler(ApiHandler):
     def _later(self, code: str, message: str) -> None:
         self.set_header("Retry-After", "1")
         self.refuse(503, code, message)
-
-
-class QueryHandler(AskingHandler):
-    """``GET /v1/query?device=&field=&from=&to=&points=``; times in ms since 1970 or RFC 3339."""
-
-    async def get(self) -> None:
-        """One series, downsampled by the database."""
-        now = time.time_ns()
-        query = SeriesQuery(
-            device=self.get_query_argument("device"),
-            field=self.get_query_argument("field"),
-            start_ns=self._moment("from", now - HOUR_NS),
-            end_ns=self._moment("to", now),
-            points=self.number("points", DEFAULT_POINTS, 1, MOST_POINTS),
-            measurement=self.get_query_argument("measurement", None),
-        )
-        if query.start_ns >= query.end_ns:
-            raise HTTPError(MALFORMED, "from must be before to")
-        try:
-            buckets = await self.ask(lambda: self.context.sink.query(query))
-        except QueryError as error:
-            return self.refuse(502, "database", str(error))
-        return self.answer({"device": query.device, "field": query.field, "points": [_point(b) for b in buckets]})
-
-    def _moment(self, name: str, default: int) -> int:
-        text = self.get_query_argument(name, None)
-        if text is None:
-            return default
-        try:
-            return _parse_moment(text)
-        except ValueError:
-            raise HTTPError(
-                MALFORMED, f"{name} must be ms since 1970 or RFC 3339 with a time zone, not {text[:40]!r}"
-            ) from None
-
-
-def _parse_moment(text: str) -> int:
-    if text.lstrip("-").isdecimal():
-        ms = int(text)
-    else:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            raise ValueError(text)
-        ms = round(moment.timestamp() * 1000)
-    if abs(ms) > MOST_MS:
-        raise ValueError(text)
-    return ms * NS_PER_MS
-
-
-def _point(bucket: Bucket) -> dict[str, float | int]:
-    return {
-        "time": bucket.time_ns // NS_PER_MS,
-        "min": bucket.low,
-        "mean": bucket.mean,
-        "max": bucket.high,
-        "count": bucket.count,
-    }

@@ -3,7 +3,8 @@
 Rules that hold here:
 
 * A few threads make the calls, and few may wait for a thread: whoever comes on top is told to come back.
-* A viewer who leaves takes back what he asked, unless a thread is at it already.
+* A viewer who leaves takes back what he asked. Where a thread is at it already, a question to the database is ended
+  there too (`Cancellation`); one to the disk is answered for nobody.
 * Nothing waits for these threads: a database that never answers holds up neither a stop nor the gateway's other work.
 """
 
@@ -19,6 +20,8 @@ from gateway.server.requests import ViewerHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from gateway.delivery.sink import Cancellation
 
 T = TypeVar("T")
 
@@ -42,9 +45,10 @@ class AskingHandler(ViewerHandler):
     """An endpoint that asks the database or the disk."""
 
     _asked: asyncio.Future[Any] | None = None
+    _cancellation: Cancellation | None = None
 
-    async def ask(self, call: Callable[[], T]) -> T:
-        """What ``call`` returns or raises, on a thread.
+    async def ask(self, call: Callable[[], T], cancellation: Cancellation | None = None) -> T:
+        """What ``call`` returns or raises, on a thread; ``cancellation`` is what ends it there.
 
         Raises:
             Finish: there is nothing left to do; the viewer was sent away, or left.
@@ -53,6 +57,7 @@ class AskingHandler(ViewerHandler):
             self.set_header("Retry-After", "1")
             self.refuse(503, "busy", f"{MOST_WAITING} requests wait for the database already; ask again later")
             raise Finish
+        self._cancellation = cancellation
         self._asked = self.context.questions.submit(call)
         try:
             answer: T = await self._asked
@@ -64,3 +69,5 @@ class AskingHandler(ViewerHandler):
         """The viewer left."""
         if self._asked is not None:
             self._asked.cancel()
+        if self._cancellation is not None:
+            self._cancellation.cancel()

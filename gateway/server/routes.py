@@ -11,6 +11,7 @@ from gateway.server.device_socket import DeviceSocket
 from gateway.server.history import WhyHandler
 from gateway.server.login import SessionHandler
 from gateway.server.pages import FileHandler
+from gateway.server.query import QueryHandler, SeriesHandler
 from gateway.server.requests import NotFound
 from gateway.server.status import StatusHandler, StatusHistoryHandler
 from gateway.server.watching import LiveHandler
@@ -32,7 +33,8 @@ PATHS: dict[str, type[RequestHandler]] = {
     r"/v1/live": LiveHandler,
     r"/v1/status": StatusHandler,
     r"/v1/status/history": StatusHistoryHandler,
-    r"/v1/query": api.QueryHandler,
+    r"/v1/query": QueryHandler,
+    r"/v1/series": SeriesHandler,
     r"/v1/why/([^/]+)": WhyHandler,
     r"/healthz": ops.HealthHandler,
     r"/readyz": ops.ReadyHandler,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from urllib3.exceptions import HTTPError
 
 from gateway.delivery.outcome import Refused
+from gateway.delivery.sink import History
 from gateway.errors import QueryError
 from gateway.reading import split_lines
 from gateway.sinks import answers, influxql
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from gateway.delivery.outcome import Outcome
-    from gateway.delivery.sink import Bucket, SeriesQuery
+    from gateway.delivery.sink import Cancellation, SeriesName, SeriesQuery
     from gateway.sinks.answers import Answer
+    from gateway.sinks.questions import Questioner
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +44,10 @@ GZIP_LEVEL = 1
 class InfluxSink(ABC):
     """A `Sink` over HTTP. ``database`` is what InfluxQL calls it: for 2.x and 3.x the bucket's name."""
 
-    def __init__(self, url: str, database: str, *, compress: bool) -> None:
+    def __init__(self, url: str, database: str, questions: Questioner, *, compress: bool) -> None:
         self.name = f"InfluxDB at {url}"
         self._database = database
+        self._questions = questions
         self._compress = compress
         self._warned = False
 
@@ -77,20 +80,30 @@ class InfluxSink(ABC):
             return answers.failure(error)
         return answers.outcome(answer, time.time())
 
-    def query(self, query: SeriesQuery) -> list[Bucket]:
+    def query(self, query: SeriesQuery, cancellation: Cancellation | None = None) -> History:
         """Downsample one series, see `Sink.query`; without a measurement, all that hold the field together."""
         if query.end_ns <= query.start_ns:
-            return []
-        numeric, boolean = influxql.holders(self._ask(influxql.show_fields(query.measurement)), query.field)
+            return History([], 1)
+        among = () if query.measurement is None else (query.measurement,)
+        shown = self._ask(influxql.show_fields(*among), cancellation)
+        numeric, boolean = influxql.holders(shown, query.field)
+        grid = influxql.interval(query)
         if not numeric and not boolean:
-            return []
-        return influxql.buckets(self._ask(influxql.select(query, numeric, boolean)))
+            return History([], grid)
+        select = influxql.sample if query.coarse else influxql.select
+        found = influxql.buckets(self._ask(select(query, numeric, boolean), cancellation))
+        return History(found, grid)
 
-    def _ask(self, statement: str) -> list[dict[str, Any]]:
-        try:
-            answer = self._get("/query", {"db": self._database, "q": statement, "epoch": "ns"})
-        except HTTPError as error:
-            raise QueryError(f"no answer from the database: {error}") from error
+    def series(self, device: str, cancellation: Cancellation | None = None) -> list[SeriesName]:
+        """The fields of the measurements that hold a device, see `Sink.series`: InfluxDB knows no closer."""
+        measurements = influxql.measurements(self._ask(influxql.show_measurements(device), cancellation))
+        if not measurements:
+            return []
+        return influxql.fields(self._ask(influxql.show_fields(*measurements), cancellation))
+
+    def _ask(self, statement: str, cancellation: Cancellation | None) -> list[dict[str, Any]]:
+        fields = {"db": self._database, "q": statement, "epoch": "ns"}
+        answer = self._questions.get("/query", fields, cancellation)
         if answer.status != HTTPStatus.OK:
             raise QueryError(answers.words(answer))
         return influxql.results(answer.body)

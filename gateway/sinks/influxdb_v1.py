@@ -14,6 +14,7 @@ import urllib3
 from gateway import __version__
 from gateway.sinks.answers import Answer
 from gateway.sinks.influxdb import InfluxSink
+from gateway.sinks.questions import Questioner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,11 +38,11 @@ class InfluxV1Sink(InfluxSink):
         timeout: float = 10.0,
         connections: int = 8,
     ) -> None:
-        super().__init__(url, database, compress=compress)
         headers = {"User-Agent": f"telemetry-gateway/{__version__}"}
         if username:
             credentials = f"{username}:{password or ''}"
             headers["Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
+        super().__init__(url, database, Questioner(url, headers, timeout), compress=compress)
         self._url = url
         self._headers = headers
         self._write_url = f"{url}/write?{urlencode({'db': database, 'precision': 'ns'})}"

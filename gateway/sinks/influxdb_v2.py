@@ -19,6 +19,7 @@ from urllib3.exceptions import SSLError
 
 from gateway.sinks.answers import Answer
 from gateway.sinks.influxdb import InfluxSink
+from gateway.sinks.questions import Questioner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,7 +45,8 @@ class InfluxV2Sink(InfluxSink):
         timeout: float = 10.0,
         connections: int = 8,
     ) -> None:
-        super().__init__(url, bucket, compress=compress)
+        credentials = {"Authorization": f"Token {token}"} if token else {}
+        super().__init__(url, bucket, Questioner(url, credentials, timeout), compress=compress)
         self._bucket = bucket
         self._org = org
         self._client = InfluxDBClient(

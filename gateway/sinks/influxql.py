@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.delivery.sink import Bucket
+from gateway.delivery.sink import Bucket, SeriesName
 from gateway.errors import QueryError
 
 if TYPE_CHECKING:
@@ -30,6 +30,13 @@ DEVICE = "device"
 NUMBERS = {"float", "integer", "unsigned"}
 BOOLEAN = "boolean"
 FIELD_KEYS = ["fieldKey", "fieldType"]
+
+SAMPLES = 30
+"""Buckets of a coarse answer: each is a statement, and their text has to fit into a URL that proxies let through."""
+SAMPLED = 50
+"""The part of a bucket that a coarse answer reads: one in so many."""
+SMALLEST_SAMPLE = 60_000_000_000
+"""Nanoseconds of each bucket that a coarse answer reads at least."""
 
 _IN_NAMES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 _IN_STRINGS = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n"})
@@ -62,9 +69,29 @@ def results(body: bytes) -> list[dict[str, Any]]:
     return found
 
 
-def show_fields(measurement: str | None) -> str:
-    """The statement that asks for the fields of a measurement, or of all of them."""
-    return "SHOW FIELD KEYS" if measurement is None else f"SHOW FIELD KEYS FROM {name(measurement)}"
+def show_fields(*measurements: str) -> str:
+    """The statement that asks for the fields of some measurements, or of all of them."""
+    return f"SHOW FIELD KEYS FROM {_names(measurements)}" if measurements else "SHOW FIELD KEYS"
+
+
+def show_measurements(device: str) -> str:
+    """The statement that asks which measurements hold a device."""
+    return f"SHOW MEASUREMENTS WHERE {name(DEVICE)} = {string(device)}"
+
+
+def measurements(shown: Iterable[dict[str, Any]]) -> list[str]:
+    """The names in the answer to `show_measurements`."""
+    return [row[0] for series in _series(shown) for row in series["values"]]
+
+
+def fields(shown: Iterable[dict[str, Any]]) -> list[SeriesName]:
+    """Every field in the answer to `show_fields`, in order.
+
+    Raises:
+        QueryError: the answer is not about fields.
+    """
+    found = {SeriesName(series["name"], key, kind) for series in _fields(shown) for key, kind in series["values"]}
+    return sorted(found)
 
 
 def holders(shown: Iterable[dict[str, Any]], field: str) -> tuple[list[str], list[str]]:
@@ -74,9 +101,7 @@ def holders(shown: Iterable[dict[str, Any]], field: str) -> tuple[list[str], lis
         QueryError: the answer is not about fields.
     """
     numeric, boolean = [], []
-    for series in _series(shown):
-        if series["columns"] != FIELD_KEYS:
-            raise QueryError("this database has no InfluxQL (VictoriaMetrics has none): ask it by its own query API")
+    for series in _fields(shown):
         types = {kind for key, kind in series["values"] if key == field}
         if types & NUMBERS:
             numeric.append(series["name"])
@@ -85,20 +110,42 @@ def holders(shown: Iterable[dict[str, Any]], field: str) -> tuple[list[str], lis
     return numeric, boolean
 
 
+def interval(query: SeriesQuery) -> int:
+    """How long a bucket is, in ns."""
+    points = min(query.points, SAMPLES) if query.coarse else query.points
+    return -((query.start_ns - query.end_ns) // points)
+
+
 def select(query: SeriesQuery, numeric: list[str], boolean: list[str]) -> str:
     """The statements that downsample the query's field in the measurements that `holders` found."""
+    length = interval(query)
+    grouped = f" GROUP BY time({length}ns, {query.start_ns % length}ns) fill(none)"
+    return _selected(query, numeric, boolean, query.start_ns, query.end_ns, grouped)
+
+
+def sample(query: SeriesQuery, numeric: list[str], boolean: list[str]) -> str:
+    """The same, but from the beginning of each bucket alone: the database reads a small part of the values."""
+    length = interval(query)
+    window = max(length // SAMPLED, min(length, SMALLEST_SAMPLE))
+    begins = range(query.start_ns, query.end_ns, length)
+    ends = (min(begin + window, query.end_ns) for begin in begins)
+    windows = zip(begins, ends, strict=True)
+    return "; ".join(_selected(query, numeric, boolean, begin, end, "") for begin, end in windows)
+
+
+def _selected(
+    query: SeriesQuery, numeric: list[str], boolean: list[str], start_ns: int, end_ns: int, grouped: str
+) -> str:
     field = name(query.field)
-    interval = -((query.start_ns - query.end_ns) // query.points)
-    inside = f"{name(DEVICE)} = {string(query.device)} AND time >= {query.start_ns} AND time < {query.end_ns}"
-    grouped = f"GROUP BY time({interval}ns, {query.start_ns % interval}ns) fill(none)"
+    inside = f"{name(DEVICE)} = {string(query.device)} AND time >= {start_ns} AND time < {end_ns}"
     statements = []
     if numeric:
         aggregates = f"MIN({field}), MEAN({field}), MAX({field}), COUNT({field})"
-        statements.append(f"SELECT {aggregates} FROM {_names(numeric)} WHERE {inside} {grouped}")
+        statements.append(f"SELECT {aggregates} FROM {_names(numeric)} WHERE {inside}{grouped}")
     if boolean:
         counted = f"FROM {_names(boolean)} WHERE {inside}"
-        statements.append(f"SELECT COUNT({field}) {counted} {grouped}")
-        statements.append(f"SELECT COUNT({field}) AS ones {counted} AND {field} = true {grouped}")
+        statements.append(f"SELECT COUNT({field}) {counted}{grouped}")
+        statements.append(f"SELECT COUNT({field}) AS ones {counted} AND {field} = true{grouped}")
     return "; ".join(statements)
 
 
@@ -121,8 +168,15 @@ def buckets(selected: Iterable[dict[str, Any]]) -> list[Bucket]:
     return _merged(numbers + booleans)
 
 
-def _names(measurements: list[str]) -> str:
+def _names(measurements: Iterable[str]) -> str:
     return ", ".join(name(measurement) for measurement in measurements)
+
+
+def _fields(shown: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for series in _series(shown):
+        if series["columns"] != FIELD_KEYS:
+            raise QueryError("this database has no InfluxQL (VictoriaMetrics has none): ask it by its own query API")
+        yield series
 
 
 def _series(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -38,7 +38,7 @@ def asking(gateway: RunningGateway, count: int) -> Iterator[list[socket.socket]]
     with contextlib.ExitStack() as stack:
         viewers = [stack.enter_context(gateway.dial()) for _ in range(count)]
         for viewer in viewers:
-            viewer.sendall(f"GET {QUERY} HTTP/1.1\r\nHost: gateway\r\n\r\n".encode())
+            viewer.sendall(f"GET {QUERY} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         yield viewers
 
 

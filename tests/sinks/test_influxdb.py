@@ -214,7 +214,7 @@ def test_a_question_without_an_answer_says_why(make_sink: MakeSink, reply: Reply
 def test_questions_carry_credentials_and_the_database(make_sink: MakeSink) -> None:
     with ScriptedServer(Reply(200, body=b'{"results":[{}]}')) as server:
         sink = make_sink(server.url)
-        assert sink.query(QUERY) == []
+        assert sink.query(QUERY).buckets == []
         sink.close()
     (request,) = server.requests
     fields = parse_qs(urlsplit(request.path).query)
@@ -224,4 +224,4 @@ def test_questions_carry_credentials_and_the_database(make_sink: MakeSink) -> No
 
 
 def test_an_empty_interval_holds_nothing(make_sink: MakeSink) -> None:
-    assert make_sink(f"http://127.0.0.1:{free_port()}").query(SeriesQuery("d1", "x", 5, 5, 10)) == []
+    assert make_sink(f"http://127.0.0.1:{free_port()}").query(SeriesQuery("d1", "x", 5, 5, 10)).buckets == []

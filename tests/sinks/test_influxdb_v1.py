@@ -159,7 +159,7 @@ def test_buckets_equal_what_the_points_say(sink: InfluxV1Sink, buckets: int) -> 
     lines = "".join(f"m,device=d1,site=s{index % 3} x={value!r} {at}\n" for index, (at, value) in enumerate(points))
     assert sink.write(lines.encode() + others) == Stored()
     query = SeriesQuery("d1", "x", START + 123_456_789, START + 3000 * SECOND + 1, buckets, measurement="m")
-    found = sink.query(query)
+    found = sink.query(query).buckets
     assert len(found) <= buckets
     assert_same_buckets(found, expected_buckets(points, query))
 
@@ -170,10 +170,12 @@ def test_without_a_measurement_all_that_hold_the_field_answer(sink: InfluxV1Sink
     )
     assert sink.write(lines.encode()) == Stored()
     query = SeriesQuery("d1", "x", START, START + 10, 1)
-    assert sink.query(query) == [Bucket(START, 1, 5, 9, 2)]
-    assert sink.query(SeriesQuery("d1", "x", START, START + 10, 1, measurement="b")) == [Bucket(START, 9, 9, 9, 1)]
-    assert sink.query(SeriesQuery("d1", "x", START, START + 10, 1, measurement="c")) == []
-    assert sink.query(SeriesQuery("d1", "unknown", START, START + 10, 1)) == []
+    assert sink.query(query).buckets == [Bucket(START, 1, 5, 9, 2)]
+    assert sink.query(SeriesQuery("d1", "x", START, START + 10, 1, measurement="b")).buckets == [
+        Bucket(START, 9, 9, 9, 1)
+    ]
+    assert sink.query(SeriesQuery("d1", "x", START, START + 10, 1, measurement="c")).buckets == []
+    assert sink.query(SeriesQuery("d1", "unknown", START, START + 10, 1)).buckets == []
 
 
 def test_booleans_are_0_and_1(sink: InfluxV1Sink) -> None:
@@ -181,7 +183,7 @@ def test_booleans_are_0_and_1(sink: InfluxV1Sink) -> None:
         f"m,device=d1 on={value} {START + at}\n" for at, value in enumerate(["true", "false", "false", "true", "true"])
     )
     assert sink.write(lines.encode()) == Stored()
-    found = sink.query(SeriesQuery("d1", "on", START, START + 6, 3))
+    found = sink.query(SeriesQuery("d1", "on", START, START + 6, 3)).buckets
     assert found == [Bucket(START, 0, 0.5, 1, 2), Bucket(START + 2, 0, 0.5, 1, 2), Bucket(START + 4, 1, 1, 1, 1)]
 
 
@@ -189,7 +191,7 @@ def test_points_before_1970_are_found(sink: InfluxV1Sink) -> None:
     points = [(-5_000, 1.0), (-4_001, 2.0), (-1, 4.0), (7, 8.0), (10, 16.0)]  # the last is at the end, excluded
     assert sink.write("".join(f"m,device=d1 x={value} {at}\n" for at, value in points).encode()) == Stored()
     query = SeriesQuery("d1", "x", -5_001, 10, 6)
-    assert_same_buckets(sink.query(query), expected_buckets(points, query))
+    assert_same_buckets(sink.query(query).buckets, expected_buckets(points, query))
 
 
 def test_no_name_or_device_can_break_out_of_its_quotes(sink: InfluxV1Sink) -> None:
@@ -197,6 +199,8 @@ def test_no_name_or_device_can_break_out_of_its_quotes(sink: InfluxV1Sink) -> No
     escaped = wild.replace(" ", "\\ ").replace("=", "\\=")
     assert sink.write(f"{wild.replace(' ', chr(92) + ' ')},device={escaped} {escaped}=5 {START}\n".encode()) == Stored()
     for measurement in (None, wild):
-        assert sink.query(SeriesQuery(wild, wild, START, START + 1, 1, measurement)) == [Bucket(START, 5, 5, 5, 1)]
+        assert sink.query(SeriesQuery(wild, wild, START, START + 1, 1, measurement)).buckets == [
+            Bucket(START, 5, 5, 5, 1)
+        ]
     for field in ('x" FROM m; DROP DATABASE db --', "x\n", "x\\", "x'", ""):
-        assert sink.query(SeriesQuery(field, field, START, START + 1, 1, measurement=field)) == []
+        assert sink.query(SeriesQuery(field, field, START, START + 1, 1, measurement=field)).buckets == []

@@ -88,7 +88,7 @@ def test_history_comes_from_influxql(influxd: Influxd) -> None:
     database = influxd.create_database()
     influxd.write(database, f"m,device=d1 x=1 {START}000000\nm,device=d1 x=3 {START}000001\n".encode())
     sink = InfluxV2Sink(influxd.url, database, token="unused")
-    (bucket,) = sink.query(SeriesQuery("d1", "x", START * 1_000_000, START * 1_000_000 + 10, 1))
+    ((bucket,), _) = sink.query(SeriesQuery("d1", "x", START * 1_000_000, START * 1_000_000 + 10, 1))
     assert (bucket.low, bucket.mean, bucket.high, bucket.count) == (1, 2, 3, 2)
     sink.close()
 

@@ -33,7 +33,7 @@ def test_a_quoted_text_ends_at_its_last_character(text: str) -> None:
 
 
 def test_one_measurement_or_all_are_asked_for_their_fields() -> None:
-    assert influxql.show_fields(None) == "SHOW FIELD KEYS"
+    assert influxql.show_fields() == "SHOW FIELD KEYS"
     assert influxql.show_fields('w"x') == 'SHOW FIELD KEYS FROM "w\\"x"'
 
 

@@ -14,8 +14,8 @@ import pytest
 from gateway.delivery.outcome import Held, Refused, Retry, Stored
 from gateway.delivery.sink import Bucket, SeriesQuery
 from gateway.errors import QueryError
-from gateway.sinks import sqlite_schema
-from gateway.sinks.sqlite import SqliteSink
+from gateway.sinks.sqlite import SqliteSink, schema
+from gateway.sinks.sqlite.history import Grid
 from tests.support.history import assert_same_buckets, expected_buckets
 from tests.support.sqlite_file import rows
 
@@ -60,7 +60,7 @@ def test_several_threads_write_and_read_at_once(sink: SqliteSink, path: Path) ->
         for at in range(20):
             lines = b"".join(b"m,device=d%d x=%d %d\n" % (number, at, at * 50 + index) for index in range(50))
             outcomes.append(sink.write(lines))
-            assert len(sink.query(SeriesQuery(f"d{number}", "x", 0, 1000, 20))) == at + 1
+            assert len(sink.query(SeriesQuery(f"d{number}", "x", 0, 1000, 20)).buckets) == at + 1
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -74,14 +74,16 @@ def test_several_threads_write_and_read_at_once(sink: SqliteSink, path: Path) ->
 def test_another_writer_is_waited_for_and_then_a_retry(
     sink: SqliteSink, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_schema, "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(schema, "BUSY_TIMEOUT", 0.05)
     assert sink.write(b"m,device=d1 x=1 5\n") == Stored()
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         outcome = sink.write(b"m,device=d1 x=2 5\n")
         assert isinstance(outcome, Retry)
         assert outcome.kind == "locked"
-        assert sink.query(SeriesQuery("d1", "x", 0, 10, 1)) == [Bucket(0, 1, 1, 1, 1)], "readers are not held up"
+        assert sink.query(SeriesQuery("d1", "x", 0, 10, 1)).buckets == [Bucket(0, 1, 1, 1, 1)], (
+            "readers are not held up"
+        )
         other.execute("ROLLBACK")
     assert sink.write(b"m,device=d1 x=2 5\n") == Stored()
 
@@ -149,16 +151,17 @@ def test_buckets_equal_what_the_points_say(sink: SqliteSink, buckets: int) -> No
     lines = "".join(f"m,device=d1,site=s{index % 3} x={value!r} {at}\n" for index, (at, value) in enumerate(points))
     assert sink.write(lines.encode() + others) == Stored()
     query = SeriesQuery("d1", "x", START + 123_456_789, START + 3000 * SECOND + 1, buckets, measurement="m")
-    found = sink.query(query)
+    found = sink.query(query).buckets
+    grid = Grid.of(query)
     assert len(found) <= buckets
-    assert_same_buckets(found, expected_buckets(points, query))
+    assert_same_buckets(found, expected_buckets(points, query, grid.origin, grid.interval))
 
 
 def test_points_before_1970_are_found(sink: SqliteSink) -> None:
     points = [(-5_000, 1.0), (-4_001, 2.0), (-1, 4.0), (7, 8.0), (10, 16.0)]  # the last is at the end, excluded
     assert sink.write("".join(f"m,device=d1 x={value} {at}\n" for at, value in points).encode()) == Stored()
     query = SeriesQuery("d1", "x", -5_001, 10, 6)
-    assert_same_buckets(sink.query(query), expected_buckets(points, query))
+    assert_same_buckets(sink.query(query).buckets, expected_buckets(points, query))
 
 
 def test_without_a_measurement_all_that_hold_the_field_answer(sink: SqliteSink) -> None:
@@ -167,15 +170,15 @@ def test_without_a_measurement_all_that_hold_the_field_answer(sink: SqliteSink) 
     )
     assert sink.write(lines.encode()) == Stored()
     for measurement, expected in ((None, [Bucket(START, 1, 5, 9, 2)]), ("b", [Bucket(START, 9, 9, 9, 1)]), ("c", [])):
-        assert sink.query(SeriesQuery("d1", "x", START, START + 10, 1, measurement)) == expected
-    assert sink.query(SeriesQuery("d1", "x", START, START, 1)) == []
+        assert sink.query(SeriesQuery("d1", "x", START, START + 10, 1, measurement)).buckets == expected
+    assert sink.query(SeriesQuery("d1", "x", START, START, 1)).buckets == []
 
 
 def test_booleans_are_0_and_1(sink: SqliteSink) -> None:
     values = ["true", "false", "false", "true", "true"]
     lines = "".join(f"m,device=d1 on={value} {START + at}\n" for at, value in enumerate(values))
     assert sink.write(lines.encode()) == Stored()
-    found = sink.query(SeriesQuery("d1", "on", START, START + 6, 3))
+    found = sink.query(SeriesQuery("d1", "on", START, START + 6, 3)).buckets
     assert found == [Bucket(START, 0, 0.5, 1, 2), Bucket(START + 2, 0, 0.5, 1, 2), Bucket(START + 4, 1, 1, 1, 1)]
 
 

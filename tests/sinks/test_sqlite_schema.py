@@ -85,6 +85,6 @@ def test_a_file_of_a_later_version_is_held(sink: SqliteSink, path: Path) -> None
 
 def test_directories_are_made(tmp_path: Path) -> None:
     sink = SqliteSink(tmp_path / "a" / "b" / "telemetry.db")
-    assert sink.query(SeriesQuery("d1", "x", 0, 10, 1)) == [], "a database not yet made is empty"
+    assert sink.query(SeriesQuery("d1", "x", 0, 10, 1)).buckets == [], "a database not yet made is empty"
     assert sink.write(b"m,device=d1 x=1 5\n") == Stored()
     sink.close()

@@ -15,16 +15,23 @@ if TYPE_CHECKING:
     from gateway.delivery.sink import SeriesQuery
 
 
-def expected_buckets(points: Iterable[tuple[int, float]], query: SeriesQuery) -> list[Bucket]:
-    """What the query should find in the points (time in ns, value) of its series."""
-    interval = math.ceil((query.end_ns - query.start_ns) / query.points)
+def expected_buckets(
+    points: Iterable[tuple[int, float]], query: SeriesQuery, origin: int | None = None, interval: int | None = None
+) -> list[Bucket]:
+    """What the query should find in the points (time in ns, value) of its series.
+
+    Buckets are counted from ``origin``, the query's start if none is given, and as long as the query needs if no
+    ``interval`` is given; the first begins at the start.
+    """
+    origin = query.start_ns if origin is None else origin
+    interval = interval or math.ceil((query.end_ns - query.start_ns) / query.points)
     grouped: dict[int, list[float]] = {}
     for time_ns, value in points:
         if query.start_ns <= time_ns < query.end_ns:
-            grouped.setdefault((time_ns - query.start_ns) // interval, []).append(value)
+            grouped.setdefault((time_ns - origin) // interval, []).append(value)
     return [
-        Bucket(query.start_ns + index * interval, min(values), sum(values) / len(values), max(values), len(values))
-        for index, values in sorted(grouped.items())
+        Bucket(max(origin + at * interval, query.start_ns), min(of), math.fsum(of) / len(of), max(of), len(of))
+        for at, of in sorted(grouped.items())
     ]
 
 
