@@ -5,7 +5,8 @@ Rules that hold here:
 * A bearer token goes before a cookie. What a cookie may change, it may only with the session's CSRF token beside it.
 * An answer without an end is cut when the token or the login that it was given for ends.
 * Looking is free where no viewer token is set and the gateway listens on this machine only, and then only under a name
-  of this machine: a page whose own name was made to lead here (DNS rebinding), and what a proxy lets in, has no part.
+  of this machine (`from_here`): a page whose own name was made to lead here (DNS rebinding), and what a proxy lets in,
+  has no part.
 """
 
 from __future__ import annotations
@@ -118,6 +119,12 @@ def bearer_token(request: HTTPServerRequest) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
+def from_here(request: HTTPServerRequest) -> bool:
+    """Whether somebody on this machine asks for it by a name of this machine."""
+    names = request.remote_ip or "", request.host_name.strip("[]")
+    return all(ListenAddress(name, 0).loopback for name in names)
+
+
 def from_elsewhere(request: HTTPServerRequest) -> bool:
     """Whether a browser says that the page of another origin sends this (RFC 6454 section 7).
 
@@ -135,10 +142,7 @@ def lacks_csrf_token(request: HTTPServerRequest, session: Session) -> bool:
 
 
 def _free(request: HTTPServerRequest, config: Config) -> bool:
-    if config.auth.viewer_token is not None or not config.server.listen.loopback:
-        return False
-    names = request.remote_ip or "", request.host_name.strip("[]")
-    return all(ListenAddress(name, 0).loopback for name in names)
+    return config.auth.viewer_token is None and config.server.listen.loopback and from_here(request)
 
 
 def _same(expected: str | None, token: str) -> bool:

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from tornado.web import HTTPError, RequestHandler
 
-from gateway.config import ListenAddress
-from gateway.server.access import CSRF_HEADER, Grant, TooManyGuesses, from_elsewhere, lacks_csrf_token
+from gateway.server.access import CSRF_HEADER, Grant, TooManyGuesses, from_elsewhere, from_here, lacks_csrf_token
 from gateway.server.session import Role
 
 if TYPE_CHECKING:
@@ -135,7 +134,7 @@ class OperationsHandler(ApiHandler):
 
     def prepare(self) -> None:
         """Refuse anyone else."""
-        if not ListenAddress(self.request.remote_ip or "", 0).loopback:
+        if not from_here(self.request):
             self.permits(Role.VIEWER)
 
 

@@ -164,7 +164,7 @@ def into(script: ScriptedServer) -> dict[str, Any]:
 
 
 def test_a_replay_is_one_at_a_time_and_goes_on_when_whoever_asked_has_left(tmp_path: Path) -> None:
-    slow, replay = Reply(204, drip=0.05), "/v1/dead-letters/replay"
+    slow, replay = Reply(204, drip=0.02), "/v1/dead-letters/replay"
     with ScriptedServer(slow, Reply(204)) as script, running_gateway(tmp_path, into(script)) as gateway:
         admin = Visitor(gateway.url)
         admin.login(ADMIN)
@@ -178,7 +178,7 @@ def test_a_replay_is_one_at_a_time_and_goes_on_when_whoever_asked_has_left(tmp_p
         wait_for(lambda: admin.change("POST", replay, {}).status == 200, "the next to be let in")
 
 
-def test_a_database_that_is_away_ends_a_replay_and_keeps_the_letters(tmp_path: Path) -> None:
+def test_a_database_that_is_away_ends_a_replay_and_a_file_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     with ScriptedServer(Reply(503, body=b"busy")) as script, running_gateway(tmp_path, into(script)) as gateway:
         admin = Visitor(gateway.url)
         admin.login(ADMIN)
@@ -186,12 +186,6 @@ def test_a_database_that_is_away_ends_a_replay_and_keeps_the_letters(tmp_path: P
         answer = admin.change("POST", "/v1/dead-letters/replay", {})
         assert (answer.status, answer.body["replayed"], answer.body["left"]) == (200, 0, 1)
         assert answer.body["stopped"] == "busy"
-
-
-def test_a_file_that_cannot_be_used_is_said(tmp_path: Path) -> None:
-    with running_gateway(tmp_path, TOKENS) as gateway:
-        admin = Visitor(gateway.url)
-        admin.login(ADMIN)
         with contextlib.closing(sqlite3.connect(tmp_path / "state/dead_letters.db", isolation_level=None)) as db:
             db.execute("DROP TABLE letters")
         answer = admin.send("GET", "/v1/dead-letters")
