@@ -23,7 +23,6 @@ from benchmarks.messages import FIN_PING, Frames, client_frame
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-OPENING_AT_ONCE = 100
 PROBE_SECONDS = 30.0
 POLL_SECONDS = 1.0
 STDIN = 0
@@ -107,13 +106,13 @@ class Generator:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # the server is our own child
         tokens = dict(line.split() for line in Path(target.tokens).read_text().splitlines()) if target.tokens else {}
-        for number in range(target.connections):
+        for number in range(target.first, target.first + target.connections):
             device = device_name(number)
             request = upgrade_request(target.path.format(device=device), target.port, tokens.get(device, ""))
             self._waiting.append(Link(number, request, context, self._tally))
         self._unopened = target.connections
         self._connect_started = monotonic()
-        for _ in range(OPENING_AT_ONCE):
+        for _ in range(target.at_once):
             self._open_next()
 
     def _open_next(self) -> None:
@@ -150,6 +149,7 @@ class Generator:
             link.opening()
             self._watch(link)
         if self._is_open(link):
+            self._tally.opening.append(monotonic() - link.started)
             self._opened()
 
     def _opened(self) -> None:
@@ -157,7 +157,9 @@ class Generator:
         self._open_next()
         if not self._unopened:
             seconds = monotonic() - self._connect_started
-            _tell("connected", links=len(self._links), seconds=seconds, **self._tally.totals())
+            _tell(
+                "connected", links=len(self._links), seconds=seconds, **self._tally.connecting(), **self._tally.totals()
+            )
 
     def _watch(self, link: Link) -> None:
         self._epoll.modify(link.fd, select.EPOLLIN | select.EPOLLOUT if link.wants_write else select.EPOLLIN)

@@ -55,6 +55,7 @@ class Link:
         "rest",
         "sent_at",
         "sock",
+        "started",
         "state",
         "wants_write",
         "welcome",
@@ -91,6 +92,7 @@ class Link:
 
     def connect(self, port: int) -> None:
         """Begin."""
+        self.started = monotonic()
         self.sock.connect_ex(("127.0.0.1", port))
 
     def opening(self) -> None:

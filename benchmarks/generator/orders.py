@@ -11,7 +11,8 @@ class Target:
 
     ``path`` has ``{device}`` where the server wants it. ``tokens`` is a file with one ``device token`` a line, or empty
     where nobody asks for one. ``acks``: the server speaks the gateway's protocol, so a device is connected once it is
-    welcome, and every message is acknowledged.
+    welcome, and every message is acknowledged. ``first`` is the number of the first device, ``at_once`` how many may be
+    connecting at the same moment.
     """
 
     port: int
@@ -21,6 +22,8 @@ class Target:
     tls: bool = False
     acks: bool = False
     tokens: str = ""
+    first: int = 0
+    at_once: int = 100
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.latencies = array("d")
+        self.opening = array("d")
         self.acked = 0
         self.acks = 0
         self.last_ack_at = 0.0
@@ -46,6 +47,11 @@ class Tally:
         """Percentiles of the latencies since the last call, in ms."""
         latencies, self.latencies = sorted(self.latencies), array("d")
         return {"acked": len(latencies), **{name: percentile(latencies, at) for name, at in PERCENTILES.items()}}
+
+    def connecting(self) -> dict[str, Any]:
+        """Percentiles of the times from the first packet to an open connection, in ms."""
+        ordered = sorted(self.opening)
+        return {f"connect_{name}_ms": percentile(ordered, at) for name, at in PERCENTILES.items()}
 
     def totals(self) -> dict[str, Any]:
         """Everything that does not belong to a window."""

@@ -12,17 +12,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
+from tornado.iostream import IOStream, SSLIOStream
+from tornado.netutil import bind_sockets, ssl_wrap_socket
 
 from gateway.config.units import ListenAddress
 from gateway.errors import GatewayError
+from gateway.server.gate import Gate
 
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from tornado.iostream import IOStream
     from tornado.web import Application
 
 BACKLOG = 4096
@@ -71,6 +72,7 @@ class Listener(HTTPServer):
         self._turned_away = turned_away
         self._most_connections = most_connections
         self._open = 0
+        self._gates: list[Gate] = []
         super().initialize(
             application,
             ssl_options=ssl_options,
@@ -79,6 +81,30 @@ class Listener(HTTPServer):
             max_header_size=LARGEST_HEADER,
             max_body_size=max_body_size,
         )
+
+    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept connections on these."""
+        self._gates += [Gate(sock, self._let_in, self._turned_away) for sock in sockets]
+
+    def stop(self) -> None:
+        """Accept no more."""
+        while self._gates:
+            self._gates.pop().close()
+
+    def _let_in(self, connection: socket.socket, address: Any) -> None:
+        stream: IOStream
+        try:
+            if self.ssl_options is None:
+                stream = IOStream(connection, self.max_buffer_size, read_chunk_size=self.read_chunk_size)
+            else:
+                wrapped = ssl_wrap_socket(
+                    connection, self.ssl_options, server_side=True, do_handshake_on_connect=False
+                )
+                stream = SSLIOStream(wrapped, self.max_buffer_size, read_chunk_size=self.read_chunk_size)
+        except OSError:  # it has left already
+            connection.close()
+        else:
+            self.handle_stream(stream, address)
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         """Serve a new connection, or close it."""
