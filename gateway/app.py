@@ -23,6 +23,7 @@ from gateway.delivery.write_log import WriteLog
 from gateway.errors import GatewayError, SpoolFull
 from gateway.field_types import FieldTypeStore
 from gateway.metrics import Metrics
+from gateway.process import tuned_to_serve
 from gateway.protocol.fields import Rulebook
 from gateway.protocol.session import Terms
 from gateway.protocol.types import FieldTypes, declared_by
@@ -227,8 +228,8 @@ class Gateway:
             ssl_options=tls,
             max_body_size=2 * self.config.server.max_message_bytes,
         )
-        self._server.add_sockets(listening)
         host, port = listening[0].getsockname()[:2]
+        self._server.add_sockets(listening)
         scheme = "http" if tls is None else "https"
         self.url = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
         log.info("listening on %s, readings go to %s", self.url, self.sink.name)
@@ -343,7 +344,8 @@ async def _run(config: Config, on_ready: Callable[[str], None] | None) -> None:
     manager.notify("READY=1", f"STATUS={gateway.summary()}")
     if on_ready is not None:
         on_ready(gateway.url)
-    await stopping.wait()
+    with tuned_to_serve():
+        await stopping.wait()
     manager.notify("STOPPING=1", "STATUS=letting the devices go")
     await gateway.stop()
     watchdog.stop()
