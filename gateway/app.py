@@ -28,6 +28,7 @@ from gateway.protocol.fields import Rulebook
 from gateway.protocol.session import Terms
 from gateway.protocol.types import FieldTypes, declared_by
 from gateway.registry import Registry
+from gateway.reload import Reloader
 from gateway.server.access import Access
 from gateway.server.acks import Acks
 from gateway.server.backpressure import Backpressure
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 
     from gateway.config import Config
     from gateway.ledger import Entry
+    from gateway.reload import ConfigSource
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
 with contextlib.suppress(ImportError):  # not on every platform; plain asyncio serves as well
@@ -284,7 +286,7 @@ class Gateway:
         await self.spool.close()
         await self._server.close_all_connections()
         self.context.questions.close()
-        self.sink.close()
+        self.context.sink.close()
         self.writes.flush()
         await self._refresh_types()
         self.type_store.close()
@@ -298,6 +300,10 @@ class Gateway:
         status = self.spool.status()
         trouble = f"; takes no readings: {'; '.join(blocking)}" if blocking else ""
         return f"{len(self.context.sockets)} devices, {status.readings_pending} readings wait{trouble}"
+
+    def reloader(self, source: ConfigSource) -> Reloader:
+        """What brings the configuration of ``source`` into force, again and again."""
+        return Reloader(self.context, self._server, self.types, source, terms)
 
     async def _devices_gone(self, seconds: float) -> None:
         if self.context.sockets:
@@ -326,7 +332,7 @@ def _dead_letters(path: Path) -> DeadLetters:
         raise GatewayError(f"dead letters {path}: {error}") from error
 
 
-async def _run(config: Config, on_ready: Callable[[str], None] | None) -> None:
+async def _run(config: Config, on_ready: Callable[[str], None] | None, source: ConfigSource | None) -> None:
     loop = asyncio.get_running_loop()
     manager = ServiceManager(os.environ)
     stopping = asyncio.Event()
@@ -339,6 +345,9 @@ async def _run(config: Config, on_ready: Callable[[str], None] | None) -> None:
     except (GatewayError, OSError) as error:
         manager.notify(f"STATUS=cannot serve: {error}")
         raise
+    reloader = None if source is None else gateway.reloader(source)
+    if reloader is not None:
+        loop.add_signal_handler(signal.SIGHUP, reloader.ask)
     watchdog = Watchdog(manager, lambda: gateway.spool.commit_seconds, gateway.summary)
     watchdog.start()
     manager.notify("READY=1", f"STATUS={gateway.summary()}")
@@ -347,18 +356,20 @@ async def _run(config: Config, on_ready: Callable[[str], None] | None) -> None:
     with tuned_to_serve():
         await stopping.wait()
     manager.notify("STOPPING=1", "STATUS=letting the devices go")
+    if reloader is not None:
+        await reloader.close()
     await gateway.stop()
     watchdog.stop()
 
 
-def serve(config: Config, on_ready: Callable[[str], None] | None = None) -> int:
+def serve(config: Config, on_ready: Callable[[str], None] | None = None, source: ConfigSource | None = None) -> int:
     """Serve until SIGTERM or SIGINT; 0 after a clean stop, 1 when it could not start.
 
-    ``on_ready`` is called with the base URL once devices can connect.
+    ``on_ready`` is called with the base URL once devices can connect. SIGHUP has ``source`` read again.
     """
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(_run(config, on_ready))
+            runner.run(_run(config, on_ready, source))
     except (GatewayError, OSError) as error:
         log.critical("cannot serve: %s", error)
         return 1

@@ -97,6 +97,9 @@ class Metrics:
         self.live_conflated = Counter(
             "gateway_live_conflated_total", "Times a viewer fell behind and got only the newest values", registry=r
         )
+        self.reloads = Counter(
+            "gateway_config_reloads_total", "Times the configuration was read again, by result", ["result"], registry=r
+        )
         self.loop_lag = Gauge(
             "gateway_event_loop_lag_seconds", "How late the event loop ran its last timer", registry=r
         )

@@ -3,18 +3,24 @@
 Rules that hold here:
 
 * No secret of the configuration and no bearer token is written, whoever logs it: what is written is searched for them
-  last, after arguments and tracebacks have become text.
+  last, after arguments and tracebacks have become text. A secret that a reload replaced stays one.
+* What devices send is not logged above debug, neither as theirs nor in the words of a database.
+* A line about a device carries it as a field (``extra={"device": ...}``), by which lines are counted (`log_quota`).
+* Under systemd each line begins with its priority (sd-daemon(3)), so that ``journalctl -p warning`` works.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 from urllib.parse import quote
+
+from gateway.cli.log_quota import ALL_DEVICES, WINDOW, LogQuota, Verdict
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -24,6 +30,9 @@ _BEARER = re.compile(r"(?i)\b(bearer[ .])[A-Za-z0-9._~+/=-]+")
 
 
 SHORTEST_MASKED = 5
+FIELDS = "device", "session", "code"
+"""What a record may carry beside its text; ``code`` is that of a close or of a refusal."""
+_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
 class _Console(logging.Formatter):
@@ -39,6 +48,7 @@ class _Json(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        line |= {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
@@ -47,9 +57,10 @@ class _Json(logging.Formatter):
 class _Discreet(logging.Formatter):
     """Another formatter's text without secrets."""
 
-    def __init__(self, inner: logging.Formatter, secrets: set[str]) -> None:
+    def __init__(self, inner: logging.Formatter, secrets: set[str], *, priorities: bool = False) -> None:
         super().__init__()
         self._inner = inner
+        self._priorities = priorities
         # The longest first, so that a secret that contains another goes whole.
         forms = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
         self._secrets = re.compile("|".join(map(re.escape, forms))) if forms else None
@@ -58,7 +69,11 @@ class _Discreet(logging.Formatter):
         text = self._inner.format(record)
         if self._secrets is not None:
             text = self._secrets.sub(MASK, text)
-        return _BEARER.sub(rf"\1{MASK}", text)
+        text = _BEARER.sub(rf"\1{MASK}", text)
+        if not self._priorities:
+            return text
+        prefix = f"<{_PRIORITIES.get(record.levelno, 6)}>"
+        return prefix + text.replace("\n", "\n" + prefix)
 
 
 def _forms(secret: str) -> set[str]:
@@ -71,13 +86,66 @@ def _forms(secret: str) -> set[str]:
     return {secret, quote(secret), quote(secret, safe=""), json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)}
 
 
-def configure_logging(config: Config) -> None:
-    """Send every log record of this process to standard error, as ``config.logging`` says."""
-    secrets = (config.auth.admin_token, config.auth.viewer_token, config.influxdb.token, config.influxdb.password)
-    inner = _Json() if config.logging.format == "json" else _Console()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Discreet(inner, {secret.get_secret_value() for secret in secrets if secret} - {""}))
-    logging.basicConfig(level=config.logging.level.upper(), handlers=[handler], force=True)
-    logging.captureWarnings(capture=True)
-    # One line per request would drown everything else; /metrics counts them.
-    logging.getLogger("tornado.access").setLevel(logging.WARNING)
+class _Frugal(logging.StreamHandler[TextIO]):
+    """Leaves out lines beyond the quota, and says how many."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._quota = LogQuota()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for key, count in self._quota.take_over():
+            self._tell(f"{key}: {count} more lines were left out", key)
+        device = getattr(record, "device", None)
+        if device is None:
+            key = f"{record.name} line {record.lineno}"
+            verdict = self._quota.of_place(key)
+        else:
+            key = f"device {device}"
+            verdict = self._quota.of_device(device)
+        if verdict is Verdict.LEAVE_OUT:
+            return
+        super().emit(record)
+        if verdict is Verdict.WRITE_LAST:
+            self._tell(f"{key}: further lines are left out and counted, for up to {WINDOW / 60:.0f} minutes", key)
+
+    def _tell(self, text: str, key: str) -> None:
+        record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
+        if key.startswith("device ") and key != ALL_DEVICES:
+            record.device = key.removeprefix("device ")
+        super().emit(record)
+
+
+class Logs:
+    """Every log record of this process goes to standard error, as ``config.logging`` says."""
+
+    def __init__(self, config: Config) -> None:
+        self._handler = _Frugal(sys.stderr)
+        self._secrets: set[str] = set()
+        logging.basicConfig(handlers=[self._handler], force=True)
+        logging.captureWarnings(capture=True)
+        # One line per request would drown everything else; /metrics counts them.
+        logging.getLogger("tornado.access").setLevel(logging.WARNING)
+        self.change(config)
+
+    def change(self, config: Config) -> None:
+        """Go by this configuration from now on."""
+        secrets = (config.auth.admin_token, config.auth.viewer_token, config.influxdb.token, config.influxdb.password)
+        self._secrets |= {secret.get_secret_value() for secret in secrets if secret} - {""}
+        inner = _Json() if config.logging.format == "json" else _Console()
+        self._handler.setFormatter(_Discreet(inner, self._secrets, priorities=_to_journal(sys.stderr)))
+        logging.getLogger().setLevel(config.logging.level.upper())
+
+
+def _to_journal(stream: TextIO) -> bool:
+    """Whether systemd says that this very stream goes to its journal (systemd.exec(5), ``$JOURNAL_STREAM``)."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def configure_logging(config: Config) -> Logs:
+    """Take over the log of this process; what comes back can change it."""
+    return Logs(config)

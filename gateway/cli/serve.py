@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from gateway.app import serve
 from gateway.cli.logs import configure_logging
-from gateway.cli.options import with_config
+from gateway.cli.options import config_path_option, configuration
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gateway.cli.logs import Logs
     from gateway.config import Config
 
 
+class _File:
+    """The configuration's file, as often as it is asked for, and the log that goes by it."""
+
+    def __init__(self, path: Path | None, logs: Logs) -> None:
+        self._path = path
+        self._logs = logs
+
+    def read(self) -> Config:
+        return configuration(self._path, serving=True)[1].config
+
+    def changed(self, config: Config) -> None:
+        self._logs.change(config)
+
+
 @click.command()
-@partial(with_config, serving=True)
+@config_path_option
 @click.pass_context
-def run(ctx: click.Context, config: Config) -> None:
-    """Serve until SIGTERM or Ctrl-C, then drain and exit with 0.
+def run(ctx: click.Context, path: Path | None) -> None:
+    """Serve until SIGTERM or Ctrl-C, then drain and exit with 0. SIGHUP reads the configuration again.
 
     \b
     Example:  gateway run --config /etc/telemetry-gateway/config.yaml
     """
-    configure_logging(config)
-    ctx.exit(serve(config))
+    path, loaded = configuration(path, serving=True)
+    logs = configure_logging(loaded.config)
+    ctx.exit(serve(loaded.config, source=_File(path, logs)))

@@ -5,6 +5,7 @@ Rules that hold here:
 * Every batch that goes out comes back with an outcome. A sink that raises is an outage, not an end.
 * A point is a dead letter when the store has it on disk; while the store fails, the point is written again.
 * While the database fails, one batch at a time asks for it, the oldest (see `gateway.delivery.pace`).
+* A write ends at the database it began at. What that one did not take goes to the one that is the sink by then.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Out:
-    """A batch of ``pipeline`` that went out in ``round`` of the pace; ``origin`` is known for a single point."""
+    """A batch of ``pipeline`` that went to ``sink`` in ``round`` of the pace; ``origin`` is that of a single point."""
 
+    sink: Database
     pipeline: Pipeline
     batch: Batch
     origin: Origin | None
@@ -108,6 +110,15 @@ class Dispatch:
             self._apply(back.out, back.outcome)
             self._judge(back.out, back.outcome)
 
+    async def redirect(self, sink: Database) -> None:
+        """Write to ``sink`` from now on; returns when the writes under way have ended where they began."""
+        before = list(self._in_flight)
+        self._sink = sink
+        self._pace.restart()
+        self._wake()
+        if before:
+            await asyncio.wait(before)
+
     async def drain(self, seconds: float) -> None:
         """Wait for the writes in flight, at most so long."""
         if self._in_flight:
@@ -120,7 +131,7 @@ class Dispatch:
     def _send(self, pipeline: Pipeline) -> None:
         batch = pipeline.take()
         origin = pipeline.origin(batch) if batch.count == 1 else None
-        out = Out(pipeline, batch, origin, self._pace.round)
+        out = Out(self._sink, pipeline, batch, origin, self._pace.round)
         future = self._writers.submit(partial(self._write, out))
         future.add_done_callback(lambda _: self._wake())
         self._in_flight.add(future)
@@ -129,7 +140,7 @@ class Dispatch:
         """Runs in a writer's thread."""
         started = time.monotonic()
         try:
-            outcome = self._sink.write(out.batch.lines)
+            outcome = out.sink.write(out.batch.lines)
         except Exception as error:
             log.exception("the sink failed on a batch of %d points", out.batch.count)
             outcome = Retry("internal", f"{type(error).__name__}: {error}")
@@ -171,6 +182,8 @@ class Dispatch:
                 out.pipeline.split(out.batch)
 
     def _judge(self, out: Out, outcome: Outcome) -> None:
+        if out.sink is not self._sink:
+            return  # what another database answers says nothing about this one
         if isinstance(outcome, Retry | Held):
             delay = self._pace.failed(outcome, out.round, time.monotonic())
             self._health.failing(outcome, delay)

@@ -90,6 +90,11 @@ class Forwarder:
     def _stopping(self) -> bool:
         return self._stop_at < inf
 
+    async def redirect(self, sink: Database) -> None:
+        """Deliver to ``sink`` from now on; returns when no write to the one before is under way any more."""
+        self._sink = sink
+        await self._dispatch.redirect(sink)
+
     async def run(self) -> None:
         """Deliver until `stop` or cancellation. Errors of the spool, and mistakes in here, are outages like others."""
         self._ended.clear()

@@ -57,6 +57,11 @@ class Pace:
         if started == self.round:
             self.failures = 0
 
+    def restart(self) -> None:
+        """It is another database from now on, and nothing is known about it."""
+        self.failures, self.opens_at = 0, 0.0
+        self.round += 1
+
     def failed(self, outcome: Retry | Held, started: int, now: float) -> float:
         """A write that started in round ``started`` was not taken; the seconds until the next one may start."""
         asked = started == self.round

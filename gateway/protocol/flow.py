@@ -68,6 +68,10 @@ class Flow:
         self._from_seq = NO_SEQ
         self._ignored = 0
 
+    def allow(self, limit: int) -> None:
+        """Let ``limit`` messages be unacknowledged from now on."""
+        self._limit = limit
+
     @property
     def ignoring(self) -> bool:
         """Whether the device sent more against a throttle than can have been in flight."""

@@ -77,6 +77,14 @@ class Session(Endings):
         self._own = self._flow.sequence
         return self._greet(now_ns)
 
+    def renew(self, terms: Terms, encoder: Encoder | None) -> None:
+        """The configuration changed: go by this one. A throttle names its limit, so no welcome is due for it."""
+        self._terms = terms
+        if self._state is State.READY and encoder is not None:
+            encoder.follow(self._encoder)
+            self._encoder = encoder
+            self._flow.allow(terms.max_unacked)
+
     def _greet(self, now_ns: int) -> Effects:
         named = self.boot != self._session
         self._flow.restart(self._account.sequence(self.boot) if named else self._own, self.ack)

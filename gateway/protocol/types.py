@@ -72,6 +72,12 @@ class FieldTypes:
         if keys:
             self._tell()
 
+    def declare(self, declared: Mapping[Key, Type]) -> None:
+        """The profiles changed: what they declare now counts, and what only they declared is learned anew."""
+        before, self._declared = self._declared, dict(declared)
+        self._types = {key: found for key, found in self._types.items() if key not in before} | self._declared
+        self._tell()
+
     def take_changes(self) -> tuple[dict[Key, Type], set[Key]]:
         """What was learned and, before that, doubted since the last call: for who keeps it."""
         new, doubted = self._new, self._doubted

@@ -51,6 +51,10 @@ class Encoder:
         self._series = DeviceSeries(device_id, profile, tags)
         self._last_arrival = 0
 
+    def follow(self, other: Encoder) -> None:
+        """Take the place of ``other`` in a session: no moment of arrival is given out twice."""
+        self._last_arrival = other._last_arrival  # noqa: SLF001 - of its own class
+
     def encode(self, message: Readings, now_ns: int) -> Encoded:
         """Judge and write every reading of ``message``, which arrived at ``now_ns``.
 

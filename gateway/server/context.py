@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gateway.config import DEFAULT_PROFILE
+from gateway.config.reloading import Standing
 from gateway.protocol.validation import Encoder
 from gateway.registry import Device
 from gateway.server.asking import Questions
@@ -60,6 +61,7 @@ class Context:
     dead_letters: DeadLetters
     files: Files = field(default_factory=Files)
     questions: Questions = field(default_factory=Questions)
+    standing: Standing = field(default_factory=Standing)
     problems: Problems = field(default_factory=Problems)
     status: Status = field(init=False)
     live: Live = field(init=False)

@@ -167,7 +167,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
             self.context.metrics.connections_total.labels("busy").inc()
             self._run(session.busy(busy))
             return
-        self.profile = device.profile
+        self.device, self.profile = device, device.profile
         self.context.metrics.connections_total.labels("accepted").inc()
         self.view = self.context.fleet.connected(self.device_id, self, now)
         self._run(session.welcome(self.view.account, self.context.encoder(device), now))
@@ -283,6 +283,12 @@ class DeviceSocket(JsonErrors, StreamHandler):
     def _end(self, how: str) -> None:
         if self.session is not None:
             self._run(getattr(self.session, how)())
+
+    def renew(self) -> None:
+        """The configuration has changed."""
+        if self.session is not None:
+            encoder = None if self.device is None else self.context.encoder(self.device)
+            self.session.renew(self.context.terms, encoder)
 
     def revoke(self) -> None:
         """The device's credentials no longer count."""

@@ -106,6 +106,10 @@ class Listener(HTTPServer):
         else:
             self.handle_stream(stream, address)
 
+    def renew(self, tls: ssl.SSLContext) -> None:
+        """Shake hands with these certificates from now on; connections that are there keep theirs."""
+        self.ssl_options = tls
+
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         """Serve a new connection, or close it."""
         if self._open >= self._most_connections:

@@ -53,12 +53,17 @@ def readiness(context: Context) -> dict[str, Any]:
     state = context.forwarder.state
     if state.name != "delivering":
         warnings.append(f"{context.sink.name}: {state.reason}; {status.readings_pending} readings wait in the spool")
+    warnings += context.standing.warnings()
     return {
         "ready": not blocking,
         "blocking": blocking,
         "warnings": warnings,
         "spool": {"pending_bytes": status.bytes_pending, "pending_readings": status.readings_pending},
         "database": {"sink": context.sink.name, "state": state.name, "reason": state.reason},
+        "configuration": {
+            "refused": list(context.standing.refused),
+            "needs_restart": list(context.standing.waiting),
+        },
     }
 
 

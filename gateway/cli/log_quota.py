@@ -1,0 +1,88 @@
+"""How many lines of the log each device may cause, so that one that is broken, or means harm, does not fill the disk.
+
+Rules that hold here:
+
+* What is left out is counted, and the count is told: once when it begins, once when the window is over.
+* The table is bounded, and so is what all devices together may cause: a thousand names are no way around it.
+* Lines that are about no device are counted by the place they come from, with far more room.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WINDOW = 600.0
+"""Seconds."""
+OF_A_DEVICE = 20
+"""Lines in a window. About half a megabyte a day at the worst."""
+OF_ALL_DEVICES = 1000
+OF_A_PLACE = 200
+MOST_KEYS = 1024
+ALL_DEVICES = "all devices"
+
+
+class Verdict(Enum):
+    """What becomes of a line."""
+
+    WRITE = auto()
+    WRITE_LAST = auto()
+    """It is written, and the next ones are not."""
+    LEAVE_OUT = auto()
+
+
+@dataclass(slots=True)
+class _Window:
+    ends: float
+    lines: int = 0
+    left_out: int = 0
+
+
+class LogQuota:
+    """Counts lines by key. One thread at a time."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._windows: OrderedDict[str, _Window] = OrderedDict()
+        self._over: list[tuple[str, int]] = []
+
+    def of_device(self, device: str) -> Verdict:
+        """A line is about ``device``."""
+        own = self._count(f"device {device}", OF_A_DEVICE)
+        if own is Verdict.LEAVE_OUT:
+            return own
+        shared = self._count(ALL_DEVICES, OF_ALL_DEVICES)
+        return own if shared is Verdict.WRITE else shared
+
+    def of_place(self, place: str) -> Verdict:
+        """A line is about no device and comes from ``place``."""
+        return self._count(place, OF_A_PLACE)
+
+    def take_over(self) -> list[tuple[str, int]]:
+        """Whose windows ended since the last call, and how many lines were left out of each; none without any."""
+        now = self._clock()
+        while self._windows:
+            key, window = next(iter(self._windows.items()))
+            if window.ends > now and len(self._windows) <= MOST_KEYS:
+                break
+            del self._windows[key]
+            if window.left_out:
+                self._over.append((key, window.left_out))
+        over, self._over = self._over, []
+        return over
+
+    def _count(self, key: str, most: int) -> Verdict:
+        window = self._windows.get(key)
+        if window is None:
+            window = self._windows[key] = _Window(self._clock() + WINDOW)
+        if window.lines >= most:
+            window.left_out += 1
+            return Verdict.LEAVE_OUT
+        window.lines += 1
+        return Verdict.WRITE_LAST if window.lines == most else Verdict.WRITE

@@ -1,0 +1,72 @@
+"""Another database under way: what was begun ends where it began, the rest goes to the new one."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.delivery.outcome import Held
+from gateway.delivery.pace import Bounds
+from tests.support.delivery import WAIT, Bench, ScriptedDatabase, entry, line
+
+
+def test_writes_under_way_end_at_the_old_database_and_the_rest_goes_to_the_new_one() -> None:
+    async def main() -> None:
+        bench, new = Bench(max_readings=1, max_in_flight=2), ScriptedDatabase()
+        bench.database.gate.clear()
+        points = bench.fill(records=10)
+        async with bench.running():
+            await bench.database.until(lambda: bench.database.at_once == 2)
+            redirecting = asyncio.create_task(bench.forwarder.redirect(new))
+            await asyncio.sleep(0)
+            assert not redirecting.done()
+            bench.database.gate.set()
+            async with asyncio.timeout(WAIT):
+                await redirecting
+            assert bench.database.at_once == 0
+            await bench.source.emptied()
+        assert bench.database.lines == sorted(points[:2])
+        assert new.lines == sorted(points[2:])
+        assert bench.source.ledger.total.stored == 10
+
+    asyncio.run(main())
+
+
+def test_what_the_old_database_does_not_take_goes_to_the_new_one() -> None:
+    """Nor does its last refusal count against the new one, which would make that wait."""
+
+    async def main() -> None:
+        patient = Bounds(first=0.0, longest=0.0, retry_after=0.0, held=3600.0)
+        bench, new = Bench(Held("unauthorized", "no"), bounds=patient, max_in_flight=1), ScriptedDatabase()
+        bench.database.gate.clear()
+        points = bench.fill(records=3)
+        async with bench.running():
+            await bench.database.until(lambda: bench.database.at_once == 1)
+            redirecting = asyncio.create_task(bench.forwarder.redirect(new))
+            await asyncio.sleep(0)
+            bench.database.gate.set()
+            async with asyncio.timeout(WAIT):
+                await redirecting
+            await bench.source.emptied()
+        assert bench.database.lines == []
+        assert new.lines == sorted(points)
+
+    asyncio.run(main())
+
+
+def test_a_wait_for_the_old_database_ends() -> None:
+    async def main() -> None:
+        bounds = Bounds(first=3600.0, longest=3600.0, retry_after=3600.0, held=3600.0)
+        bench, new = Bench(*[Held("unauthorized", "no")] * 3, bounds=bounds), ScriptedDatabase()
+        points = bench.fill(records=1)
+        async with bench.running():
+            await bench.database.until(lambda: len(bench.database.writes) == 1)
+            async with asyncio.timeout(WAIT):
+                await bench.witness.wrote_one.wait()
+                await bench.forwarder.redirect(new)
+            await bench.source.emptied()
+            assert bench.forwarder.state.name == "delivering"
+            bench.source.append(entry("b", more := line("b", 1)))
+            await bench.source.emptied()
+        assert new.lines == sorted([*points, more])
+
+    asyncio.run(main())
