@@ -58,6 +58,7 @@ CREATE TABLE IF NOT EXISTS letters (
     data BLOB NOT NULL,
     UNIQUE (record_id, line, committed_ns)
 );
+CREATE INDEX IF NOT EXISTS letters_by_kind ON letters (kind, device); -- to count without passing over the points
 CREATE TABLE IF NOT EXISTS discarded (total INTEGER NOT NULL);
 INSERT INTO discarded SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM discarded);
 """
@@ -173,10 +174,11 @@ class DeadLetters:
         """How many there are of one kind of reason and one device where given, and a page of those, newest first."""
         where, values = _filter(reason, device)
         with self._lock:
-            total: int = self._db.execute(f"SELECT count(*) FROM letters WHERE n > 0{where}", values).fetchone()[0]
+            total: int = self._db.execute(f"SELECT count(*) FROM letters WHERE true{where}", values).fetchone()[0]
+            # By +n, or SQLite would pass over all points from the newest on to find the few of one device.
+            page = f"SELECT n FROM letters WHERE true{where} ORDER BY +n DESC LIMIT ? OFFSET ?"
             rows = self._db.execute(
-                f"SELECT {_COLUMNS} FROM letters WHERE n > 0{where} ORDER BY n DESC LIMIT ? OFFSET ?",
-                (*values, limit, offset),
+                f"SELECT {_COLUMNS} FROM letters WHERE n IN ({page}) ORDER BY n DESC", (*values, limit, offset)
             ).fetchall()
         return total, tuple(_letter(*row) for row in rows)
 
