@@ -60,7 +60,7 @@ class Viewer:
         self.stream = stream
         self.feed = feed
         self.seen = seen
-        self.behind = False
+        self.behind = seen == ALL
         self.beat = b""
         """The totals that it got last, to tell whether it has the newest."""
 
@@ -123,6 +123,8 @@ class Live:
 
         ``after`` is the number of the last event that it got before, if any.
         """
+        if stream.closed():
+            return
         feed = self._feed((frozenset(devices) or None, readings))
         source = feed.source
         seen = source.newest if after is None else after
@@ -131,7 +133,6 @@ class Live:
             if isinstance(source, WholeFleet):
                 source.recall(list(self._fleet.views))
         viewer = Viewer(stream, feed, seen)
-        viewer.behind = seen == ALL
         stream.set_nodelay(True)
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         stream.set_close_callback(lambda: self._left(viewer))
