@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import platform
 import re
+import signal
 import stat
 import time
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from gateway import __version__
 from gateway.config import AuthSection
 from gateway.server.guesses import BURST
 from gateway.server.session import LIFETIME, Role, Sessions
-from tests.support.gateway import RunningGateway, running_gateway
+from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.visitor import Visitor
 
 if TYPE_CHECKING:
@@ -122,10 +122,8 @@ def test_what_one_watches_ends_with_the_login(gateway: RunningGateway, admin: Vi
         assert ends.readline().startswith(b"retry:")
         assert goes_on.readline().startswith(b"retry:")
         admin.change("DELETE", "/v1/session")
-        while ends.readline():
-            pass
-        while not (line := goes_on.readline()).startswith(b"data:") or json.loads(line[5:]).get("viewers") != 1:
-            assert line
+        wait_for(lambda: not ends.readline(), "the feed to end")
+        wait_for(lambda: b'"viewers":1' in goes_on.readline(), "the other to be told so")
 
 
 def test_a_forged_cookie_is_none(admin: Visitor) -> None:
@@ -219,11 +217,15 @@ def test_sessions_outlive_a_restart_but_not_a_change_of_their_token(tmp_path: Pa
         viewer.login(VIEWER)
         admin.login(ADMIN)
         first.stop()
-    with running_gateway(tmp_path, {"auth": {**GUARDED["auth"], "admin_token": ADMIN[::-1]}}) as second:
+    with running_gateway(tmp_path, GUARDED) as second:
         viewer.url = admin.url = second.url
-        assert viewer.send("GET", "/v1/session").body["role"] == "viewer"
+        with contextlib.closing(admin.watch()) as watched:
+            second.config.write_text(second.config.read_text().replace(ADMIN, ADMIN[::-1]))
+            second.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: not watched.readline(), "the feed to end")
         assert admin.send("GET", "/v1/session").body == NOBODY
         assert admin.change("POST", "/v1/devices", {"id": "x"}).code == "unauthorized"
+        assert viewer.send("GET", "/v1/session").body["role"] == "viewer"
 
 
 @pytest.fixture(scope="module")
