@@ -14,8 +14,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from gateway.sinks.sqlite.layout import NEVER, SMALLEST, Layout, Part
-from gateway.sinks.sqlite.schema import SLOTS, hour_of
+from gateway.sinks.sqlite.layout import SMALLEST, Layout, Part
+from gateway.sinks.sqlite.schema import HOUR, SLOTS, hour_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -74,7 +74,7 @@ class Catalog:
         self._touched: dict[tuple[int, int], Part] = {}
         self._watched: set[tuple[int, int]] = set()
         self.recent: dict[str, Layout] = {}
-        """By what stands before a line's fields: the layout of the last such line."""
+        """By what stands before a line's fields: the layout of the last such line that was plain."""
 
     def begin(self) -> None:
         """A transaction has begun: make sure that what is remembered is still true."""
@@ -88,7 +88,7 @@ class Catalog:
     def rolled_back(self) -> None:
         """The transaction is undone, and with it the series and the marks that it made."""
         for part in self._touched.values():
-            part.hour = NEVER
+            part.forget_hour()
         if self._added:
             self.forget()
 
@@ -109,7 +109,7 @@ class Catalog:
             self._connection.execute(_MARK, key)
             self._touched[key] = part
             self._watched.discard(key)
-        part.hour = hour
+        part.hour, part.until = hour, hour + HOUR
 
     def watch(self, hours: Iterable[tuple[int, int]]) -> None:
         """Series and hours that are being summarised from now on."""
@@ -117,7 +117,7 @@ class Catalog:
         for series, hour in self._watched:
             part = self._parts.get(series)
             if part is not None and part.hour == hour:
-                part.hour = NEVER
+                part.forget_hour()
 
     def unchanged(self) -> set[tuple[int, int]]:
         """Those being watched that nothing was written into since."""
@@ -139,7 +139,8 @@ class Catalog:
             layout = Layout(names, types, _columns(family, names))
             self._layouts.setdefault(head, {})[(*names, *types)] = layout
             self._count += 1
-        self.recent[head] = layout
+        if layout.plain:
+            self.recent[head] = layout
         return layout
 
     def _family(self, measurement: str, tags: Mapping[str, str]) -> Family:

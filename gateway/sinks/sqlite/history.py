@@ -73,12 +73,10 @@ class Grid:
     def of(cls, query: SeriesQuery) -> Grid:
         """As many buckets as the query wants, or fewer."""
         points = min(query.points, COARSE_POINTS) if query.coarse else query.points
-        for step, least in ((HOUR, HOUR), (MINUTE, MINUTE), (1, 1)):
-            origin = query.start_ns - query.start_ns % step
-            interval = -(-(query.end_ns - origin) // (points * step)) * step
-            if step == 1 or interval >= (least if query.coarse else least * WORTH):
-                break
-        return cls(origin, interval, step)
+        least = (query.end_ns - query.start_ns) // (points * (1 if query.coarse else WORTH))
+        step = next((step for step in (HOUR, MINUTE) if step <= least), 1)
+        origin = query.start_ns - query.start_ns % step
+        return cls(origin, -(-(query.end_ns - origin) // (points * step)) * step, step)
 
 
 def answer(connection: sqlite3.Connection, query: SeriesQuery) -> History:

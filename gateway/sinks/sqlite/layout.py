@@ -11,37 +11,44 @@ if TYPE_CHECKING:
 
 LARGEST = 2**63 - 1
 SMALLEST = -(2**63)
-NEVER = 2**63
-"""An hour that no point is in."""
 
 
 class Part:
-    """One row of ``series``: ``width`` columns are in use; the hour that begins at ``hour`` is known to be stale."""
+    """One row of ``series``: ``width`` columns are in use; from ``hour`` to ``until`` (ns) it is known to be stale."""
 
-    __slots__ = ("hour", "id", "width")
+    __slots__ = ("hour", "id", "until", "width")
 
     def __init__(self, number: int) -> None:
         self.id = number
         self.width = 0
-        self.hour = NEVER
+        self.forget_hour()
+
+    def forget_hour(self) -> None:
+        """Nothing is known to be stale."""
+        self.hour = self.until = 0
 
 
 class Layout:
     """Lines with the same series and the same fields, of the same types, in the same order.
 
     ``columns`` has for each part and each of its columns the position in the line, or None. Where the line's fields are
-    the columns of one part as they stand, there is the ``whole`` part.
+    the columns of one part as they stand, that is the ``whole`` part.
     """
 
-    __slots__ = ("_readers", "columns", "names", "whole", "words")
+    __slots__ = ("_readers", "columns", "floats", "names", "whole", "words")
 
     def __init__(self, names: list[str], types: list[type], columns: list[tuple[Part, list[int | None]]]) -> None:
         self.names = names
         self.words = 2 * len(names)
         self.columns = columns
-        plain = len(columns) == 1 and columns[0][1] == list(range(len(names)))
-        self.whole = columns[0][0] if plain else None
-        self._readers = None if set(types) == {float} else [_READERS[kind] for kind in types]
+        self.whole = columns[0][0]
+        self.floats = set(types) == {float}
+        self._readers = [_READERS[kind] for kind in types]
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is such a part."""
+        return len(self.columns) == 1 and self.columns[0][1] == list(range(len(self.names)))
 
     def read(self, words: list[str]) -> Iterable[Value]:
         """The values of a line's fields.
@@ -49,8 +56,6 @@ class Layout:
         Raises:
             ValueError: one is not of the type that it has in this layout, or not plain enough to be read here.
         """
-        if self._readers is None:
-            return [*map(float, words)]
         return [read(word) for read, word in zip(self._readers, words, strict=True)]
 
 

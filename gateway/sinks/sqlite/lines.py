@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from gateway.reading import Series, parse_line, split_lines
 from gateway.sinks.sqlite.layout import LARGEST, SMALLEST
-from gateway.sinks.sqlite.schema import HOUR, SLOTS
+from gateway.sinks.sqlite.schema import SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,25 +57,26 @@ class Rows:
             return self._add([line.decode()[:-1] for line in split_lines(lines)])
 
     def _add(self, lines: Iterable[str]) -> None:
-        recent, by_width, touch = self._catalog.recent, self.by_width, self._catalog.touch
+        recent, touch = self._catalog.recent, self._catalog.touch
+        keep = [rows.append for rows in self.by_width]
         for line in lines:
             try:
                 head, pairs, stamp = line.split(" ")
                 layout = recent[head]
-                part = layout.whole
                 words = pairs.replace("=", ",").split(",")
-                if part is None or len(words) != layout.words or words[::2] != layout.names:
+                if len(words) != layout.words or words[::2] != layout.names:
                     raise KeyError  # noqa: TRY301 - a call for every line would cost more
-                values = layout.read(words[1::2])
+                values = [*map(float, words[1::2])] if layout.floats else layout.read(words[1::2])
                 time_ns = int(stamp)
+                part = layout.whole
             except (KeyError, ValueError):
                 self._add_other(line)
                 continue
-            if not part.hour <= time_ns < part.hour + HOUR:
+            if not part.hour <= time_ns < part.until:
                 if not SMALLEST <= time_ns <= LARGEST:
                     raise ValueError(f"a timestamp has more than 64 bits: {line[:200]!r}")
                 touch(part, time_ns)
-            by_width[part.width].append((part.id, time_ns, *values))
+            keep[part.width]((part.id, time_ns, *values))
 
     def _add_other(self, line: str) -> None:
         measurement, tags, fields, time_ns = parse_line(line.encode())

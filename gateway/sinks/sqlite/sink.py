@@ -108,6 +108,7 @@ class SqliteSink:
         self._catalog: Catalog | None = None
         self._file = (0, 0)
         self._statements: dict[tuple[int, int], str] = {}
+        self._rolling = threading.Lock()
         self._rolled_to = (-1, 0)
         self._closing = threading.Event()
         self._upkeep: threading.Thread | None = None
@@ -152,7 +153,8 @@ class SqliteSink:
             with self._lock, self._transaction() as (connection, catalog):
                 if expiry.step(connection):
                     catalog.forget()
-            self._closing.wait(PAUSE)
+            if not expiry.done:
+                self._closing.wait(PAUSE)
 
     def roll_up(self) -> bool:
         """Summarise some of the hours that have ended; whether there may be more.
@@ -160,18 +162,19 @@ class SqliteSink:
         Raises:
             sqlite3.Error, OSError: the file cannot be used.
         """
-        with self._lock, self._transaction() as (connection, catalog):
-            hours = rollups.pick(connection, self._rolled_to, self._clock_ns())
-            catalog.watch(hours)
-        if not hours:
-            begun, self._rolled_to = self._rolled_to, (-1, 0)
-            return begun != self._rolled_to
-        with contextlib.closing(open_for_reading(self._path)) as reading:
-            found = rollups.summarise(reading, hours)
-        with self._lock, self._transaction() as (connection, catalog):
-            rollups.replace(connection, found, catalog.unchanged())
-        self._rolled_to = list(found)[-1]
-        return True
+        with self._rolling:  # one at a time: a second one would watch what the first has to find unwatched
+            with self._lock, self._transaction() as (connection, catalog):
+                hours = rollups.pick(connection, self._rolled_to, self._clock_ns())
+                catalog.watch(hours)
+            if not hours:
+                begun, self._rolled_to = self._rolled_to, (-1, 0)
+                return begun != self._rolled_to
+            with contextlib.closing(open_for_reading(self._path)) as reading:
+                found = rollups.summarise(reading, hours)
+            with self._lock, self._transaction() as (connection, catalog):
+                rollups.replace(connection, found, catalog.unchanged())
+            self._rolled_to = list(found)[-1]
+            return True
 
     def _read(self, ask: Callable[[sqlite3.Connection], T], cancellation: Cancellation | None) -> T | None:
         """The answer of a connection made for it; None while there is no file."""

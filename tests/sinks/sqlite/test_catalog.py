@@ -49,7 +49,9 @@ def test_a_type_conflict_with_a_series_not_yet_seen_here_is_refused(open_sink: C
 def test_a_series_deleted_by_another_process_is_made_again(open_sink: Callable[..., SqliteSink], path: Path) -> None:
     sink = open_sink()
     assert sink.write(b"m,device=d1 x=1 %d\n" % START) == Stored()
-    open_sink(retention=1.0, clock_ns=Clock(START + 10 * SECOND)).expire()
+    other = open_sink(retention=1.0, clock_ns=Clock(START + 10 * SECOND))
+    other.expire()
+    other.close()
     assert rows(path) == []
     assert sink.write(b"m,device=d1 x=2 %d\n" % START) == Stored()
     assert rows(path, "value") == [(2,)]
