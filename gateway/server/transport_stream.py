@@ -153,6 +153,7 @@ class TransportStream:
         """The transport is gone."""
         self._closing = True
         self._transport = None
+        self._overflow = _nothing  # it leads back to here: the two would wait for a garbage collection
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -166,6 +167,10 @@ class TransportStream:
         """Turn Nagle's algorithm off or on; the transports start with it off."""
         if self._transport is not None:
             self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(value))
+
+
+def _nothing() -> None:
+    """Nobody to tell."""
 
 
 def _fail(waiter: asyncio.Future[None]) -> None:
