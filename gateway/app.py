@@ -40,6 +40,7 @@ from gateway.server.keepalive import Keepalive
 from gateway.server.listener import Listener, listening_sockets
 from gateway.server.live import Live
 from gateway.server.ops import readiness
+from gateway.server.proxies import Proxies
 from gateway.server.routes import application
 from gateway.server.session import SECRET, load_secret
 from gateway.server.status import Status
@@ -227,6 +228,7 @@ class Gateway:
         self._server = Listener(
             application(self.context),
             turned_away=self.metrics.connections_total.labels("too_many").inc,
+            proxies=Proxies(self.config.server.trusted_proxies),
             ssl_options=tls,
             max_body_size=2 * self.config.server.max_message_bytes,
         )

@@ -19,6 +19,7 @@ from gateway.config.reloading import change
 from gateway.config.tls import server_context
 from gateway.errors import ConfigError, GatewayError
 from gateway.protocol.types import declared_by
+from gateway.server.proxies import Proxies
 from gateway.sinks import make_sink
 
 if TYPE_CHECKING:
@@ -124,8 +125,7 @@ class Reloader:
         context.config = found.config
         context.terms = self._terms(found.config)
         self._source.changed(found.config)
-        if tls is not None:
-            self._listener.renew(tls)
+        self._listener.renew(tls, Proxies(found.config.server.trusted_proxies))
         if sink is not None:
             self._redirect(sink)
         if "profiles" in found.live:

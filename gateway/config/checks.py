@@ -40,6 +40,11 @@ def _network(config: Config) -> Iterator[Conflict]:
     if (server.tls.certificate is None) != (server.tls.key is None):
         missing, given = ("key", "certificate") if server.tls.key is None else ("certificate", "key")
         yield Conflict((("server", "tls", missing), ("server", "tls", given)), f"needed beside server.tls.{given}")
+    if server.tls.client_ca is not None and server.tls.certificate is None:
+        yield Conflict(
+            (("server", "tls", "certificate"), ("server", "tls", "client_ca")),
+            "needed beside server.tls.client_ca: without TLS no device can show a certificate",
+        )
 
 
 def _tokens(config: Config) -> Iterator[Conflict]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.config.checks import Conflict
     from gateway.config.sources import Location
 
+TLS_FILES = "certificate", "key", "client_ca"
 INSTALLED = Path("/etc/telemetry-gateway/config.yaml")
 INSTALLED_STATE = Path("/var/lib/telemetry-gateway")
 
@@ -122,7 +123,7 @@ def _anchored(values: dict[str, Any], file_home: Path, state_home: Path) -> dict
         directory = state.get("directory", str(StateSection().directory))
         placed["state"] = _below(state_home, {"directory": directory})
     if isinstance(tls, dict) and tls:
-        placed["server"] = {"tls": _below(file_home, {name: tls.get(name) for name in ("certificate", "key")})}
+        placed["server"] = {"tls": _below(file_home, {name: tls.get(name) for name in TLS_FILES})}
     return merged(values, placed)
 
 

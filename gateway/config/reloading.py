@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 
 LIVE = frozenset({
-    "server.tls.certificate", "server.tls.key", "server.max_connections", "server.allowed_origins",
+    "server.tls.certificate", "server.tls.key", "server.tls.client_ca", "server.max_connections",
+    "server.allowed_origins", "server.trusted_proxies",
     "auth.admin_token", "auth.viewer_token",
     "sink", "influxdb.url", "influxdb.api", "influxdb.org", "influxdb.bucket", "influxdb.token", "influxdb.database",
     "influxdb.username", "influxdb.password", "influxdb.gzip", "influxdb.timeout", "sqlite.retention",
@@ -42,7 +43,7 @@ AT_START = frozenset({
 })  # fmt: skip
 """In force from the next start on."""
 
-_TLS_FILES = "server.tls.certificate", "server.tls.key"
+_TLS_FILES = "server.tls.certificate", "server.tls.key", "server.tls.client_ca"
 
 
 @dataclass(frozen=True, slots=True)

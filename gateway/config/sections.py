@@ -10,6 +10,7 @@ Rules that hold here:
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -68,6 +69,13 @@ def _check_origin(origin: str) -> str:
     return origin
 
 
+def _check_network(network: str) -> str:
+    try:
+        return str(ipaddress.ip_network(network))
+    except ValueError as error:
+        raise ValueError(f"expected an address or a network such as 10.0.0.0/8: {error}") from None
+
+
 def _check_number(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
         raise ValueError("expected a number")
@@ -84,6 +92,7 @@ def _check_switch(value: Any) -> Any:
 Token = Annotated[SecretStr, AfterValidator(_check_token)]
 Url = Annotated[str, AfterValidator(_check_url)]
 Origin = Annotated[str, AfterValidator(_check_origin)]
+Network = Annotated[str, AfterValidator(_check_network)]
 Name = Annotated[str, AfterValidator(check_name)]
 Measurement = Annotated[str, AfterValidator(check_measurement)]
 Switch = Annotated[bool | Literal["auto"], BeforeValidator(_check_switch)]
@@ -97,6 +106,8 @@ class TlsSection(Section):
     """PEM file with the certificate and the chain up to the root."""
     key: Path | None = None
     """PEM file with the certificate's private key."""
+    client_ca: Path | None = None
+    """PEM file with the authorities whose certificates devices may show instead of a token; null asks for none."""
 
 
 class ServerSection(Section):
@@ -113,6 +124,8 @@ class ServerSection(Section):
     """After an ack, how long the next may wait to cover more messages; told to devices in their welcome."""
     allowed_origins: tuple[Origin, ...] = ("*",)
     """Web pages of other origins whose scripts may connect; * for all."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Addresses or networks of proxies whose word about their clients is believed (X-Forwarded-For and -Proto)."""
     allow_open_network: bool = False
     """Permit auth.mode open on an address that other machines can reach."""
 

@@ -53,7 +53,7 @@ class Encoder:
 
     def follow(self, other: Encoder) -> None:
         """Take the place of ``other`` in a session: no moment of arrival is given out twice."""
-        self._last_arrival = other._last_arrival  # noqa: SLF001 - of its own class
+        self._last_arrival = other._last_arrival
 
     def encode(self, message: Readings, now_ns: int) -> Encoded:
         """Judge and write every reading of ``message``, which arrived at ``now_ns``.

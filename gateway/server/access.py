@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from gateway.config import ListenAddress
 from gateway.server.guesses import Guesses
+from gateway.server.proxies import came_through_proxy
 from gateway.server.session import Role, Session, Sessions, token_of
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def bearer_token(request: HTTPServerRequest) -> str | None:
 def from_here(request: HTTPServerRequest) -> bool:
     """Whether somebody on this machine asks for it by a name of this machine."""
     names = request.remote_ip or "", request.host_name.strip("[]")
-    return all(ListenAddress(name, 0).loopback for name in names)
+    return all(ListenAddress(name, 0).loopback for name in names) and not came_through_proxy(request.headers)
 
 
 def from_elsewhere(request: HTTPServerRequest) -> bool:

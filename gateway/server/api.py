@@ -15,6 +15,7 @@ from gateway.ledger import Entry
 from gateway.protocol import codec
 from gateway.protocol.messages import Hello, verdicts
 from gateway.server.access import bearer_token
+from gateway.server.credentials import certificate_names
 from gateway.server.requests import ApiHandler
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class ReadingsHandler(ApiHandler):
         """Take the readings, or say why not."""
         if not DEVICE_ID.fullmatch(device_id):
             return self.refuse(400, "bad_device_id", "a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
-        device = self.context.authenticate(device_id, bearer_token(self.request))
+        device = self.context.authenticate(device_id, bearer_token(self.request), certificate_names(self.request))
         if device is None:
             return self.refuse(401, "unauthorized", "unknown device or wrong token")
         if self._size > self._limit:

@@ -16,6 +16,8 @@ from gateway.server.pages import Files
 from gateway.server.problems import Problems
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from gateway.config import Config, ProfileSection
     from gateway.delivery.dead_letters import DeadLetters
     from gateway.delivery.forwarder import Forwarder
@@ -77,11 +79,14 @@ class Context:
         """Whether devices must present a token."""
         return self.config.auth.mode == "token"
 
-    def authenticate(self, device_id: str, token: str | None) -> Device | None:
-        """The device these credentials stand for; None if there is none."""
-        if self.needs_token:
-            return None if token is None else self.registry.authenticate(device_id, token)
-        return self.registry.lookup(device_id) or Device(id=device_id)
+    def authenticate(self, device_id: str, token: str | None, names: Collection[str] = ()) -> Device | None:
+        """The device that a token, else the ``names`` in a certificate stand for; None if there is none."""
+        if not self.needs_token:
+            return self.registry.lookup(device_id) or Device(id=device_id)
+        if token is not None:
+            return self.registry.authenticate(device_id, token)
+        device = self.registry.lookup(device_id) if device_id in names else None
+        return None if device is None or device.revoked else device
 
     def encoder(self, device: Device) -> Encoder:
         """What turns this device's readings into line protocol."""

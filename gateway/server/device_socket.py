@@ -20,6 +20,7 @@ from gateway.ledger import NO_SEQ, Entry
 from gateway.protocol.messages import AckLater, Authenticate, Close, CloseCode, Refusal, Send
 from gateway.protocol.session import Session
 from gateway.server.access import bearer_token
+from gateway.server.credentials import certificate_names
 from gateway.server.requests import JsonErrors
 from gateway.server.websocket import StreamHandler
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+UNAUTHORIZED = "unknown device, or a token or certificate that is not its own"
 FAREWELL = 0.1
 """Seconds for the close that tells a stale device why, before its socket goes."""
 VERSION = "13"
@@ -107,11 +109,12 @@ class DeviceSocket(JsonErrors, StreamHandler):
         self.device: Device | None = None
         if self.context.draining:
             return self.refuse(503, "restarting", "the gateway is shutting down")
-        if token is not None or not self.context.needs_token:
-            self.device = self.context.authenticate(device_id, token)
+        names = certificate_names(self.request)
+        if token is not None or names or not self.context.needs_token:
+            self.device = self.context.authenticate(device_id, token, names)
             if self.device is None:
                 self.context.metrics.connections_total.labels("unauthorized").inc()
-                return self.refuse(401, "unauthorized", "unknown device or wrong token")
+                return self.refuse(401, "unauthorized", UNAUTHORIZED)
         await super().get(device_id)
         return None
 

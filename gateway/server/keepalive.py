@@ -90,6 +90,6 @@ class Keepalive:
                     socket.credentials_late()
             elif now - socket.last_byte_at >= self._timeout:
                 socket.expire()
-            elif socket.pinged_at < socket.last_byte_at:
+            elif socket.pinged_at <= socket.last_byte_at:  # uvloop counts in ms, and a pong may take less
                 socket.pinged_at = now
                 socket.send_ping()

@@ -18,14 +18,17 @@ from tornado.netutil import bind_sockets, ssl_wrap_socket
 from gateway.config.units import ListenAddress
 from gateway.errors import GatewayError
 from gateway.server.gate import Gate
+from gateway.server.proxies import Proxies, Unveiled
 
 if TYPE_CHECKING:
     import socket
     import ssl
     from collections.abc import Callable, Iterable, Sequence
 
+    from tornado.httputil import HTTPConnection, HTTPMessageDelegate
     from tornado.web import Application
 
+NO_PROXIES = Proxies()
 BACKLOG = 4096
 """Connections that the kernel keeps until they are accepted."""
 IDLE_TIMEOUT = 60.0
@@ -63,6 +66,7 @@ class Listener(HTTPServer):
         application: Application,
         *,
         turned_away: Callable[[], None],
+        proxies: Proxies = NO_PROXIES,
         max_body_size: int,
         ssl_options: ssl.SSLContext | None = None,
         most_connections: int = MOST_CONNECTIONS,
@@ -70,6 +74,7 @@ class Listener(HTTPServer):
     ) -> None:
         """Set up; called by Tornado's constructor."""
         self._turned_away = turned_away
+        self._proxies = proxies
         self._most_connections = most_connections
         self._open = 0
         self._gates: list[Gate] = []
@@ -106,9 +111,14 @@ class Listener(HTTPServer):
         else:
             self.handle_stream(stream, address)
 
-    def renew(self, tls: ssl.SSLContext) -> None:
-        """Shake hands with these certificates from now on; connections that are there keep theirs."""
+    def renew(self, tls: ssl.SSLContext | None, proxies: Proxies) -> None:
+        """Shake hands with these certificates and trust these proxies from now on; what is connected stays so."""
         self.ssl_options = tls
+        self._proxies = proxies
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
+        """Take a request for its client's, where a trusted proxy hands it on."""
+        return Unveiled(super().start_request(server_conn, request_conn), request_conn, self._proxies)
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         """Serve a new connection, or close it."""

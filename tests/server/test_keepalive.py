@@ -43,6 +43,16 @@ def test_silence_is_answered_by_one_ping_and_then_by_the_end() -> None:
     assert socket.did == ["ping", "expire"]
 
 
+def test_a_pong_within_the_clocks_own_tick_is_heard() -> None:
+    """A loop's clock may count in milliseconds; a device on the same machine answers sooner."""
+    socket = Socket()
+    k = keepalive(socket)
+    for now in (20.0, 40.0, 60.0):
+        k.scan(now)
+        socket.last_byte_at = now
+    assert socket.did == ["ping"] * 3
+
+
 def test_any_byte_starts_the_silence_anew() -> None:
     socket = Socket()
     watch = keepalive(socket)

@@ -1,0 +1,101 @@
+"""Whom a request is from when a proxy hands it on.
+
+Rules that hold here:
+
+* What a proxy says of its client is believed only if the connection comes from a trusted one, and of the chain in
+  ``X-Forwarded-For`` only as far as trusted proxies wrote it: from the right, up to the first address that is none.
+* Who comes through a proxy is never on this machine, whatever address is told: the proxy may be open to all.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Any
+
+from tornado.httputil import HTTPMessageDelegate
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable
+
+    from tornado.httputil import HTTPConnection, HTTPHeaders, RequestStartLine, ResponseStartLine
+
+CHAIN = "X-Forwarded-For"
+SCHEME = "X-Forwarded-Proto"
+SIGNS = CHAIN, SCHEME, "X-Real-IP", "Forwarded", "Via"
+"""Headers that show that a proxy was there, trusted or not."""
+
+
+class Proxies:
+    """The proxies in ``networks`` (addresses, or with a prefix as in 10.0.0.0/8)."""
+
+    def __init__(self, networks: Iterable[str] = ()) -> None:
+        self._networks = [ipaddress.ip_network(network) for network in networks]
+
+    def trusted(self, address: str) -> bool:
+        """Whether what ``address`` says of others is believed."""
+        try:
+            found = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(found in network for network in self._networks)
+
+    def origin(self, peer: str, scheme: str, headers: HTTPHeaders) -> tuple[str, str]:
+        """Address and scheme that a request came from, where ``peer`` sent it by ``scheme``."""
+        if not self.trusted(peer):
+            return peer, scheme
+        told = headers.get(SCHEME, "").rpartition(",")[2].strip().lower()
+        address = peer
+        for hop in reversed(headers.get(CHAIN, "").split(",")):
+            if not _is_address(hop.strip()):
+                break
+            address = hop.strip()
+            if not self.trusted(address):
+                break
+        return address, told if told in {"http", "https"} else scheme
+
+
+class Unveiled(HTTPMessageDelegate):
+    """Hands a request to ``inner`` as if its client had connected itself."""
+
+    def __init__(self, inner: HTTPMessageDelegate, connection: HTTPConnection, proxies: Proxies) -> None:
+        self._inner = inner
+        self._context: Any = getattr(connection, "context")  # noqa: B009 - Tornado's types leave it out
+        self._proxies = proxies
+        self._peer = self._context.remote_ip, self._context.protocol
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        """The request has begun."""
+        self._set(self._proxies.origin(*self._peer, headers))
+        return self._inner.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """A piece of the body."""
+        return self._inner.data_received(chunk)
+
+    def finish(self) -> None:
+        """The request is whole; the next one on this connection may be somebody else's."""
+        self._inner.finish()
+        self._set(self._peer)
+
+    def on_connection_close(self) -> None:
+        """The connection has ended."""
+        self._inner.on_connection_close()
+        self._set(self._peer)
+
+    def _set(self, origin: tuple[str, str]) -> None:
+        self._context.remote_ip, self._context.protocol = origin
+
+
+def came_through_proxy(headers: HTTPHeaders) -> bool:
+    """Whether a proxy handed this on, trusted or not."""
+    return any(name in headers for name in SIGNS)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,187 @@
+"""TLS as a gateway serves it: which versions, renewed certificates, and certificates of devices."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
+from websockets.sync.client import connect
+
+from tests.support.authority import Authority, client
+from tests.support.device import answer
+from tests.support.gateway import RunningGateway, running_gateway, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SERVER = "/CN=gateway", "IP:127.0.0.1"
+
+
+class World:
+    """A gateway with TLS, the authority of its own certificate and that of the devices'."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = Authority(directory, "root")
+        self.devices = Authority(directory, "devices")
+        self.served = self.root.issue("served", *SERVER)
+        self.files = {"certificate": str(self.served[0]), "key": str(self.served[1])}
+
+    def dial(self, gateway: RunningGateway, device: str, certificate: tuple[Path, Path] | None, **more: Any) -> Any:
+        context = client(self.root.path, certificate)
+        return connect(f"{gateway.ws}/v1/devices/{device}/stream", ssl=context, compression=None, **more)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def gateway(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    over = {"auth": {"mode": "token"}, "server": {"tls": {**world.files, "client_ca": str(world.devices.path)}}}
+    with running_gateway(tmp_path_factory.mktemp("tls"), over) as running:
+        for device in ("kiln-1", "kiln-2"):
+            assert running.cli("devices", "add", device).returncode == 0
+        yield running
+
+
+def welcomed(world: World, gateway: RunningGateway, device: str, certificate: tuple[Path, Path]) -> bool:
+    """Whether the certificate is taken for the device; it may have been registered a moment ago."""
+
+    def tried() -> bool | None:
+        try:
+            with world.dial(gateway, device, certificate) as connection:
+                return answer(connection)["type"] == "welcome"
+        except InvalidStatus:
+            return None
+
+    return bool(wait_for(tried, f"{device} to be let in", 5))
+
+
+@pytest.mark.parametrize(
+    ("subject", "alternative"),
+    [("/CN=kiln-1", ""), ("/CN=batch 7", "DNS:other,DNS:kiln-1"), ("/O=Works", "URI:kiln-1")],
+)
+def test_a_certificate_is_a_device_by_its_name(
+    world: World, gateway: RunningGateway, subject: str, alternative: str
+) -> None:
+    own = world.devices.issue("own", subject, alternative)
+    assert welcomed(world, gateway, "kiln-1", own)
+    with world.dial(gateway, "kiln-1", own) as connection:
+        answer(connection)
+        connection.send('{"seq":1,"temp":1}')
+        assert answer(connection) == {"type": "ack", "seq": 1}
+
+
+def test_the_certificate_of_another_device_or_of_none_is_refused_like_a_wrong_token(
+    world: World, gateway: RunningGateway
+) -> None:
+    assert welcomed(world, gateway, "kiln-1", world.devices.issue("first", "/CN=kiln-1"))
+    for name, device in (("kiln-1", "kiln-2"), ("ghost", "ghost")):
+        other = world.devices.issue("other", f"/CN={name}")
+        with pytest.raises(InvalidStatus) as refused, world.dial(gateway, device, other):
+            pass
+        assert refused.value.response.status_code == 401
+        assert b"not its own" in refused.value.response.body
+
+
+@pytest.mark.parametrize("fault", ["expired", "unknown authority"])
+def test_a_certificate_that_is_not_good_ends_the_handshake(
+    world: World, gateway: RunningGateway, fault: str, tmp_path: Path
+) -> None:
+    authority = world.devices if fault == "expired" else Authority(tmp_path, "devices")
+    bad = authority.issue("bad", "/CN=kiln-1", days=-1 if fault == "expired" else 1)
+    with pytest.raises((ssl.SSLError, ConnectionResetError, ConnectionClosed, InvalidMessage)):
+        world.dial(gateway, "kiln-1", bad).__enter__()
+
+
+def test_a_token_needs_no_certificate_and_goes_before_one(world: World, gateway: RunningGateway) -> None:
+    token = gateway.cli("devices", "rotate", "kiln-2").stdout.strip()
+    header = {"Authorization": f"Bearer {token}"}
+
+    def tried() -> bool | None:
+        try:
+            with world.dial(gateway, "kiln-2", None, additional_headers=header) as connection:
+                return answer(connection)["type"] == "welcome"
+        except InvalidStatus:
+            return None
+
+    assert wait_for(tried, "the new token to count", 5)
+    own = world.devices.issue("kiln-2", "/CN=kiln-2")
+    wrong = {"Authorization": "Bearer wrong"}
+    with pytest.raises(InvalidStatus), world.dial(gateway, "kiln-2", own, additional_headers=wrong):
+        pass
+
+
+def test_a_revoked_device_is_out_whatever_its_certificate_says(world: World, gateway: RunningGateway) -> None:
+    own = world.devices.issue("kiln-3", "/CN=kiln-3")
+    assert gateway.cli("devices", "add", "kiln-3").returncode == 0
+    assert welcomed(world, gateway, "kiln-3", own)
+    with world.dial(gateway, "kiln-3", own) as connection:
+        answer(connection)
+        assert gateway.cli("devices", "revoke", "kiln-3").returncode == 0
+        with pytest.raises(ConnectionClosed, match="1008"):
+            connection.recv(timeout=10)
+    with pytest.raises(InvalidStatus), world.dial(gateway, "kiln-3", own):
+        pass
+
+
+def shaken(gateway: RunningGateway, context: ssl.SSLContext) -> tuple[str | None, Any, Any]:
+    """Version, cipher and the gateway's certificate of one handshake."""
+    address = urlsplit(gateway.url)
+    with (
+        socket.create_connection((address.hostname, address.port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as secured,
+    ):
+        return secured.version(), secured.cipher(), secured.getpeercert()
+
+
+def test_old_versions_and_ciphers_without_forward_secrecy_are_not_spoken(world: World, gateway: RunningGateway) -> None:
+    assert shaken(gateway, client(world.root.path))[0] == "TLSv1.3"
+    older = client(world.root.path)
+    older.maximum_version = ssl.TLSVersion.TLSv1_2
+    version, cipher, _ = shaken(gateway, older)
+    assert version == "TLSv1.2"
+    assert cipher[0].startswith("ECDHE-")
+    older.set_ciphers("AES256-GCM-SHA384")
+    with pytest.raises((ssl.SSLError, ConnectionResetError)):
+        shaken(gateway, older)
+    ancient = client(world.root.path)
+    ancient.set_ciphers("DEFAULT@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        ancient.minimum_version = ancient.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises((ssl.SSLError, ConnectionResetError)):
+        shaken(gateway, ancient)
+
+
+def test_a_renewed_certificate_is_served_after_a_reload_and_a_broken_one_is_not(
+    world: World, gateway: RunningGateway
+) -> None:
+    own = world.devices.issue("steady", "/CN=kiln-1")
+    assert welcomed(world, gateway, "kiln-1", own)
+    with world.dial(gateway, "kiln-1", own) as connection:
+        answer(connection)
+        before = shaken(gateway, client(world.root.path))[2]["serialNumber"]
+        for made, place in zip(world.root.issue("renewed", *SERVER), world.served, strict=True):
+            shutil.copy(made, place)
+        reload(gateway, "was read again")
+        renewed = shaken(gateway, client(world.root.path))[2]["serialNumber"]
+        assert renewed != before
+        world.served[1].write_text("no key")
+        reload(gateway, "cannot be used")
+        assert shaken(gateway, client(world.root.path))[2]["serialNumber"] == renewed
+        connection.send('{"seq":1,"temp":1}')
+        assert answer(connection)["type"] == "ack"
+
+
+def reload(gateway: RunningGateway, word: str) -> None:
+    seen = len(gateway.log)
+    gateway.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: word in gateway.log[seen:], f"{word} in the log")

@@ -1,0 +1,44 @@
+"""A certificate authority of the test's own, by the openssl command."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+
+
+def _openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+
+
+class Authority:
+    """Its certificate is ``path``; what it issues is beside it."""
+
+    def __init__(self, directory: Path, name: str = "authority") -> None:
+        self._directory = directory
+        self.path = directory / f"{name}.pem"
+        self._key = directory / f"{name}.key"
+        _openssl("req", "-x509", *KEY, "-subj", f"/CN={name}", "-days", "1", "-out", self.path, "-keyout", self._key)
+
+    def issue(self, file: str, subject: str, alternative: str = "", *, days: int = 1) -> tuple[Path, Path]:
+        """Certificate and key for a ``subject``; one with ``days`` below 0 has expired."""
+        certificate, key = self._directory / f"{file}.pem", self._directory / f"{file}.key"
+        request, extension = self._directory / f"{file}.csr", self._directory / f"{file}.ext"
+        extension.write_text(f"subjectAltName={alternative}\n" if alternative else "")
+        _openssl("req", *KEY, "-subj", subject, "-out", request, "-keyout", key)
+        by = ["-CA", self.path, "-CAkey", self._key, "-CAcreateserial", "-extfile", extension]
+        _openssl("x509", "-req", "-in", request, *by, "-days", str(days), "-out", certificate)
+        return certificate, key
+
+
+def client(trusted: Path, certificate: tuple[Path, Path] | None = None) -> ssl.SSLContext:
+    """The TLS side of a client that trusts one authority and may have a certificate."""
+    context = ssl.create_default_context(cafile=trusted)
+    if certificate is not None:
+        context.load_cert_chain(*certificate)
+    return context
