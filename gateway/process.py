@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GC_THRESHOLDS = (20_000, 10, 5)
+GC_THRESHOLDS = (5_000, 10, 20)
 """New containers until the youngest are collected, and how many collections of one age until those of the next."""
 SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that wants to run gets its turn: the commit's, beside a busy event loop."""
