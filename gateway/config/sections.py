@@ -120,8 +120,8 @@ class ServerSection(Section):
     """Devices connected at the same time; one more is told to try again later."""
     max_message_bytes: Annotated[Size, between("1KiB", "16MiB", parse_size)] = 64 * 1024
     """Longest message a device may send."""
-    ack_delay: Annotated[Duration, between("0s", "1s", parse_duration)] = 0.05
-    """After an ack, how long the next may wait to cover more messages; told to devices in their welcome."""
+    ack_delay: Annotated[Duration, between("0s", "1s", parse_duration)] = 0.02
+    """How long the ack of a device that streams may wait to cover more messages; told to devices in their welcome."""
     allowed_origins: tuple[Origin, ...] = ("*",)
     """Web pages of other origins whose scripts may connect; * for all."""
     trusted_proxies: tuple[Network, ...] = ()

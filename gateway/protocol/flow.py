@@ -8,7 +8,9 @@ Rules that hold here:
 * While ``from_seq`` is set nothing above it is taken. What comes above it, or comes again before its time, counts as
   ignoring the throttle.
 * At level ``none`` nothing is ever held back.
-* What is safe is owed an ack until one is sent; it may wait while the device has more than half of its window left.
+* What is safe is owed an ack until one is sent. It waits only for a device that streams, so that there is something to
+  wait for, and only while more than half of its window is left. A device streams when more than one message was safe or
+  under way at an ack; so one that waits for each ack before it goes on is never kept waiting for longer than once.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class Flow:
         "_limit",
         "_owed",
         "_retry_at_ns",
+        "_streams",
         "_uncommitted",
         "_unstored",
         "ack",
@@ -53,6 +56,7 @@ class Flow:
         self._unstored = 0
         self._earlier = 0
         self._owed = 0
+        self._streams = False
         self._from_seq = NO_SEQ
         self._retry_at_ns = 0
         self._ignored = 0
@@ -109,11 +113,14 @@ class Flow:
     def owe(self, messages: int) -> bool:
         """``messages`` more are safe; whether the device has to hear of it at once, before it runs out of window."""
         self._owed += messages
-        return 2 * (self._owed + self._unsafe) >= self._limit
+        covered_or_coming = self._owed + self._unsafe
+        self._streams = self._streams or covered_or_coming > 1
+        return not self._streams or 2 * covered_or_coming >= self._limit
 
     def pay(self) -> bool:
         """Whether an ack is owed; from now on none is."""
         owed, self._owed = self._owed, 0
+        self._streams = owed + self._unsafe > 1
         return owed > 0
 
     def _throttle(self, limit: str, seq: int, now_ns: int, retry_after_ms: int, **counts: int) -> Effects:

@@ -203,10 +203,36 @@ def test_an_ack_may_wait_while_more_than_half_of_the_window_is_left() -> None:
     assert some.owe(2), "two are safe and two under way: half the window"
     assert some.pay()
     assert not some.pay()
-    assert some.committed(2)
-    assert not some.owe(2)
+    taken(some, 5)
+    assert some.committed(3)
+    assert not some.owe(3)
     some.restart(some.sequence, Ack.DURABLE)
     assert not some.pay(), "the welcome has said it"
+
+
+def test_an_ack_waits_only_for_a_device_that_streams() -> None:
+    some = flow(limit=100)
+
+    def message(seq: int) -> bool:
+        taken(some, seq)
+        some.committed(1)
+        return some.owe(1)
+
+    for seq in range(3):
+        assert message(seq), "it may be waiting for this ack"
+        assert some.pay()
+    taken(some, 3, 4)
+    some.committed(1)
+    assert not some.owe(1), "another message is under way"
+    some.committed(1)
+    assert not some.owe(1)
+    assert some.pay()
+    for seq in range(5, 8):
+        assert not message(seq)
+    assert some.pay(), "three in one"
+    assert not message(8)
+    assert some.pay(), "it waited, and nothing came"
+    assert message(9)
 
 
 def test_who_is_kept_waiting_hears_where_to_go_on_and_nothing_is_passed_over() -> None:

@@ -100,44 +100,56 @@ LATER = [{"acks": "later"}]
 
 def test_an_ack_waits_for_the_delay_and_covers_what_came_meanwhile() -> None:
     bench = Bench(ack_delay_ms=50).ready()
-    bench.send({"seq": 1, "a": 1})
+    for seq in (1, 2):
+        bench.send({"seq": seq, "a": 1})
     assert bench.commit() == LATER
-    bench.send({"seq": 2, "a": 1})
+    bench.send({"seq": 3, "a": 1})
     assert bench.commit() == LATER
-    assert bench.run(bench.session.acknowledge()) == [{"answers": {"type": "ack", "seq": 2}}]
+    assert bench.run(bench.session.acknowledge()) == [{"answers": {"type": "ack", "seq": 3}}]
     assert bench.run(bench.session.acknowledge()) == []
+
+
+def test_who_waits_for_each_ack_gets_it_at_once() -> None:
+    bench = Bench(ack_delay_ms=50).ready()
+    for seq in range(3):
+        bench.send({"seq": seq, "a": 1})
+        assert bench.commit() == [{"answers": {"type": "ack", "seq": seq}}]
 
 
 def test_an_ack_of_what_is_stored_waits_too() -> None:
     bench = Bench(ack_delay_ms=50).ready(ack="stored")
-    bench.send({"seq": 1, "a": 1})
+    for seq in (1, 2):
+        bench.send({"seq": seq, "a": 1})
     assert bench.commit() == []
     assert bench.run(bench.session.acknowledge()) == []
     assert bench.deliver() == LATER
-    assert bench.run(bench.session.acknowledge()) == [{"answers": {"type": "ack", "seq": 1}}]
+    assert bench.run(bench.session.acknowledge()) == [{"answers": {"type": "ack", "seq": 2}}]
 
 
 def test_an_ack_does_not_wait_when_half_the_window_is_used() -> None:
-    bench = Bench(ack_delay_ms=50, max_unacked=4).ready()
-    bench.send({"seq": 1, "a": 1})
+    bench = Bench(ack_delay_ms=50, max_unacked=6).ready()
+    for seq in (1, 2):
+        bench.send({"seq": seq, "a": 1})
     assert bench.commit() == LATER
-    bench.send({"seq": 2, "a": 1})
-    assert bench.commit() == [{"answers": {"type": "ack", "seq": 2}}]
+    bench.send({"seq": 3, "a": 1})
+    assert bench.commit() == [{"answers": {"type": "ack", "seq": 3}}]
 
 
 @pytest.mark.parametrize("ending", ["replaced", "revoked", "restarting", "receive_binary"])
 def test_an_ack_that_is_owed_goes_out_before_the_close(ending: str) -> None:
     bench = Bench(ack_delay_ms=50).ready()
-    bench.send({"seq": 1, "a": 1})
-    bench.commit()
+    for seq in (1, 2):
+        bench.send({"seq": seq, "a": 1})
+    assert bench.commit() == LATER
     assert kinds(bench.run(getattr(bench.session, ending)())) == ["ack", "closes"]
     assert bench.run(bench.session.acknowledge()) == []
 
 
 def test_a_hello_pays_what_is_owed() -> None:
     bench = Bench(ack_delay_ms=50).ready()
-    bench.send({"seq": 1, "a": 1})
-    bench.commit()
+    for seq in (1, 2):
+        bench.send({"seq": seq, "a": 1})
+    assert bench.commit() == LATER
     assert bench.send({"type": "hello", "boot": "b2"})[0]["answers"]["ack_delay_ms"] == 50
     assert bench.run(bench.session.acknowledge()) == []
 
