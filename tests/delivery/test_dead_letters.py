@@ -75,6 +75,33 @@ def test_a_line_that_is_none_is_kept_too(store: DeadLetters) -> None:
     assert (kept.data, kept.measurement) == (b"\xff\n", "")
 
 
+def test_a_page_is_of_the_newest_that_fit_and_says_how_many_there_are(store: DeadLetters) -> None:
+    for number in range(1, 8):
+        store.add(letter(number, "ab"[number % 2], "too_large" if number > 5 else "bad_request"))
+
+    def page(offset: int, limit: int, **where: str) -> tuple[int, list[int]]:
+        total, found = store.page(offset, limit, **where)
+        return total, [each.record_id for each in found]
+
+    assert page(0, 3) == (7, [7, 6, 5])
+    assert page(5, 3) == (7, [2, 1])
+    assert page(7, 3) == (7, [])
+    assert page(1, 2, device="b") == (4, [5, 3])
+    assert page(0, 9, device="b", reason="too_large") == (1, [7])
+    assert page(0, 9, device="c") == (0, [])
+
+
+def test_letters_are_chosen_by_number_too(store: DeadLetters) -> None:
+    for number in range(1, 6):
+        store.add(letter(number, "ab"[number % 2]))
+    chosen = [each.n for each in store.list()][1:4]
+    assert [each.n for each in store.list(ids=chosen, after=chosen[0])] == chosen[1:]
+    assert store.list(ids=[]) == ()
+    assert store.replay(lambda _: Stored(), ids=chosen[:1]) == Replayed(1, 0)
+    assert store.drop(ids=chosen, device="b") == 1
+    assert numbers(store) == [1, 4, 5]
+
+
 def test_a_redelivered_point_is_kept_once_but_a_new_spool_hides_nothing(store: DeadLetters) -> None:
     assert store.add(letter(1))
     assert not store.add(letter(1))
