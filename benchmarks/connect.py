@@ -30,9 +30,9 @@ GIVES_WAY = 10
 """Added to the storm's niceness."""
 
 
-def measure(stage: Stage, fleet_size: int, storm_size: int) -> dict[str, Any]:
+def measure(stage: Stage, fleet_size: int, storm_size: int, *, tls: bool) -> dict[str, Any]:
     """What the fleet saw before, in and after the storm, and how the storm went."""
-    target = stage.target(Load(fleet_size, "reading", 0))
+    target = stage.target(Load(fleet_size, "reading", 0, tls=tls))
     with stage.driver() as fleet, stage.driver() as storm:
         fleet.connect(target, 60)
         os.setpriority(os.PRIO_PROCESS, storm.process.pid, GIVES_WAY)
@@ -80,7 +80,7 @@ def main() -> None:
         print(describe(Path(scratch), cores))
         bench = Bench(Path(scratch), cores, options.storm + options.fleet)
         with bench.stage(KINDS["gateway"], tls=options.tls) as stage:
-            for name, facts in measure(stage, options.fleet, options.storm).items():
+            for name, facts in measure(stage, options.fleet, options.storm, tls=options.tls).items():
                 print(f"{name:7}", "  ".join(f"{key}={_shown(value)}" for key, value in facts.items()))
 
 

@@ -42,7 +42,7 @@ def main() -> None:
         with bench.stage(KINDS["gateway"], tls=options.tls) as stage, stage.driver() as driver:
             stage.settle()
             alone = _share(stage.server.cpu, options.seconds / 4)
-            stage.connected(driver, Load(devices, "reading", options.seconds))
+            stage.connected(driver, Load(devices, "reading", options.seconds, tls=options.tls))
             pings = driver.ask("report", "report")["pings"]
             share = _share(stage.server.cpu, options.seconds)
             report = driver.ask("report", "report")
