@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 UNAUTHORIZED = "unknown device, or a token or certificate that is not its own"
+UNREMARKABLE = frozenset({1000, CloseCode.GOING_AWAY, CloseCode.RESTART})
+"""Closes that are not logged one by one: a restart would write a line for every device."""
 FAREWELL = 0.1
 """Seconds for the close that tells a stale device why, before its socket goes."""
 VERSION = "13"
@@ -218,7 +220,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
             self.append_failed([entry], 1000)
 
     def _close(self, close: Close) -> None:
-        if close.code not in {1000, 1001}:
+        if close.code not in UNREMARKABLE:
             log.info("device %s: closing %d, %s", self.device_id, close.code, close.reason)
         gone = close.code == CloseCode.KEEPALIVE  # whoever says nothing will not answer the close either
         self.close(close.code, close.reason, timeout=FAREWELL if gone else None)

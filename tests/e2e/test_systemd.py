@@ -31,6 +31,7 @@ EXPOSURE = 1.5
 """What `systemd-analyze security` may give a service at most, of 10."""
 SOURCE = "/usr/src/telemetry-gateway"
 WHEELS = "/usr/src/wheels"
+CONFIG = "/etc/telemetry-gateway/config.yaml"
 DEVICES, SECONDS = 200, 8
 PIP = {
     "PIP_NO_INDEX": "1",
@@ -195,6 +196,31 @@ def test_a_restart_under_load_loses_nothing_and_refuses_nobody(service: Service)
     assert (summary["connect_failures"], summary["last_failure"]) == (0, "")
     assert summary["drained"] == summary["reconnects"] == DEVICES
     verify(service, "/tmp/report.json")
+
+
+def test_a_reload_is_in_force_without_a_new_process_or_a_lost_device(service: Service) -> None:
+    with service.popen("devices-sim run --devices 5 --interval 200ms --duration 5s --quiet --json") as fleet:
+        service.wait(lambda: service.metric("gateway_connections") == 5, "five devices")
+        before = service.show("MainPID")
+        service.run(f"sed -i 's/ level: info/ level: debug/' {CONFIG}; systemctl reload telemetry-gateway.service")
+        service.wait(lambda: "logging.level" in service.journal(), "the change to be told")
+        service.run(f"echo 'no_such_setting: 1' >> {CONFIG}; systemctl reload telemetry-gateway.service")
+        service.wait(lambda: "no_such_setting" in service.get("/readyz"), "the mistake to be told")
+        service.run(f"sed -i /no_such_setting/d {CONFIG}; systemctl reload telemetry-gateway.service")
+        service.wait(lambda: "no_such_setting" not in service.get("/readyz"), "the good file to be read")
+        assert service.show("MainPID") == before
+        summary = json.loads(fleet.communicate(timeout=30)[0])
+    assert (summary["connects"], summary["outstanding"]) == (5, 0)
+
+
+def test_a_configuration_with_a_mistake_is_told_and_tried_again(service: Service) -> None:
+    service.run(f"echo 'no_such_setting: 1' >> {CONFIG}; systemctl restart --no-block telemetry-gateway.service")
+    service.wait(lambda: int(service.show("NRestarts")) >= 1, "a second attempt")
+    with service.popen("devices-sim run --devices 1 --duration 1s --quiet --json") as early:
+        service.run(f"sed -i /no_such_setting/d {CONFIG}")
+        summary = json.loads(early.communicate(timeout=30)[0])
+    assert (summary["connect_failures"], summary["outstanding"]) == (0, 0), "it waited, and was served"
+    assert "no_such_setting: unknown setting" in service.journal()
 
 
 def test_an_upgrade_keeps_what_there_is(service: Service) -> None:
