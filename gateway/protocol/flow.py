@@ -111,7 +111,7 @@ class Flow:
         return self._unstored if self.ack is Ack.STORED else self._uncommitted
 
     def owe(self, messages: int) -> bool:
-        """``messages`` more are safe; whether the device has to hear of it at once, before it runs out of window."""
+        """``messages`` more are safe; whether the device should hear of it at once."""
         self._owed += messages
         covered_or_coming = self._owed + self._unsafe
         self._streams = self._streams or covered_or_coming > 1
