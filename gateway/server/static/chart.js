@@ -55,6 +55,7 @@ export class Chart {
   #legend = el("div", { class: "legend" });
   #when = el("span", { class: "when" });
   #entries = [];
+  #none = el("p", { class: "none", hidden: true });
   #observer;
   node;
 
@@ -106,6 +107,7 @@ export class Chart {
       this.#plot.setScale("x", { min: this.#range[0], max: this.#range[1] });
     });
     this.#showValues();
+    if (!this.#none.hidden) this.#describe();
   }
 
   #data() {
@@ -119,6 +121,7 @@ export class Chart {
     this.#legend.replaceChildren(...this.#entries.map((entry) => entry.node));
     if (!this.#curves.length || !this.#box.clientWidth) return;
     this.#plot = new uPlot(this.#options(), this.#data(), this.#box);
+    this.#box.append(this.#none);
     this.#plot.setScale("x", { min: this.#range[0], max: this.#range[1] });
     this.#plot.over.addEventListener("mousedown", () => { this.#mine = true; });
     this.#showValues();
@@ -174,6 +177,10 @@ export class Chart {
   }
 
   #describe() {
+    const newest = Math.max(...this.#curves.map(({ series }) => series.newest));
+    const inside = this.#curves.some(({ series }) => series.within(...this.#range));
+    setText(this.#none, `No values in this range${Number.isFinite(newest) ? `; the newest is of ${moment(newest)}` : ""}`);
+    this.#none.hidden = inside;
     const parts = this.#curves.map(({ label, unit, series }) => {
       const summary = series.summary(...this.#range);
       if (!summary) return `${label}: no values in this range`;

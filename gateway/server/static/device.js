@@ -17,6 +17,8 @@ const REFRESH_MS = 5000;
 const TINTS = 6;
 /** Fields drawn without being asked to: a device may have hundreds. */
 const MOST_FIELDS = 24;
+/** Times of readings further than this from their arrival are pointed out. */
+const CLOCK_MS = 30_000;
 const PRESENCE = "device_status";
 
 /** @returns {{title: string, curves: object[]}[]} a panel for each unit, and one for each field without */
@@ -50,6 +52,7 @@ class DeviceView {
   #history = null;
   #device = null;
   #lastData = 0;
+  #behind = 0;
 
   constructor(root, id, query, go) {
     Object.assign(this, { id, query, go });
@@ -178,13 +181,21 @@ class DeviceView {
     this.#facts.show({
       Messages: rate(perSecond),
       "Usual rhythm": rhythm ? `every ${duration(rhythm / 1000)}` : "not known yet",
+      "Its clock": this.#clock(),
       "Silent for": keepalive ? duration(keepalive.silent_ms / 1000) : null,
       Address: address, Profile: profile, ...info, ...tags,
     });
   }
 
+  /** How far the times of its readings are from their arrival, if that is worth telling. */
+  #clock() {
+    if (Math.abs(this.#behind) < CLOCK_MS) return null;
+    return `${duration(Math.abs(this.#behind) / 1000)} ${this.#behind > 0 ? "behind, or readings are sent late" : "ahead"}`;
+  }
+
   #readings(changed) {
     if (!changed) return;
+    this.#behind = changed.last_data - (changed.time ?? changed.last_data);
     this.#lastData = changed.last_data;
     if (this.#device) this.#values.show(changed.latest, this.#device.units ?? {});
     this.#history?.append(changed);

@@ -53,6 +53,12 @@ export function duration(seconds) {
   return parts.join(" ");
 }
 
+/** @returns {string} the same in one unit, for an estimate: 41 min, 5 h, 12 d */
+export function roughly(seconds) {
+  const [name, size] = SPANS.find(([, unit]) => seconds >= 2 * unit) ?? SPANS.at(-1);
+  return `${Math.round(seconds / size)}\u00a0${name}`;
+}
+
 /** @returns {string} how long ago `ms` is by the gateway's clock */
 export function age(ms, now) {
   if (!ms) return "never";

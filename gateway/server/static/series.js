@@ -81,7 +81,7 @@ export class Series {
   /** Keep what the live feed brought and the database did not answer yet. */
   keep(older) {
     older.times.forEach((time, index) => {
-      if (time > this.newest + this.resolution)
+      if (time > this.newest && time >= this.newest + this.resolution)
         this.#push(time, older.low[index], older.mean[index], older.high[index], older.counts[index]);
     });
   }
@@ -96,6 +96,11 @@ export class Series {
       put(time, this.mean[index], this.low[index], this.high[index]);
     });
     return [times, mean, low, high];
+  }
+
+  /** Whether there is a value from `from` to `to`. */
+  within(from, to) {
+    return this.times.some((time) => time >= from && time <= to);
   }
 
   /** @returns {{low: number, mean: number, high: number}|null} of the buckets from `from` to `to` */

@@ -1,7 +1,7 @@
 /** The figures on top: devices, rates, acknowledgements, spool, database, dead letters. They never change their size. */
 
 import { el, setText } from "./dom.js";
-import { bytes, count, duration, latency, rate } from "./format.js";
+import { bytes, count, latency, rate, roughly } from "./format.js";
 
 const DATABASE = { delivering: "delivering", retrying: "not answering", held: "needs attention" };
 
@@ -9,7 +9,7 @@ const DATABASE = { delivering: "delivering", retrying: "not answering", held: "n
 function figures(totals) {
   const { devices, spool, database, ack_ms: ack, dead_letters: dead } = totals;
   const full = spool.max_bytes ? spool.bytes / spool.max_bytes : 0;
-  const room = spool.room_seconds === null ? "no readings arrive now" : `holds ${duration(spool.room_seconds)} at this rate`;
+  const room = spool.room_seconds === null ? "no readings arrive now" : `holds ${roughly(spool.room_seconds)} at this rate`;
   return [
     [count(devices.connected), `of ${count(devices.known)} known`, ""],
     [rate(totals.readings_per_second), `in ${rate(totals.messages_per_second)} messages`, ""],
