@@ -35,6 +35,7 @@ from gateway.server.backpressure import Backpressure
 from gateway.server.bookkeeper import Bookkeeper
 from gateway.server.context import Context
 from gateway.server.directory import Directory
+from gateway.server.file_limit import devices_allowed, shortage
 from gateway.server.fleet import Fleet
 from gateway.server.keepalive import Keepalive
 from gateway.server.listener import Listener, listening_sockets
@@ -44,6 +45,7 @@ from gateway.server.proxies import Proxies
 from gateway.server.routes import application
 from gateway.server.session import SECRET, load_secret
 from gateway.server.status import Status
+from gateway.server.wall_clock import WallClock
 from gateway.service import ServiceManager, Watchdog, inherited_sockets
 from gateway.sinks import make_sink
 from gateway.spool.files import Files
@@ -76,14 +78,16 @@ FIRST_RECONNECT_MS = 2000
 RECONNECTS_PER_SECOND = 500
 """How many of them come back after that: a handshake costs up to a millisecond, and more with TLS."""
 REGISTRY_REFRESH = 0.5
+GUARD_INTERVAL = 0.5
 GUESSABLE = 16
 
 
 class Gateway:
     """One gateway in this process. `start` on a running loop, `stop` once; ``url`` is known in between."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, clock: WallClock | None = None) -> None:
         self.config = config
+        self.clock = clock or WallClock()
         self.metrics = Metrics()
         self.url = ""
 
@@ -106,7 +110,9 @@ class Gateway:
         await self.bookkeeper.begin(recovery.cursor, self.spool.status().oldest_ns)
         self.spool.start()
         self._delivering = asyncio.create_task(self.forwarder.run(), name="forwarder")
+        await self.spool.look_at_disk()
         self._refreshing = asyncio.create_task(self._refresh_registry(), name="registry")
+        self._guarding = asyncio.create_task(self._guard(), name="guard")
         self.keepalive.start()
         self.context.status.start()
         self._serve(listening, tls)
@@ -115,6 +121,7 @@ class Gateway:
         files = Files()
         for directory in (self.config.state.directory, self.config.spool.directory):
             directory.mkdir(parents=True, exist_ok=True)
+        self.clock.newest_ns = _newest(self.config.spool.directory)
         self._load_state(files)
         self._build_delivery(files)
         self._build_server()
@@ -151,6 +158,7 @@ class Gateway:
             max_bytes=config.spool.max_bytes,
             when_full=config.spool.when_full,
             keep_delivered=config.spool.keep_delivered,
+            min_free=config.spool.min_free,
             listener=self.bookkeeper,
             files=files,
         )
@@ -180,6 +188,8 @@ class Gateway:
             forwarder=self.forwarder,
             sink=self.sink,
             terms=terms(config),
+            clock=self.clock,
+            devices_allowed=devices_allowed(),
             directory=Directory(self.registry.ids, self.fleet.known),
             writes=self.writes,
             rulebook=Rulebook(self.types),
@@ -199,10 +209,13 @@ class Gateway:
         )
 
     def _warn(self) -> None:
-        auth = self.config.auth
+        config, auth = self.config, self.config.auth
         for name, token in (("admin_token", auth.admin_token), ("viewer_token", auth.viewer_token)):
             if token is not None and len(token.get_secret_value()) < GUESSABLE:
                 log.warning("auth.%s is shorter than %d characters and may be guessed", name, GUESSABLE)
+        for problem in (*self.clock.warnings(), shortage(self.context.devices_allowed, config.server.max_connections)):
+            if problem is not None:
+                log.warning("%s", problem)
 
     def _watch(self) -> None:
         """Let the gauges read what they show at the moment they are asked."""
@@ -219,6 +232,13 @@ class Gateway:
         metrics.field_types.set_function(lambda: len(types))
         metrics.field_types_ignored.set_function(lambda: types.ignored)
         metrics.viewers.set_function(lambda: self.context.live.viewers)
+        metrics.ready.set_function(lambda: not readiness(self.context)["blocking"])
+        metrics.warnings.set_function(lambda: len(readiness(self.context)["warnings"]))
+        metrics.connections_limit.set_function(lambda: self.context.most_devices)
+        metrics.spool_limit.set_function(lambda: self.config.spool.max_bytes)
+        metrics.disk_free.set_function(lambda: spool.floor.free)
+        metrics.clock_jumps.set_function(lambda: self.clock.jumps)
+        metrics.config_refused.set_function(lambda: bool(self.context.standing.refused))
         metrics.loop_lag.set_function(lambda: self.keepalive.lag)
         ProcessCollector(registry=metrics.registry)
         metrics.registry.register(PLATFORM_COLLECTOR)
@@ -243,6 +263,13 @@ class Gateway:
             self.spool.append(entry, None)
         except SpoolFull:
             log.warning("device %s: the spool is full, its change of presence is not recorded", entry.device)
+
+    async def _guard(self) -> None:
+        """Watch what the machine has and says: the room on its disk, its clock."""
+        while True:
+            await asyncio.sleep(GUARD_INTERVAL)
+            self.clock.look()
+            await self.spool.look_at_disk()
 
     async def _refresh_registry(self) -> None:
         while True:
@@ -272,6 +299,7 @@ class Gateway:
         self.context.live.close()
         self.backpressure.stop()
         self._refreshing.cancel()
+        self._guarding.cancel()
         sockets = list(self.context.sockets)
         for n, device in enumerate(sockets):
             device.drain(FIRST_RECONNECT_MS + n * 1000 // RECONNECTS_PER_SECOND)
@@ -325,6 +353,11 @@ def terms(config: Config) -> Terms:
         strikes_per_minute=config.limits.strikes_per_minute,
         ack_delay_ms=round(config.server.ack_delay * 1000),
     )
+
+
+def _newest(directory: Path) -> int:
+    """When something there was written last, in ns since 1970; 0 if nothing is there."""
+    return max((path.stat().st_mtime_ns for path in directory.iterdir() if path.is_file()), default=0)
 
 
 def _dead_letters(path: Path) -> DeadLetters:

@@ -97,6 +97,15 @@ class Metrics:
         self.live_conflated = Counter(
             "gateway_live_conflated_total", "Times a viewer fell behind and got only the newest values", registry=r
         )
+        self.ready = Gauge("gateway_ready", "1 while readings are taken, as /readyz says", registry=r)
+        self.warnings = Gauge("gateway_warnings", "Warnings that /readyz has", registry=r)
+        self.connections_limit = Gauge("gateway_connections_limit", "Devices that may be connected", registry=r)
+        self.spool_limit = Gauge("gateway_spool_limit_bytes", "Most bytes that the spool may take", registry=r)
+        self.disk_free = Gauge("gateway_disk_free_bytes", "Room left on the disk of the spool", registry=r)
+        self.clock_jumps = Gauge("gateway_clock_jumps", "Times the machine's clock was set since the start", registry=r)
+        self.config_refused = Gauge(
+            "gateway_config_refused", "1 while the configuration's file is refused and an older one counts", registry=r
+        )
         self.reloads = Counter(
             "gateway_config_reloads_total", "Times the configuration was read again, by result", ["result"], registry=r
         )

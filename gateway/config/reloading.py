@@ -37,7 +37,7 @@ AT_START = frozenset({
     "auth.mode", "auth.timeout",
     "keepalive.ping_interval", "keepalive.timeout",
     "spool.directory", "spool.commit_interval", "spool.segment_bytes", "spool.max_bytes", "spool.when_full",
-    "spool.keep_delivered",
+    "spool.keep_delivered", "spool.min_free",
     "batch.max_readings", "batch.max_age", "batch.max_in_flight", "sqlite.path",
     "state.directory",
 })  # fmt: skip

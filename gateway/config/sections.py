@@ -167,6 +167,8 @@ class SpoolSection(Section):
     """reject: devices are throttled and keep their readings; drop_oldest: the oldest are counted and discarded."""
     keep_delivered: Annotated[Duration, between("0s", "30d", parse_duration)] = 3600.0
     """How long segments stay after delivery."""
+    min_free: Annotated[Size, between("0B", "16TiB", parse_size)] = 64 * 1024**2
+    """Room left on the disk for others; with less, the spool is full."""
 
 
 class InfluxdbSection(Section):

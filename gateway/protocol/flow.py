@@ -29,6 +29,7 @@ RETRY_SPOOL_FULL_MS = 1000
 RETRY_UNACKED_MS = 100
 RETRY_SLOW_DISK_MS = 2000
 NS_PER_MS = 1_000_000
+LONGEST_RETRY_NS = 60_000 * NS_PER_MS
 
 
 class Flow:
@@ -124,7 +125,8 @@ class Flow:
         return owed > 0
 
     def _throttle(self, limit: str, seq: int, now_ns: int, retry_after_ms: int, **counts: int) -> Effects:
-        early = self._from_seq != NO_SEQ and now_ns < self._retry_at_ns
+        # A clock that was set back must not make a device early for hours.
+        early = self._from_seq != NO_SEQ and 0 < self._retry_at_ns - now_ns <= LONGEST_RETRY_NS
         self._ignored = self._ignored + 1 if early else 0
         self._from_seq = seq
         self._retry_at_ns = now_ns + retry_after_ms * NS_PER_MS

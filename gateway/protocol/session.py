@@ -215,7 +215,7 @@ class Session(Endings):
             self._strikes = deque()
         strikes = self._strikes
         strikes.append(now_ns)
-        while strikes[0] <= now_ns - STRIKE_WINDOW_NS:
+        while not now_ns - STRIKE_WINDOW_NS < strikes[0] <= now_ns:  # nor one of a clock that was set back since
             strikes.popleft()
         allowed = self._terms.strikes_per_minute
         if len(strikes) <= allowed:

@@ -122,6 +122,8 @@ class ReadingsHandler(ApiHandler):
         busy = self.context.fleet.busy(device_id, now_ns)
         if busy is not None:
             return "busy", busy
+        if self.context.clock.wrong is not None:
+            return "clock", "the gateway's clock is not set; send the readings again later"
         return None if self.context.spool.room else SPOOL_FULL
 
     def _later(self, code: str, message: str) -> None:

@@ -12,8 +12,10 @@ from gateway.config.reloading import Standing
 from gateway.protocol.validation import Encoder
 from gateway.registry import Device
 from gateway.server.asking import Questions
+from gateway.server.file_limit import UNLIMITED
 from gateway.server.pages import Files
 from gateway.server.problems import Problems
+from gateway.server.wall_clock import WallClock
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -64,6 +66,9 @@ class Context:
     files: Files = field(default_factory=Files)
     questions: Questions = field(default_factory=Questions)
     standing: Standing = field(default_factory=Standing)
+    clock: WallClock = field(default_factory=WallClock)
+    devices_allowed: int = UNLIMITED
+    """By the system's limit of open files."""
     problems: Problems = field(default_factory=Problems)
     status: Status = field(init=False)
     live: Live = field(init=False)
@@ -73,6 +78,11 @@ class Context:
     """Held while dead letters are written again."""
     all_gone: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the last socket of a draining gateway has closed."""
+
+    @property
+    def most_devices(self) -> int:
+        """How many may be connected at the same time."""
+        return min(self.config.server.max_connections, self.devices_allowed)
 
     @property
     def needs_token(self) -> bool:

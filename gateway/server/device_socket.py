@@ -154,15 +154,21 @@ class DeviceSocket(JsonErrors, StreamHandler):
     def open(self, *_args: str, **_kwargs: str) -> None:
         """The handshake is done: start the session, or say why not."""
         context = self.context
-        if len(context.sockets) >= context.config.server.max_connections:
-            context.metrics.connections_total.labels("too_many").inc()
-            self.close(CloseCode.TRY_AGAIN_LATER, "too many connections, try again later")
+        if context.clock.wrong is not None:
+            self._turn_away("clock", "the gateway's clock is not set, try again later")
+            return
+        if len(context.sockets) >= context.most_devices:
+            self._turn_away("too_many", "too many connections, try again later")
             return
         self.session = Session(self.device_id, self.session_id, context.terms)
         self.opened_at = self.last_byte_at
         context.socket_opened(self)
         if self.device is not None:
             self._welcome(self.session, self.device)
+
+    def _turn_away(self, result: str, reason: str) -> None:
+        self.context.metrics.connections_total.labels(result).inc()
+        self.close(CloseCode.TRY_AGAIN_LATER, reason)
 
     def _welcome(self, session: Session, device: Device) -> None:
         now = time.time_ns()

@@ -185,7 +185,8 @@ class DeviceView:
         takeovers = self.takeovers
         if takeovers is None or len(takeovers) < MOST_TAKEOVERS:
             return False
-        return takeovers[-1] - takeovers[0] < MINUTE_NS and now_ns - takeovers[-1] < MINUTE_NS
+        # A clock that was set back meanwhile must not make the rest longer.
+        return takeovers[-1] - takeovers[0] < MINUTE_NS and 0 <= now_ns - takeovers[-1] < MINUTE_NS
 
 
 def late_after(rhythm_ns: float) -> float:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from gateway.server.file_limit import shortage
 from gateway.server.requests import OperationsHandler
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def readiness(context: Context) -> dict[str, Any]:
     if not context.spool.healthy:
         blocking.append(f"the spool cannot be written: {context.spool.last_error}")
     elif not context.spool.room:
-        blocking.append("the spool is full")
+        blocking.append(context.spool.floor.reason or "the spool is full")
+    if context.clock.wrong is not None:
+        blocking.append(context.clock.wrong)
     if context.spool.healthy and context.spool.last_error:
         warnings.append(f"the spool: {context.spool.last_error}")
     if status.damaged:
@@ -54,6 +57,9 @@ def readiness(context: Context) -> dict[str, Any]:
     if state.name != "delivering":
         warnings.append(f"{context.sink.name}: {state.reason}; {status.readings_pending} readings wait in the spool")
     warnings += context.standing.warnings()
+    warnings += context.clock.warnings()
+    if problem := shortage(context.devices_allowed, context.config.server.max_connections):
+        warnings.append(problem)
     return {
         "ready": not blocking,
         "blocking": blocking,

@@ -90,6 +90,11 @@ class Files:
         """Length of a file in bytes."""
         return path.stat().st_size
 
+    def free(self, directory: Path) -> int:
+        """Bytes of the disk that an ordinary user may still take."""
+        found = os.statvfs(directory)
+        return found.f_bavail * found.f_frsize
+
     def names(self, directory: Path) -> list[str]:
         """What the directory holds, in order of name; nothing when there is no such directory."""
         try:

@@ -23,6 +23,7 @@ from gateway.spool.backlog import Backlog
 from gateway.spool.committer import Committer, Item
 from gateway.spool.cursor import Cursor
 from gateway.spool.files import File, Files
+from gateway.spool.floor import Floor
 from gateway.spool.housekeeper import Housekeeper
 from gateway.spool.log import Commit, Log
 from gateway.spool.ports import Recovery, SpoolListener, SpoolStatus
@@ -70,9 +71,11 @@ class SpoolQueue:
         keep_delivered: float,
         listener: SpoolListener,
         files: Files | None = None,
+        min_free: int = 0,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         files = files or Files()
+        self.floor = Floor(files, directory, min_free)
         reserve = min(MAX_RESERVE_BYTES, max_bytes // 32)
         segment_bytes = min(segment_bytes, max_bytes // 4)
         self._directory = directory
@@ -212,9 +215,21 @@ class SpoolQueue:
         queued = self._committer.bytes
         if self._closed or queued >= self._max_queued or self._committer.entries >= MAX_QUEUED_ENTRIES:
             return False
+        if self.floor.reason is not None:
+            return False
         kept = self._log.total_bytes - self._housekeeper.reclaimable
         # Two commits at most are still to be made of what is queued: the one under way and the next.
         return self._drop or kept + queued + size + 2 * COMMIT_OVERHEAD + slack <= self._max_bytes
+
+    @property
+    def fullness(self) -> str:
+        """Why there is no room, where there is none."""
+        return self.floor.reason or f"the spool {self._directory} is full"
+
+    async def look_at_disk(self) -> None:
+        """See whether the disk has room for others; where it has not, what was delivered is not kept any longer."""
+        if await asyncio.to_thread(self.floor.look):
+            self._housekeeper.disk_is_full()
 
     @property
     def queued_bytes(self) -> int:
@@ -244,7 +259,7 @@ class SpoolQueue:
         """
         size = ENTRY_BYTES + len(entry.payload) + len(entry.device) + len(entry.boot) + len(entry.verdicts)
         if not self._has_room(size, self._slack if entry.lines else 0):
-            raise SpoolFull(f"the spool {self._directory} is full")
+            raise SpoolFull(self.fullness)
         committer = self._committer
         committer.add(entry, owner, size)
         if committer.bytes >= self._many_queued or committer.entries >= MAX_QUEUED_ENTRIES // 2:

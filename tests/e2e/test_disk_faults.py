@@ -22,7 +22,7 @@ TS = 1_700_000_000_000
 READINGS = 200
 """In a message."""
 AWAY = Reply(503, {"Retry-After": "1"})
-PIECES = {"spool": {"segment_bytes": "64KiB", "max_bytes": "64MiB"}, "batch": {"max_age": "50ms"}}
+PIECES = {"spool": {"segment_bytes": "64KiB", "max_bytes": "64MiB", "min_free": "0B"}, "batch": {"max_age": "50ms"}}
 
 
 def into(script: ScriptedServer) -> dict[str, Any]:
