@@ -71,6 +71,7 @@ def test_a_chosen_device_has_each_new_field_with_its_own_time() -> None:
     state, change = source.since(number, readings=True)
     assert (state.is_state, change.fields) == (True, {"hum": (60, 41)})
     assert source.newest == change.number
+    assert [change.is_state for change in source.since(number, readings=False)] == [True]
     both = list(source.since(START, readings=True))
     assert both[-1].fields == {"temp": (50, 2), "hum": (60, 41)}
 

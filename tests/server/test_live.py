@@ -205,6 +205,8 @@ def test_changes_are_kept_for_a_while_for_who_comes_back(run: Run) -> None:
             world.measure("a", number=1)
             last = (await client.until("readings")).number
         await eventually(lambda: world.live.viewers == 0, "the viewer to be gone")
+        later = world.live._ticks + 5
+        await eventually(lambda: world.live._ticks > later, "some ticks")
         world.measure("b", number=2)
         async with world.watching(last=last) as client:
             found = (await client.until("readings")).data
