@@ -90,9 +90,10 @@ class InfluxSink(ABC):
         grid = influxql.interval(query)
         if not numeric and not boolean:
             return History([], grid)
-        select = influxql.sample if query.coarse else influxql.select
-        found = influxql.buckets(self._ask(select(query, numeric, boolean), cancellation))
-        return History(found, grid)
+        if query.coarse:
+            found = self._ask(influxql.sample(query, numeric + boolean), cancellation)
+            return History(influxql.sampled(found, query), grid)
+        return History(influxql.buckets(self._ask(influxql.select(query, numeric, boolean), cancellation)), grid)
 
     def series(self, device: str, cancellation: Cancellation | None = None) -> list[SeriesName]:
         """The fields of the measurements that hold a device, see `Sink.series`: InfluxDB knows no closer."""

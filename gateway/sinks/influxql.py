@@ -3,8 +3,9 @@
 Rules that hold here:
 
 * Names and strings are quoted and escaped here and nowhere else; numbers are integers that this module made.
-* The database does the arithmetic. A number is downsampled by MIN, MEAN, MAX and COUNT. A boolean has no MIN or MEAN in
-  InfluxQL, so its values and its true values are counted, and it reads as 0 and 1. A string has no buckets.
+* The database does the arithmetic, but for the few values of a coarse answer. A number is downsampled by MIN, MEAN, MAX
+  and COUNT. A boolean has no MIN or MEAN in InfluxQL, so its values and its true values are counted, and it reads as 0
+  and 1. A string has no buckets.
 * A bucket begins at the query's start plus a multiple of the interval, and the interval is such that at most ``points``
   of them cover the query.
 
@@ -31,12 +32,10 @@ NUMBERS = {"float", "integer", "unsigned"}
 BOOLEAN = "boolean"
 FIELD_KEYS = ["fieldKey", "fieldType"]
 
-SAMPLES = 30
+COARSE_POINTS = 30
 """Buckets of a coarse answer: each is a statement, and their text has to fit into a URL that proxies let through."""
-SAMPLED = 50
-"""The part of a bucket that a coarse answer reads: one in so many."""
-SMALLEST_SAMPLE = 60_000_000_000
-"""Nanoseconds of each bucket that a coarse answer reads at least."""
+SAMPLE = 16
+"""Values of a bucket that a coarse answer is made of, the first ones."""
 
 _IN_NAMES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 _IN_STRINGS = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n"})
@@ -112,41 +111,44 @@ def holders(shown: Iterable[dict[str, Any]], field: str) -> tuple[list[str], lis
 
 def interval(query: SeriesQuery) -> int:
     """How long a bucket is, in ns."""
-    points = min(query.points, SAMPLES) if query.coarse else query.points
+    points = min(query.points, COARSE_POINTS) if query.coarse else query.points
     return -((query.start_ns - query.end_ns) // points)
 
 
 def select(query: SeriesQuery, numeric: list[str], boolean: list[str]) -> str:
     """The statements that downsample the query's field in the measurements that `holders` found."""
     length = interval(query)
-    grouped = f" GROUP BY time({length}ns, {query.start_ns % length}ns) fill(none)"
-    return _selected(query, numeric, boolean, query.start_ns, query.end_ns, grouped)
-
-
-def sample(query: SeriesQuery, numeric: list[str], boolean: list[str]) -> str:
-    """The same, but from the beginning of each bucket alone: the database reads a small part of the values."""
-    length = interval(query)
-    window = max(length // SAMPLED, min(length, SMALLEST_SAMPLE))
-    begins = range(query.start_ns, query.end_ns, length)
-    ends = (min(begin + window, query.end_ns) for begin in begins)
-    windows = zip(begins, ends, strict=True)
-    return "; ".join(_selected(query, numeric, boolean, begin, end, "") for begin, end in windows)
-
-
-def _selected(
-    query: SeriesQuery, numeric: list[str], boolean: list[str], start_ns: int, end_ns: int, grouped: str
-) -> str:
-    field = name(query.field)
-    inside = f"{name(DEVICE)} = {string(query.device)} AND time >= {start_ns} AND time < {end_ns}"
+    grouped = f"GROUP BY time({length}ns, {query.start_ns % length}ns) fill(none)"
+    field, inside = name(query.field), _inside(query, query.start_ns, query.end_ns)
     statements = []
     if numeric:
         aggregates = f"MIN({field}), MEAN({field}), MAX({field}), COUNT({field})"
-        statements.append(f"SELECT {aggregates} FROM {_names(numeric)} WHERE {inside}{grouped}")
+        statements.append(f"SELECT {aggregates} FROM {_names(numeric)} WHERE {inside} {grouped}")
     if boolean:
         counted = f"FROM {_names(boolean)} WHERE {inside}"
-        statements.append(f"SELECT COUNT({field}) {counted}{grouped}")
-        statements.append(f"SELECT COUNT({field}) AS ones {counted} AND {field} = true{grouped}")
+        statements.append(f"SELECT COUNT({field}) {counted} {grouped}")
+        statements.append(f"SELECT COUNT({field}) AS ones {counted} AND {field} = true {grouped}")
     return "; ".join(statements)
+
+
+def sample(query: SeriesQuery, holding: list[str]) -> str:
+    """The statements that fetch the first values of every bucket, which cost the database next to nothing."""
+    length, field = interval(query), name(query.field)
+    windows = ((begin, min(begin + length, query.end_ns)) for begin in range(query.start_ns, query.end_ns, length))
+    return "; ".join(
+        f"SELECT {field} FROM {_names(holding)} WHERE {_inside(query, begin, end)} LIMIT {SAMPLE}"
+        for begin, end in windows
+    )
+
+
+def sampled(selected: Iterable[dict[str, Any]], query: SeriesQuery) -> list[Bucket]:
+    """The buckets in the results of `sample`, in order of time."""
+    length = interval(query)
+    found: dict[int, list[float]] = defaultdict(list)
+    for series in _series(selected):
+        for time_ns, value in series["values"]:
+            found[time_ns - (time_ns - query.start_ns) % length].append(float(value))
+    return [Bucket(at, min(of), sum(of) / len(of), max(of), len(of)) for at, of in sorted(found.items())]
 
 
 def buckets(selected: Iterable[dict[str, Any]]) -> list[Bucket]:
@@ -166,6 +168,10 @@ def buckets(selected: Iterable[dict[str, Any]]) -> list[Bucket]:
                 counts[key] = values["count"]
     booleans = [_boolean(key[1], count, ones.get(key, 0)) for key, count in counts.items()]
     return _merged(numbers + booleans)
+
+
+def _inside(query: SeriesQuery, start_ns: int, end_ns: int) -> str:
+    return f"{name(DEVICE)} = {string(query.device)} AND time >= {start_ns} AND time < {end_ns}"
 
 
 def _names(measurements: Iterable[str]) -> str:

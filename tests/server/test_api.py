@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,10 +27,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway
 
 def post(gateway: RunningGateway, device: str, message: Any) -> tuple[int, Any]:
     return gateway.request(f"/v1/devices/{device}/readings", body=json.dumps(message).encode())
-
-
-def query(gateway: RunningGateway, **arguments: Any) -> tuple[int, Any]:
-    return gateway.request("/v1/query?" + urllib.parse.urlencode(arguments))
 
 
 def test_devices_are_paged_and_searched(gateway: RunningGateway) -> None:
@@ -73,40 +68,6 @@ def test_an_unknown_device_and_an_unknown_path_are_404_in_json(gateway: RunningG
     for path, code in (("/v1/devices/nobody", "unknown_device"), ("/v2", "not_found"), ("/v1/", "not_found")):
         status, body = gateway.request(path)
         assert (status, body["error"]["code"]) == (404, code)
-
-
-def test_a_series_is_downsampled_by_the_database(gateway: RunningGateway) -> None:
-    values = [float(n % 10) for n in range(100)]
-    message = [{"ts": TS + n * 1000, "values": {"wave": value}} for n, value in enumerate(values)]
-    assert post(gateway, "series", message)[1]["accepted"] == 100
-    gateway.settled("series")
-    status, body = query(gateway, device="series", field="wave", **{"from": TS, "to": TS + 100_000}, points=10)
-    assert status == 200
-    assert body["points"] == [
-        {"time": TS + n * 10_000, "min": 0.0, "mean": 4.5, "max": 9.0, "count": 10} for n in range(10)
-    ]
-    moments = {"from": "2023-11-14T22:13:20Z", "to": "2023-11-14T22:13:21+00:00"}
-    assert query(gateway, device="series", field="wave", **moments)[1]["points"] == [
-        {"time": TS, "min": 0.0, "mean": 0.0, "max": 0.0, "count": 1}
-    ]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"field": "x"}, "device"),
-        ({"device": "x"}, "field"),
-        ({"device": "x", "field": "y", "points": 0}, "points must be"),
-        ({"device": "x", "field": "y", "from": "yesterday"}, "RFC 3339"),
-        ({"device": "x", "field": "y", "from": "2023-01-01T00:00:00"}, "time zone"),
-        ({"device": "x", "field": "y", "from": 5, "to": 5}, "from must be before to"),
-        ({"device": "x", "field": "y", "from": 10**30}, "RFC 3339"),
-    ],
-)
-def test_a_wrong_query_is_told(gateway: RunningGateway, arguments: dict[str, Any], words: str) -> None:
-    status, body = query(gateway, **arguments)
-    assert status == 400
-    assert words in body["error"]["message"]
 
 
 def test_readings_by_request_have_limits_too(gateway: RunningGateway) -> None:

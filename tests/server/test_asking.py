@@ -62,3 +62,18 @@ def test_whoever_leaves_makes_room(silent: RunningGateway) -> None:
     with asking(silent, MOST_WAITING) as viewers:
         assert not select.select(viewers, [], [], 0.5)[0]
     assert "Traceback" not in silent.log
+
+
+def test_a_question_ends_in_the_database_when_its_viewer_leaves(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as database:
+        database.settimeout(WAIT_SECONDS)
+        influxdb = {"url": f"http://127.0.0.1:{database.getsockname()[1]}", "api": "v1"}
+        with running_gateway(tmp_path, {"sink": "influxdb", "influxdb": influxdb}) as gateway:
+            with asking(gateway, 1):
+                asked, _ = database.accept()
+                asked.settimeout(WAIT_SECONDS)
+                assert asked.recv(64 * 1024).startswith(b"GET /query?")
+            with asked:
+                assert asked.recv(64 * 1024) == b"", "the connection is closed, long before the time-out"
+            assert gateway.request("/healthz")[0] == 200
+            assert "Traceback" not in gateway.log

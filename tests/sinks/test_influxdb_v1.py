@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
-from gateway.delivery.sink import Bucket, SeriesQuery
+from gateway.delivery.sink import Bucket, Cancellation, SeriesName, SeriesQuery
 from gateway.errors import QueryError
 from gateway.sinks.influxdb_v1 import InfluxV1Sink
+from tests.support.gateway import wait_for
 from tests.support.history import assert_same_buckets, expected_buckets
 from tests.support.servers import Influxd
 
@@ -204,3 +206,52 @@ def test_no_name_or_device_can_break_out_of_its_quotes(sink: InfluxV1Sink) -> No
         ]
     for field in ('x" FROM m; DROP DATABASE db --', "x\n", "x\\", "x'", ""):
         assert sink.query(SeriesQuery(field, field, START, START + 1, 1, measurement=field)).buckets == []
+
+
+def test_a_coarse_answer_is_a_sample(influxd: Influxd, sink: InfluxV1Sink) -> None:
+    lines = "".join(
+        f"m,device=d1 x={at % 10},on={'true' if at % 2 else 'false'} {START + at * SECOND}\n" for at in range(3000)
+    )
+    assert sink.write(lines.encode()) == Stored()
+    for field, low, mean, high in (("x", 0, 3.75, 9), ("on", 0, 0.5, 1)):
+        found = sink.query(SeriesQuery("d1", field, START, START + 3000 * SECOND, 800, coarse=True))
+        assert found.interval_ns == 100 * SECOND
+        assert found.buckets == [Bucket(START + at * 100 * SECOND, low, mean, high, 16) for at in range(30)]
+
+
+def test_the_fields_of_a_devices_measurements_are_listed(influxd: Influxd, sink: InfluxV1Sink) -> None:
+    assert sink.series("d1") == []
+    lines = f'm,device=d\\ 1 x=1,s="t" {START}\nk,device=d\\ 1 i=5i,b=true {START}\nother,device=d2 x=1 {START}\n'
+    assert sink.write(lines.encode()) == Stored()
+    assert sink.series("d 1") == [
+        SeriesName("k", "b", "boolean"),
+        SeriesName("k", "i", "integer"),
+        SeriesName("m", "s", "string"),
+        SeriesName("m", "x", "float"),
+    ]
+
+
+def test_a_cancelled_question_ends_in_the_database(influxd: Influxd, sink: InfluxV1Sink) -> None:
+    for first in range(0, 600_000, 50_000):
+        lines = "".join(f"m,device=d1 x={at} {START + at * SECOND}\n" for at in range(first, first + 50_000))
+        assert sink.write(lines.encode()) == Stored()
+    cancellation = Cancellation()
+    failed: list[QueryError] = []
+
+    def ask() -> None:
+        try:
+            for _ in range(100):
+                sink.query(SeriesQuery("d1", "x", START, START + 600_000 * SECOND, 10_000), cancellation)
+        except QueryError as error:
+            failed.append(error)
+
+    def running() -> int:
+        return sum("MEAN" in row[1].upper() for series in influxd.query("SHOW QUERIES") for row in series["values"])
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    wait_for(running, "the database to be at it")
+    cancellation.cancel()
+    asking.join(5)
+    assert "no answer" in str(failed[0]) or "nobody waits" in str(failed[0])
+    wait_for(lambda: not running(), "the database to stop")

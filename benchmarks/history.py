@@ -1,0 +1,195 @@
+"""``python -m benchmarks.history``: 30 days of one reading a second, asked for in 800 buckets of min, mean and max.
+
+For each database: what the gateway's sink takes, what the database takes for the same question asked directly (SQLite:
+from the points, without summaries; InfluxDB: the bare statement over HTTP, in turns with the sink), and the coarse
+answer. For SQLite also what long questions do to the writes beside them. Every time is the median of ``--runs``, best
+and worst in brackets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sqlite3
+import statistics
+import tempfile
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import urllib3
+
+from benchmarks.harness.ports import free_port
+from benchmarks.harness.process import Child
+from gateway.delivery.outcome import Stored
+from gateway.delivery.sink import SeriesQuery
+from gateway.sinks import influxql
+from gateway.sinks.influxdb_v1 import InfluxV1Sink
+from gateway.sinks.sqlite import SqliteSink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gateway.delivery.sink import Sink
+
+SECOND = 1_000_000_000
+POINTS = 30 * 86_400
+START = 1_700_000_000 * SECOND // (3600 * SECOND) * 3600 * SECOND
+BATCH = 20_000
+INFLUXD = """
+reporting-enabled = false
+bind-address = "127.0.0.1:0"
+[meta]
+  dir = "{directory}/meta"
+[data]
+  dir = "{directory}/data"
+  wal-dir = "{directory}/wal"
+  query-log-enabled = false
+[monitor]
+  store-enabled = false
+[http]
+  bind-address = "127.0.0.1:{port}"
+  log-enabled = false
+"""
+
+
+def question(points: int, *, coarse: bool = False) -> SeriesQuery:
+    start = START + 1_234_567_890  # as a page asks: from any moment
+    return SeriesQuery("pump-1", "temp", start, START + POINTS * SECOND, points, coarse=coarse)
+
+
+def fill(sink: Sink) -> None:
+    for first in range(0, POINTS, BATCH):
+        lines = (
+            f"telemetry,device=pump-1 hum={40 + at % 997 / 100},press={1000 + at % 89 / 10},"
+            f"temp={20 + at % 1009 / 100},volt={3 + at % 83 / 100} {START + at * SECOND}\n"
+            for at in range(first, min(first + BATCH, POINTS))
+        )
+        assert sink.write("".join(lines).encode()) == Stored()
+
+
+def timed(call: Callable[[], object], runs: int) -> str:
+    return shown([took(call) for _ in range(runs)])
+
+
+def took(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return (time.perf_counter() - began) * 1e3
+
+
+def shown(taken: list[float]) -> str:
+    return f"{statistics.median(taken):.0f} ms [{min(taken):.0f} to {max(taken):.0f}]"
+
+
+def in_sqlite(directory: Path, runs: int) -> Iterator[str]:
+    path = directory / "history.db"
+    sink = SqliteSink(path)
+    fill(sink)
+    yield f"SQLite, nothing summarised: {timed(lambda: sink.query(question(800)), runs)}"
+    yield f"SQLite, nothing summarised, coarse: {timed(lambda: sink.query(question(800, coarse=True)), runs)}"
+    while sink.roll_up():
+        pass
+    for points in 800, 10_000, 100:
+        taken = timed(partial(sink.query, question(points)), runs)
+        yield f"SQLite, {points} buckets from summaries: {taken}"
+    yield f"SQLite, coarse: {timed(lambda: sink.query(question(800, coarse=True)), runs)}"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        statement = "SELECT time_ns / 3240000000000 AS b, min(v2), avg(v2), max(v2) FROM points GROUP BY b"
+        yield f"SQLite itself, from the points: {timed(lambda: connection.execute(statement).fetchall(), runs)}"
+    yield from beside_writes(sink)
+    sink.close()
+
+
+def beside_writes(sink: SqliteSink) -> Iterator[str]:
+    """Writes of small batches, alone and while a question reads every point again and again."""
+    for asking in False, True:
+        ended = threading.Event()
+        asked = 0
+
+        def ask(ended: threading.Event = ended) -> None:
+            nonlocal asked
+            while not ended.is_set():
+                sink.query(SeriesQuery("pump-1", "temp", START, START + POINTS * SECOND // 10, 10_000))
+                asked += 1
+
+        thread = threading.Thread(target=ask)
+        if asking:
+            thread.start()
+        taken = []
+        end = time.perf_counter() + 5
+        while (began := time.perf_counter()) < end:
+            at = time.time_ns()
+            lines = b"".join(b"telemetry,device=other-%d temp=20.5 %d\n" % (each, at) for each in range(100))
+            assert sink.write(lines) == Stored()
+            taken.append((time.perf_counter() - began) * 1e3)
+            time.sleep(0.005)
+        ended.set()
+        if asking:
+            thread.join()
+        taken.sort()
+        p50, p99 = taken[len(taken) // 2], taken[int(len(taken) * 0.99)]
+        beside = f"beside {asked} questions to the points" if asking else "alone"
+        yield f"SQLite, a write of 100 readings {beside}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, most {taken[-1]:.1f} ms"
+
+
+@contextlib.contextmanager
+def influxd(directory: Path) -> Iterator[str]:
+    port = free_port()
+    config = directory / "influxdb.conf"
+    config.write_text(INFLUXD.format(directory=directory, port=port))
+    child = Child(["influxd", "-config", str(config)], core=None, log=directory / "influxd.log")
+    url, http = f"http://127.0.0.1:{port}", urllib3.PoolManager(retries=False, timeout=60)
+    try:
+        deadline = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(urllib3.exceptions.HTTPError):
+                if http.request("POST", f"{url}/query", fields={"q": "CREATE DATABASE telemetry"}).status == 200:
+                    break
+            if time.monotonic() > deadline:
+                raise RuntimeError(child.tail())
+            time.sleep(0.05)
+        yield url
+    finally:
+        child.stop()
+
+
+def in_influxdb(directory: Path, runs: int) -> Iterator[str]:
+    with influxd(directory) as url:
+        sink = InfluxV1Sink(url, "telemetry", timeout=60)
+        fill(sink)
+        asked = question(800)
+        http = urllib3.PoolManager(retries=False, timeout=60)
+        fields = {"db": "telemetry", "epoch": "ns", "q": influxql.select(asked, ["telemetry"], [])}
+        ways: dict[str, Callable[[], object]] = {
+            "InfluxDB 1.6.7 itself, the bare statement": lambda: http.request("GET", f"{url}/query", fields=fields),
+            "InfluxDB 1.6.7 through the gateway's sink": lambda: sink.query(asked),
+            "InfluxDB 1.6.7, coarse": lambda: sink.query(question(800, coarse=True)),
+        }
+        for call in ways.values():
+            call()
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(runs):
+            for name, call in ways.items():
+                taken[name].append(took(call))
+        yield from (f"{name}: {shown(each)}" for name, each in taken.items())
+        sink.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.history", description=__doc__.splitlines()[0])
+    parser.add_argument("database", nargs="*", default=["sqlite", "influxdb"], help="sqlite, influxdb; both by default")
+    parser.add_argument("--directory", default="/var/tmp", help="on the disk to use")
+    parser.add_argument("--runs", type=int, default=7)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="gateway-history-", dir=options.directory) as scratch:
+        for name, measure in (("sqlite", in_sqlite), ("influxdb", in_influxdb)):
+            if name in options.database:
+                for line in measure(Path(scratch), options.runs):
+                    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
