@@ -56,6 +56,8 @@ class Connection(Protocol):
     remote: str
     profile: str
     last_byte_at: float
+    paused: bool
+    """The gateway does not read it for now."""
 
     @property
     def info(self) -> dict[str, Any]:
@@ -152,12 +154,13 @@ class DeviceView:
 
     def state_at(self, now_ns: int) -> tuple[str, int]:
         """One of `STATES`, and since when."""
-        if self.connection is None:
+        connection = self.connection
+        if connection is None:
             return OFFLINE, self.changed_ns
         heard = max(self.last_data_ns, self.changed_ns)
         rhythm = self.rhythm_ns or UNKNOWN_NS
         silent = now_ns - heard
-        if silent < (late := late_after(rhythm)):
+        if silent < (late := late_after(rhythm)) or connection.paused:  # it cannot be heard
             return LIVE, max(self.changed_ns, self._resumed_ns)
         if silent < (stale := stale_after(rhythm)):
             return LATE, heard + round(late)

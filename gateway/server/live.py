@@ -4,7 +4,7 @@ Rules that hold here:
 
 * Only what is durable gets here (`Fleet.show`), and nothing is kept or done while nobody watches.
 * There is one timer for all viewers. Viewers with the same filter are one `Feed`: an event is encoded once for it.
-* Nothing waits for a viewer but what its stream has not sent, one piece at most. While that is so it gets nothing more;
+* Nothing waits for a viewer but what its stream has not sent: one piece and the totals. Meanwhile it gets nothing more,
   then it goes on from where it was with what is newest by then, marked ``conflated``. It is never cut for being slow.
 * The work of a round is done in slices: to write to hundreds of viewers must not keep devices from their acks.
 """
@@ -17,11 +17,10 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-from tornado.iostream import StreamClosedError
-
 from gateway import __version__
 from gateway.server.changes import ALL, Chosen, Watch, WholeFleet
 from gateway.server.pieces import event, piece_of
+from gateway.server.viewer import Feed, Viewer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -49,44 +48,6 @@ KEPT = 60.0
 RETRY_MS = 2000
 SEND_BUFFER = 256 * 1024
 """Of the kernel, for each viewer: what waits there grows old, so it must not be megabytes."""
-
-
-class Viewer:
-    """One open stream; ``seen`` is the number up to which it has everything."""
-
-    __slots__ = ("beat", "behind", "feed", "seen", "stream")
-
-    def __init__(self, stream: IOStream, feed: Feed, seen: int) -> None:
-        self.stream = stream
-        self.feed = feed
-        self.seen = seen
-        self.behind = seen == ALL
-        self.beat = b""
-        """The totals that it got last, to tell whether it has the newest."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether all that it was sent has gone out."""
-        return not self.stream.closed() and not self.stream.writing()
-
-    def write(self, data: bytes) -> None:
-        """Send; what the peer does not take at once waits with the stream."""
-        try:
-            self.stream.write(data)
-        except StreamClosedError:
-            return  # the stream's close callback forgets the viewer
-
-
-class Feed:
-    """All viewers with one filter."""
-
-    def __init__(self, source: WholeFleet | Chosen, *, readings: bool) -> None:
-        self.source = source
-        self.readings = readings
-        self.viewers: set[Viewer] = set()
-        self.sent = source.newest
-        self.left_at = 0.0
-        """When the last viewer left, in the loop's seconds."""
 
 
 class Live:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Connection:
-    session_id, remote, profile, last_byte_at = "s", "127.0.0.1", "default", 0.0
+    session_id, remote, profile, last_byte_at, paused = "s", "127.0.0.1", "default", 0.0, False
 
     def __init__(self) -> None:
         self.info: dict[str, str] = {}
@@ -158,6 +158,15 @@ def test_a_device_is_late_and_stale_by_its_own_rhythm() -> None:
     assert quick.state_at(at(25)) == ("late", at(23))
     assert quick.state_at(at(99)) == ("stale", at(30))
     assert (quick.reason_at(at(21)), quick.reason_at(at(25))) == ("connected", "silent")
+
+
+def test_a_device_that_the_gateway_does_not_read_is_not_late() -> None:
+    view = fed(1, 2, 3)
+    assert view.connection is not None
+    view.connection.paused = True
+    assert state(view, 100) == "live"
+    view.connection.paused = False
+    assert state(view, 100) == "stale"
 
 
 def test_until_its_rhythm_is_known_a_device_has_minutes() -> None:

@@ -17,13 +17,15 @@ from gateway.ledger import Entry, Ledger
 from gateway.metrics import Metrics
 from gateway.server import live as module
 from gateway.server.fleet import Fleet
-from gateway.server.live import SEND_BUFFER, Live, Viewer
+from gateway.server.live import SEND_BUFFER, Live
 from gateway.server.pieces import PIECE_BYTES
 from tests.support.peer import eventually
 from tests.support.watcher import Event, events_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+
+    from gateway.server.viewer import Viewer
 
     Test = Callable[["World"], Coroutine[Any, Any, None]]
     Run = Callable[[Test], None]
