@@ -14,15 +14,23 @@ function series(times, { count = 1, resolution = 1000 } = {}) {
 }
 
 test("durations and ages", () => {
-  const said = [0.25, 2, 59, 61, 41 * 60, 3 * 3600 + 300, 25 * 3600, 40 * 86400].map((seconds) => plain(duration(seconds)));
+  const said = [0.25, 2, 59, 61, 41 * 60, 3 * 3600 + 300, 25 * 3600, 40 * 86400].map((seconds) =>
+    plain(duration(seconds)),
+  );
   assert.deepEqual(said, ["250 ms", "2 s", "59 s", "1 min", "41 min", "3 h 5 min", "1 d 1 h", "40 d"]);
-  assert.deepEqual([2460, 100, 4.4 * 3600, 50 * 86400, 0.4].map((seconds) => plain(roughly(seconds))), ["41 min", "100 s", "4 h", "50 d", "0 s"]);
+  assert.deepEqual(
+    [2460, 100, 4.4 * 3600, 50 * 86400, 0.4].map((seconds) => plain(roughly(seconds))),
+    ["41 min", "100 s", "4 h", "50 d", "0 s"],
+  );
   assert.equal(age(0, 5), "never");
   assert.equal(plain(age(1000, 4500)), "3 s");
 });
 
 test("numbers keep what a sensor resolves, and no more", () => {
-  assert.deepEqual([0, 21.5, 47.610995, 0.00001, 12345678901].map((value) => number(value)), ["0", "21.5", "47.611", "1.000e-5", "1.235e+10"]);
+  assert.deepEqual(
+    [0, 21.5, 47.610995, 0.00001, 12345678901].map((value) => number(value)),
+    ["0", "21.5", "47.611", "1.000e-5", "1.235e+10"],
+  );
   assert.equal(number(2039.98, 3), "2040");
   assert.equal(number(null), "–");
   assert.equal(plain(reading(21.5, "°C")), "21.5 °C");
@@ -43,7 +51,10 @@ test("a hole in dense buckets is a gap, the rhythm of a slow device is none", ()
 test("the live tail grows the newest bucket, then begins the next", () => {
   const found = series([0, 1000], { count: 2 });
   found.append(1400, 7);
-  assert.deepEqual([found.low, found.high, found.counts].map((column) => column.at(-1)), [0, 7, 3]);
+  assert.deepEqual(
+    [found.low, found.high, found.counts].map((column) => column.at(-1)),
+    [0, 7, 3],
+  );
   assert.equal(found.mean.at(-1), 3);
   found.append(2100, 5);
   assert.deepEqual(found.times, [0, 1000, 2100]);
@@ -59,7 +70,15 @@ test("an answer of the database keeps the tail that it does not know yet", () =>
 });
 
 test("a summary weighs buckets by their values", () => {
-  const found = new Series({ points: [{ time: 0, min: 1, mean: 2, max: 3, count: 1 }, { time: 10, min: 5, mean: 6, max: 9, count: 3 }] }, 10);
+  const found = new Series(
+    {
+      points: [
+        { time: 0, min: 1, mean: 2, max: 3, count: 1 },
+        { time: 10, min: 5, mean: 6, max: 9, count: 3 },
+      ],
+    },
+    10,
+  );
   assert.deepEqual(found.summary(0, 10), { low: 1, mean: 5, high: 9 });
   assert.equal(found.summary(20, 30), null);
 });

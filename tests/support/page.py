@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
     from selenium.webdriver.remote.webelement import WebElement
 
-GONE = "ERR_CONNECTION_REFUSED"
-"""What the browser itself writes to the console when nothing listens any more."""
-
 ROWS = """
 const cells = (row) => Object.fromEntries([...row.children].map((cell) => [cell.className, cell.textContent]));
 const rows = [...document.querySelectorAll('.canvas .row')];
@@ -108,5 +105,5 @@ class Page:
 
     def errors(self) -> list[str]:
         """What the console holds of errors and warnings since it was asked last, violations of the policy too."""
-        kept = [entry for entry in self.driver.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}]
-        return [json.dumps(entry["message"]) for entry in kept]
+        entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [json.dumps(entry["message"]) for entry in entries if entry["level"] in {"SEVERE", "WARNING"}]

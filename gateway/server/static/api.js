@@ -25,13 +25,21 @@ async function send(method, path, body, signal, longest) {
   const limit = AbortSignal.timeout(longest);
   try {
     return await fetch(path, {
-      method, headers, body: body === undefined ? undefined : JSON.stringify(body), credentials: "same-origin",
-      cache: "no-store", signal: signal ? AbortSignal.any([signal, limit]) : limit,
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      credentials: "same-origin",
+      cache: "no-store",
+      signal: signal ? AbortSignal.any([signal, limit]) : limit,
     });
   } catch (error) {
     if (signal?.aborted) throw error;
     const slow = error.name === "TimeoutError";
-    throw new ApiError(0, "unreachable", slow ? "The gateway did not answer in time." : "The gateway cannot be reached.");
+    throw new ApiError(
+      0,
+      "unreachable",
+      slow ? "The gateway did not answer in time." : "The gateway cannot be reached.",
+    );
   }
 }
 

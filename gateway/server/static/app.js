@@ -87,7 +87,9 @@ async function start() {
   try {
     enter(await whoAmI());
   } catch (error) {
-    main.replaceChildren(placeholder("error", "The gateway does not answer.", error.message, { label: "Try again", run: start }));
+    main.replaceChildren(
+      placeholder("error", "The gateway does not answer.", error.message, { label: "Try again", run: start }),
+    );
   }
 }
 
@@ -114,7 +116,9 @@ function showFeed() {
   if (!old) return void (notice.hidden = true);
   if (notice.hidden) {
     const retry = el("button", { type: "button", onclick: () => live.retry() }, "Try now");
-    const since = heard ? `No connection to the gateway. What you see is from ${moment(heard)}` : "No connection to the gateway";
+    const since = heard
+      ? `No connection to the gateway. What you see is from ${moment(heard)}`
+      : "No connection to the gateway";
     notice.replaceChildren(el("span", {}, since), el("span", { class: "ago", "aria-hidden": "true" }), retry);
     notice.hidden = false;
   }

@@ -23,14 +23,23 @@ function lonely(plot, index, show) {
 }
 
 function seriesOptions({ tint }, banded) {
-  const line = { stroke: colour(`series-${tint}`), width: 1.5, points: { size: 4, fill: colour(`series-${tint}`), filter: lonely } };
+  const line = {
+    stroke: colour(`series-${tint}`),
+    width: 1.5,
+    points: { size: 4, fill: colour(`series-${tint}`), filter: lonely },
+  };
   const edge = { stroke: "transparent", width: 0, points: { show: false }, show: banded };
   return [line, edge, edge];
 }
 
 function axes() {
   const line = { stroke: colour("grid"), width: 1 };
-  const common = { stroke: colour("muted"), grid: line, ticks: { ...line, size: 4 }, font: "11px system-ui, sans-serif" };
+  const common = {
+    stroke: colour("muted"),
+    grid: line,
+    ticks: { ...line, size: 4 },
+    font: "11px system-ui, sans-serif",
+  };
   return [
     { ...common, values: timeLabels, size: TIME_HEIGHT, space: 76 },
     { ...common, values: valueLabels, size: AXIS_WIDTH, space: 26 },
@@ -64,7 +73,12 @@ export class Chart {
    */
   constructor({ title, height = 180, sync = "time", zero = false, onZoom = null }) {
     Object.assign(this, { title, height, sync, zero, onZoom });
-    this.node = el("figure", { class: "chart" }, el("figcaption", {}, el("h3", {}, title), this.#when, this.#legend), this.#box);
+    this.node = el(
+      "figure",
+      { class: "chart" },
+      el("figcaption", {}, el("h3", {}, title), this.#when, this.#legend),
+      this.#box,
+    );
     this.#box.style.height = `${height}px`;
     this.#observer = new ResizeObserver(() => this.#resize());
     this.#observer.observe(this.#box);
@@ -85,7 +99,10 @@ export class Chart {
 
   /** Show these curves. @param {Curve[]} curves */
   show(curves, range) {
-    const same = this.#plot && curves.length === this.#curves.length && curves.every((curve, at) => curve.label === this.#curves[at].label);
+    const same =
+      this.#plot &&
+      curves.length === this.#curves.length &&
+      curves.every((curve, at) => curve.label === this.#curves[at].label);
     this.#curves = curves;
     this.#range = range;
     if (!same) this.#rebuild();
@@ -123,7 +140,9 @@ export class Chart {
     this.#plot = new uPlot(this.#options(), this.#data(), this.#box);
     this.#box.append(this.#none);
     this.#plot.setScale("x", { min: this.#range[0], max: this.#range[1] });
-    this.#plot.over.addEventListener("mousedown", () => { this.#mine = true; });
+    this.#plot.over.addEventListener("mousedown", () => {
+      this.#mine = true;
+    });
     this.#showValues();
   }
 
@@ -138,7 +157,10 @@ export class Chart {
       scales: { x: { time: true, auto: false }, y: this.zero ? { range: fromZero } : {} },
       axes: axes(),
       series: [{}, ...this.#curves.flatMap((curve) => seriesOptions(curve, true))],
-      bands: this.#curves.map((curve, at) => ({ series: [at * COLUMNS + 3, at * COLUMNS + 2], fill: colour(`band-${curve.tint}`) })),
+      bands: this.#curves.map((curve, at) => ({
+        series: [at * COLUMNS + 3, at * COLUMNS + 2],
+        fill: colour(`band-${curve.tint}`),
+      })),
       hooks: { setCursor: [() => this.#showValues()], setSelect: [(plot) => this.#selected(plot)] },
     };
   }
@@ -170,7 +192,8 @@ export class Chart {
       const { series, unit, digits } = this.#curves[position];
       const column = position * COLUMNS + 1;
       const mean = at === null ? series.mean.at(-1) : plot.data[column][at];
-      const [low, high] = at === null ? [series.low.at(-1), series.high.at(-1)] : [plot.data[column + 1][at], plot.data[column + 2][at]];
+      const [low, high] =
+        at === null ? [series.low.at(-1), series.high.at(-1)] : [plot.data[column + 1][at], plot.data[column + 2][at]];
       setText(entry.value, reading(mean ?? null, unit, digits));
       setText(entry.spread, low != null && low !== high ? `${reading(low)} to ${reading(high)}` : "");
     });
@@ -179,14 +202,20 @@ export class Chart {
   #describe() {
     const newest = Math.max(...this.#curves.map(({ series }) => series.newest));
     const inside = this.#curves.some(({ series }) => series.within(...this.#range));
-    setText(this.#none, `No values in this range${Number.isFinite(newest) ? `; the newest is of ${moment(newest)}` : ""}`);
+    setText(
+      this.#none,
+      `No values in this range${Number.isFinite(newest) ? `; the newest is of ${moment(newest)}` : ""}`,
+    );
     this.#none.hidden = inside;
     const parts = this.#curves.map(({ label, unit, series }) => {
       const summary = series.summary(...this.#range);
       if (!summary) return `${label}: no values in this range`;
       return `${label}: lowest ${reading(summary.low, unit)}, mean ${reading(summary.mean, unit)}, highest ${reading(summary.high, unit)}`;
     });
-    this.#box.setAttribute("aria-label", `Chart of ${this.title}, ${moment(this.#range[0])} to ${moment(this.#range[1])}. ${parts.join(". ")}`);
+    this.#box.setAttribute(
+      "aria-label",
+      `Chart of ${this.title}, ${moment(this.#range[0])} to ${moment(this.#range[1])}. ${parts.join(". ")}`,
+    );
   }
 
   #resize() {

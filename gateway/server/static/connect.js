@@ -27,11 +27,27 @@ class Connect {
     const copy = el("button", { type: "button", class: "copy" }, "Copy");
     copy.addEventListener("click", () => this.#copy(copy));
     const far = ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname)
-      ? el("p", { class: "calm" }, `${location.host} is this machine only. From another one, use an address it can reach.`) : null;
+      ? el(
+          "p",
+          { class: "calm" },
+          `${location.host} is this machine only. From another one, use an address it can reach.`,
+        )
+      : null;
     root.append(
-      el("h1", {}, "Connect a device"), el("div", { class: "connect" }, steps,
-        box("2. Paste this", el("div", { class: "toolbar" }, this.#tabs, copy), el("pre", { tabindex: "0", "aria-label": "Snippet" }, this.#code), far),
-        box("3. See it arrive", this.#heard)));
+      el("h1", {}, "Connect a device"),
+      el(
+        "div",
+        { class: "connect" },
+        steps,
+        box(
+          "2. Paste this",
+          el("div", { class: "toolbar" }, this.#tabs, copy),
+          el("pre", { tabindex: "0", "aria-label": "Snippet" }, this.#code),
+          far,
+        ),
+        box("3. See it arrive", this.#heard),
+      ),
+    );
     this.#choices();
     this.#show();
     this.#listen();
@@ -42,7 +58,14 @@ class Connect {
   }
 
   #registration() {
-    const id = el("input", { type: "text", required: true, pattern: ID, maxlength: "128", autocomplete: "off", placeholder: "greenhouse-7" });
+    const id = el("input", {
+      type: "text",
+      required: true,
+      pattern: ID,
+      maxlength: "128",
+      autocomplete: "off",
+      placeholder: "greenhouse-7",
+    });
     const make = async (event) => {
       event.preventDefault();
       try {
@@ -52,10 +75,16 @@ class Connect {
         this.#offer(id.value);
       }
     };
-    return box("1. Register it",
-      el("form", { class: "register", onsubmit: make },
-        el("label", {}, "Device id: letters, digits and . _ : -", id), el("button", { type: "submit", class: "main" }, "Register and get a token")),
-      this.#said);
+    return box(
+      "1. Register it",
+      el(
+        "form",
+        { class: "register", onsubmit: make },
+        el("label", {}, "Device id: letters, digits and . _ : -", id),
+        el("button", { type: "submit", class: "main" }, "Register and get a token"),
+      ),
+      this.#said,
+    );
   }
 
   #offer(id) {
@@ -66,13 +95,17 @@ class Connect {
         this.#said.textContent = error.message;
       }
     };
-    this.#said.replaceChildren(`${id} is registered already. `,
-      el("button", { type: "button", onclick: rotate }, "Give it a new token"), " The old one stops working.");
+    this.#said.replaceChildren(
+      `${id} is registered already. `,
+      el("button", { type: "button", onclick: rotate }, "Give it a new token"),
+      " The old one stops working.",
+    );
   }
 
   #registered({ id, token }) {
     [this.#device, this.#token] = [id, token];
-    this.#said.textContent = "The token is in the snippets below. It is shown this once; the gateway keeps only a hash of it.";
+    this.#said.textContent =
+      "The token is in the snippets below. It is shown this once; the gateway keeps only a hash of it.";
     this.#show();
     this.#listen();
   }
@@ -85,8 +118,17 @@ class Connect {
       this.#show();
       this.#listen();
     });
-    return box("1. Get a token", el("label", {}, "Device id", id),
-      el("p", {}, "On the gateway's machine, ", el("code", {}, "gateway devices add ID"), " prints the token of a new device. Logged in as admin, you get one here."));
+    return box(
+      "1. Get a token",
+      el("label", {}, "Device id", id),
+      el(
+        "p",
+        {},
+        "On the gateway's machine, ",
+        el("code", {}, "gateway devices add ID"),
+        " prints the token of a new device. Logged in as admin, you get one here.",
+      ),
+    );
   }
 
   /** Wait for the device's first reading: the moment for which somebody came to this page. */
@@ -97,15 +139,26 @@ class Connect {
     const device = this.#device;
     const link = () => el("a", { href: deviceLink(device) }, device);
     this.#heard.replaceChildren(el("span", { class: "mark", "aria-hidden": "true" }), `Waiting for ${device}…`);
-    live.addEventListener("presence", ({ detail }) => {
-      if (detail.device === device && detail.state !== "offline") this.#tell("late", link(), " is connected; no reading yet.");
-    }, { signal });
-    live.addEventListener("readings", ({ detail }) => {
-      const changed = detail.devices[device];
-      if (!changed?.last_data) return;
-      const values = Object.entries(changed.latest).slice(0, 4).map(([field, value]) => `${field} ${reading(value)}`);
-      this.#tell("live", link(), ` sends: ${values.join(", ")}`);
-    }, { signal });
+    live.addEventListener(
+      "presence",
+      ({ detail }) => {
+        if (detail.device === device && detail.state !== "offline")
+          this.#tell("late", link(), " is connected; no reading yet.");
+      },
+      { signal },
+    );
+    live.addEventListener(
+      "readings",
+      ({ detail }) => {
+        const changed = detail.devices[device];
+        if (!changed?.last_data) return;
+        const values = Object.entries(changed.latest)
+          .slice(0, 4)
+          .map(([field, value]) => `${field} ${reading(value)}`);
+        this.#tell("live", link(), ` sends: ${values.join(", ")}`);
+      },
+      { signal },
+    );
     live.follow({ devices: [device] });
   }
 
@@ -119,12 +172,22 @@ class Connect {
       this.#choices();
       this.#show();
     };
-    const button = (language) => el("button", { type: "button", "aria-pressed": String(language === this.#language), onclick: choose(language) }, language);
+    const button = (language) =>
+      el(
+        "button",
+        { type: "button", "aria-pressed": String(language === this.#language), onclick: choose(language) },
+        language,
+      );
     this.#tabs.replaceChildren(...Object.keys(SNIPPETS).map(button));
   }
 
   #show() {
-    const target = { host: location.host, secure: location.protocol === "https:", device: this.#device, token: this.#token };
+    const target = {
+      host: location.host,
+      secure: location.protocol === "https:",
+      device: this.#device,
+      token: this.#token,
+    };
     this.#code.textContent = SNIPPETS[this.#language](target);
   }
 
@@ -136,7 +199,9 @@ class Connect {
       getSelection().selectAllChildren(this.#code); // without TLS a browser gives no clipboard
       button.textContent = "Selected: Ctrl-C";
     }
-    setTimeout(() => { button.textContent = "Copy"; }, COPIED_MS);
+    setTimeout(() => {
+      button.textContent = "Copy";
+    }, COPIED_MS);
   }
 }
 

@@ -28,11 +28,19 @@ function panelsOf(found) {
     const key = unit ? `unit ${unit}` : `field ${measurement} ${field}`;
     const panel = panels.get(key) ?? { fields: [], curves: [], unit };
     panel.fields.push(field);
-    panel.curves.push({ field, measurement, unit, label: field, tint: (panel.curves.length % TINTS) + 1, series: new Series() });
+    panel.curves.push({
+      field,
+      measurement,
+      unit,
+      label: field,
+      tint: (panel.curves.length % TINTS) + 1,
+      series: new Series(),
+    });
     panels.set(key, panel);
   });
   return [...panels.values()].map((panel) => ({
-    title: `${panel.fields.join(", ")}${panel.unit ? ` in ${panel.unit}` : ""}`, curves: panel.curves,
+    title: `${panel.fields.join(", ")}${panel.unit ? ` in ${panel.unit}` : ""}`,
+    curves: panel.curves,
   }));
 }
 
@@ -56,8 +64,21 @@ class DeviceView {
 
   constructor(root, id, query, go) {
     Object.assign(this, { id, query, go });
-    const state = el("p", { class: "presence" }, this.#mark, this.#state, " ", this.#since, el("span", { class: "data" }, "Last data ", this.#data));
-    root.append(el("p", { class: "crumb" }, el("a", { href: "#/" }, "Fleet")), el("h1", { class: "device-id" }, id), state, this.#body);
+    const state = el(
+      "p",
+      { class: "presence" },
+      this.#mark,
+      this.#state,
+      " ",
+      this.#since,
+      el("span", { class: "data" }, "Last data ", this.#data),
+    );
+    root.append(
+      el("p", { class: "crumb" }, el("a", { href: "#/" }, "Fleet")),
+      el("h1", { class: "device-id" }, id),
+      state,
+      this.#body,
+    );
     this.#body.append(placeholder("loading", "Loading the device…", ""));
     this.#listen();
     live.follow({ devices: [id] });
@@ -73,7 +94,10 @@ class DeviceView {
     const on = (name, handler) => live.addEventListener(name, handler, { signal });
     on("resync", () => this.#load());
     on("readings", (event) => this.#readings(event.detail.devices[this.id]));
-    on("presence", ({ detail }) => detail.device === this.id && this.#showPresence(detail.state, detail.since, detail.reason));
+    on(
+      "presence",
+      ({ detail }) => detail.device === this.id && this.#showPresence(detail.state, detail.since, detail.reason),
+    );
     const ticking = setInterval(() => this.#tick(), 1000);
     const refreshing = setInterval(() => this.#device && live.state !== "lost" && this.#refresh(), REFRESH_MS);
     signal.addEventListener("abort", () => [ticking, refreshing].forEach(clearInterval));
@@ -93,7 +117,14 @@ class DeviceView {
       if (signal.aborted || this.#device || error.status === 401) return;
       const unknown = error.status === 404;
       const again = { label: "Try again", run: () => this.#load() };
-      this.#body.replaceChildren(placeholder("error", unknown ? "There is no such device." : "The device could not be loaded.", error.message, again));
+      this.#body.replaceChildren(
+        placeholder(
+          "error",
+          unknown ? "There is no such device." : "The device could not be loaded.",
+          error.message,
+          again,
+        ),
+      );
     }
   }
 
@@ -113,9 +144,22 @@ class DeviceView {
   }
 
   #parts() {
-    const aside = el("div", { class: "aside" }, this.#values.node, this.#ledger.node, this.#facts.node, whyForm(this.id));
+    const aside = el(
+      "div",
+      { class: "aside" },
+      this.#values.node,
+      this.#ledger.node,
+      this.#facts.node,
+      whyForm(this.id),
+    );
     return [
-      el("section", { class: "history", "aria-label": "History" }, el("div", { class: "ranges" }, this.#rangeBar(), this.#progress), this.#charts, this.#problems.node),
+      el(
+        "section",
+        { class: "history", "aria-label": "History" },
+        el("div", { class: "ranges" }, this.#rangeBar(), this.#progress),
+        this.#charts,
+        this.#problems.node,
+      ),
       aside,
     ];
   }
@@ -128,11 +172,17 @@ class DeviceView {
     this.#endCharts();
     const drawn = series.slice(0, most);
     const onZoom = (from, to) => this.go(`/devices/${encodeURIComponent(this.id)}`, { from, to });
-    const panels = panelsOf(drawn).map(({ title, curves }) => ({ curves, chart: new Chart({ title, onZoom, sync: this.id }) }));
+    const panels = panelsOf(drawn).map(({ title, curves }) => ({
+      curves,
+      chart: new Chart({ title, onZoom, sync: this.id }),
+    }));
     const none = placeholder("empty", "Nothing to draw yet.", "This device has sent no numbers so far.");
     this.#charts.replaceChildren(...(panels.length ? panels.map(({ chart }) => chart.node) : [none]));
     const left = series.length - drawn.length;
-    if (left > 0) this.#charts.append(el("button", { type: "button", onclick: () => this.#start(series, Infinity) }, `Draw ${left} more fields`));
+    if (left > 0)
+      this.#charts.append(
+        el("button", { type: "button", onclick: () => this.#start(series, Infinity) }, `Draw ${left} more fields`),
+      );
     this.#history = new History(this.id, panels, rangeOf(this.query), (error, busy) => this.#tell(error, busy));
     this.#history.load();
   }
@@ -174,7 +224,10 @@ class DeviceView {
     setAttribute(this.#mark, "class", `mark ${state}`);
     setText(this.#state, state);
     this.#state.title = MEANINGS[state] ?? "";
-    setText(this.#since, since ? `since ${moment(since)}${reason && reason !== "connected" ? ` (${reason})` : ""}` : "");
+    setText(
+      this.#since,
+      since ? `since ${moment(since)}${reason && reason !== "connected" ? ` (${reason})` : ""}` : "",
+    );
   }
 
   #showFacts({ rate: perSecond, rhythm_ms: rhythm, address, profile, tags = {}, info = {}, keepalive }) {
@@ -183,7 +236,10 @@ class DeviceView {
       "Usual rhythm": rhythm ? `every ${duration(rhythm / 1000)}` : "not known yet",
       "Its clock": this.#clock(),
       "Silent for": keepalive ? duration(keepalive.silent_ms / 1000) : null,
-      Address: address, Profile: profile, ...info, ...tags,
+      Address: address,
+      Profile: profile,
+      ...info,
+      ...tags,
     });
   }
 

@@ -4,8 +4,11 @@ import { el, setText } from "./dom.js";
 import { count, moment, problem, reading } from "./format.js";
 
 const OUTCOMES = {
-  stored: "in the database", duplicate: "sent again, stored once", rejected: "refused, by the gateway or the database",
-  dropped: "lost to a full or damaged disk", pending: "waiting for the database",
+  stored: "in the database",
+  duplicate: "sent again, stored once",
+  rejected: "refused, by the gateway or the database",
+  dropped: "lost to a full or damaged disk",
+  pending: "waiting for the database",
 };
 
 /** A box with a heading. */
@@ -48,7 +51,11 @@ export function ledgerBox() {
     return el("tr", { class: kind }, el("th", { scope: "row" }, name), el("td", { class: "note" }, note), cells[name]);
   };
   const rows = Object.entries(OUTCOMES).map(([name, note]) => row(name, note));
-  const table = el("table", { class: "ledger" }, el("tbody", {}, ...rows, row("received", "the sum of these", "sum"), row("gaps", "numbers the device left out")));
+  const table = el(
+    "table",
+    { class: "ledger" },
+    el("tbody", {}, ...rows, row("received", "the sum of these", "sum"), row("gaps", "numbers the device left out")),
+  );
   const show = (ledger) => {
     for (const [name, cell] of Object.entries(cells)) {
       setText(cell, count(ledger[name] ?? 0));
@@ -61,8 +68,14 @@ export function ledgerBox() {
 /** The last refusals and errors, newest first. */
 export function problemsBox() {
   const body = el("tbody", {});
-  const head = ["When", "What", "Field", "In the gateway's words", "Message", "Times"].map((name) => el("th", { scope: "col" }, name));
-  const table = el("div", { class: "wide" }, el("table", { class: "problems" }, el("thead", {}, el("tr", {}, ...head)), body));
+  const head = ["When", "What", "Field", "In the gateway's words", "Message", "Times"].map((name) =>
+    el("th", { scope: "col" }, name),
+  );
+  const table = el(
+    "div",
+    { class: "wide" },
+    el("table", { class: "problems" }, el("thead", {}, el("tr", {}, ...head)), body),
+  );
   const none = el("p", { class: "calm" }, "Nothing of this device was refused since the gateway started.");
   const show = (problems) => {
     table.hidden = problems.length === 0;

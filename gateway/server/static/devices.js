@@ -32,7 +32,18 @@ export const MEANINGS = {
  */
 
 function blank(id) {
-  return { id, state: "offline", since: null, lastData: 0, rate: null, latest: {}, profile: null, trailField: null, trail: [], asked: false };
+  return {
+    id,
+    state: "offline",
+    since: null,
+    lastData: 0,
+    rate: null,
+    latest: {},
+    profile: null,
+    trailField: null,
+    trail: [],
+    asked: false,
+  };
 }
 
 function plottable(latest) {
@@ -113,7 +124,10 @@ export class Devices {
     const query = { device: device.id, field: device.trailField, from, points: TRAIL };
     try {
       const { points } = await get("/v1/query", query, signal);
-      device.trail = points.map((point) => point.mean).concat(device.trail.slice(-1)).slice(-TRAIL);
+      device.trail = points
+        .map((point) => point.mean)
+        .concat(device.trail.slice(-1))
+        .slice(-TRAIL);
     } catch {
       device.asked = signal.aborted ? false : device.asked; // without it the curve begins now
     }

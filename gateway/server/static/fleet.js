@@ -15,8 +15,12 @@ const TYPING_MS = 250;
 const TRAIL_WAIT_MS = 300;
 const TRAIL_SPAN_MS = 15 * 60_000;
 const COLUMNS = [
-  ["state", "State", "state"], ["id", "Device", "id"], ["last_data", "Last data", "age"],
-  [null, "Latest values", "values"], [null, "Trend", "spark"], ["rate", "Messages", "rate"],
+  ["state", "State", "state"],
+  ["id", "Device", "id"],
+  ["last_data", "Last data", "age"],
+  [null, "Latest values", "values"],
+  [null, "Trend", "spark"],
+  ["rate", "Messages", "rate"],
 ];
 
 /** What the table shows; it is kept while the page goes to another view and back. */
@@ -29,10 +33,16 @@ class Fleet {
   #active = -1;
   #ordered = 0;
   #loaded = false;
+  #grown = false;
   #typing = 0;
   #trails = 0;
   #totals = totalsStrip();
-  #search = el("input", { type: "search", placeholder: "Search devices", "aria-label": "Search devices by id", value: view.search });
+  #search = el("input", {
+    type: "search",
+    placeholder: "Search devices",
+    "aria-label": "Search devices by id",
+    value: view.search,
+  });
   #states = el("div", { class: "states", role: "group", "aria-label": "Filter by state" });
   #found = el("span", { class: "found", role: "status" });
   #head = el("div", { role: "row", class: "row head" });
@@ -49,7 +59,12 @@ class Fleet {
     root.append(el("h1", { class: "unseen" }, "Fleet"), this.#totals.node, tools, this.#table, this.#message);
     this.#columns();
     this.#stateButtons();
-    this.#rows = new VirtualRows(this.#viewport, this.#canvas, () => new DeviceRow(), (row, index) => this.#fill(row, index));
+    this.#rows = new VirtualRows(
+      this.#viewport,
+      this.#canvas,
+      () => new DeviceRow(),
+      (row, index) => this.#fill(row, index),
+    );
     this.#listen();
     if (devices.all.size) this.#order();
     else this.#say(placeholder("loading", "Loading devices…", ""));
@@ -87,24 +102,32 @@ class Fleet {
       this.#scrolled();
     } catch (error) {
       if (this.#abort.signal.aborted || this.#loaded || error.status === 401) return;
-      this.#say(placeholder("error", "The devices could not be loaded.", error.message, { label: "Try again", run: () => this.#load() }));
+      this.#say(
+        placeholder("error", "The devices could not be loaded.", error.message, {
+          label: "Try again",
+          run: () => this.#load(),
+        }),
+      );
     }
   }
 
   #changed(grown) {
     const settled = Date.now() - this.#ordered < ORDER_MS;
-    const busy = this.#viewport.matches(":hover, :focus-within") && view.sort !== "id";
-    if (!settled && (grown || (!busy && (view.sort !== "id" || view.state)))) this.#order();
+    const held = view.sort !== "id" && this.#viewport.matches(":hover, :focus-within");
+    this.#grown ||= grown;
+    if (!settled && (this.#grown || (!held && (view.sort !== "id" || view.state)))) this.#order();
     this.#showCounts();
     this.#rows.refresh();
   }
 
   #order() {
     this.#ordered = Date.now();
+    this.#grown = false;
     this.#shown = devices.list(view);
     this.#rows.setCount(this.#shown.length);
     setAttribute(this.#table, "aria-rowcount", String(this.#shown.length + 1));
-    const part = devices.total > devices.all.size ? `; the first ${count(MOST)} are loaded, searching asks the gateway` : "";
+    const part =
+      devices.total > devices.all.size ? `; the first ${count(MOST)} are loaded, searching asks the gateway` : "";
     setText(this.#found, `${count(this.#shown.length)} of ${count(devices.total)} devices${part}`);
     this.#showCounts();
     this.#explain();
@@ -112,10 +135,18 @@ class Fleet {
 
   #explain() {
     if (this.#shown.length) return this.#say(null);
-    if (devices.all.size) return this.#say(placeholder("empty", "No device matches.", "", { label: "Show all", run: () => this.#reset() }));
+    if (devices.all.size)
+      return this.#say(placeholder("empty", "No device matches.", "", { label: "Show all", run: () => this.#reset() }));
     if (!this.#loaded) return undefined;
-    const connect = { label: "Connect one", run: () => { location.hash = "#/connect"; } };
-    return this.#say(placeholder("empty", "No device has connected yet.", "As soon as one does, it is listed here.", connect));
+    const connect = {
+      label: "Connect one",
+      run: () => {
+        location.hash = "#/connect";
+      },
+    };
+    return this.#say(
+      placeholder("empty", "No device has connected yet.", "As soon as one does, it is listed here.", connect),
+    );
   }
 
   #say(node) {
@@ -138,7 +169,8 @@ class Fleet {
   #columns() {
     for (const [sort, label, name] of COLUMNS) {
       const cell = el("div", { role: "columnheader", class: name });
-      if (sort) cell.append(el("button", { type: "button", "data-sort": sort, onclick: () => this.#sortBy(sort) }, label));
+      if (sort)
+        cell.append(el("button", { type: "button", "data-sort": sort, onclick: () => this.#sortBy(sort) }, label));
       else cell.append(label);
       this.#head.append(cell);
     }
@@ -167,11 +199,21 @@ class Fleet {
       this.#order();
       this.#stateButtons();
     };
-    const button = (state, label) => el(
-      "button",
-      { type: "button", "aria-pressed": String(view.state === state), "data-state": state, title: MEANINGS[state], onclick: choose(state) },
-      state ? el("span", { class: `mark ${state}`, "aria-hidden": "true" }) : null, label, " ", el("b", {}, "–"),
-    );
+    const button = (state, label) =>
+      el(
+        "button",
+        {
+          type: "button",
+          "aria-pressed": String(view.state === state),
+          "data-state": state,
+          title: MEANINGS[state],
+          onclick: choose(state),
+        },
+        state ? el("span", { class: `mark ${state}`, "aria-hidden": "true" }) : null,
+        label,
+        " ",
+        el("b", {}, "–"),
+      );
     const focused = this.#states.contains(document.activeElement) ? document.activeElement.dataset.state : null;
     this.#states.replaceChildren(button("", "all"), ...STATES.toReversed().map((state) => button(state, state)));
     if (focused !== null) this.#states.querySelector(`[data-state="${focused}"]`).focus();

@@ -4,24 +4,47 @@ const NUMBER = new Intl.NumberFormat("en", { maximumSignificantDigits: 6, useGro
 const COUNT = new Intl.NumberFormat("en");
 const TIME = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const MOMENT = new Intl.DateTimeFormat("en-GB", {
-  year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short",
+  year: "numeric",
+  month: "short",
+  day: "numeric",
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  timeZoneName: "short",
 });
 const MOST_TEXT = 80;
-const SPANS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+const SPANS = [
+  ["d", 86400],
+  ["h", 3600],
+  ["min", 60],
+  ["s", 1],
+];
 const SIZES = ["B", "KiB", "MiB", "GiB", "TiB"];
 const CODES = {
-  malformed_json: "not valid JSON", not_utf8: "not UTF-8", unknown_type: "unknown kind of message",
-  bad_message: "message of a wrong form", bad_timestamp: "timestamp cannot be read",
-  timestamp_out_of_range: "timestamp out of range", bad_name: "name not allowed", wrong_type: "wrong type",
-  out_of_range: "value out of range", unknown_field: "field not in the profile", unknown_tag: "tag not in the profile",
-  too_many_fields: "too many fields", too_long: "too long", spool_full: "the spool was full", throttle: "sent too fast",
+  malformed_json: "not valid JSON",
+  not_utf8: "not UTF-8",
+  unknown_type: "unknown kind of message",
+  bad_message: "message of a wrong form",
+  bad_timestamp: "timestamp cannot be read",
+  timestamp_out_of_range: "timestamp out of range",
+  bad_name: "name not allowed",
+  wrong_type: "wrong type",
+  out_of_range: "value out of range",
+  unknown_field: "field not in the profile",
+  unknown_tag: "tag not in the profile",
+  too_many_fields: "too many fields",
+  too_long: "too long",
+  spool_full: "the spool was full",
+  throttle: "sent too fast",
 };
 
 /** @returns {string} a number with at most six digits that count, or as many as are asked for */
 export function number(value, digits = 6) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const size = Math.abs(value);
-  return size !== 0 && (size < 1e-4 || size >= 1e9) ? value.toExponential(3) : NUMBER.format(digits < 6 ? Number(value.toPrecision(digits)) : value);
+  return size !== 0 && (size < 1e-4 || size >= 1e9)
+    ? value.toExponential(3)
+    : NUMBER.format(digits < 6 ? Number(value.toPrecision(digits)) : value);
 }
 
 /** @returns {string} a whole number with its thousands apart */

@@ -19,6 +19,7 @@ const AT_ONCE = 2;
 export class History {
   #abort = new AbortController();
   #timer = 0;
+  #runs = 0;
 
   /**
    * @param {string} device @param {{chart: import("./chart.js").Chart, curves: Curve[]}[]} panels
@@ -41,6 +42,8 @@ export class History {
 
   async load({ quiet = false } = {}) {
     const { signal } = this.#abort;
+    const run = (this.#runs += 1);
+    clearTimeout(this.#timer);
     const long = this.range.to - this.range.from > COARSE_FROM_MS;
     if (!quiet) this.tell(null, true);
     try {
@@ -51,7 +54,7 @@ export class History {
       if (signal.aborted) return;
       this.tell(error, false);
     }
-    if (!this.range.live || signal.aborted) return;
+    if (!this.range.live || signal.aborted || run !== this.#runs) return;
     const pause = Math.max(SHORTEST_RELOAD_MS, (this.range.to - this.range.from) / RELOAD_SHARE);
     this.#timer = setTimeout(() => this.load({ quiet: true }), pause);
   }
@@ -68,7 +71,15 @@ export class History {
     const [from, to] = this.window.map(Math.round);
     const { points } = chart;
     for (const curve of curves) {
-      const query = { device: this.device, field: curve.field, measurement: curve.measurement, from, to, points, ...extra };
+      const query = {
+        device: this.device,
+        field: curve.field,
+        measurement: curve.measurement,
+        from,
+        to,
+        points,
+        ...extra,
+      };
       const answer = await get("/v1/query", query, this.#abort.signal);
       const fresh = new Series(answer, (to - from) / points);
       if (this.range.live) fresh.keep(curve.series);
@@ -83,7 +94,8 @@ export class History {
     for (const { curves } of this.panels)
       for (const curve of curves) {
         const value = latest[curve.field];
-        if (typeof value === "number" || typeof value === "boolean") curve.series.append(times[curve.field] ?? time, Number(value));
+        if (typeof value === "number" || typeof value === "boolean")
+          curve.series.append(times[curve.field] ?? time, Number(value));
       }
     this.slide();
   }

@@ -24,15 +24,31 @@ class Letters {
 
   constructor(admin) {
     this.admin = admin;
-    const head = ["When", "Device", "Kind", "In the database's words", "Point"].map((name) => el("th", { scope: "col" }, name));
-    this.#table = el("div", { class: "wide" }, el("table", { class: "letters" }, el("thead", {}, el("tr", {}, ...head)), this.#body));
-    this.node = box("Dead letters", el("div", { class: "toolbar" }, this.#filter, this.#actions), this.#said, this.#table, this.#pages);
+    const head = ["When", "Device", "Kind", "In the database's words", "Point"].map((name) =>
+      el("th", { scope: "col" }, name),
+    );
+    this.#table = el(
+      "div",
+      { class: "wide" },
+      el("table", { class: "letters" }, el("thead", {}, el("tr", {}, ...head)), this.#body),
+    );
+    this.node = box(
+      "Dead letters",
+      el("div", { class: "toolbar" }, this.#filter, this.#actions),
+      this.#said,
+      this.#table,
+      this.#pages,
+    );
     this.load();
   }
 
   async load() {
     try {
-      const { total, by_reason: reasons, letters } = await get("/v1/dead-letters", { offset: this.#offset, limit: PAGE, reason: this.#reason });
+      const {
+        total,
+        by_reason: reasons,
+        letters,
+      } = await get("/v1/dead-letters", { offset: this.#offset, limit: PAGE, reason: this.#reason });
       this.#show(total, reasons, letters);
     } catch (error) {
       this.#said.textContent = `Dead letters could not be loaded: ${error.message}`;
@@ -45,13 +61,33 @@ class Letters {
     if (!found.length && !this.#said.textContent) this.#said.textContent = "The database has refused nothing.";
     this.#body.replaceChildren(...found.map(letterRow));
     this.#filter.hidden = all === 0;
-    this.#filter.replaceChildren(this.#choice(null, "all", all), ...Object.entries(reasons).map(([reason, n]) => this.#choice(reason, reason, n)));
-    this.#actions.replaceChildren(...(all ? this.#buttons(this.#reason === null ? all : reasons[this.#reason] ?? 0) : []));
-    const turn = (label, step, off) => el("button", { type: "button", disabled: off, onclick: () => { this.#offset += step; this.load(); } }, label);
+    this.#filter.replaceChildren(
+      this.#choice(null, "all", all),
+      ...Object.entries(reasons).map(([reason, n]) => this.#choice(reason, reason, n)),
+    );
+    this.#actions.replaceChildren(
+      ...(all ? this.#buttons(this.#reason === null ? all : (reasons[this.#reason] ?? 0)) : []),
+    );
+    const turn = (label, step, off) =>
+      el(
+        "button",
+        {
+          type: "button",
+          disabled: off,
+          onclick: () => {
+            this.#offset += step;
+            this.load();
+          },
+        },
+        label,
+      );
     const last = this.#offset + found.length;
     this.#pages.hidden = total <= PAGE;
     this.#pages.replaceChildren(
-      turn("Newer", -PAGE, this.#offset === 0), el("span", {}, `${count(this.#offset + 1)} to ${count(last)} of ${count(total)}`), turn("Older", PAGE, last >= total));
+      turn("Newer", -PAGE, this.#offset === 0),
+      el("span", {}, `${count(this.#offset + 1)} to ${count(last)} of ${count(total)}`),
+      turn("Older", PAGE, last >= total),
+    );
   }
 
   #choice(reason, label, n) {
@@ -60,20 +96,36 @@ class Letters {
       this.#offset = 0;
       this.load();
     };
-    return el("button", { type: "button", "aria-pressed": String(reason === this.#reason), onclick: choose }, label, " ", el("b", {}, count(n)));
+    return el(
+      "button",
+      { type: "button", "aria-pressed": String(reason === this.#reason), onclick: choose },
+      label,
+      " ",
+      el("b", {}, count(n)),
+    );
   }
 
   #buttons(n) {
     if (!this.admin) return [el("span", { class: "calm" }, "An admin can submit them again from here.")];
     const what = this.#reason === null ? {} : { reason: this.#reason };
     const replay = el("button", { type: "button", class: "main" }, `Replay ${count(n)}`);
-    replay.addEventListener("click", () => this.#change(replay, () => post("/v1/dead-letters/replay", what, REPLAY_MS), replayed));
+    replay.addEventListener("click", () =>
+      this.#change(replay, () => post("/v1/dead-letters/replay", what, REPLAY_MS), replayed),
+    );
     const drop = el("button", { type: "button", class: "danger" }, `Drop ${count(n)}`);
     drop.addEventListener("click", () => {
-      if (drop.dataset.sure) return this.#change(drop, () => remove("/v1/dead-letters", what), ({ dropped }) => `${count(dropped)} were dropped.`);
+      if (drop.dataset.sure)
+        return this.#change(
+          drop,
+          () => remove("/v1/dead-letters", what),
+          ({ dropped }) => `${count(dropped)} were dropped.`,
+        );
       drop.dataset.sure = "yes";
       drop.textContent = `Delete ${count(n)} for ever?`;
-      return setTimeout(() => { delete drop.dataset.sure; drop.textContent = `Drop ${count(n)}`; }, SURE_MS);
+      return setTimeout(() => {
+        delete drop.dataset.sure;
+        drop.textContent = `Drop ${count(n)}`;
+      }, SURE_MS);
     });
     return [replay, drop];
   }

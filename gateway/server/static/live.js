@@ -13,6 +13,7 @@ import { now, setClock } from "./clock.js";
 const SILENT_MS = 12_000;
 const HIDDEN_MS = 30_000;
 const POLL_MS = 5_000;
+const MOST_POLLS = 12;
 /** How long a view waits for the feed before it loads what it shows all the same. */
 const HELLO_MS = 1_500;
 const LONGEST_PAUSE_MS = 15_000;
@@ -97,19 +98,23 @@ class Live extends EventTarget {
     this.#timer = setTimeout(() => (this.#failed >= ATTEMPTS ? this.#poll() : this.#open()), pause);
   }
 
-  async #poll() {
+  /** Fetch until there is reason to try the feed again: the gateway was away and is back, or a while has passed. */
+  async #poll(polls = 1, away = false) {
     const source = this.#source;
+    let missed = false;
     try {
       const totals = await get("/v1/status");
       if (source !== this.#source) return;
+      if (away || polls > MOST_POLLS) return void this.#open();
       this.heard = now();
       this.#become("polling");
       this.dispatchEvent(new CustomEvent("totals", { detail: totals }));
       this.dispatchEvent(new Event("resync"));
     } catch {
+      missed = true;
       this.#become("lost");
     }
-    if (source === this.#source) this.#timer = setTimeout(() => this.#poll(), POLL_MS);
+    if (source === this.#source) this.#timer = setTimeout(() => this.#poll(polls + 1, missed), POLL_MS);
   }
 
   #watch() {

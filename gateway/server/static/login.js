@@ -6,7 +6,13 @@ import { el } from "./dom.js";
 /** A form in `root`; `done` gets the session. */
 export function showLogin(root, session, done) {
   const token = el("input", { type: "password", autocomplete: "current-password", required: true, name: "token" });
-  const user = el("input", { type: "text", name: "username", value: session.name ?? "gateway", autocomplete: "username", hidden: true });
+  const user = el("input", {
+    type: "text",
+    name: "username",
+    value: session.name ?? "gateway",
+    autocomplete: "username",
+    hidden: true,
+  });
   const wrong = el("p", { class: "wrong", role: "alert" });
   const button = el("button", { type: "submit", class: "main" }, "Log in");
   const submit = async (event) => {
@@ -21,12 +27,21 @@ export function showLogin(root, session, done) {
       token.select();
     }
   };
-  const hint = session.role === "none"
-    ? "With the viewer token you see everything; with the admin token you can change things too."
-    : "With the admin token you can register devices and submit dead letters again.";
+  const hint =
+    session.role === "none"
+      ? "With the viewer token you see everything; with the admin token you can change things too."
+      : "With the admin token you can register devices and submit dead letters again.";
   root.append(
-    el("form", { class: "login box", onsubmit: submit }, el("h1", {}, "Log in"), el("p", {}, hint), user,
-      el("label", {}, "Token", token), wrong, button),
+    el(
+      "form",
+      { class: "login box", onsubmit: submit },
+      el("h1", {}, "Log in"),
+      el("p", {}, hint),
+      user,
+      el("label", {}, "Token", token),
+      wrong,
+      button,
+    ),
   );
   token.focus();
 }

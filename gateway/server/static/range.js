@@ -10,8 +10,13 @@ import { duration, time } from "./format.js";
 const HOUR_MS = 3_600_000;
 const SHORTEST_MS = 2_000;
 export const SPANS = {
-  "5m": [300_000, "5 min"], "15m": [900_000, "15 min"], "1h": [HOUR_MS, "1 h"], "6h": [6 * HOUR_MS, "6 h"],
-  "24h": [24 * HOUR_MS, "24 h"], "7d": [168 * HOUR_MS, "7 d"], "30d": [720 * HOUR_MS, "30 d"],
+  "5m": [300_000, "5 min"],
+  "15m": [900_000, "15 min"],
+  "1h": [HOUR_MS, "1 h"],
+  "6h": [6 * HOUR_MS, "6 h"],
+  "24h": [24 * HOUR_MS, "24 h"],
+  "7d": [168 * HOUR_MS, "7 d"],
+  "30d": [720 * HOUR_MS, "30 d"],
 };
 
 /** @typedef {{span: string|null, from: number, to: number, live: boolean}} Range */
@@ -32,26 +37,41 @@ function local(ms) {
 
 /** Buttons for the spans, a picker, one step back and forth. `go` gets the query of the new address. */
 export function rangeBar(range, go, spans = Object.keys(SPANS)) {
-  const span = (name) => el(
-    "button", { type: "button", "aria-pressed": String(range.span === name), onclick: () => go({ range: name }) }, SPANS[name][1],
-  );
+  const span = (name) =>
+    el(
+      "button",
+      { type: "button", "aria-pressed": String(range.span === name), onclick: () => go({ range: name }) },
+      SPANS[name][1],
+    );
   const width = range.to - range.from;
-  const shift = (sign) => go({ from: Math.round(range.from + (sign * width) / 2), to: Math.round(range.to + (sign * width) / 2) });
-  const wider = () => go({ from: Math.round(range.from - width / 2), to: Math.round(Math.min(now(), range.to + width / 2)) });
+  const shift = (sign) =>
+    go({ from: Math.round(range.from + (sign * width) / 2), to: Math.round(range.to + (sign * width) / 2) });
+  const wider = () =>
+    go({ from: Math.round(range.from - width / 2), to: Math.round(Math.min(now(), range.to + width / 2)) });
   const step = (label, text, run, off = false) =>
-    el("button", { type: "button", class: "step", "aria-label": label, title: label, disabled: off, onclick: run }, text);
+    el(
+      "button",
+      { type: "button", class: "step", "aria-label": label, title: label, disabled: off, onclick: run },
+      text,
+    );
   return el(
     "div",
     { class: "range", role: "group", "aria-label": "Time range" },
     el("div", { class: "spans" }, ...spans.map(span)),
-    el("div", { class: "steps" },
-      step("Earlier", "‹", () => shift(-1)), step("Wider", "−", wider), step("Later", "›", () => shift(1), range.live)),
+    el(
+      "div",
+      { class: "steps" },
+      step("Earlier", "‹", () => shift(-1)),
+      step("Wider", "−", wider),
+      step("Later", "›", () => shift(1), range.live),
+    ),
     picker(range, go),
   );
 }
 
 function picker(range, go) {
-  const field = (label, value) => el("label", {}, label, el("input", { type: "datetime-local", step: "1", value: local(value), required: true }));
+  const field = (label, value) =>
+    el("label", {}, label, el("input", { type: "datetime-local", step: "1", value: local(value), required: true }));
   const from = field("From", range.from);
   const to = field("To", range.to);
   const wrong = el("p", { class: "wrong", role: "alert" });
@@ -61,9 +81,12 @@ function picker(range, go) {
     if (end >= start + SHORTEST_MS) go({ from: start, to: end });
     else wrong.textContent = "The end has to come after the start.";
   };
-  const title = range.live ? "Other…" : `${time(range.from)} to ${time(range.to)} (${duration((range.to - range.from) / 1000)})`;
+  const title = range.live
+    ? "Other…"
+    : `${time(range.from)} to ${time(range.to)} (${duration((range.to - range.from) / 1000)})`;
   return el(
-    "details", { class: "picker" },
+    "details",
+    { class: "picker" },
     el("summary", { "aria-current": range.live ? null : "true" }, title),
     el("form", { onsubmit: apply }, from, to, wrong, el("button", { type: "submit", class: "main" }, "Show")),
   );

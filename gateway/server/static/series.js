@@ -89,7 +89,8 @@ export class Series {
   /** @returns {[number[], (number|null)[], (number|null)[], (number|null)[]]} times, mean, low, high; null makes a gap */
   table() {
     const [times, mean, low, high] = [[], [], [], []];
-    const put = (time, ...values) => [times, mean, low, high].forEach((column, index) => column.push([time, ...values][index]));
+    const put = (time, ...values) =>
+      [times, mean, low, high].forEach((column, index) => column.push([time, ...values][index]));
     this.times.forEach((time, index) => {
       const before = this.times[index - 1];
       if (index > 0 && time - before > this.longest) put(before + Math.max(1, (time - before) / 2), null, null, null);

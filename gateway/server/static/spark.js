@@ -8,7 +8,11 @@ const LENGTH = 60;
 
 export class Spark {
   #line = svg("polyline", { points: "" });
-  node = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, "aria-hidden": "true", preserveAspectRatio: "none" }, this.#line);
+  node = svg(
+    "svg",
+    { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, "aria-hidden": "true", preserveAspectRatio: "none" },
+    this.#line,
+  );
 
   /** @param {number[]} values the newest last; the right edge is now */
   show(values) {

@@ -35,6 +35,8 @@ export function themeButton(button) {
     choose(ORDER[(ORDER.indexOf(chosen()) + 1) % ORDER.length]);
     show();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => themes.dispatchEvent(new Event("change")));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
+    themes.dispatchEvent(new Event("change")),
+  );
   show();
 }

@@ -9,13 +9,18 @@ const DATABASE = { delivering: "delivering", retrying: "not answering", held: "n
 function figures(totals) {
   const { devices, spool, database, ack_ms: ack, dead_letters: dead } = totals;
   const full = spool.max_bytes ? spool.bytes / spool.max_bytes : 0;
-  const room = spool.room_seconds === null ? "no readings arrive now" : `holds ${roughly(spool.room_seconds)} at this rate`;
+  const room =
+    spool.room_seconds === null ? "no readings arrive now" : `holds ${roughly(spool.room_seconds)} at this rate`;
   return [
     [count(devices.connected), `of ${count(devices.known)} known`, ""],
     [rate(totals.readings_per_second), `in ${rate(totals.messages_per_second)} messages`, ""],
     [ack ? latency(ack.p50) : "–", ack ? `99 % within ${latency(ack.p99)}` : "nothing acknowledged lately", ""],
     [bytes(spool.bytes), room, full > 0.9 ? "bad" : full > 0.5 ? "warn" : ""],
-    [DATABASE[database.state] ?? database.state, database.reason || database.name, database.state === "delivering" ? "good" : "bad"],
+    [
+      DATABASE[database.state] ?? database.state,
+      database.reason || database.name,
+      database.state === "delivering" ? "good" : "bad",
+    ],
     [count(dead), dead ? "see why" : "nothing refused", dead ? "warn" : ""],
   ];
 }
@@ -27,7 +32,10 @@ const NAMES = ["Devices connected", "Readings", "Acknowledged in", "Spool", "Dat
 export function totalsStrip() {
   const tiles = NAMES.map((name) => {
     const value = el("span", { class: "figure" }, "–");
-    const note = name === LETTERS ? el("a", { class: "note", href: "#/health" }, "\u00a0") : el("span", { class: "note" }, "\u00a0");
+    const note =
+      name === LETTERS
+        ? el("a", { class: "note", href: "#/health" }, "\u00a0")
+        : el("span", { class: "note" }, "\u00a0");
     const node = el("div", { class: "tile", "data-name": name }, el("dt", {}, name), el("dd", {}, value, note));
     return { node, value, note };
   });

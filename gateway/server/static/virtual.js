@@ -56,7 +56,8 @@ export class VirtualRows {
     const top = index * this.#height;
     const { scrollTop, clientHeight } = this.#viewport;
     if (top < scrollTop) this.#viewport.scrollTop = top;
-    else if (top + this.#height > scrollTop + clientHeight) this.#viewport.scrollTop = top + this.#height - clientHeight;
+    else if (top + this.#height > scrollTop + clientHeight)
+      this.#viewport.scrollTop = top + this.#height - clientHeight;
     this.#draw();
     return this.#rows[index - this.#first];
   }

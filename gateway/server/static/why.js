@@ -18,17 +18,26 @@ function stages(message) {
     ["Message", `${message.seq ?? "without a number"}${message.boot ? ` of boot ${message.boot}` : ""}`],
     ["Arrived", said(arrived)],
     ["On disk", said(committed)],
-    ["In the database", delivered ? said(writes.at(-1)?.ended) ?? "yes; when was not recorded" : "not yet"],
-    ...verdicts.map((verdict) => ["Refused", `${verdict.field ? `${verdict.field}: ` : ""}${verdict.message ?? verdict.code}`]),
+    ["In the database", delivered ? (said(writes.at(-1)?.ended) ?? "yes; when was not recorded") : "not yet"],
+    ...verdicts.map((verdict) => [
+      "Refused",
+      `${verdict.field ? `${verdict.field}: ` : ""}${verdict.message ?? verdict.code}`,
+    ]),
     ...letters.map((letter) => ["Refused by the database", letter.reason]),
     ...points.map((point) => ["Point", point]),
   ].filter(([, value]) => value);
 }
 
 function answered(answer) {
-  const database = answer.database && el("p", {}, `The database is ${answer.database.state}. ${answer.database.reason ?? ""}`);
+  const database =
+    answer.database && el("p", {}, `The database is ${answer.database.state}. ${answer.database.reason ?? ""}`);
   const messages = answer.messages.map((message) =>
-    el("dl", { class: "stages" }, ...stages(message).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])));
+    el(
+      "dl",
+      { class: "stages" },
+      ...stages(message).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]),
+    ),
+  );
   return [el("p", { class: "answer" }, answer.answer), database, ...messages].filter(Boolean);
 }
 
@@ -41,7 +50,8 @@ export function whyForm(id) {
   const ask = async (event) => {
     event.preventDefault();
     const when = time.value && new Date(time.value.slice(0, LOCAL_MS)).toISOString();
-    if (!seq.value === !when) return result.replaceChildren(el("p", { class: "wrong" }, "Give a message number or a time, one of the two."));
+    if (!seq.value === !when)
+      return result.replaceChildren(el("p", { class: "wrong" }, "Give a message number or a time, one of the two."));
     result.replaceChildren(el("p", {}, "Looking…"));
     try {
       const query = seq.value ? { seq: seq.value, boot: boot.value } : { time: when };
@@ -52,9 +62,14 @@ export function whyForm(id) {
   };
   return box(
     "Why is this reading missing?",
-    el("form", { class: "why", onsubmit: ask },
-      el("label", {}, "Message number (seq)", seq), el("label", {}, "of boot (the newest if empty)", boot),
-      el("label", {}, "or its time (your local time)", time), el("button", { type: "submit", class: "main" }, "Ask")),
+    el(
+      "form",
+      { class: "why", onsubmit: ask },
+      el("label", {}, "Message number (seq)", seq),
+      el("label", {}, "of boot (the newest if empty)", boot),
+      el("label", {}, "or its time (your local time)", time),
+      el("button", { type: "submit", class: "main" }, "Ask"),
+    ),
     result,
   );
 }
