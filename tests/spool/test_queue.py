@@ -276,7 +276,10 @@ def test_messages_that_wait_for_the_disk_have_a_bound_too(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_congestion_begins_at_half_the_bound_and_ends_when_little_is_left(fails: bool) -> None:
+def test_congestion_begins_at_half_the_bound_and_ends_when_little_is_left(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "MAX_QUEUED_ENTRIES", 12)
     disk = FaultyFiles()
 
     async def main() -> None:
