@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from google_crc32c import value as crc32c
 
+from gateway.errors import GatewayError
 from gateway.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -26,15 +27,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+VERSION = 1
+"""One without a version is of the first."""
 STEP = 256
 PAUSE = 0.0005
 """Seconds after every so many accounts: a thread that only computes lets others wait 5 ms each time."""
 
 
 def load(path: Path) -> Ledger:
-    """The ledger in the checkpoint at ``path``; an empty one, with a line in the log, when it cannot be used."""
+    """The ledger in the checkpoint at ``path``; an empty one, with a line in the log, when it cannot be used.
+
+    Raises:
+        GatewayError: a newer version of the gateway wrote it: its sums must not be thrown away.
+    """
     try:
-        return Ledger.restored(_checked(path.read_bytes()))
+        found = _checked(path.read_bytes())
+        if (version := found.get("version", VERSION)) > VERSION:
+            raise GatewayError(
+                f"ledger checkpoint {path} was written by a newer gateway (its layout is version {version}, this "
+                f"gateway knows up to {VERSION}): run that gateway or a later one"
+            )
+        return Ledger.restored(found)
     except FileNotFoundError:
         return Ledger()
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -75,4 +88,4 @@ def encode(snapshot: Snapshot) -> bytes:
         if number % STEP == 0:
             time.sleep(PAUSE)
     marks = "".join(f'"{name}":{mark},' for name, mark in snapshot.marks.items())
-    return f'{{{marks}"accounts":{{{",".join(rows)}}}}}'.encode()
+    return f'{{"version":{VERSION},{marks}"accounts":{{{",".join(rows)}}}}}'.encode()

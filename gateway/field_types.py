@@ -16,6 +16,8 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from gateway.layouts import check_layout
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAME = "field_types.db"
+VERSION = 1
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for the other process's transaction."""
 
@@ -118,7 +121,9 @@ def _connect(path: Path) -> sqlite3.Connection:
         with closing(db.cursor()) as cursor:
             cursor.execute("PRAGMA journal_mode = WAL")
             cursor.execute("PRAGMA synchronous = NORMAL")  # see above: the newest may be lost
+            check_layout(db, path, "field types", VERSION)
             cursor.execute(_SCHEMA)
+            cursor.execute(f"PRAGMA user_version = {VERSION}")
     except BaseException:
         db.close()
         raise

@@ -29,6 +29,8 @@ _COMMANDS = {
     "devices": "gateway.cli.devices:devices",
     "dead-letters": "gateway.cli.dead_letters:dead_letters",
     "spool": "gateway.cli.spool:spool",
+    "backup": "gateway.cli.backup:backup",
+    "restore": "gateway.cli.backup:restore",
     "types": "gateway.cli.types:types",
     "why": "gateway.cli.why:why",
 }

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.delivery import settled
 from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
 from gateway.delivery.settled import End
+from gateway.layouts import check_layout
 from gateway.reading import parse_line
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+VERSION = 1
 MAX_COUNT = 100_000
 MAX_BYTES = 256 * 1024**2
 """Of points; the file is larger by what else a letter has."""
@@ -351,7 +353,9 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {settled.SCHEMA} COMMIT;")
+        check_layout(db, path, "dead letters", VERSION)
+        version = f"PRAGMA user_version = {VERSION};"
+        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {settled.SCHEMA} {version} COMMIT;")
     except BaseException:
         db.close()
         raise

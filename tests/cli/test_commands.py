@@ -49,6 +49,8 @@ def test_these_are_the_commands() -> None:
         "spool status",
         "spool verify",
         "spool dump",
+        "backup",
+        "restore",
         "types list",
         "types forget",
         "why",
