@@ -107,9 +107,7 @@ class RunningGateway:
         plain = socket.create_connection((address.hostname, address.port), timeout=20)
         if not modes.TLS:
             return plain
-        context = ssl.create_default_context()
-        context.maximum_version = ssl.TLSVersion.TLSv1_2  # later ones are readable at once, by session tickets
-        return context.wrap_socket(plain, server_hostname=address.hostname)
+        return ssl.create_default_context().wrap_socket(plain, server_hostname=address.hostname)
 
     def keep_alive(self) -> http.client.HTTPConnection:
         """A connection for several requests."""
