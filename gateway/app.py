@@ -239,7 +239,8 @@ class Gateway:
         metrics.disk_free.set_function(lambda: spool.floor.free)
         metrics.clock_jumps.set_function(lambda: self.clock.jumps)
         metrics.config_refused.set_function(lambda: bool(self.context.standing.refused))
-        metrics.loop_lag.set_function(lambda: self.keepalive.lag)
+        loop = asyncio.get_running_loop()
+        metrics.loop_lag.set_function(lambda: self.keepalive.lags.worst(loop.time()))
         ProcessCollector(registry=metrics.registry)
         metrics.registry.register(PLATFORM_COLLECTOR)
         metrics.registry.register(GC_COLLECTOR)
@@ -262,7 +263,8 @@ class Gateway:
         try:
             self.spool.append(entry, None)
         except SpoolFull:
-            log.warning("device %s: the spool is full, its change of presence is not recorded", entry.device)
+            text = "device %s: the spool is full, its change of presence is not recorded"
+            log.warning(text, entry.device, extra={"device": entry.device})
 
     async def _guard(self) -> None:
         """Watch what the machine has and says: the room on its disk, its clock."""

@@ -110,5 +110,5 @@ class Metrics:
             "gateway_config_reloads_total", "Times the configuration was read again, by result", ["result"], registry=r
         )
         self.loop_lag = Gauge(
-            "gateway_event_loop_lag_seconds", "How late the event loop ran its last timer", registry=r
+            "gateway_event_loop_lag_seconds", "How late the event loop ran a timer, at worst in the last 15 s", registry=r
         )

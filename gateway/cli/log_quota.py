@@ -50,37 +50,38 @@ class LogQuota:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._windows: OrderedDict[str, _Window] = OrderedDict()
-        self._over: list[tuple[str, int]] = []
+        self._shared: OrderedDict[str, _Window] = OrderedDict()  # apart, or many names would push it out
 
     def of_device(self, device: str) -> Verdict:
         """A line is about ``device``."""
-        own = self._count(f"device {device}", OF_A_DEVICE)
+        own = self._count(self._windows, f"device {device}", OF_A_DEVICE)
         if own is Verdict.LEAVE_OUT:
             return own
-        shared = self._count(ALL_DEVICES, OF_ALL_DEVICES)
+        shared = self._count(self._shared, ALL_DEVICES, OF_ALL_DEVICES)
         return own if shared is Verdict.WRITE else shared
 
     def of_place(self, place: str) -> Verdict:
         """A line is about no device and comes from ``place``."""
-        return self._count(place, OF_A_PLACE)
+        return self._count(self._windows, place, OF_A_PLACE)
 
     def take_over(self) -> list[tuple[str, int]]:
         """Whose windows ended since the last call, and how many lines were left out of each; none without any."""
         now = self._clock()
-        while self._windows:
-            key, window = next(iter(self._windows.items()))
-            if window.ends > now and len(self._windows) <= MOST_KEYS:
-                break
-            del self._windows[key]
-            if window.left_out:
-                self._over.append((key, window.left_out))
-        over, self._over = self._over, []
+        over = []
+        for windows in (self._windows, self._shared):
+            while windows:
+                key, window = next(iter(windows.items()))
+                if window.ends > now and len(windows) <= MOST_KEYS:
+                    break
+                del windows[key]
+                if window.left_out:
+                    over.append((key, window.left_out))
         return over
 
-    def _count(self, key: str, most: int) -> Verdict:
-        window = self._windows.get(key)
+    def _count(self, windows: OrderedDict[str, _Window], key: str, most: int) -> Verdict:
+        window = windows.get(key)
         if window is None:
-            window = self._windows[key] = _Window(self._clock() + WINDOW)
+            window = windows[key] = _Window(self._clock() + WINDOW)
         if window.lines >= most:
             window.left_out += 1
             return Verdict.LEAVE_OUT

@@ -86,6 +86,15 @@ def _forms(secret: str) -> set[str]:
     return {secret, quote(secret), quote(secret, safe=""), json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)}
 
 
+def _quotes_no_client(record: logging.LogRecord) -> bool:
+    """Tornado tells of each bad request in the request's own words, with what it has for a token or a cookie.
+
+    Kept is what it says of TLS, which is about a certificate or a version and has no words of the client's.
+    """
+    told = record.levelno > logging.WARNING or str(record.msg).startswith("SSL Error")
+    return told or logging.getLogger().level <= logging.DEBUG
+
+
 class _Frugal(logging.StreamHandler[TextIO]):
     """Leaves out lines beyond the quota, and says how many."""
 
@@ -126,6 +135,7 @@ class Logs:
         logging.captureWarnings(capture=True)
         # One line per request would drown everything else; /metrics counts them.
         logging.getLogger("tornado.access").setLevel(logging.WARNING)
+        logging.getLogger("tornado.general").addFilter(_quotes_no_client)
         self.change(config)
 
     def change(self, config: Config) -> None:

@@ -164,7 +164,8 @@ class Dispatch:
         try:
             self._dead_letters.add(letter)
         except Exception as error:
-            log.exception("a refused point of device %s cannot be kept as a dead letter and waits", origin.device)
+            text = "a refused point of device %s cannot be kept as a dead letter and waits"
+            log.exception(text, origin.device, extra={"device": origin.device})
             return Retry("dead_letters", f"dead letters cannot be written: {error}")
         return refusal
 

@@ -95,12 +95,13 @@ class Health:
         if self._letters_told is not None and now - self._letters_told < LOG_INTERVAL:
             return
         log.warning(
-            "points refused by the database and kept as dead letters: %d; the last one of device %s (%s): %s",
+            "points refused by the database and kept as dead letters: %d; the last one of device %s: %s",
             self._letters,
             device,
             kind,
-            reason,
+            extra={"device": device, "code": kind},
         )
+        log.debug("in the database's words, which may quote the point: %s", reason)
         self._letters, self._letters_told = 0, now
 
     def _due(self, trouble: str, now: float, interval: float) -> bool:

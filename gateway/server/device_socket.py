@@ -227,7 +227,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
 
     def _close(self, close: Close) -> None:
         if close.code not in UNREMARKABLE:
-            log.info("device %s: closing %d, %s", self.device_id, close.code, close.reason)
+            who = {"device": self.device_id, "session": self.session_id, "code": int(close.code)}
+            log.info("device %s: closing %d, %s", self.device_id, close.code, close.reason, extra=who)
         gone = close.code == CloseCode.KEEPALIVE  # whoever says nothing will not answer the close either
         self.close(close.code, close.reason, timeout=FAREWELL if gone else None)
 

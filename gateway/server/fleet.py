@@ -277,7 +277,8 @@ class Fleet:
             older.replace()
             view.taken_over(now_ns)
             if view.fought_over(now_ns):
-                log.warning("device %s: connections keep taking over from each other; two devices with one id?", device)
+                text = "device %s: connections keep taking over from each other; two devices with one id?"
+                log.warning(text, device, extra={"device": device})
         self._changed(view, connection, "connected", now_ns)
         return view
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.server.lag import Lag
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -58,6 +60,7 @@ class Keepalive:
         self._passed = False
         self.lag = 0.0
         """Seconds by which the last scan ran late: the event loop's lag."""
+        self.lags = Lag()
 
     def start(self) -> None:
         """Begin scanning on the running loop."""
@@ -73,6 +76,7 @@ class Keepalive:
     def _run(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         now = loop.time()
         self.lag = max(0.0, now - due)
+        self.lags.note(self.lag, now)
         self._passed = self.lag > self._tick and not self._passed
         due = now + self._tick
         self._timer = loop.call_at(due, self._run, loop, due)  # first: no error below may end the scans

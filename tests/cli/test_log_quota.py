@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from gateway.cli import log_quota
+from gateway.cli.log_quota import ALL_DEVICES, OF_A_DEVICE, OF_A_PLACE, OF_ALL_DEVICES, WINDOW, LogQuota, Verdict
+from gateway.cli.logs import configure_logging
+from gateway.config import Config
+
+if TYPE_CHECKING:
+    import pytest
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_device_has_its_lines_and_then_a_count() -> None:
+    clock = Clock()
+    quota = LogQuota(clock)
+    verdicts = [quota.of_device("d") for _ in range(OF_A_DEVICE + 5)]
+    assert verdicts[: OF_A_DEVICE - 1] == [Verdict.WRITE] * (OF_A_DEVICE - 1)
+    assert verdicts[OF_A_DEVICE - 1 :] == [Verdict.WRITE_LAST] + [Verdict.LEAVE_OUT] * 5
+    assert quota.of_device("e") is Verdict.WRITE
+    assert quota.take_over() == []
+    clock.now = WINDOW
+    assert quota.take_over() == [("device d", 5)]
+    assert quota.take_over() == []
+    assert quota.of_device("d") is Verdict.WRITE
+
+
+def test_many_names_are_no_way_around_it_and_the_table_stays_small() -> None:
+    clock = Clock()
+    quota = LogQuota(clock)
+    written = 0
+    for number in range(5 * OF_ALL_DEVICES):
+        quota.take_over()
+        written += quota.of_device(f"d{number}") is not Verdict.LEAVE_OUT
+    assert written == OF_ALL_DEVICES
+    assert len(quota._windows) <= log_quota.MOST_KEYS + 2
+    clock.now = WINDOW
+    left_out = [count for key, count in quota.take_over() if key == ALL_DEVICES]
+    assert left_out == [4 * OF_ALL_DEVICES]
+
+
+def test_what_is_about_no_device_has_more_room() -> None:
+    quota = LogQuota(Clock())
+    verdicts = [quota.of_place("gateway.x line 7") for _ in range(OF_A_PLACE + 1)]
+    assert verdicts.count(Verdict.LEAVE_OUT) == 1
+
+
+def test_lines_carry_fields_and_end_with_a_word_about_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(LogQuota.__init__, "__defaults__", (clock,))
+    configure_logging(Config(logging={"format": "json"}))  # type: ignore[arg-type]
+    log = logging.getLogger("gateway.x")
+    fields = {"device": "d", "session": "s1", "code": 4401}
+    for _ in range(OF_A_DEVICE + 3):
+        log.info("device %s: closing", "d", extra=fields)
+    clock.now = WINDOW
+    log.info("something else")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert len(lines) == OF_A_DEVICE + 3
+    assert {name: lines[0][name] for name in fields} == fields
+    assert "further lines are left out" in lines[OF_A_DEVICE]["message"]
+    assert lines[-2]["message"] == "device d: 3 more lines were left out"
+    assert lines[-2]["device"] == "d"
+    assert "device" not in lines[-1]
+
+
+def test_under_systemd_every_line_has_its_priority(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = os.fstat(2)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+    configure_logging(Config())
+    logging.getLogger("gateway.x").warning("two\nlines")
+    first, second = capfd.readouterr().err.splitlines()
+    assert first.startswith("<4>")
+    assert second == "<4>lines"
