@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import sqlite3
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -19,7 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import orjson
 import urllib3
+from websockets.sync.client import connect
 
 from benchmarks.harness.ports import free_port
 from benchmarks.harness.process import Child
@@ -31,6 +34,8 @@ from gateway.sinks.sqlite import SqliteSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from websockets.sync.client import ClientConnection
 
     from gateway.delivery.sink import Sink
 
@@ -101,6 +106,7 @@ def in_sqlite(directory: Path, runs: int) -> Iterator[str]:
         yield f"SQLite itself, from the points: {timed(lambda: connection.execute(statement).fetchall(), runs)}"
     yield from beside_writes(sink)
     sink.close()
+    yield from beside_acks(directory, path)
 
 
 def beside_writes(sink: SqliteSink) -> Iterator[str]:
@@ -133,6 +139,70 @@ def beside_writes(sink: SqliteSink) -> Iterator[str]:
         p50, p99 = taken[len(taken) // 2], taken[int(len(taken) * 0.99)]
         beside = f"beside {asked} questions to the points" if asking else "alone"
         yield f"SQLite, a write of 100 readings {beside}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, most {taken[-1]:.1f} ms"
+
+
+def beside_acks(directory: Path, path: Path) -> Iterator[str]:
+    """Acks of a running gateway, a message every 5 ms: alone, and while a viewer asks for every point all the time."""
+    port, config = free_port(), directory / "config.yaml"
+    settings = {
+        "server": {"listen": f"127.0.0.1:{port}"},
+        "auth": {"mode": "open"},
+        "spool": {"directory": str(directory / "spool")},
+        "state": {"directory": str(directory / "state")},
+        "sqlite": {"path": str(path), "retention": None},
+    }
+    config.write_bytes(orjson.dumps(settings))  # JSON is YAML
+    command = [sys.executable, "-m", "gateway", "run", "--config", str(config)]
+    with Child(command, core=None, log=directory / "gateway.log") as gateway:
+        device = connected(f"ws://127.0.0.1:{port}/v1/devices/acked/stream", gateway)
+        for asking in False, True:
+            ended = threading.Event()
+            thread = threading.Thread(target=ask_without_end, args=(port, ended))
+            if asking:
+                thread.start()
+            taken = sorted(acks(device, 1000))
+            ended.set()
+            if asking:
+                thread.join()
+            p50, p99 = taken[len(taken) // 2], taken[int(len(taken) * 0.99)]
+            beside = "beside questions that read every point" if asking else "alone"
+            yield f"Gateway on SQLite, an ack {beside}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, most {taken[-1]:.1f} ms"
+
+
+def connected(url: str, gateway: Child) -> ClientConnection:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            device = connect(url, legacy=True)
+        except OSError as error:
+            if time.monotonic() > deadline or not gateway.alive:
+                raise RuntimeError(gateway.tail()) from error
+            time.sleep(0.1)
+        else:
+            device.recv()
+            return device
+
+
+def acks(device: ClientConnection, count: int) -> Iterator[float]:
+    for _ in range(count):
+        seq = time.time_ns() // 1000
+        yield took(lambda seq=seq: answered(device, seq))  # type: ignore[misc]
+        time.sleep(0.005)
+
+
+def answered(device: ClientConnection, seq: int) -> None:
+    device.send(f'{{"seq":{seq},"values":{{"temp":20.5,"hum":40}}}}')
+    while orjson.loads(device.recv(timeout=20)).get("seq") != seq:
+        pass
+
+
+def ask_without_end(port: int, ended: threading.Event) -> None:
+    http = urllib3.PoolManager(retries=False, timeout=60)
+    first, last = START // 1_000_000, START // 1_000_000 + POINTS * 1000 * 9 // 10
+    fields = {"device": "pump-1", "field": "temp", "from": str(first), "to": str(last), "points": "10000"}
+    while not ended.is_set():
+        answer = http.request("GET", f"http://127.0.0.1:{port}/v1/query", fields=fields)
+        assert answer.status == 200, answer.data
 
 
 @contextlib.contextmanager

@@ -28,11 +28,13 @@ BATCH = 5000
 THREADS = 4
 START = 1_700_000_000 * 1_000_000_000
 SECOND = 1_000_000_000
-FLEETS = ((2000, 1), (2000, 4), (10, 4))
-"""Devices, and fields of each."""
+INTERVAL = 5 * SECOND
+FLEETS = ((2000, 1, 1), (2000, 4, 1), (2000, 4, 50), (10, 4, 1))
+"""Devices, fields of a reading, and readings that a device sends at once."""
 COLUMNS = (
     "devices",
     "fields",
+    "at once",
     "readings/s",
     "values/s",
     "readings/s until written",
@@ -43,12 +45,12 @@ COLUMNS = (
 
 
 class Data:
-    """Batches of a fleet whose devices send once in ``interval`` ns, and the clock that runs with them."""
+    """Batches of a fleet whose devices read once in `INTERVAL`, and the clock that runs with them."""
 
-    def __init__(self, devices: int, fields: int, interval: int = 5 * SECOND) -> None:
+    def __init__(self, devices: int, fields: int, block: int = 1) -> None:
         self._devices = devices
         self._fields = fields
-        self._interval = interval
+        self._block = block
         self.now_ns = START
 
     def clock(self) -> int:
@@ -58,9 +60,11 @@ class Data:
         return ["".join(self._line(number * BATCH + at) for at in range(BATCH)).encode() for number in range(count)]
 
     def _line(self, number: int) -> str:
-        turn, device = divmod(number, self._devices)
+        message, sample = divmod(number, self._block)
+        turn, device = divmod(message, self._devices)
+        turn = turn * self._block + sample
         pairs = ",".join(f"field{at}={20 + (number * 7 + at) % 1000 / 100}" for at in range(self._fields))
-        time_ns = START + turn * self._interval + device * self._interval // self._devices
+        time_ns = START + turn * INTERVAL + device * INTERVAL // self._devices
         return f"telemetry,device=device-{device:05d},site=attic {pairs} {time_ns}\n"
 
     def sent(self, lines: bytes) -> None:
@@ -88,10 +92,10 @@ def write_all(sink: SqliteSink, data: Data, batches: list[bytes]) -> float:
     return longest
 
 
-def ingestion(directory: Path, devices: int, fields: int, count: int) -> str:
-    data = Data(devices, fields)
+def ingestion(directory: Path, devices: int, fields: int, block: int, count: int) -> str:
+    data = Data(devices, fields, block)
     batches = data.batches(count // BATCH)
-    path = directory / f"{devices}-{fields}.db"
+    path = directory / f"{devices}-{fields}-{block}.db"
     sink = SqliteSink(path, retention=30 * 86400.0, clock_ns=data.clock)
     began, used = time.perf_counter(), cpu()
     longest = write_all(sink, data, batches)
@@ -104,7 +108,7 @@ def ingestion(directory: Path, devices: int, fields: int, count: int) -> str:
     readings = len(batches) * BATCH
     rates = (readings / took, readings * fields / took, readings / written)
     return (
-        f"| {devices:,} | {fields} | {' | '.join(f'{rate:,.0f}' for rate in rates)} "
+        f"| {devices:,} | {fields} | {block} | {' | '.join(f'{rate:,.0f}' for rate in rates)} "
         f"| {used / readings * 1e6:.1f} | {longest * 1e3:.0f} | {size / readings:.0f} |"
     )
 
@@ -149,9 +153,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gateway-sqlite-", dir=options.directory) as scratch:
         directory = Path(scratch)
         print(f"| {' | '.join(COLUMNS)} |")
-        print("|" + "---|" * 8)
-        for devices, fields in FLEETS:
-            print(ingestion(directory, devices, fields, options.readings), flush=True)
+        print("|" + "---|" * len(COLUMNS))
+        for devices, fields, block in FLEETS:
+            print(ingestion(directory, devices, fields, block, options.readings), flush=True)
         print("\n| event loop | readings/s stored meanwhile | lag ms p50 | p99 | most |")
         print("|" + "---|" * 5)
         for line in loop_lag(directory, options.readings // 4):

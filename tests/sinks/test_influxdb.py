@@ -83,6 +83,7 @@ def test_points_are_compressed_when_asked_for(make_sink: MakeSink) -> None:
         sink.close()
     (request,) = server.requests
     assert request.headers["Content-Encoding"] == "gzip"
+    assert request.body[8] == 4, "RFC 1952's mark of the fastest algorithm: level 1"
     assert gzip.decompress(request.body) == LINES
 
 

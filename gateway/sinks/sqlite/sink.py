@@ -5,8 +5,6 @@ Rules that hold here:
 * One connection writes, under a lock. Batches that wait for it are stored together, in one transaction: a sync and the
   pages that they share are paid for once. All of a batch is stored, or none.
 * A write has returned when its transaction is on the disk. Queries have connections of their own and hold up nobody.
-* Rows are stored by statements of many rows each. The interpreter's lock is let go and taken back at every statement;
-  one for each row would make the event loop and the writer wait for each other thousands of times a batch.
 * A file that cannot be used is `Held`, and opened anew at the next try: moving it away is all it takes to go on.
 """
 
@@ -19,9 +17,8 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from itertools import chain
 from operator import itemgetter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gateway.delivery.outcome import TYPE_CONFLICT, Held, Refused, Retry, Stored
 from gateway.delivery.sink import Cancellation, History, SeriesName
@@ -31,6 +28,7 @@ from gateway.sinks.sqlite.catalog import Catalog, TypeConflict
 from gateway.sinks.sqlite.lines import Rows
 from gateway.sinks.sqlite.retention import Expiry
 from gateway.sinks.sqlite.schema import open_for_reading, open_for_writing
+from gateway.sinks.sqlite.storing import store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,8 +52,6 @@ REST = 3
 """Times as long as it summarised it lets others work, so that it takes a quarter of a core at most."""
 MOST_TOGETHER = 4 * 1024**2
 """Bytes of waiting batches from which on no more of them join a transaction."""
-CHUNKS = (128, 16, 1)
-"""Rows in one statement."""
 INSTRUCTIONS = 20_000
 """Of SQLite's machine between two looks whether a query was cancelled: about a millisecond."""
 
@@ -72,18 +68,8 @@ _SERIES = """
 SELECT DISTINCT series.measurement, field, type FROM fields JOIN series ON series.id = series
 WHERE device = ? ORDER BY series.measurement, field
 """
+_TIME: Callable[[Row], Any] = itemgetter(1)
 _BACKFILLED = "INSERT OR IGNORE INTO backfilled (series, since_ns) VALUES (?, ?)"
-
-
-def _store(width: int, rows: int) -> str:
-    """The statement that stores some rows of as many columns."""
-    columns = [f"v{slot}" for slot in range(width)]
-    values = ", ".join([f"({', '.join('?' * (width + 2))})"] * rows)
-    kept = ", ".join(f"{column} = coalesce(excluded.{column}, {column})" for column in columns)
-    return (
-        f"INSERT INTO points (series, time_ns, {', '.join(columns)}) VALUES {values} "
-        f"ON CONFLICT (series, time_ns) DO UPDATE SET {kept}"
-    )
 
 
 @dataclass(slots=True)
@@ -107,7 +93,6 @@ class SqliteSink:
         self._connection: sqlite3.Connection | None = None
         self._catalog: Catalog | None = None
         self._file = (0, 0)
-        self._statements: dict[tuple[int, int], str] = {}
         self._rolling = threading.Lock()
         self._rolled_to = (-1, 0)
         self._closing = threading.Event()
@@ -233,23 +218,17 @@ class SqliteSink:
                     raise _Refusal
             for width, found in enumerate(rows.by_width):
                 if found:
-                    self._insert(connection, width, found)
+                    store(connection, found, width)
+                    self._remember_late(connection, found)
             return None
         return next(batch for batch in batches if batch.outcome is not None)
 
-    def _insert(self, connection: sqlite3.Connection, width: int, rows: list[Row]) -> None:
-        rows.sort(key=itemgetter(0, 1))  # neighbours in the file; of equals, the last still wins
-        at = 0
-        for size in CHUNKS:
-            statement = self._statements.get((width, size))
-            if statement is None:
-                statement = self._statements[width, size] = _store(width, size)
-            while at + size <= len(rows):
-                connection.execute(statement, list(chain.from_iterable(rows[at : at + size])))
-                at += size
-        expired_ns = self._expired_ns()
-        late = {row[0] for row in rows if row[1] < expired_ns} if self._retention is not None else ()  # type: ignore[operator]
-        connection.executemany(_BACKFILLED, [(series, self._clock_ns()) for series in late])
+    def _remember_late(self, connection: sqlite3.Connection, rows: list[Row]) -> None:
+        """Keep the series of points that are over their time already for the retention from now on."""
+        now_ns, expired_ns = self._clock_ns(), self._expired_ns()
+        if min(map(_TIME, rows)) < expired_ns:
+            late = {row[0] for row in rows if _TIME(row) < expired_ns}
+            connection.executemany(_BACKFILLED, [(series, now_ns) for series in late])
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[tuple[sqlite3.Connection, Catalog]]:

@@ -29,7 +29,7 @@ PLAIN = st.tuples(
 WILD = st.tuples(MEASUREMENTS, TAGS, FIELDS, st.integers(0, 3))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.lists(st.one_of(PLAIN, WILD), min_size=1, max_size=8), min_size=1, max_size=3))
 def test_the_last_value_of_every_series_and_time_is_there(tmp_path: Path, batches: list[list[Any]]) -> None:
     path = tmp_path / f"{uuid.uuid4()}.db"

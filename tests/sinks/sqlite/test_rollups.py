@@ -110,7 +110,7 @@ class World:
             assert_history_is_true(self.sink, self.path, query)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(ACTIONS, min_size=1, max_size=10))
 def test_history_is_what_the_values_say_whatever_happened_to_them(
     tmp_path: Path, actions: list[tuple[str, Any]]
@@ -211,7 +211,7 @@ def test_a_kill_leaves_nothing_untrue(path: Path) -> None:
         "    sink.write(''.join(lines).encode())\n"
         "    if number == 50: print('ready', flush=True)\n"
     )
-    for _ in range(3):
+    for _ in range(2):
         with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
