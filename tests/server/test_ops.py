@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prometheus_client import Counter
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.metrics import Metrics
 from tests.support.gateway import running_gateway, wait_for
 from tests.support.servers import free_port
 
@@ -20,6 +23,24 @@ NAMES = {
     "gateway_event_loop_lag_seconds", "process_cpu_seconds_total",
 }  # fmt: skip
 """Fixed: dashboards and alerts are written against them. Those with labels appear with their first value."""
+
+
+LABELS = {
+    "gateway_connections_total": ("result",), "gateway_disconnects_total": ("reason",),
+    "gateway_readings_total": ("outcome",), "gateway_dead_letters_total": ("reason",),
+    "gateway_write_errors_total": ("kind",), "gateway_config_reloads_total": ("result",),
+    "gateway_ledger_readings": ("column",),
+}  # fmt: skip
+"""All labels there are: few values each, and never a device."""
+
+
+def test_labels_are_these_and_no_others() -> None:
+    metrics = [each for each in vars(Metrics()).values() if isinstance(each, MetricWrapperBase) and each._labelnames]
+    named = {each._name + ("_total" if isinstance(each, Counter) else ""): each._labelnames for each in metrics}
+    assert named == LABELS
+    outcomes = Metrics().registry.collect()
+    counted = {s.labels["outcome"] for family in outcomes for s in family.samples if "outcome" in s.labels}
+    assert counted == {"accepted", "duplicate", "rejected", "dropped"}
 
 
 def test_every_metric_is_there_and_counts(tmp_path: Path) -> None:
