@@ -24,7 +24,7 @@ from gateway.delivery.outcome import Refused
 from gateway.delivery.sink import History
 from gateway.errors import QueryError
 from gateway.reading import split_lines
-from gateway.sinks import answers, influxql
+from gateway.sinks import answers, influxql, metricsql
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,6 +84,22 @@ class InfluxSink(ABC):
         """Downsample one series, see `Sink.query`; without a measurement, all that hold the field together."""
         if query.end_ns <= query.start_ns:
             return History([], 1)
+        try:
+            return self._query(query, cancellation)
+        except influxql.NoInfluxQL:
+            asked = [self._get_from(*request, cancellation) for request in metricsql.requests(query)]
+            return History(metricsql.buckets(asked, query), metricsql.interval_ms(query) * metricsql.NS_PER_MS)
+
+    def series(self, device: str, cancellation: Cancellation | None = None) -> list[SeriesName]:
+        """The fields of the measurements that hold a device, see `Sink.series`: InfluxDB knows no closer."""
+        try:
+            measurements = influxql.measurements(self._ask(influxql.show_measurements(device), cancellation))
+            shown = self._ask(influxql.show_fields(*measurements), cancellation)
+            return influxql.fields(shown) if measurements else []
+        except influxql.NoInfluxQL:
+            return metricsql.names(self._get_from(*metricsql.show_names(device), cancellation))
+
+    def _query(self, query: SeriesQuery, cancellation: Cancellation | None) -> History:
         among = () if query.measurement is None else (query.measurement,)
         shown = self._ask(influxql.show_fields(*among), cancellation)
         numeric, boolean = influxql.holders(shown, query.field)
@@ -95,19 +111,15 @@ class InfluxSink(ABC):
             return History(influxql.sampled(found, query), grid)
         return History(influxql.buckets(self._ask(influxql.select(query, numeric, boolean), cancellation)), grid)
 
-    def series(self, device: str, cancellation: Cancellation | None = None) -> list[SeriesName]:
-        """The fields of the measurements that hold a device, see `Sink.series`: InfluxDB knows no closer."""
-        measurements = influxql.measurements(self._ask(influxql.show_measurements(device), cancellation))
-        if not measurements:
-            return []
-        return influxql.fields(self._ask(influxql.show_fields(*measurements), cancellation))
-
     def _ask(self, statement: str, cancellation: Cancellation | None) -> list[dict[str, Any]]:
         fields = {"db": self._database, "q": statement, "epoch": "ns"}
-        answer = self._questions.get("/query", fields, cancellation)
+        return influxql.results(self._get_from("/query", fields, cancellation))
+
+    def _get_from(self, path: str, fields: Mapping[str, str], cancellation: Cancellation | None) -> bytes:
+        answer = self._questions.get(path, fields, cancellation)
         if answer.status != HTTPStatus.OK:
             raise QueryError(answers.words(answer))
-        return influxql.results(answer.body)
+        return answer.body
 
     def _reads_quotes(self) -> bool:
         """Whether a newline inside a string is safe with this server.

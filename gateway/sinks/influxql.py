@@ -37,6 +37,11 @@ COARSE_POINTS = 30
 SAMPLE = 16
 """Values of a bucket that a coarse answer is made of, the first ones."""
 
+
+class NoInfluxQL(QueryError):
+    """VictoriaMetrics answers whatever InfluxQL it is asked with a list of databases."""
+
+
 _IN_NAMES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 _IN_STRINGS = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n"})
 
@@ -87,7 +92,7 @@ def fields(shown: Iterable[dict[str, Any]]) -> list[SeriesName]:
     """Every field in the answer to `show_fields`, in order.
 
     Raises:
-        QueryError: the answer is not about fields.
+        NoInfluxQL: the answer is not about fields.
     """
     found = {SeriesName(series["name"], key, kind) for series in _fields(shown) for key, kind in series["values"]}
     return sorted(found)
@@ -97,7 +102,7 @@ def holders(shown: Iterable[dict[str, Any]], field: str) -> tuple[list[str], lis
     """The measurements that hold ``field`` as a number, and those that hold it as a boolean, from `show_fields`.
 
     Raises:
-        QueryError: the answer is not about fields.
+        NoInfluxQL: the answer is not about fields.
     """
     numeric, boolean = [], []
     for series in _fields(shown):
@@ -181,7 +186,7 @@ def _names(measurements: Iterable[str]) -> str:
 def _fields(shown: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for series in _series(shown):
         if series["columns"] != FIELD_KEYS:
-            raise QueryError("this database has no InfluxQL (VictoriaMetrics has none): ask it by its own query API")
+            raise NoInfluxQL("this database does not know InfluxQL")
         yield series
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
+import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gateway.delivery.outcome import Held, Retry, Stored
-from gateway.delivery.sink import SeriesQuery
-from gateway.errors import QueryError
+from gateway.delivery.sink import SeriesName, SeriesQuery
+from gateway.reading import escape
 from gateway.sinks.influxdb_v1 import InfluxV1Sink
 from gateway.sinks.influxdb_v2 import InfluxV2Sink
+from tests.support.history import assert_same_buckets, expected_buckets
 from tests.support.servers import VictoriaMetrics
 
 if TYPE_CHECKING:
@@ -73,9 +77,24 @@ def test_a_string_cannot_write_another_devices_points(
     assert stored(victoria_metrics, device) == {"m_s": [(START, 0)], "m_x": [(START, 1)]}
 
 
-def test_history_is_not_to_be_had_there(sink: InfluxV2Sink) -> None:
-    with pytest.raises(QueryError, match="VictoriaMetrics has none"):
-        sink.query(SeriesQuery("d1", "x", 0, START * 1_000_000, 10))
+@pytest.mark.parametrize("points", [1, 7, 300])
+def test_history_comes_from_metricsql(victoria_metrics: VictoriaMetrics, sink: InfluxV2Sink, points: int) -> None:
+    source = random.Random(points)
+    device = f'd " {uuid.uuid4()}'
+    found = [((START + source.randrange(600_000)) * 1_000_000, source.randrange(-50, 50)) for _ in range(500)]
+    found = list(dict(found).items())
+    tags = f"device={escape(device)},site=s"
+    lines = "".join(f"hall,{tags}{at % 2} temp={value} {time_ns}\n" for at, (time_ns, value) in enumerate(found))
+    assert sink.write((lines + lines.replace("hall,", "yard,")).encode()) == Stored()
+    victoria_metrics.points('{site="s0"}')  # makes them searchable
+    query = SeriesQuery(device, "temp", (START + 12_345) * 1_000_000, (START + 500_001) * 1_000_000, points, "hall")
+    history = sink.query(query)
+    assert len(history.buckets) <= points
+    assert_same_buckets(history.buckets, expected_buckets(found, query, interval=history.interval_ns))
+    whole = sink.query(replace(query, measurement=None, field="yard_temp"))
+    assert whole.buckets == history.buckets
+    assert sink.query(replace(query, device="nobody")).buckets == []
+    assert sink.series(device) == [SeriesName("", "hall_temp", "float"), SeriesName("", "yard_temp", "float")]
 
 
 def test_an_influxdb_without_the_v2_api_is_held(influxd: Influxd) -> None:

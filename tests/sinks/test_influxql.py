@@ -51,7 +51,7 @@ def test_measurements_are_sorted_by_what_they_hold() -> None:
 
 
 def test_a_database_without_influxql_is_named() -> None:
-    with pytest.raises(QueryError, match="VictoriaMetrics"):
+    with pytest.raises(influxql.NoInfluxQL):
         influxql.holders([series("databases", ["name"], ["_internal"])], "temp")
 
 
