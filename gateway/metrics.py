@@ -90,13 +90,6 @@ class Metrics:
         self.write_errors = Counter(
             "gateway_write_errors_total", "Batches the database did not take, by kind", ["kind"], registry=r
         )
-        self.viewers = Gauge("gateway_viewers", "Live feeds open", registry=r)
-        self.viewers_refused = Counter(
-            "gateway_viewers_refused_total", "Live feeds refused because there were too many", registry=r
-        )
-        self.live_conflated = Counter(
-            "gateway_live_conflated_total", "Times a viewer fell behind and got only the newest values", registry=r
-        )
         self.ready = Gauge("gateway_ready", "1 while readings are taken, as /readyz says", registry=r)
         self.warnings = Gauge("gateway_warnings", "Warnings that /readyz has", registry=r)
         self.connections_limit = Gauge("gateway_connections_limit", "Devices that may be connected", registry=r)
@@ -108,6 +101,13 @@ class Metrics:
         )
         self.reloads = Counter(
             "gateway_config_reloads_total", "Times the configuration was read again, by result", ["result"], registry=r
+        )
+        self.viewers = Gauge("gateway_viewers", "Live feeds open", registry=r)
+        self.viewers_refused = Counter(
+            "gateway_viewers_refused_total", "Live feeds refused because there were too many", registry=r
+        )
+        self.live_conflated = Counter(
+            "gateway_live_conflated_total", "Times a viewer fell behind and got only the newest values", registry=r
         )
         self.loop_lag = Gauge(
             "gateway_event_loop_lag_seconds", "How late the event loop ran a timer, at worst in the last 15 s", registry=r

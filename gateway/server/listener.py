@@ -87,6 +87,15 @@ class Listener(HTTPServer):
             max_body_size=max_body_size,
         )
 
+    def renew(self, tls: ssl.SSLContext | None, proxies: Proxies) -> None:
+        """Shake hands with these certificates and trust these proxies from now on; what is connected stays so."""
+        self.ssl_options = tls
+        self._proxies = proxies
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
+        """Take a request for its client's, where a trusted proxy hands it on."""
+        return Unveiled(super().start_request(server_conn, request_conn), request_conn, self._proxies)
+
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Accept connections on these."""
         self._gates += [Gate(sock, self._let_in, self._turned_away) for sock in sockets]
@@ -102,23 +111,12 @@ class Listener(HTTPServer):
             if self.ssl_options is None:
                 stream = IOStream(connection, self.max_buffer_size, read_chunk_size=self.read_chunk_size)
             else:
-                wrapped = ssl_wrap_socket(
-                    connection, self.ssl_options, server_side=True, do_handshake_on_connect=False
-                )
+                wrapped = ssl_wrap_socket(connection, self.ssl_options, server_side=True, do_handshake_on_connect=False)
                 stream = SSLIOStream(wrapped, self.max_buffer_size, read_chunk_size=self.read_chunk_size)
         except OSError:  # it has left already
             connection.close()
         else:
             self.handle_stream(stream, address)
-
-    def renew(self, tls: ssl.SSLContext | None, proxies: Proxies) -> None:
-        """Shake hands with these certificates and trust these proxies from now on; what is connected stays so."""
-        self.ssl_options = tls
-        self._proxies = proxies
-
-    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        """Take a request for its client's, where a trusted proxy hands it on."""
-        return Unveiled(super().start_request(server_conn, request_conn), request_conn, self._proxies)
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         """Serve a new connection, or close it."""

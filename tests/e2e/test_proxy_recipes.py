@@ -138,7 +138,7 @@ def test_an_idle_device_outlives_the_time_outs_of_the_proxy(proxied: Proxied) ->
     """What keeps it alive are the gateway's pings: the proxy's time-out is 900 ms here, the ping after 200."""
     with proxied.device("idle") as device:
         welcome = answer(device)
-        time.sleep(2)
+        time.sleep(1.3)
         device.send('{"seq":1,"temp":1}')
         assert answer(device)["seq"] == 1
         assert answer_session(proxied.gateway, "idle") == welcome["session"]

@@ -25,8 +25,8 @@ from tests.support.gateway import config_for
 
 TODAY = 1_790_000_000 * NS
 MAY_ASK_THE_TIME = {
-    "cli/spool.py", "delivery/dead_letters.py", "delivery/dispatch.py", "delivery/forwarder.py", "delivery/health.py",
-    "field_types.py", "registry.py", "server/acks.py", "server/api.py", "server/bookkeeper.py",
+    "backup.py", "cli/spool.py", "delivery/dead_letters.py", "delivery/dispatch.py", "delivery/forwarder.py",
+    "delivery/health.py", "field_types.py", "registry.py", "server/acks.py", "server/api.py", "server/bookkeeper.py",
     "server/device_socket.py", "server/devices.py", "server/live.py", "server/pieces.py", "server/query.py",
     "server/session.py", "server/status.py", "server/wall_clock.py", "sinks/influxdb.py", "sinks/sqlite/sink.py",
     "spool/queue.py",
