@@ -71,12 +71,16 @@ class Machine:
             return journal.communicate(timeout=60)[0]
 
 
-@contextlib.contextmanager
-def booted(scratch: Path, *options: str) -> Iterator[Machine]:
-    """A machine that has started up; skipped, in words, where that cannot be."""
+def need_nspawn() -> None:
+    """Skip, in words, where `booted` cannot be tried."""
     if os.geteuid() != 0:
         pytest.skip("no real systemd was tried: systemd-nspawn needs root")
     binary("systemd-nspawn", "systemd-container")
+
+
+@contextlib.contextmanager
+def booted(scratch: Path, *options: str) -> Iterator[Machine]:
+    """A machine that has started up; skipped, in words, where it does not."""
     scratch.mkdir()
     log = scratch.with_suffix(".log")
     with log.open("wb") as console:

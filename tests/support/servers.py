@@ -16,7 +16,7 @@ import socket
 import subprocess
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 from urllib.parse import urlencode
 
 import orjson
@@ -54,11 +54,15 @@ def binary(name: str, package: str) -> str:
     """The path of an installed program; without it the calling test fails in CI and is skipped elsewhere."""
     found = shutil.which(name)
     if found is None:
-        message = f"{name} is not installed: apt-get install {package}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        unable(f"{name} is not installed: apt-get install {package}")
     return found
+
+
+def unable(message: str) -> NoReturn:
+    """What the calling test needs is missing: that fails it in CI, and skips it elsewhere."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 def free_port() -> int:
