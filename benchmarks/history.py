@@ -1,9 +1,9 @@
 """``python -m benchmarks.history``: 30 days of one reading a second, asked for in 800 buckets of min, mean and max.
 
 For each database: what the gateway's sink takes, what the database takes for the same question asked directly (SQLite:
-from the points, without summaries; InfluxDB: the bare statement over HTTP, in turns with the sink), and the coarse
-answer. For SQLite also what long questions do to the writes beside them. Every time is the median of ``--runs``, best
-and worst in brackets.
+from the points, without summaries; the others: the bare request, in turns with the sink), and the coarse answer. For
+SQLite also what long questions do to the writes and acks beside them. Every time is the median of ``--runs``, best and
+worst in brackets.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from benchmarks.harness.ports import free_port
 from benchmarks.harness.process import Child
 from gateway.delivery.outcome import Stored
 from gateway.delivery.sink import SeriesQuery
-from gateway.sinks import influxql
+from gateway.sinks import influxql, metricsql
 from gateway.sinks.influxdb_v1 import InfluxV1Sink
+from gateway.sinks.influxdb_v2 import InfluxV2Sink
 from gateway.sinks.sqlite import SqliteSink
 
 if TYPE_CHECKING:
@@ -206,59 +207,77 @@ def ask_without_end(port: int, ended: threading.Event) -> None:
 
 
 @contextlib.contextmanager
-def influxd(directory: Path) -> Iterator[str]:
-    port = free_port()
-    config = directory / "influxdb.conf"
-    config.write_text(INFLUXD.format(directory=directory, port=port))
-    child = Child(["influxd", "-config", str(config)], core=None, log=directory / "influxd.log")
-    url, http = f"http://127.0.0.1:{port}", urllib3.PoolManager(retries=False, timeout=60)
-    try:
+def server(command: list[str], url: str, log: Path) -> Iterator[None]:
+    """A database, ready once it answers a POST to ``url``."""
+    http = urllib3.PoolManager(retries=False, timeout=60)
+    with Child(command, core=None, log=log) as child:
         deadline = time.monotonic() + 30
         while True:
             with contextlib.suppress(urllib3.exceptions.HTTPError):
-                if http.request("POST", f"{url}/query", fields={"q": "CREATE DATABASE telemetry"}).status == 200:
+                if http.request("POST", url).status == 200:
                     break
             if time.monotonic() > deadline:
                 raise RuntimeError(child.tail())
             time.sleep(0.05)
-        yield url
-    finally:
-        child.stop()
+        yield
 
 
 def in_influxdb(directory: Path, runs: int) -> Iterator[str]:
-    with influxd(directory) as url:
+    port, config = free_port(), directory / "influxdb.conf"
+    config.write_text(INFLUXD.format(directory=directory, port=port))
+    url = f"http://127.0.0.1:{port}"
+    made = f"{url}/query?q=CREATE%20DATABASE%20telemetry"
+    with server(["influxd", "-config", str(config)], made, directory / "influxd.log"):
         sink = InfluxV1Sink(url, "telemetry", timeout=60)
         fill(sink)
         asked = question(800)
-        http = urllib3.PoolManager(retries=False, timeout=60)
         fields = {"db": "telemetry", "epoch": "ns", "q": influxql.select(asked, ["telemetry"], [])}
-        ways: dict[str, Callable[[], object]] = {
-            "InfluxDB 1.6.7 itself, the bare statement": lambda: http.request("GET", f"{url}/query", fields=fields),
-            "InfluxDB 1.6.7 through the gateway's sink": lambda: sink.query(asked),
-            "InfluxDB 1.6.7, coarse": lambda: sink.query(question(800, coarse=True)),
-        }
-        for call in ways.values():
-            call()
-        taken: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(runs):
-            for name, call in ways.items():
-                taken[name].append(took(call))
-        yield from (f"{name}: {shown(each)}" for name, each in taken.items())
-        sink.close()
+        yield from in_turns("InfluxDB 1.6.7", sink, [(f"{url}/query", fields)], runs)
+
+
+def in_victoria_metrics(directory: Path, runs: int) -> Iterator[str]:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    options = [f"-httpListenAddr=127.0.0.1:{port}", f"-storageDataPath={directory}/vm", "-retentionPeriod=100y"]
+    command = ["victoria-metrics", *options, "-loggerLevel=WARN"]
+    with server(command, f"{url}/health", directory / "victoria-metrics.log"):
+        sink = InfluxV2Sink(url, "telemetry", timeout=60)
+        fill(sink)
+        urllib3.PoolManager().request("GET", f"{url}/internal/force_flush")
+        asked = [(url + path, fields) for path, fields in metricsql.requests(question(800))]
+        yield from in_turns("VictoriaMetrics", sink, asked, runs)
+
+
+def in_turns(name: str, sink: Sink, bare: list[tuple[str, dict[str, str]]], runs: int) -> Iterator[str]:
+    """What the database takes for the bare requests, and the sink for the question they answer."""
+    http = urllib3.PoolManager(retries=False, timeout=60)
+    ways: dict[str, Callable[[], object]] = {
+        "itself, the bare question": lambda: [http.request("GET", url, fields=fields) for url, fields in bare],
+        "through the gateway's sink": lambda: sink.query(question(800)),
+        "coarse": lambda: sink.query(question(800, coarse=True)),
+    }
+    assert sum(bucket.count for bucket in sink.query(question(800)).buckets) > POINTS - 10
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(runs):
+        for way, call in ways.items():
+            taken[way].append(took(call))
+    yield from (f"{name}, {way}: {shown(each)}" for way, each in taken.items())
+    sink.close()
+
+
+DATABASES = {"sqlite": in_sqlite, "influxdb": in_influxdb, "victoria-metrics": in_victoria_metrics}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.history", description=__doc__.splitlines()[0])
-    parser.add_argument("database", nargs="*", default=["sqlite", "influxdb"], help="sqlite, influxdb; both by default")
+    parser.add_argument("database", nargs="*", default=list(DATABASES), help="; ".join(DATABASES))
     parser.add_argument("--directory", default="/var/tmp", help="on the disk to use")
     parser.add_argument("--runs", type=int, default=7)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gateway-history-", dir=options.directory) as scratch:
-        for name, measure in (("sqlite", in_sqlite), ("influxdb", in_influxdb)):
-            if name in options.database:
-                for line in measure(Path(scratch), options.runs):
-                    print(line, flush=True)
+        for name in options.database:
+            for line in DATABASES[name](Path(scratch), options.runs):
+                print(line, flush=True)
 
 
 if __name__ == "__main__":

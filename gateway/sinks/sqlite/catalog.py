@@ -79,7 +79,7 @@ class Catalog:
     def begin(self) -> None:
         """A transaction has begun: make sure that what is remembered is still true."""
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
-        if version != self._version or self._count > MOST_KNOWN:
+        if version != self._version or max(self._count, len(self._layouts)) > MOST_KNOWN:
             self.forget()
         self._version = version
         self._added = False

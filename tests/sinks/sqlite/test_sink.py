@@ -71,6 +71,52 @@ def test_several_threads_write_and_read_at_once(sink: SqliteSink, path: Path) ->
     assert rows(path, "count(*)") == [(4000,)]
 
 
+def test_an_unexpected_error_reaches_every_writer(sink: SqliteSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: list[Exception] = []
+
+    def write() -> None:
+        try:
+            sink.write(b"m,device=d1 x=1 5\n")
+        except RuntimeError as error:
+            failed.append(error)
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a mistake")
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway.sinks.sqlite.sink.store", broken)
+        with sink._lock:  # so that they wait together
+            for thread in threads:
+                thread.start()
+            while len(sink._waiting) < 4:
+                pass
+        for thread in threads:
+            thread.join(10)
+    assert [str(error) for error in failed] == ["a mistake"] * 4
+    assert sink.write(b"m,device=d1 x=1 5\n") == Stored()
+
+
+def test_batches_that_wait_share_a_transaction_and_a_refused_one_spoils_no_other(sink: SqliteSink, path: Path) -> None:
+    assert sink.write(b"m,device=d1 x=1 1\n") == Stored()
+    connection, _ = sink._connect()
+    began: list[str] = []
+    connection.set_trace_callback(lambda statement: began.append(statement) if statement == "COMMIT" else None)
+    lines = [b"m,device=d1 x=2 2\n", b"m,device=d1 new=1,x=2i 3\n", b"m,device=d1 x=4 4\n", b"m,device=d1 x=5 5\n"]
+    outcomes: list[object] = []
+    threads = [threading.Thread(target=lambda each=each: outcomes.append(sink.write(each))) for each in lines]
+    with sink._lock:
+        for thread in threads:
+            thread.start()
+        while len(sink._waiting) < len(lines):
+            pass
+    for thread in threads:
+        thread.join(10)
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Refused", "Stored", "Stored", "Stored"]
+    assert len(began) == 1
+    assert rows(path, "field, value") == [("x", 1), ("x", 2), ("x", 4), ("x", 5)]
+
+
 def test_another_writer_is_waited_for_and_then_a_retry(
     sink: SqliteSink, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
