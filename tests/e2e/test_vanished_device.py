@@ -84,7 +84,7 @@ def test_a_device_that_vanishes_is_dropped_within_the_time_out_plus_one_second(t
         try:
             assert client.stdout is not None
             assert json.loads(client.stdout.readline()) == {"type": "ack", "seq": 1}
-            assert state(gateway) == "online"
+            assert state(gateway) == "live"
             ip("-n", NAMESPACE, "link", "set", "eth0", "down")
             gone_at = time.monotonic()
             wait_for(lambda: state(gateway) == "offline", "the device to be dropped", TIMEOUT + 1)
