@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ROWS = """
 const cells = (row) => Object.fromEntries([...row.children].map((cell) => [cell.className, cell.textContent]));
 const rows = [...document.querySelectorAll('.canvas .row')];
-return Object.fromEntries(rows.map((row) => [row.dataset.device, cells(row)]));
+return rows.map((row) => [row.dataset.device, cells(row)]);
 """
 
 

@@ -100,8 +100,8 @@ async function recheck() {
 }
 
 async function switchAccount() {
-  if (session.csrf) return enter(await logOut());
   shut();
+  if (session.csrf) return enter(await logOut());
   document.body.dataset.view = "login";
   return showLogin(main, session, enter);
 }
@@ -122,7 +122,7 @@ function showFeed() {
     notice.replaceChildren(el("span", {}, since), el("span", { class: "ago", "aria-hidden": "true" }), retry);
     notice.hidden = false;
   }
-  return setText(notice.children[1], heard ? `, ${duration((now() - heard) / 1000)} ago.` : ".");
+  return setText(notice.children[1], heard ? `(${duration((now() - heard) / 1000)} ago)` : "");
 }
 
 themeButton(document.getElementById("theme"));

@@ -10,7 +10,6 @@ import { colour, themes } from "./themes.js";
 
 const { uPlot } = window;
 const AXIS_WIDTH = 58;
-const TIME_HEIGHT = 32;
 /** Columns of a table in uPlot's data: mean, low, high. */
 const COLUMNS = 3;
 
@@ -22,14 +21,25 @@ function lonely(plot, index, show) {
   return values.map((_, at) => at).filter(alone);
 }
 
-function seriesOptions({ tint }, banded) {
+function seriesOptions({ tint }) {
   const line = {
     stroke: colour(`series-${tint}`),
     width: 1.5,
     points: { size: 4, fill: colour(`series-${tint}`), filter: lonely },
   };
-  const edge = { stroke: "transparent", width: 0, points: { show: false }, show: banded };
+  const edge = { stroke: "transparent", width: 0, points: { show: false } };
   return [line, edge, edge];
+}
+
+/** Room for a second line, the date, where there is one. */
+function timeHeight(_plot, labels) {
+  return labels?.some((label) => label.includes("\n")) ? 42 : 28;
+}
+
+/** As many digits of a mean as its bucket's spread leaves meaning to. */
+function meanDigits(mean, low, high) {
+  if (mean == null || !(high > low)) return undefined;
+  return Math.min(6, Math.max(3, Math.ceil(Math.log10(Math.abs(mean) / (high - low))) + 2));
 }
 
 function axes() {
@@ -41,7 +51,7 @@ function axes() {
     font: "11px system-ui, sans-serif",
   };
   return [
-    { ...common, values: timeLabels, size: TIME_HEIGHT, space: 76 },
+    { ...common, values: timeLabels, size: timeHeight, space: 76 },
     { ...common, values: valueLabels, size: AXIS_WIDTH, space: 26 },
   ];
 }
@@ -69,16 +79,18 @@ export class Chart {
   node;
 
   /**
-   * @param {{title: string, height?: number, sync?: string, zero?: boolean, onZoom?: (from: number, to: number) => void}} options
+   * @param {{title: string, height?: number, sync?: string, zero?: boolean, optional?: boolean,
+   *   onZoom?: (from: number, to: number) => void}} options `optional`: not shown without values
    */
-  constructor({ title, height = 180, sync = "time", zero = false, onZoom = null }) {
-    Object.assign(this, { title, height, sync, zero, onZoom });
+  constructor({ title, height = 180, sync = "time", zero = false, optional = false, onZoom = null }) {
+    Object.assign(this, { title, height, sync, zero, optional, onZoom });
     this.node = el(
       "figure",
       { class: "chart" },
       el("figcaption", {}, el("h3", {}, title), this.#when, this.#legend),
       this.#box,
     );
+    this.node.hidden = optional; // until it has values
     this.#box.style.height = `${height}px`;
     this.#observer = new ResizeObserver(() => this.#resize());
     this.#observer.observe(this.#box);
@@ -156,10 +168,10 @@ export class Chart {
       cursor: { drag: { x: true, y: false, setScale: false }, sync: { key: this.sync }, points: { size: 6 }, y: false },
       scales: { x: { time: true, auto: false }, y: this.zero ? { range: fromZero } : {} },
       axes: axes(),
-      series: [{}, ...this.#curves.flatMap((curve) => seriesOptions(curve, true))],
+      series: [{}, ...this.#curves.flatMap((curve) => seriesOptions(curve))],
       bands: this.#curves.map((curve, at) => ({
         series: [at * COLUMNS + 3, at * COLUMNS + 2],
-        fill: colour(`band-${curve.tint}`),
+        fill: colour(`series-${curve.tint}`) + (this.#curves.length > 1 ? "20" : "38"),
       })),
       hooks: { setCursor: [() => this.#showValues()], setSelect: [(plot) => this.#selected(plot)] },
     };
@@ -194,7 +206,7 @@ export class Chart {
       const mean = at === null ? series.mean.at(-1) : plot.data[column][at];
       const [low, high] =
         at === null ? [series.low.at(-1), series.high.at(-1)] : [plot.data[column + 1][at], plot.data[column + 2][at]];
-      setText(entry.value, reading(mean ?? null, unit, digits));
+      setText(entry.value, reading(mean ?? null, unit, digits ?? meanDigits(mean, low, high)));
       setText(entry.spread, low != null && low !== high ? `${reading(low)} to ${reading(high)}` : "");
     });
   }
@@ -207,6 +219,7 @@ export class Chart {
       `No values in this range${Number.isFinite(newest) ? `; the newest is of ${moment(newest)}` : ""}`,
     );
     this.#none.hidden = inside;
+    this.node.hidden = this.optional && !inside;
     const parts = this.#curves.map(({ label, unit, series }) => {
       const summary = series.summary(...this.#range);
       if (!summary) return `${label}: no values in this range`;

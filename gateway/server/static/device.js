@@ -24,9 +24,9 @@ const PRESENCE = "device_status";
 /** @returns {{title: string, curves: object[]}[]} a panel for each unit, and one for each field without */
 function panelsOf(found) {
   const panels = new Map();
-  found.forEach(({ measurement = null, field, unit }) => {
-    const key = unit ? `unit ${unit}` : `field ${measurement} ${field}`;
-    const panel = panels.get(key) ?? { fields: [], curves: [], unit };
+  found.forEach(({ measurement = null, field, unit, known }) => {
+    const key = unit ? `unit ${known} ${unit}` : `field ${measurement} ${field}`;
+    const panel = panels.get(key) ?? { fields: [], curves: [], unit, known };
     panel.fields.push(field);
     panel.curves.push({
       field,
@@ -41,6 +41,7 @@ function panelsOf(found) {
   return [...panels.values()].map((panel) => ({
     title: `${panel.fields.join(", ")}${panel.unit ? ` in ${panel.unit}` : ""}`,
     curves: panel.curves,
+    optional: !panel.known,
   }));
 }
 
@@ -48,6 +49,7 @@ class DeviceView {
   #abort = new AbortController();
   #charts = el("div", { class: "charts" });
   #progress = el("p", { class: "progress", role: "status" });
+  #none = placeholder("empty", "Nothing to draw.", "This device has sent no numbers in this range.");
   #mark = el("span", { class: "mark", "aria-hidden": "true" });
   #state = el("b", {});
   #since = el("span", {});
@@ -58,13 +60,14 @@ class DeviceView {
   #ledger = ledgerBox();
   #problems = problemsBox();
   #history = null;
+  #presence;
   #device = null;
   #lastData = 0;
   #behind = 0;
 
   constructor(root, id, query, go) {
     Object.assign(this, { id, query, go });
-    const state = el(
+    this.#presence = el(
       "p",
       { class: "presence" },
       this.#mark,
@@ -76,7 +79,7 @@ class DeviceView {
     root.append(
       el("p", { class: "crumb" }, el("a", { href: "#/" }, "Fleet")),
       el("h1", { class: "device-id" }, id),
-      state,
+      this.#presence,
       this.#body,
     );
     this.#body.append(placeholder("loading", "Loading the device…", ""));
@@ -128,14 +131,21 @@ class DeviceView {
     }
   }
 
-  /** The fields that can be drawn. */
+  /**
+   * The fields that can be drawn, those that the device has sent lately first. A database may know a measurement's
+   * fields only, not which device sent them: charts of such are optional.
+   */
   async #series({ latest, units = {} }) {
     const { series } = await get("/v1/series", { device: this.id }, this.#abort.signal).catch((error) => {
       if (error.status === 401) throw error;
-      const known = Object.entries(latest).map(([field, value]) => ({ field, type: typeof value, unit: units[field] }));
-      return { series: known }; // the database is away: what is known without it
+      return { series: [] }; // the database is away: what is known without it
     });
-    return series.filter((each) => each.type !== "string" && each.measurement !== PRESENCE);
+    const stored = series.filter((each) => each.type !== "string" && each.measurement !== PRESENCE);
+    const names = new Set(stored.map((each) => each.field));
+    const fresh = Object.keys(latest).filter((field) => typeof latest[field] !== "string" && !names.has(field));
+    return [...stored, ...fresh.map((field) => ({ field, unit: units[field] }))]
+      .map((each) => ({ ...each, known: each.field in latest }))
+      .sort((a, b) => b.known - a.known);
   }
 
   async #refresh() {
@@ -172,12 +182,11 @@ class DeviceView {
     this.#endCharts();
     const drawn = series.slice(0, most);
     const onZoom = (from, to) => this.go(`/devices/${encodeURIComponent(this.id)}`, { from, to });
-    const panels = panelsOf(drawn).map(({ title, curves }) => ({
+    const panels = panelsOf(drawn).map(({ title, curves, optional }) => ({
       curves,
-      chart: new Chart({ title, onZoom, sync: this.id }),
+      chart: new Chart({ title, onZoom, optional, sync: this.id }),
     }));
-    const none = placeholder("empty", "Nothing to draw yet.", "This device has sent no numbers so far.");
-    this.#charts.replaceChildren(...(panels.length ? panels.map(({ chart }) => chart.node) : [none]));
+    this.#charts.replaceChildren(this.#none, ...panels.map(({ chart }) => chart.node));
     const left = series.length - drawn.length;
     if (left > 0)
       this.#charts.append(
@@ -204,6 +213,7 @@ class DeviceView {
   }
 
   #tell(error, busy) {
+    this.#none.hidden = busy || this.#history.panels.some(({ chart }) => !chart.node.hidden);
     setAttribute(this.#charts, "aria-busy", String(busy));
     this.#progress.classList.toggle("wrong", error !== null);
     setText(this.#progress, error ? `History could not be loaded: ${error.message}` : busy ? "Loading history…" : "");
@@ -221,6 +231,7 @@ class DeviceView {
   }
 
   #showPresence(state, since, reason) {
+    this.#presence.classList.add("known");
     setAttribute(this.#mark, "class", `mark ${state}`);
     setText(this.#state, state);
     this.#state.title = MEANINGS[state] ?? "";

@@ -21,6 +21,7 @@ export const MEANINGS = {
 /**
  * @typedef {Object} Device
  * @property {string} id
+ * @property {string} order what rows are sorted by for the id
  * @property {string} state
  * @property {number|null} since when the state began, in ms since 1970
  * @property {number} lastData ms since 1970; 0: never
@@ -31,9 +32,15 @@ export const MEANINGS = {
  * @property {number[]} trail
  */
 
+/** Numbers in ids count as numbers: pump-2 comes before pump-10. */
+function orderOf(id) {
+  return id.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(12, "0"));
+}
+
 function blank(id) {
   return {
     id,
+    order: orderOf(id),
     state: "offline",
     since: null,
     lastData: 0,
@@ -153,7 +160,7 @@ export class Devices {
       if ((!state || device.state === state) && device.id.toLowerCase().includes(wanted)) found.push(device);
     const key = KEYS[sort];
     const sign = descending ? -1 : 1;
-    const byId = (a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+    const byId = (a, b) => (a.order < b.order ? -1 : a.order > b.order ? 1 : 0);
     return found.sort((a, b) => sign * (key(a) - key(b) || byId(a, b)));
   }
 }

@@ -12,6 +12,8 @@ import { Series } from "./series.js";
 const COARSE_FROM_MS = 3_600_000;
 const SHORTEST_RELOAD_MS = 10_000;
 const RELOAD_SHARE = 60;
+/** What was on its way to the database at the first load is there by then. */
+const FIRST_RELOAD_MS = 3_000;
 const AT_ONCE = 2;
 
 /** @typedef {{field: string, measurement: string|null, unit: string|undefined, tint: number, label: string, series: Series}} Curve */
@@ -55,7 +57,8 @@ export class History {
       this.tell(error, false);
     }
     if (!this.range.live || signal.aborted || run !== this.#runs) return;
-    const pause = Math.max(SHORTEST_RELOAD_MS, (this.range.to - this.range.from) / RELOAD_SHARE);
+    const usual = Math.max(SHORTEST_RELOAD_MS, (this.range.to - this.range.from) / RELOAD_SHARE);
+    const pause = run === 1 ? FIRST_RELOAD_MS : usual;
     this.#timer = setTimeout(() => this.load({ quiet: true }), pause);
   }
 

@@ -37,6 +37,9 @@ class Live extends EventTarget {
     super();
     setInterval(() => this.#watch(), 1000);
     document.addEventListener("visibilitychange", () => this.#seen());
+    // A page that was left may be kept for Back, and its feed with it: one of the six connections that a browser has.
+    window.addEventListener("pagehide", () => this.#shut());
+    window.addEventListener("pageshow", () => this.#seen());
   }
 
   /** Follow `devices` (all of them if none is named); without `readings`, presence and totals only. */
@@ -94,6 +97,7 @@ class Live extends EventTarget {
     access.dispatchEvent(new Event("lost")); // refused: perhaps the login has ended
     this.#failed += 1;
     this.#shut();
+    if (this.#failed === 1) this.dispatchEvent(new Event("resync")); // views do without it
     const pause = Math.min(LONGEST_PAUSE_MS, 1000 * 2 ** Math.min(this.#failed, 4));
     this.#timer = setTimeout(() => (this.#failed >= ATTEMPTS ? this.#poll() : this.#open()), pause);
   }

@@ -28,7 +28,7 @@ function choose(theme) {
 /** Let `button` go through the three. */
 export function themeButton(button) {
   const show = () => {
-    button.textContent = NAMES[chosen()];
+    button.textContent = `◐ ${NAMES[chosen()]}`;
     button.setAttribute("aria-label", `Theme: ${NAMES[chosen()]}. Change`);
   };
   button.addEventListener("click", () => {
