@@ -29,13 +29,21 @@ if TYPE_CHECKING:
     from benchmarks.harness.driver import Driver
     from benchmarks.harness.stage import Stage
 
-FIGURES = ("cpu_us_per_message", "messages_per_second", "ack_p50_ms", "ack_p99_ms", "server_share", "generator_share")
+FIGURES = (
+    "cpu_us_per_message",
+    "messages_per_second",
+    "ack_p50_ms",
+    "ack_p99_ms",
+    "server_share",
+    "generator_share",
+    "generator_core_busy",
+)
 CHUNK = 1 << 18
 
 
 def read(port: int, query: str, count: int) -> None:
     """The viewers' process: watch until the end of its input, then say what came."""
-    selector, counts = selectors.DefaultSelector(), {"bytes": 0, "readings": 0, "conflated": 0}
+    selector, counts = selectors.DefaultSelector(), {"bytes": 0, "readings": 0, "conflated": 0, "totals": 0}
     for _ in range(count):
         viewer = socket.create_connection(("127.0.0.1", port))
         viewer.sendall(f"GET /v1/live{query} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
@@ -52,6 +60,7 @@ def read(port: int, query: str, count: int) -> None:
                 sys.exit("the gateway closed a viewer's stream")
             counts["bytes"] += len(data)
             counts["readings"] += data.count(b"event: readings")
+            counts["totals"] += data.count(b"event: totals")
             counts["conflated"] += data.count(b'"conflated":true')
 
 
@@ -93,7 +102,7 @@ def report(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     alone, watched = medians["nobody"], medians["viewers"]
     return {
         "medians": medians,
-        "runs": {who: [round(f["cpu_us_per_message"], 2) for f in runs] for who, runs in found.items()},
+        "runs": {who: [{name: round(f[name], 2) for name in FIGURES} for f in runs] for who, runs in found.items()},
         "cpu_per_message_ratio": watched["cpu_us_per_message"] / alone["cpu_us_per_message"],
         "throughput_ratio": watched["messages_per_second"] / alone["messages_per_second"],
         "watched": [facts["watched"] for facts in found["viewers"]],
