@@ -2,8 +2,8 @@
 
 A reading is one line: one device, one timestamp, and as many fields as the table says. Lines go through
 `SqliteSink.write` in batches of 5,000 from four threads, as the gateway sends them, onto the disk of ``--directory``
-with a sync for every commit. The devices' clock runs with the data, so hours end and are summarised meanwhile; the time
-counts until the last one that has ended is.
+with a sync for every commit, in an interpreter set up like the gateway's. The devices' clock runs with the data, so
+hours end and are summarised meanwhile; the time counts until the last one that has ended is.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.delivery.outcome import Stored
+from gateway.process import tuned_to_serve
 from gateway.sinks.sqlite import SqliteSink
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def main() -> None:
     parser.add_argument("--directory", default="/var/tmp", help="on the disk to sync to")
     parser.add_argument("--readings", type=int, default=2_000_000, help="of each fleet")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="gateway-sqlite-", dir=options.directory) as scratch:
+    with tempfile.TemporaryDirectory(prefix="gateway-sqlite-", dir=options.directory) as scratch, tuned_to_serve():
         directory = Path(scratch)
         print(f"| {' | '.join(COLUMNS)} |")
         print("|" + "---|" * len(COLUMNS))
