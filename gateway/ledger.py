@@ -35,6 +35,9 @@ class Kind(IntEnum):
     """Written by the gateway about a device; never part of the device's account."""
 
 
+READINGS = Kind.READINGS  # a member is slow to look up in its class before Python 3.12
+
+
 @dataclass(slots=True)
 class Entry:
     """One message's part of a commit: its counts (readings) and its encoded points.
@@ -54,7 +57,7 @@ class Entry:
     gaps: int = 0
     payload: bytes = b""
     verdicts: bytes = b""
-    kind: Kind = Kind.READINGS
+    kind: Kind = READINGS
     arrived_ns: int = 0
     latest: Mapping[str, Any] | None = None
     time_ns: int = 0
@@ -63,7 +66,7 @@ class Entry:
     @property
     def accepted(self) -> int:
         """Readings of the device that this entry stores."""
-        return self.lines if self.kind is Kind.READINGS else 0
+        return self.lines if self.kind is READINGS else 0
 
     @property
     def received(self) -> int:
@@ -187,40 +190,57 @@ class Ledger:
 
     def committed(self, record_id: int, entries: Iterable[Entry]) -> None:
         """Count a record that became durable."""
+        received = 0
         for entry in entries:
-            if entry.kind is not Kind.READINGS:
+            if entry.kind is not READINGS:
                 continue
             account = self._changing(entry.device)
-            for sums in (account, self.total):
-                sums.received += entry.received
-                sums.duplicate += entry.duplicate
-                sums.rejected += entry.rejected
-                sums.gaps += entry.gaps
-            if entry.seq != NO_SEQ:
+            readings = entry.lines + entry.duplicate + entry.rejected
+            account.received += readings
+            received += readings
+            if readings != entry.lines or entry.gaps:
+                self._count_rest(account, entry)
+            seq = entry.seq
+            if seq != NO_SEQ:
                 sequence = entry.sequence or account.sequence(entry.boot)
                 if account.boots.get(entry.boot) is not sequence:  # forgotten, though its session lives
                     account.keep(entry.boot, sequence)
-                sequence.durable = max(sequence.durable, entry.seq)
-                sequence.accepted = max(sequence.accepted, entry.seq)
+                sequence.durable = max(sequence.durable, seq)
+                sequence.accepted = max(sequence.accepted, seq)
+        self.total.received += received
         self.committed_to = max(self.committed_to, record_id)
+
+    def _count_rest(self, account: Account, entry: Entry) -> None:
+        for sums in (account, self.total):
+            sums.duplicate += entry.duplicate
+            sums.rejected += entry.rejected
+            sums.gaps += entry.gaps
 
     def delivered(self, record_id: int, entries: Iterable[Entry], refused: Mapping[str, int]) -> None:
         """Count a record as in the database; ``refused`` (device to number) became dead letters instead."""
         left = dict(refused)
+        stored = 0
         for entry in entries:
-            if entry.kind is not Kind.READINGS:
+            if entry.kind is not READINGS:
                 continue
-            dead = min(left.get(entry.device, 0), entry.accepted)
-            if dead:
-                left[entry.device] -= dead
             account = self._changing(entry.device)
-            for sums in (account, self.total):
-                sums.stored += entry.accepted - dead
-                sums.rejected += dead
+            account.stored += entry.lines
+            stored += entry.lines
+            if left:
+                self._count_dead(account, entry, left)
             sequence = account.boots.get(entry.boot)  # a boot that was forgotten meanwhile must not push out a live one
-            if entry.seq != NO_SEQ and sequence is not None:
-                sequence.stored = max(sequence.stored, entry.seq)
+            if sequence is not None and entry.seq > sequence.stored:
+                sequence.stored = entry.seq
+        self.total.stored += stored
         self.delivered_to = max(self.delivered_to, record_id)
+
+    def _count_dead(self, account: Account, entry: Entry, left: dict[str, int]) -> None:
+        dead = min(left.get(entry.device, 0), entry.lines)
+        if dead:
+            left[entry.device] -= dead
+            for sums in (account, self.total):
+                sums.stored -= dead
+                sums.rejected += dead
 
     def dropped(self, record_id: int, entries: Iterable[Entry]) -> None:
         """Count a record that a full spool discarded before delivery."""
@@ -268,7 +288,7 @@ class Ledger:
 
     def _changing(self, device: str) -> Account:
         """The account of ``device``, which is about to change."""
-        account = self.account(device)
+        account = self.accounts.get(device) or self.account(device)
         if self._snapshot is not None:
             self._snapshot.keep(device, account)
             if self._snapshot.read:

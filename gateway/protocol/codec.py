@@ -42,10 +42,27 @@ def decode(data: bytes) -> Message:
     Raises:
         MessageError: ``not_utf8``, ``malformed_json``, ``unknown_type`` or ``bad_message``.
     """
+    return interpret(parse(data))
+
+
+def parse(data: bytes) -> Any:
+    """The JSON value of ``data``.
+
+    Raises:
+        MessageError: ``not_utf8`` or ``malformed_json``.
+    """
     try:
-        value = orjson.loads(data)
+        return orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise _unreadable(data, error) from None
+
+
+def interpret(value: Any) -> Message:
+    """The message that a JSON value is.
+
+    Raises:
+        MessageError: ``unknown_type`` or ``bad_message``.
+    """
     if value.__class__ is list:
         return Readings(NO_SEQ, _bounded(value, None))
     if value.__class__ is not dict:

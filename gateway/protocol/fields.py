@@ -147,6 +147,26 @@ class Rules:
                 raise ReadingError(Code.BAD_MESSAGE, TOO_DEEP) from None
             raise
 
+    def write_known(self, values: Mapping[str, Any]) -> str:
+        """What `write` makes of scalars under names met before; empty for anything else.
+
+        Raises:
+            ReadingError: as `write`.
+        """
+        if len(values) > MAX_FIELDS:
+            return ""
+        plain = self.plain
+        parts = []
+        for name, value in values.items():
+            kind = value.__class__
+            if (kind is float or kind is int) and (key := plain.get(name)) is not None:
+                parts.append(f"{key}{value!r}")
+            elif value is None or kind is dict or (field := self._known.get(name)) is None:
+                return ""
+            else:
+                parts.append(field.write(value))
+        return ",".join(parts)
+
     def _write(self, values: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
         if len(values) > MAX_FIELDS:
             values = flatten(values)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from gateway.ledger import Entry
     from gateway.protocol.messages import Effects
 
+_STORED = Ack.STORED  # a member is slow to look up in its class before Python 3.12
+
 RETRY_SPOOL_FULL_MS = 1000
 RETRY_UNACKED_MS = 100
 RETRY_SLOW_DISK_MS = 2000
@@ -77,6 +79,14 @@ class Flow:
         """Let ``limit`` messages be unacknowledged from now on."""
         self._limit = limit
 
+    def ready(self, seq: int) -> bool:
+        """Whether ``seq`` is new, not the boot's first, and nothing is held back."""
+        return (
+            NO_SEQ < self.sequence.accepted < seq
+            and self._from_seq == NO_SEQ
+            and (self._unstored if self.ack is _STORED else self._uncommitted) < self._limit
+        )
+
     @property
     def ignoring(self) -> bool:
         """Whether the device sent more against a throttle than can have been in flight."""
@@ -85,7 +95,7 @@ class Flow:
     @property
     def safe_seq(self) -> int:
         """The number up to which everything is safe at the session's level; `NO_SEQ` if nothing is."""
-        return self.sequence.stored if self.ack is Ack.STORED else self.sequence.durable
+        return self.sequence.stored if self.ack is _STORED else self.sequence.durable
 
     def hold(self, seq: int, now_ns: int, *, room: bool) -> Effects | None:
         """None if the new message ``seq`` may be taken, else what to answer instead."""
@@ -109,19 +119,20 @@ class Flow:
     @property
     def _unsafe(self) -> int:
         """Messages that are taken and not yet safe at the session's level."""
-        return self._unstored if self.ack is Ack.STORED else self._uncommitted
+        return self._unstored if self.ack is _STORED else self._uncommitted
 
     def owe(self, messages: int) -> bool:
         """``messages`` more are safe; whether the device should hear of it at once."""
         self._owed += messages
-        covered_or_coming = self._owed + self._unsafe
-        self._streams = self._streams or covered_or_coming > 1
+        covered_or_coming = self._owed + (self._unstored if self.ack is _STORED else self._uncommitted)
+        if covered_or_coming > 1:
+            self._streams = True
         return not self._streams or 2 * covered_or_coming >= self._limit
 
     def pay(self) -> bool:
         """Whether an ack is owed; from now on none is."""
         owed, self._owed = self._owed, 0
-        self._streams = owed + self._unsafe > 1
+        self._streams = owed + (self._unstored if self.ack is _STORED else self._uncommitted) > 1
         return owed > 0
 
     def _throttle(self, limit: str, seq: int, now_ns: int, retry_after_ms: int, **counts: int) -> Effects:
@@ -140,21 +151,26 @@ class Flow:
 
     def take(self, seq: int) -> int:
         """Count a new message; how many numbers it skipped."""
-        last = self.sequence.accepted
-        self.sequence.accepted = seq
-        self.count()
+        sequence = self.sequence
+        last = sequence.accepted
+        sequence.accepted = seq
+        self._uncommitted += 1
+        if self.ack is _STORED:
+            self._unstored += 1
         return 0 if last == NO_SEQ else seq - last - 1
 
     def count(self) -> None:
         """Count a message, new or repeated, that waits for its commit."""
         self._uncommitted += 1
-        if self.ack is Ack.STORED:
+        if self.ack is _STORED:
             self._unstored += 1
 
     def committed(self, numbered: int) -> bool:
         """``numbered`` messages are on disk; whether one of them is of this boot."""
-        earlier = min(numbered, self._earlier)
-        self._earlier -= earlier
+        earlier = 0
+        if self._earlier:
+            earlier = min(numbered, self._earlier)
+            self._earlier -= earlier
         self._uncommitted = max(0, self._uncommitted - (numbered - earlier))
         return numbered > earlier
 

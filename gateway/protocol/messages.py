@@ -116,14 +116,14 @@ class Block(Readings):
 Message = Hello | Readings
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Send:
     """Send one text message."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Refusal(Send):
     """A ``reject`` or an ``error``; ``errors`` are what it says is wrong with message ``seq``."""
 
@@ -153,8 +153,15 @@ class AckLater:
 
 Effect = Entry | Send | Close | Authenticate | AckLater
 Effects = tuple[Effect, ...]
+Outcome = Effects | Entry | Send
+"""What an event leads to. Nearly all lead to one thing, which then comes without a tuple around it."""
 Fault = dict[str, Any]
 """One refused reading: ``index`` in its message, ``field`` where one is at fault, ``code``, ``message``."""
+
+
+def all_of(outcome: Outcome) -> Effects:
+    """The effects, in order, however many there are."""
+    return outcome if isinstance(outcome, tuple) else (outcome,)
 
 
 def ack(seq: int) -> Send:

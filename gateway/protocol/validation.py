@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 LEAST_MS = 10**11
 MOST_MS = MAX_NS // NS_PER_MS
 
+ORDINARY = 3
+"""Keys of an ordinary message."""
+
 RESERVED = frozenset(("seq", "ts", "age_ms", "m", "tags", "type", "values", "readings", "columns"))
 """Keys that are no fields in the flat form."""
 
@@ -67,6 +70,25 @@ class Encoder:
         encoded = Encoded(self._device)
         encoded.collect(message, message.items, lambda item: self._point(item, message, now_ns))
         return encoded
+
+    def single(self, reading: Mapping[str, Any]) -> Point | None:
+        """What `encode` makes of a message that is this one reading, if it is ordinary; else None.
+
+        Ordinary is ``{"seq", "ts", "values"}`` with the time in ms and nothing but scalars under names met before.
+        """
+        values, ts = reading.get("values"), reading.get("ts")
+        if values.__class__ is not dict or ts.__class__ is not int or len(reading) > ORDINARY or "seq" not in reading:
+            return None
+        if not LEAST_MS <= ts <= MOST_MS:
+            return None
+        try:
+            text = self._rules.write_known(values)
+        except ReadingError:
+            return None
+        if not text:
+            return None
+        time_ns = ts * NS_PER_MS
+        return f"{self._series.default}{text} {time_ns}\n", time_ns, values
 
     def _point(self, item: Any, message: Readings, now_ns: int) -> Point | None:
         """Line, time and fields of one reading; None if there is nothing to store."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from gateway import checkpoint
 from gateway.delivery.outcome import TYPE_CONFLICT, Held, Refused, Retry, Stored, TooLarge
 from gateway.delivery.settled import End
-from gateway.ledger import NO_SEQ, Entry, Kind
+from gateway.ledger import NO_SEQ, READINGS, Entry
 from gateway.reading import parse_line
 
 if TYPE_CHECKING:
@@ -112,9 +112,10 @@ class Bookkeeper:
         """A group commit is on disk: count it, show it, acknowledge it."""
         self._ledger.committed(record_id, [entry for entry, _ in items])
         numbered: dict[Owner, int] = {}
+        show = self._fleet.show
         for entry, waiting in items:
-            if entry.lines and entry.kind is Kind.READINGS:
-                self._fleet.show(entry)
+            if entry.lines and entry.kind is READINGS:
+                show(entry)
             if waiting is not None:
                 owner = cast("Owner", waiting)
                 numbered[owner] = numbered.get(owner, 0) + (entry.seq != NO_SEQ)
@@ -127,14 +128,14 @@ class Bookkeeper:
 
     def _count(self, items: Sequence[tuple[Entry, object]], seconds: float) -> None:
         metrics = self._metrics
-        entries = [entry for entry, _ in items if entry.kind is Kind.READINGS]
+        entries = [entry for entry, _ in items if entry.kind is READINGS]
         metrics.commit.observe(seconds)
         if entries:
             metrics.messages.inc(len(entries))
-            metrics.accepted.inc(sum(entry.lines for entry in entries))
-            metrics.duplicate.inc(sum(entry.duplicate for entry in entries))
-            metrics.rejected.inc(sum(entry.rejected for entry in entries))
-            self._acks.committed(min(entry.arrived_ns for entry in entries))
+            metrics.accepted.inc(sum([entry.lines for entry in entries]))
+            metrics.duplicate.inc(sum([entry.duplicate for entry in entries]))
+            metrics.rejected.inc(sum([entry.rejected for entry in entries]))
+            self._acks.committed(entries[0].arrived_ns)  # entries come in the order of their arrival
 
     def append_failed(self, items: Sequence[tuple[Entry, object]], error: BaseException) -> None:
         """A group commit failed: take its sequence numbers back and tell everybody who is in it."""
@@ -142,7 +143,7 @@ class Bookkeeper:
         log.error("spool: a commit of %d messages failed, the devices keep them: %s", len(items), error)
         failed: dict[Owner, list[Entry]] = {}
         for entry, waiting in items:
-            if entry.kind is Kind.READINGS:
+            if entry.kind is READINGS:
                 self._ledger.rolled_back(entry)
             if waiting is not None:
                 failed.setdefault(cast("Owner", waiting), []).append(entry)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from gateway.config.names import DEVICE_ID
 from gateway.errors import SpoolFull
 from gateway.ledger import NO_SEQ, Entry
-from gateway.protocol.messages import AckLater, Authenticate, Close, CloseCode, Refusal, Send
-from gateway.protocol.session import Session
+from gateway.protocol.messages import AckLater, Authenticate, Close, CloseCode, Refusal, Send, all_of
+from gateway.protocol.session import LATER, Session
 from gateway.server.access import bearer_token
 from gateway.server.credentials import certificate_names
 from gateway.server.requests import JsonErrors
@@ -27,7 +27,7 @@ from gateway.server.websocket import StreamHandler
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gateway.protocol.messages import Effects
+    from gateway.protocol.messages import Outcome
     from gateway.registry import Device
     from gateway.server.context import Context
     from gateway.server.fleet import DeviceView
@@ -188,18 +188,21 @@ class DeviceSocket(JsonErrors, StreamHandler):
         session = self.session
         if session is not None:
             spool = self.context.spool
-            effects = session.receive(data, time.time_ns(), room=spool.room)
+            outcome = session.receive(data, time.time_ns(), room=spool.room)
             if spool.congested:
                 self.context.backpressure.pause(self)
-            self._run(effects)  # last: a close has to be able to read on
+            if outcome.__class__ is Entry:
+                self._store(outcome)
+            else:
+                self._run(outcome)  # last: a close has to be able to read on
 
     def on_binary(self, _data: bytes) -> None:
         """Only text is spoken here."""
         if self.session is not None:
             self._run(self.session.receive_binary())
 
-    def _run(self, effects: Effects) -> None:
-        for effect in effects:
+    def _run(self, outcome: Outcome) -> None:
+        for effect in all_of(outcome):
             if isinstance(effect, Entry):
                 self._store(effect)
             elif isinstance(effect, Send):
@@ -243,12 +246,20 @@ class DeviceSocket(JsonErrors, StreamHandler):
     def durable(self, numbered: int) -> None:
         """A commit with ``numbered`` of this session's messages is on disk."""
         if self.session is not None:
-            self._run(self.session.durable(numbered))
+            self._answer(self.session.durable(numbered))
 
     def acknowledge(self) -> None:
         """An ack that was put off is due."""
         if self.session is not None:
-            self._run(self.session.acknowledge())
+            self._answer(self.session.acknowledge())
+
+    def _answer(self, outcome: Outcome) -> None:
+        if outcome.__class__ is Send:
+            self.write_text(outcome.data)
+        elif outcome is LATER:
+            self.context.acks.owe(self)
+        else:
+            self._run(outcome)
 
     def tell_paused(self) -> None:
         """The gateway has not read this device for a while."""

@@ -224,7 +224,7 @@ class Fleet:
 
     def show(self, entry: Entry) -> None:
         """A message of a device is durable."""
-        view = self.view(entry.device)
+        view = self.views.get(entry.device) or self.view(entry.device)
         view.show(entry)
         if self.watcher is not None:
             self.watcher.data(view, entry)

@@ -34,6 +34,8 @@ _CONTROL = 0x08
 _MASKED = 0x80
 _LARGEST_SHORT = 125
 _LARGEST_REASON = 123
+_LEAST = 6
+"""Bytes of the shortest frame of a client."""
 _OPCODES = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
 
 PROTOCOL_ERROR = 1002
@@ -145,6 +147,24 @@ class FrameParser:
     def pending(self) -> bool:
         """Whether the last call stopped at `FRAMES_PER_TURN` with bytes left for `more`."""
         return bool(self._data)
+
+    def sole(self, data: bytes) -> bytes | None:
+        """The payload of ``data`` where it is one whole text message with nothing before it; None: `feed` it.
+
+        What nearly every read from a device brings, without a list of frames for it.
+        """
+        if self._partial is not None or self._data or len(data) < _LEAST or data[0] != _WHOLE_TEXT:
+            return None
+        second = data[1]
+        if _MASKED <= second <= self._short:
+            start, length = 6, second - _MASKED
+        elif second == _MASKED | 126 and self._short:
+            start, length = 8, data[2] << 8 | data[3]
+        else:
+            return None
+        if len(data) != start + length or length > self.limit or self.violation is not None:
+            return None
+        return self._unmask(data[start - 4 : start], data[start:])
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that ``data`` completes, in order, at most `FRAMES_PER_TURN`."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from gateway.server.websocket import StreamHandler
 
 _CHUNK = 64 * 1024
+_TEXT = frames.FINAL | frames.TEXT
 
 # Why reading is paused; a connection reads while none is set.
 _BY_HANDLER = 1
@@ -182,8 +183,12 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
         self.stream.resume_writing()
 
     def _receive(self, data: bytes) -> None:
-        self.handler.last_byte_at = self._loop.time()
+        handler = self.handler
+        handler.last_byte_at = self._loop.time()
         if self.client_terminated:
+            return
+        if not self._holds and not self.server_terminated and (text := self._parser.sole(data)) is not None:
+            self._call(handler.on_text, text)
             return
         found = self._parser.feed(data)
         if self._holds:  # uvloop reads once even when it was paused in connection_made
@@ -318,7 +323,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
         if self.server_terminated:
             return
         if self._compressor is None:
-            self.stream.send(frames.encode_frame(frames.FINAL | frames.TEXT, data))
+            self.stream.send(frames.encode_frame(_TEXT, data))
         else:
             data = self._compressor.compress(data)
             self.stream.send(frames.encode_frame(frames.FINAL | frames.COMPRESSED | frames.TEXT, data))

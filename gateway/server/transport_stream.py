@@ -86,9 +86,9 @@ class TransportStream:
 
     def send(self, frame: bytes) -> None:
         """Write one frame: no task, no future."""
+        transport = self._transport
         if self._closing:
             return
-        transport = self._transport
         if transport is None:
             if len(self._queued) > self._limit:
                 self._overflow()

@@ -19,6 +19,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from gateway.errors import SpoolError, SpoolFull
+from gateway.ledger import READINGS
 from gateway.spool.backlog import Backlog
 from gateway.spool.committer import Committer, Item
 from gateway.spool.cursor import Cursor
@@ -281,7 +282,7 @@ class SpoolQueue:
         """See `gateway.spool.committer.CommitSink`."""
         self._trouble.clear(Area.APPEND)
         entries = [entry for entry, _ in items]
-        readings = sum(entry.accepted for entry in entries)
+        readings = sum([entry.lines for entry in entries if entry.kind is READINGS])
         self._backlog.add(commit.record_id, commit.size, readings, commit.committed_ns, entries)
         self._housekeeper.committed()
         self._source.wake()

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from google_crc32c import value as crc32c
 
 from gateway.errors import SpoolError
-from gateway.ledger import Entry, Kind
+from gateway.ledger import READINGS, Entry, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -114,7 +114,7 @@ def encode(record_id: int, committed_ns: int, entries: Iterable[Entry]) -> bytes
         device = entry.device.encode("utf-8", "surrogatepass")
         boot = entry.boot.encode("utf-8", "surrogatepass")
         verdicts, payload, lines, kind = entry.verdicts, entry.payload, entry.lines, entry.kind
-        if kind is Kind.READINGS:
+        if kind is READINGS:
             readings += lines
         try:
             packed = pack(

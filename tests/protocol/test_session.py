@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.ledger import Account, Entry, Ledger, Sequence
-from gateway.protocol.messages import MAX_SEQ, Authenticate, Send
+from gateway.protocol.messages import MAX_SEQ, Authenticate, Send, all_of
 from gateway.protocol.session import Session, State
 from tests.support.sessions import NOW_NS, Bench, encoder, terms
 
@@ -19,21 +20,67 @@ def kinds(effects: list[Any]) -> list[str]:
     return [effect["answers"]["type"] if "answers" in effect else next(iter(effect)) for effect in effects]
 
 
-def test_the_ordinary_case_is_one_entry() -> None:
+ORDINARY = b'{"seq":%d,"ts":1700000000123,"values":{"a":%d}}'
+
+
+def test_the_ordinary_case_is_one_entry_and_nothing_around_it() -> None:
     bench = Bench().ready()
-    effects = bench.session.receive(b'{"seq":1,"ts":1,"values":{"a":1}}', NOW_NS)
-    assert type(effects) is tuple
-    [entry] = effects
-    assert entry == Entry(
+    bench.session.receive(ORDINARY % (1, 1), NOW_NS)
+    assert bench.session.receive(ORDINARY % (3, 2), NOW_NS) == Entry(
         "d1",
         "b1",
+        3,
         1,
-        1,
-        payload=b"telemetry,device=d1 a=1 1000000000\n",
+        gaps=1,
+        payload=b"telemetry,device=d1 a=2 1700000000123000000\n",
         arrived_ns=NOW_NS,
-        latest={"a": 1},
-        time_ns=1_000_000_000,
+        latest={"a": 2},
+        time_ns=1_700_000_000_123_000_000,
     )
+
+
+NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+SCALARS = st.one_of(NUMBERS, st.booleans(), st.none(), st.text())
+VALUES = st.dictionaries(st.sampled_from(["a", "b", "c d", "time", "_x", ""]), SCALARS, max_size=3)
+NEARLY_ORDINARY = st.fixed_dictionaries(
+    {"values": VALUES | SCALARS},
+    optional={
+        "seq": st.integers(-1, 9) | st.just(MAX_SEQ + 1) | SCALARS,
+        "ts": st.integers(10**11 - 1, 10**12) | SCALARS,
+        "m": st.just("n") | SCALARS,
+        "tags": st.just({}) | SCALARS,
+        "age_ms": st.integers(0, 9),
+        "type": st.none() | st.just("time"),
+        "readings": st.just([{"x": 1}]) | st.none(),
+        "columns": st.just({"x": [1]}),
+        "x": SCALARS,
+    },
+)
+
+
+class LongWay(Session):
+    """Takes no message for an ordinary one."""
+
+    __slots__ = ()
+
+    def _ordinary(self, value: dict[str, Any], now_ns: int) -> None:
+        pass
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(NEARLY_ORDINARY, st.sampled_from(["none", "commit", "fail"])), max_size=12))
+def test_the_short_way_of_an_ordinary_message_ends_where_the_long_way_does(script: list[tuple[Any, str]]) -> None:
+    short, long = Bench(max_unacked=3).ready(), Bench(max_unacked=3).ready()
+    long.session.__class__ = LongWay
+    for message, then in script:
+        data = json.dumps(message).encode()
+        assert short.send_bytes(data, after_ms=1) == long.send_bytes(data, after_ms=1)
+        if then == "commit":
+            assert short.commit() == long.commit()
+        elif then == "fail":
+            assert short.commit_fails() == long.commit_fails()
+    assert short.queue == long.queue
+    assert short.ledger.account("d1") == long.ledger.account("d1")
 
 
 # Transitions, as the module draws them.
@@ -283,7 +330,7 @@ def test_an_entry_that_the_spool_would_not_take() -> None:
     bench = Bench().ready()
     bench.send({"seq": 1, "a": 1})
     refused = bench.session.receive(b'{"seq":2,"a":1}', NOW_NS)
-    [throttle] = bench.run(bench.session.append_failed([e for e in refused if isinstance(e, Entry)], 500))
+    [throttle] = bench.run(bench.session.append_failed([e for e in all_of(refused) if isinstance(e, Entry)], 500))
     assert throttle["answers"]["from_seq"] == 2
     assert bench.commit() == [{"answers": {"type": "ack", "seq": 1}}]
     [stored] = bench.send({"seq": 2, "a": 1})
@@ -365,7 +412,9 @@ class Device(RuleBasedStateMachine):
     @rule(seq=st.integers(0, 12), readings=st.integers(0, 3), bad=st.booleans(), room=st.booleans())
     def send(self, seq: int, readings: int, bad: bool, room: bool) -> None:
         readings = self.sent.setdefault(seq, readings)
-        message = {"seq": seq, "readings": [{"ts": 1 + n, f"f{seq}": 1} for n in range(readings)]}
+        message: dict[str, Any] = {"seq": seq, "readings": [{"ts": 1 + n, f"f{seq}": 1} for n in range(readings)]}
+        if readings == 1 and not bad:
+            message = {"seq": seq, "ts": 10**12, "values": {"f": seq}}
         if bad:
             message["readings"] = [*message["readings"], {"a": []}]
         before = self.bench.session._flow.sequence.accepted if self.bench.session.open else 99

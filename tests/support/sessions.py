@@ -9,7 +9,7 @@ import orjson
 from gateway.config.sections import ProfileSection
 from gateway.ledger import NO_SEQ, Entry, Ledger
 from gateway.protocol.fields import Rulebook
-from gateway.protocol.messages import AckLater, Authenticate, Close, Send
+from gateway.protocol.messages import AckLater, Authenticate, Close, Send, all_of
 from gateway.protocol.session import Session, Terms
 from gateway.protocol.types import FieldTypes
 from gateway.protocol.validation import Encoder
@@ -17,7 +17,7 @@ from gateway.protocol.validation import Encoder
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gateway.protocol.messages import Effect, Effects
+    from gateway.protocol.messages import Effect, Outcome
 
 NOW_NS = 1_700_000_000_000_000_000
 TERMS = {
@@ -78,7 +78,8 @@ class Bench:
         self.now_ns += after_ms * 1_000_000
         return self.run(self.session.receive(data, self.now_ns, room=room))
 
-    def run(self, effects: Effects) -> list[Any]:
+    def run(self, outcome: Outcome) -> list[Any]:
+        effects = all_of(outcome)
         self.queue += [effect for effect in effects if isinstance(effect, Entry)]
         return [shown(effect) for effect in effects]
 
