@@ -110,5 +110,5 @@ class Metrics:
             "gateway_live_conflated_total", "Times a viewer fell behind and got only the newest values", registry=r
         )
         self.loop_lag = Gauge(
-            "gateway_event_loop_lag_seconds", "How late the event loop ran a timer, at worst in the last 15 s", registry=r
+            "gateway_event_loop_lag_seconds", "How late the event loop ran a timer, the worst of 15 s", registry=r
         )

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from gateway.delivery.outcome import Held
 from gateway.delivery.pace import Bounds
 from tests.support.delivery import WAIT, Bench, ScriptedDatabase, entry, line
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_writes_under_way_end_at_the_old_database_and_the_rest_goes_to_the_new_one() -> None:
@@ -31,8 +35,8 @@ def test_writes_under_way_end_at_the_old_database_and_the_rest_goes_to_the_new_o
     asyncio.run(main())
 
 
-def test_what_the_old_database_does_not_take_goes_to_the_new_one() -> None:
-    """Nor does its last refusal count against the new one, which would make that wait."""
+def test_what_the_old_database_does_not_take_goes_to_the_new_one(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor does its last refusal count against the new one, which would make that wait and be told of as trouble."""
 
     async def main() -> None:
         patient = Bounds(first=0.0, longest=0.0, retry_after=0.0, held=3600.0)
@@ -49,6 +53,7 @@ def test_what_the_old_database_does_not_take_goes_to_the_new_one() -> None:
             await bench.source.emptied()
         assert bench.database.lines == []
         assert new.lines == sorted(points)
+        assert caplog.text == ""
 
     asyncio.run(main())
 

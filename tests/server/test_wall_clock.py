@@ -28,7 +28,8 @@ MAY_ASK_THE_TIME = {
     "backup.py", "cli/spool.py", "delivery/dead_letters.py", "delivery/dispatch.py", "delivery/forwarder.py",
     "delivery/health.py", "field_types.py", "registry.py", "server/acks.py", "server/api.py", "server/bookkeeper.py",
     "server/device_socket.py", "server/devices.py", "server/live.py", "server/pieces.py", "server/query.py",
-    "server/session.py", "server/status.py", "server/wall_clock.py", "sinks/influxdb.py", "sinks/sqlite/sink.py",
+    "server/session.py", "server/status.py", "server/wall_clock.py", "sinks/cautious_clock.py",
+    "sinks/influxdb.py", "sinks/sqlite/sink.py",
     "spool/queue.py",
 }  # fmt: skip
 """Modules that stamp what they write or show with the wall clock, or compare stamps. Timers are not among them."""
