@@ -138,10 +138,10 @@ class Session(Endings):
         point = self._encoder.single(value)
         if point is None:
             return None
-        line, time_ns, fields = point
-        gaps, payload = flow.take(seq), line.encode()
+        line, time_ns = point
+        gaps, latest = flow.take(seq), value["values"]
         return Entry(
-            self._device, self.boot, seq, 1, 0, 0, gaps, payload, b"", READINGS, now_ns, fields, time_ns, flow.sequence
+            self._device, self.boot, seq, 1, 0, 0, gaps, line, b"", READINGS, now_ns, latest, time_ns, flow.sequence
         )
 
     def _before_welcome(self, data: bytes) -> Effects:

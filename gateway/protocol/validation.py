@@ -43,7 +43,7 @@ RESERVED = frozenset(("seq", "ts", "age_ms", "m", "tags", "type", "values", "rea
 class Encoder:
     """Turns one device's readings into line protocol; ``tags`` are the registry's, checked when they went in there."""
 
-    __slots__ = ("_book", "_device", "_last_arrival", "_others", "_profile", "_rules", "_series")
+    __slots__ = ("_book", "_device", "_last_arrival", "_others", "_prefix", "_profile", "_rules", "_series")
 
     def __init__(self, device_id: str, profile: ProfileSection, tags: Mapping[str, str], book: Rulebook) -> None:
         self._device = device_id
@@ -52,6 +52,7 @@ class Encoder:
         self._rules = book.rules(profile, profile.measurement)
         self._others: dict[str, Rules] = {}
         self._series = DeviceSeries(device_id, profile, tags)
+        self._prefix = self._series.default.encode()
         self._last_arrival = 0
 
     def follow(self, other: Encoder) -> None:
@@ -71,8 +72,8 @@ class Encoder:
         encoded.collect(message, message.items, lambda item: self._point(item, message, now_ns))
         return encoded
 
-    def single(self, reading: Mapping[str, Any]) -> Point | None:
-        """What `encode` makes of a message that is this one reading, if it is ordinary; else None.
+    def single(self, reading: Mapping[str, Any]) -> tuple[bytes, int] | None:
+        """Line and time that `encode` makes of a message that is this one reading, if it is ordinary; else None.
 
         Ordinary is ``{"seq", "ts", "values"}`` with the time in ms and nothing but scalars under names met before.
         """
@@ -82,13 +83,11 @@ class Encoder:
         if not LEAST_MS <= ts <= MOST_MS:
             return None
         try:
-            text = self._rules.write_known(values)
+            fields = self._rules.write_known(values)
         except ReadingError:
             return None
-        if not text:
-            return None
         time_ns = ts * NS_PER_MS
-        return f"{self._series.default}{text} {time_ns}\n", time_ns, values
+        return (b"%b%b %d\n" % (self._prefix, fields, time_ns), time_ns) if fields else None
 
     def _point(self, item: Any, message: Readings, now_ns: int) -> Point | None:
         """Line, time and fields of one reading; None if there is nothing to store."""
