@@ -30,9 +30,13 @@ class Page:
     driver: Chrome
     url: str
 
+    def leave(self) -> None:
+        """Go where nothing is."""
+        self.driver.get("about:blank")
+
     def open(self, view: str = "#/") -> None:
         """Go to a view as if from a bookmark: everything is loaded anew."""
-        self.driver.get("about:blank")
+        self.leave()
         self.driver.get(f"{self.url}/{view}")
 
     def go(self, view: str) -> None:

@@ -2,7 +2,7 @@
 
 import { devicePath, post } from "./api.js";
 import { box } from "./device_boxes.js";
-import { el } from "./dom.js";
+import { el, setText } from "./dom.js";
 import { reading } from "./format.js";
 import { live } from "./live.js";
 import { deviceLink } from "./row.js";
@@ -19,7 +19,10 @@ class Connect {
   #code = el("code", {});
   #tabs = el("div", { class: "spans", role: "group", "aria-label": "Language" });
   #said = el("p", { class: "said", role: "status" });
-  #heard = el("p", { class: "heard", role: "status" });
+  #mark = el("span", { class: "mark", "aria-hidden": "true" });
+  #heard = el("span", { role: "status" });
+  /** What changes with every reading is not read aloud. */
+  #sent = el("span", {});
 
   constructor(root, session) {
     const admin = session.role === "admin";
@@ -45,7 +48,7 @@ class Connect {
           el("pre", { tabindex: "0", "aria-label": "Snippet" }, this.#code),
           far,
         ),
-        box("3. See it arrive", this.#heard),
+        box("3. See it arrive", el("p", { class: "heard" }, this.#mark, this.#heard, this.#sent)),
       ),
     );
     this.#choices();
@@ -137,13 +140,12 @@ class Connect {
     this.#abort = new AbortController();
     const { signal } = this.#abort;
     const device = this.#device;
-    const link = () => el("a", { href: deviceLink(device) }, device);
-    this.#heard.replaceChildren(el("span", { class: "mark", "aria-hidden": "true" }), `Waiting for ${device}…`);
+    this.#tell("", `Waiting for ${device}…`);
     live.addEventListener(
       "presence",
       ({ detail }) => {
         if (detail.device === device && detail.state !== "offline")
-          this.#tell("late", link(), " is connected; no reading yet.");
+          this.#tell("late", " is connected; no reading yet.", device);
       },
       { signal },
     );
@@ -155,15 +157,21 @@ class Connect {
         const values = Object.entries(changed.latest)
           .slice(0, 4)
           .map(([field, value]) => `${field} ${reading(value)}`);
-        this.#tell("live", link(), ` sends: ${values.join(", ")}`);
+        this.#tell("live", " sends: ", device);
+        setText(this.#sent, values.join(", "));
       },
       { signal },
     );
     live.follow({ devices: [device] });
   }
 
-  #tell(mark, ...parts) {
-    this.#heard.replaceChildren(el("span", { class: `mark ${mark}`, "aria-hidden": "true" }), ...parts);
+  #tell(mark, text, device = null) {
+    const key = `${device} ${text}`;
+    if (this.#heard.dataset.key === key) return;
+    this.#heard.dataset.key = key;
+    this.#mark.className = `mark ${mark}`;
+    this.#heard.replaceChildren(device ? el("a", { href: deviceLink(device) }, device) : "", text);
+    setText(this.#sent, "");
   }
 
   #choices() {

@@ -46,8 +46,13 @@ class Fleet {
   #states = el("div", { class: "states", role: "group", "aria-label": "Filter by state" });
   #found = el("span", { class: "found", role: "status" });
   #head = el("div", { role: "row", class: "row head" });
-  #canvas = el("div", { class: "canvas", role: "rowgroup" });
-  #viewport = el("div", { class: "viewport", tabindex: "0", "aria-label": "Devices; arrow keys move" });
+  #canvas = el("div", { class: "canvas", role: "presentation" });
+  #viewport = el("div", {
+    class: "viewport",
+    role: "rowgroup",
+    tabindex: "0",
+    "aria-label": "Devices; arrow keys move",
+  });
   #table = el("div", { class: "table", role: "table", "aria-label": "Devices" });
   #message = el("div", { class: "message" });
   #rows;

@@ -84,9 +84,12 @@ function picker(range, go) {
   const title = range.live
     ? "Other…"
     : `${time(range.from)} to ${time(range.to)} (${duration((range.to - range.from) / 1000)})`;
+  const closed = (event) => {
+    if (event.key === "Escape") event.currentTarget.open = false;
+  };
   return el(
     "details",
-    { class: "picker" },
+    { class: "picker", onkeydown: closed },
     el("summary", { "aria-current": range.live ? null : "true" }, title),
     el("form", { onsubmit: apply }, from, to, wrong, el("button", { type: "submit", class: "main" }, "Show")),
   );
