@@ -21,7 +21,7 @@ from tests.support.servers import binary
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-BOOT_SECONDS = 40
+BOOT_SECONDS = 90
 _BOOT = """
 set -eu
 mkdir -p /run/systemd/nspawn
