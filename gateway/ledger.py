@@ -191,10 +191,11 @@ class Ledger:
     def committed(self, record_id: int, entries: Iterable[Entry]) -> None:
         """Count a record that became durable."""
         received = 0
+        accounts = {} if self._snapshot else self.accounts
         for entry in entries:
             if entry.kind is not READINGS:
                 continue
-            account = self._changing(entry.device)
+            account = accounts.get(entry.device) or self._changing(entry.device)
             readings = entry.lines + entry.duplicate + entry.rejected
             account.received += readings
             received += readings
@@ -220,10 +221,11 @@ class Ledger:
         """Count a record as in the database; ``refused`` (device to number) became dead letters instead."""
         left = dict(refused)
         stored = 0
+        accounts = {} if self._snapshot else self.accounts
         for entry in entries:
             if entry.kind is not READINGS:
                 continue
-            account = self._changing(entry.device)
+            account = accounts.get(entry.device) or self._changing(entry.device)
             account.stored += entry.lines
             stored += entry.lines
             if left:
@@ -288,7 +290,7 @@ class Ledger:
 
     def _changing(self, device: str) -> Account:
         """The account of ``device``, which is about to change."""
-        account = self.accounts.get(device) or self.account(device)
+        account = self.account(device)
         if self._snapshot is not None:
             self._snapshot.keep(device, account)
             if self._snapshot.read:

@@ -155,7 +155,7 @@ class Bookkeeper:
         """A full spool discarded a record that the database never got."""
         self._ledger.dropped(record_id, entries)
         self._metrics.dropped.inc(sum(entry.accepted for entry in entries))
-        for connection, boot, count in self._connected(entries):
+        for connection, boot, count in self._awaiting(entries):
             with _others_go_on():
                 connection.dropped(boot, count)
 
@@ -218,15 +218,16 @@ class Bookkeeper:
         self._ledger.delivered(record_id, entries, refused)
         self._metrics.stored.inc(self._ledger.total.stored - before)
         self._metrics.rejected.inc(sum(refused.values()))
-        for connection, boot, count in self._connected(entries):
+        for connection, boot, count in self._awaiting(entries):
             with _others_go_on():
                 connection.stored(boot, count)
 
-    def _connected(self, entries: Iterable[Entry]) -> Iterator[tuple[Connection, str, int]]:
-        """The devices of ``entries`` that are connected, with how many numbered messages of which boot are in them."""
+    def _awaiting(self, entries: Iterable[Entry]) -> Iterator[tuple[Connection, str, int]]:
+        """The devices of ``entries`` that await this, with how many numbered messages of which boot are in them."""
         numbered: dict[tuple[str, str], int] = {}
-        for entry in entries:
-            if entry.seq != NO_SEQ:
+        awaiting = self._fleet.awaiting
+        for entry in entries if awaiting else ():
+            if entry.device in awaiting and entry.seq != NO_SEQ:
                 key = entry.device, entry.boot
                 numbered[key] = numbered.get(key, 0) + 1
         for (device, boot), count in numbered.items():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.config.names import DEVICE_ID
 from gateway.errors import SpoolFull
 from gateway.ledger import NO_SEQ, Entry
-from gateway.protocol.messages import AckLater, Authenticate, Close, CloseCode, Refusal, Send, all_of
+from gateway.protocol.messages import Ack, AckLater, Authenticate, Close, CloseCode, Refusal, Send, all_of
 from gateway.protocol.session import LATER, Session
 from gateway.server.access import bearer_token
 from gateway.server.credentials import certificate_names
@@ -194,6 +194,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
             if outcome.__class__ is Entry:
                 self._store(outcome)
             else:
+                if session.ack is Ack.STORED:
+                    self.context.fleet.awaiting.add(self.device_id)
                 self._run(outcome)  # last: a close has to be able to read on
 
     def on_binary(self, _data: bytes) -> None:

@@ -39,7 +39,7 @@ MOST_DEVICES = 200_000
 """Devices known at the same time: each has an account and a view, in memory and in every checkpoint."""
 MINUTE_NS = 60_000_000_000
 SECOND_NS = 1_000_000_000
-MERGED_NS = 100_000_000
+MERGED_NS = SECOND_NS // 2
 STRETCH = 8
 UNKNOWN_NS = 60 * SECOND_NS
 """The rhythm that a device is held to before its own is known."""
@@ -123,15 +123,16 @@ class DeviceView:
         self._messages += 1
         if not 0 <= arrived - self._arrival_ns < MERGED_NS:
             self._arrived(arrived)
-        if entry.latest is None:
+        if (found := entry.latest) is None:
             return
+        latest = self.latest
         if entry.time_ns >= self.latest_ns:
-            self.latest.update(entry.latest)
+            latest.update(found)
             self.latest_ns = entry.time_ns
         else:
-            self.latest = {**entry.latest, **self.latest}
-        while len(self.latest) > MOST_LATEST:
-            del self.latest[next(iter(self.latest))]
+            latest = self.latest = {**found, **latest}
+        while len(latest) > MOST_LATEST:
+            del latest[next(iter(latest))]
 
     def _arrived(self, now_ns: int) -> None:
         """Learn from the time since the last arrival, unless the device was not connected throughout."""
@@ -214,6 +215,8 @@ class Fleet:
         self.views: dict[str, DeviceView] = {}
         self.watcher: Watcher | None = None
         """None while nobody watches."""
+        self.awaiting: set[str] = set()
+        """The devices whose connection wants to know what the database has."""
 
     def view(self, device: str) -> DeviceView:
         """The view of ``device``, made on first use."""
@@ -291,6 +294,7 @@ class Fleet:
 
     def _changed(self, view: DeviceView, connection: Connection | None, reason: str, now_ns: int) -> None:
         view.connection, view.changed_ns, view.reason = connection, now_ns, reason
+        self.awaiting.discard(view.id)
         self._record(_presence(view.id, now_ns, connected=connection is not None, reason=reason))
         if self.watcher is not None:
             self.watcher.presence(view)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import sys
 import time
 from typing import TYPE_CHECKING, Literal
 
@@ -101,6 +102,7 @@ class SpoolQueue:
         self._trouble = Trouble()
         self._lock: File | None = None
         self._started = self._closed = False
+        self._limit: int | None = None
 
     def open(self, committed_to: int = 0, delivered_to: int = 0) -> Recovery:
         """Take the directory and recover what is in it.
@@ -200,6 +202,7 @@ class SpoolQueue:
         if self._closed or self._lock is None:
             return
         self._closed = True
+        self._limit = None
         if self._started:
             await self._committer.stop()
             await self._housekeeper.finish()
@@ -213,14 +216,25 @@ class SpoolQueue:
         return self._has_room(self._slack, self._slack)
 
     def _has_room(self, size: int, slack: int) -> bool:
-        queued = self._committer.bytes
-        if self._closed or queued >= self._max_queued or self._committer.entries >= MAX_QUEUED_ENTRIES:
-            return False
-        if self.floor.reason is not None:
-            return False
+        committer = self._committer
+        queued = committer.bytes
+        if self._limit is None:
+            self._limit = self._measure()
+        return (
+            queued < self._max_queued
+            and committer.entries < MAX_QUEUED_ENTRIES
+            and queued + size + slack <= self._limit
+        )
+
+    def _measure(self) -> int:
+        """What may be queued now, in bytes; to be asked again whenever something on the disk has changed."""
+        if self._closed or self.floor.reason is not None:
+            return -1
+        if self._drop:
+            return sys.maxsize
         kept = self._log.total_bytes - self._housekeeper.reclaimable
         # Two commits at most are still to be made of what is queued: the one under way and the next.
-        return self._drop or kept + queued + size + 2 * COMMIT_OVERHEAD + slack <= self._max_bytes
+        return self._max_bytes - kept - 2 * COMMIT_OVERHEAD
 
     @property
     def fullness(self) -> str:
@@ -229,7 +243,9 @@ class SpoolQueue:
 
     async def look_at_disk(self) -> None:
         """See whether the disk has room for others; where it has not, what was delivered is not kept any longer."""
-        if await asyncio.to_thread(self.floor.look):
+        full = await asyncio.to_thread(self.floor.look)
+        self._limit = None
+        if full:
             self._housekeeper.disk_is_full()
 
     @property
@@ -280,6 +296,7 @@ class SpoolQueue:
 
     def committed(self, commit: Commit, items: list[Item], seconds: float) -> None:
         """See `gateway.spool.committer.CommitSink`."""
+        self._limit = None
         self._trouble.clear(Area.APPEND)
         entries = [entry for entry, _ in items]
         readings = sum([entry.lines for entry in entries if entry.kind is READINGS])
@@ -293,6 +310,7 @@ class SpoolQueue:
 
     def commit_failed(self, items: list[Item], error: BaseException) -> None:
         """See `gateway.spool.committer.CommitSink`."""
+        self._limit = None
         if not isinstance(error, SpoolFull):
             self._trouble.note(Area.APPEND, error)
         cause = error.__cause__
@@ -311,6 +329,7 @@ class SpoolQueue:
             self.eased()
 
     def _round_done(self) -> None:
+        self._limit = None
         if not self._closed:
             self._housekeeper.look()
         self._committer.go_on()
@@ -342,6 +361,7 @@ class SpoolQueue:
         self._backlog.acknowledge(record_id)
         await self._housekeeper.store_cursor()
         self._housekeeper.look()
+        self._limit = None
 
     def status(self) -> SpoolStatus:
         """How it stands now; cheap."""

@@ -129,12 +129,15 @@ def test_a_failed_commit_reaches_everybody_in_it_and_takes_numbers_back(desk: De
 
 
 def test_delivery_reaches_the_ledger_the_metrics_and_the_device(desk: Desk) -> None:
-    owner = Owner()
+    owner, other = Owner(), Owner()
     desk.fleet.connected("a", owner, 1)
-    entries = [Entry("a", "x", seq=5, lines=2), Entry("a", "x", seq=6, lines=1), Entry("b", lines=1)]
+    desk.fleet.connected("b", other, 1)
+    desk.fleet.awaiting.add("a")
+    entries = [Entry("a", "x", seq=5, lines=2), Entry("a", "x", seq=6, lines=1), Entry("b", "y", seq=1, lines=1)]
     desk.keeper.committed(1, 0, [(entry, None) for entry in entries], 0.001)
     desk.keeper.delivered(1, entries, {"a": 1})
     assert owner.heard == [("stored", "x", 2)]
+    assert other.heard == []
     assert desk.ledger.account("a").sums() | {"gaps": 0} == {
         "received": 3, "stored": 2, "duplicate": 0, "rejected": 1, "dropped": 0, "pending": 0, "gaps": 0,
     }  # fmt: skip
