@@ -63,7 +63,7 @@ bind-address = "127.0.0.1:0"
 
 def question(points: int, *, coarse: bool = False) -> SeriesQuery:
     start = START + 1_234_567_890  # as a page asks: from any moment
-    return SeriesQuery("pump-1", "temp", start, START + POINTS * SECOND, points, coarse=coarse)
+    return SeriesQuery("pump-1", "temp", start, START + POINTS * SECOND, points, "telemetry", coarse)
 
 
 def fill(sink: Sink) -> None:

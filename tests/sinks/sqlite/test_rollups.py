@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.delivery.outcome import Stored
+from gateway.delivery.outcome import Refused, Stored
 from gateway.delivery.sink import SeriesQuery
 from gateway.sinks.sqlite import SqliteSink, rollups
 from gateway.sinks.sqlite.schema import HOUR, MINUTE
@@ -178,6 +178,16 @@ def test_summaries_are_read_where_nothing_is_stale(sink: SqliteSink, path: Path)
         connection.commit()
     found = sink.query(SeriesQuery("d1", "x", START, START + 3 * HOUR, 3)).buckets
     assert [bucket.high for bucket in found] == [99, 7, 5], "a summary, the points of a stale hour, a summary"
+
+
+def test_a_mark_that_was_rolled_back_is_made_again(sink: SqliteSink, path: Path) -> None:
+    written(sink, {START + at * SECOND: "x=1" for at in range(10)})
+    settled(sink)
+    good, bad = f"m,device=d1 x=9 {START}\n".encode(), f"m,device=d1 x=1i {START}\n".encode()
+    assert isinstance(sink.write(good + bad), Refused)
+    assert sink.write(good) == Stored()
+    assert count(path, "stale") == 1
+    assert_history_is_true(sink, path, SeriesQuery("d1", "x", START, START + 4 * HOUR, 1))
 
 
 def test_every_deleted_hour_loses_its_summary(open_sink: Callable[..., SqliteSink], path: Path) -> None:
