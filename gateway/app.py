@@ -76,7 +76,7 @@ DELIVERY_GRACE = 5.0
 FIRST_RECONNECT_MS = 2000
 """After so long the first device of a drain comes back: about what a restart takes."""
 RECONNECTS_PER_SECOND = 500
-"""How many of them come back after that: a handshake costs up to a millisecond, and more with TLS."""
+"""How many of them come back after that: a handshake costs about a millisecond, and more with TLS."""
 REGISTRY_REFRESH = 0.5
 GUARD_INTERVAL = 0.5
 GUESSABLE = 16
