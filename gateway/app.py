@@ -270,8 +270,11 @@ class Gateway:
         """Watch what the machine has and says: the room on its disk, its clock."""
         while True:
             await asyncio.sleep(GUARD_INTERVAL)
-            self.clock.look()
-            await self.spool.look_at_disk()
+            try:
+                self.clock.look()
+                await self.spool.look_at_disk()
+            except Exception:
+                log.exception("the machine could not be looked at; what was known of it stays in force")
 
     async def _refresh_registry(self) -> None:
         while True:

@@ -188,7 +188,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
         session = self.session
         if session is not None:
             spool = self.context.spool
-            outcome = session.receive(data, time.time_ns(), room=spool.room)
+            outcome = session.receive(data, time.time_ns(), room=spool.room and self.context.clock.wrong is None)
             if spool.congested:
                 self.context.backpressure.pause(self)
             if outcome.__class__ is Entry:

@@ -79,39 +79,36 @@ def restored(copy: Path, directory: Path, over: dict[str, Any]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_copies_under_load_have_every_reading_that_was_acknowledged_before(tmp_path: Path) -> None:
+def test_a_copy_under_load_has_every_reading_that_was_acknowledged_before(tmp_path: Path) -> None:
     """Segments come and go with every few hundred readings, so checkpoint and segments change under the copy."""
-    safe: dict[str, int] = {}
+    copy, new = tmp_path / "copy", tmp_path / "new"
     with running_gateway(tmp_path / "old", SMALL) as gateway:
         assert gateway.cli("devices", "add", "registered").returncode == 0
         with Load(gateway) as load_:
-            for name in ("first", "second"):
-                load_.more(700)
-                safe[name] = load_.acked
-                done = gateway.cli("backup", str(tmp_path / name))
-                assert done.returncode == 0, done.stderr
+            load_.more(700)
+            acked = load_.acked
+            done = gateway.cli("backup", str(copy))
+            assert done.returncode == 0, done.stderr
+    restored(copy, new, SMALL)
+    with running_gateway(new, SMALL) as gateway:
+        sums = gateway.settled("d")
+        assert sums["stored"] == sums["received"] > acked
+        assert sums["dropped"] == 0
+        assert gateway.request("/v1/devices/registered")[0] == 200
+        assert gateway.request("/readyz")[1]["warnings"] == []
+        with device(gateway, "d") as socket:
+            last = hello(socket, "b1")
+        assert last is not None
+        assert last >= acked
         assert gateway.stop() == 0
-    for name, acked in safe.items():
-        restored(tmp_path / name, tmp_path / f"new-{name}", SMALL)
-        with running_gateway(tmp_path / f"new-{name}", SMALL) as gateway:
-            sums = gateway.settled("d")
-            assert sums["stored"] == sums["received"] > acked
-            assert sums["dropped"] == 0
-            assert gateway.request("/v1/devices/registered")[0] == 200
-            assert gateway.request("/readyz")[1]["warnings"] == []
-            with device(gateway, "d") as socket:
-                last = hello(socket, "b1")
-            assert last is not None
-            assert last >= acked
-            assert gateway.stop() == 0
-        assert stored(tmp_path / f"new-{name}" / "data.db") >= set(range(acked + 1))
+    assert stored(new / "data.db") >= set(range(acked + 1))
 
 
 def test_readings_that_wait_for_a_database_go_to_that_of_the_other_machine(tmp_path: Path) -> None:
     influx = {"url": f"http://127.0.0.1:{free_port()}", "api": "v1", "database": "d"}
     with running_gateway(tmp_path / "old", {**SMALL, "sink": "influxdb", "influxdb": influx}) as gateway:
         with Load(gateway) as load_:
-            load_.more(500)
+            load_.more(300)
             acked = load_.acked
             copy = tmp_path / "copy"
             assert gateway.cli("backup", str(copy)).returncode == 0
