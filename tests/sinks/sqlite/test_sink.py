@@ -99,6 +99,9 @@ def test_an_unexpected_error_reaches_every_writer(sink: SqliteSink, monkeypatch:
 
 def test_batches_that_wait_share_a_transaction_and_a_refused_one_spoils_no_other(sink: SqliteSink, path: Path) -> None:
     assert sink.write(b"m,device=d1 x=1 1\n") == Stored()
+    sink._closing.set()  # the upkeep has transactions of its own
+    assert sink._upkeep is not None
+    sink._upkeep.join(10)
     connection, _ = sink._connect()
     began: list[str] = []
     connection.set_trace_callback(lambda statement: began.append(statement) if statement == "COMMIT" else None)
