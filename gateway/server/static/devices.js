@@ -1,13 +1,15 @@
 /**
  * What the page knows of all devices: loaded once, then changed by the live feed. Views ask for an ordered list.
- * A trail is the last values of one field, for the small curve in a row.
+ * A trail is a quarter of an hour of one field, for the small curve in a row.
  */
 
 import { get } from "./api.js";
+import { now } from "./clock.js";
 
 const PAGE = 1000;
 /** Rows the page holds; of a larger fleet it says so, and searching asks the gateway. */
 export const MOST = 20_000;
+export const TRAIL_MS = 15 * 60_000;
 const TRAIL = 60;
 /** From what needs attention to what does not. */
 export const STATES = ["offline", "stale", "late", "live"];
@@ -29,7 +31,7 @@ export const MEANINGS = {
  * @property {Object<string, unknown>} latest
  * @property {string|null} profile
  * @property {string|null} trailField
- * @property {number[]} trail
+ * @property {{time: number, value: number}[]} trail the newest last
  */
 
 /** Numbers in ids count as numbers: pump-2 comes before pump-10. */
@@ -104,8 +106,10 @@ export class Devices {
     device.trailField ??= plottable(device.latest);
     const value = device.latest[device.trailField];
     if (!fresh || typeof value !== "number") return;
-    device.trail.push(value);
-    if (device.trail.length > TRAIL) device.trail.shift();
+    const last = device.trail.at(-1);
+    if (device.trail.length > 1 && lastData < last.time + TRAIL_MS / TRAIL) last.value = value;
+    else device.trail.push({ time: lastData, value });
+    if (device.trail.length > TRAIL + 1) device.trail.shift();
   }
 
   /** Take over an event `readings`. @returns {boolean} whether there are new rows */
@@ -125,16 +129,16 @@ export class Devices {
   }
 
   /** The curve so far, from the database: once for each device that came into view. */
-  async loadTrail(device, from, signal) {
+  async loadTrail(device, signal) {
     device.asked = true;
-    if (device.trailField === null || device.trail.length >= TRAIL / 2) return;
+    if (device.trailField === null) return;
+    const from = now() - TRAIL_MS;
     const query = { device: device.id, field: device.trailField, from, points: TRAIL };
     try {
       const { points } = await get("/v1/query", query, signal);
-      device.trail = points
-        .map((point) => point.mean)
-        .concat(device.trail.slice(-1))
-        .slice(-TRAIL);
+      const newest = points.at(-1)?.time ?? 0;
+      const before = points.map(({ time, mean }) => ({ time, value: mean }));
+      device.trail = [...before, ...device.trail.filter(({ time }) => time > newest)];
     } catch {
       device.asked = signal.aborted ? false : device.asked; // without it the curve begins now
     }

@@ -13,7 +13,6 @@ import { VirtualRows } from "./virtual.js";
 const ORDER_MS = 3000;
 const TYPING_MS = 250;
 const TRAIL_WAIT_MS = 300;
-const TRAIL_SPAN_MS = 15 * 60_000;
 const COLUMNS = [
   ["state", "State", "state"],
   ["id", "Device", "id"],
@@ -248,12 +247,11 @@ class Fleet {
     view.top = this.#viewport.scrollTop;
     clearTimeout(this.#trails);
     this.#trails = setTimeout(async () => {
-      const from = now() - TRAIL_SPAN_MS;
       const started = this.#trails;
       const waiting = this.#shown.slice(...this.#rows.range).filter((device) => !device.asked);
       const worker = async () => {
         for (let next = waiting.shift(); next && started === this.#trails; next = waiting.shift())
-          await devices.loadTrail(next, from, this.#abort.signal);
+          await devices.loadTrail(next, this.#abort.signal);
       };
       await Promise.all([worker(), worker()]);
       this.#rows.refresh();

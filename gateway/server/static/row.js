@@ -50,7 +50,7 @@ export class DeviceRow {
     setAttribute(this.#age, "title", moment(device.lastData));
     setText(this.#rate, rate(device.rate));
     this.#showValues(device.latest, unit);
-    this.#spark.show(device.trail);
+    this.#spark.show(device.trail, now);
   }
 
   #showValues(latest, unit) {

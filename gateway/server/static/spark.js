@@ -1,10 +1,10 @@
-/** The small curve in a row: shape only, drawn to its own lowest and highest value. */
+/** The small curve in a row: shape only, drawn to its own lowest and highest value; the right edge is now. */
 
+import { TRAIL_MS } from "./devices.js";
 import { setAttribute, svg } from "./dom.js";
 
 const WIDTH = 96;
 const HEIGHT = 20;
-const LENGTH = 60;
 
 export class Spark {
   #line = svg("polyline", { points: "" });
@@ -14,15 +14,15 @@ export class Spark {
     this.#line,
   );
 
-  /** @param {number[]} values the newest last; the right edge is now */
-  show(values) {
-    if (values.length < 2) return setAttribute(this.#line, "points", "");
+  /** @param {{time: number, value: number}[]} trail the newest last @param {number} now in ms */
+  show(trail, now) {
+    if (trail.length < 2) return setAttribute(this.#line, "points", "");
+    const values = trail.map(({ value }) => value);
     const low = Math.min(...values);
     const span = Math.max(...values) - low;
-    const step = WIDTH / (LENGTH - 1);
-    const start = WIDTH - (values.length - 1) * step;
+    const x = (time) => WIDTH * (1 - (now - time) / TRAIL_MS);
     const y = (value) => (span === 0 ? HEIGHT / 2 : HEIGHT - 2 - ((value - low) / span) * (HEIGHT - 4));
-    const points = values.map((value, index) => `${(start + index * step).toFixed(1)},${y(value).toFixed(1)}`);
+    const points = trail.map(({ time, value }) => `${x(time).toFixed(1)},${y(value).toFixed(1)}`);
     return setAttribute(this.#line, "points", points.join(" "));
   }
 }
