@@ -312,7 +312,7 @@ def test_a_hanging_device_reads_nothing_and_recovers() -> None:
 def test_a_device_that_hangs_while_it_reconnects_goes_on_hanging() -> None:
     async def scenario(link: Link) -> None:
         link.hang()
-        await eventually(lambda: peer.connections, "the connection")
+        await eventually(lambda: peer.connections and link._connection, "the connection, at both ends")
         pong = await peer.connections[0].socket.ping()
         done, _ = await asyncio.wait([asyncio.ensure_future(pong)], timeout=0.3)
         assert not done

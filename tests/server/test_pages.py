@@ -32,7 +32,7 @@ def visitor(gateway: RunningGateway) -> Visitor:
     return Visitor(gateway.url)
 
 
-SERVED = sorted(str(path.relative_to(FILES)) for path in FILES.rglob("*") if path.is_file())
+SERVED = sorted(str(path.relative_to(FILES)) for path in FILES.rglob("*") if path.suffix not in {"", ".md"})
 
 
 @pytest.mark.parametrize(

@@ -18,18 +18,23 @@ if TYPE_CHECKING:
 
 def assert_history_is_true(sink: SqliteSink, path: Path, query: SeriesQuery) -> int:
     """The sink's answer is that of the values themselves; how many there are."""
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        points = connection.execute(
-            "SELECT time_ns, value FROM readings WHERE device = ? AND field = ? AND type != 'string' AND measurement = "
-            "coalesce(?, measurement)",
-            (query.device, query.field, query.measurement),
-        ).fetchall()
     grid = Grid.of(query)
-    found = sink.query(query)
+    points, found = _points(path, query), sink.query(query)
+    while (now := _points(path, query)) != points:  # the sink's own thread deleted what is old meanwhile
+        points, found = now, sink.query(query)
     assert found.interval_ns == grid.interval
     assert len(found.buckets) <= query.points
     assert_same_buckets(found.buckets, expected_buckets(points, query, grid.origin, grid.interval))
     return len(points)
+
+
+def _points(path: Path, query: SeriesQuery) -> list[tuple[int, float]]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute(
+            "SELECT time_ns, value FROM readings WHERE device = ? AND field = ? AND type != 'string' AND measurement = "
+            "coalesce(?, measurement)",
+            (query.device, query.field, query.measurement),
+        ).fetchall()
 
 
 def count(path: Path, table: str) -> int:
