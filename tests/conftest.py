@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from tests.support import modes
@@ -11,6 +12,9 @@ from tests.support.servers import Influxd, VictoriaMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+hypothesis.settings.register_profile("suite", deadline=None)  # how long an example takes says how busy the machine is
+hypothesis.settings.load_profile("suite")
 
 SERVER_FIXTURES = {"influxd", "influxd_with_auth", "victoria_metrics"}
 
