@@ -71,6 +71,8 @@ export class Devices {
   all = new Map();
   /** How many the gateway has; more than `all` holds where the fleet is larger than `MOST`. */
   total = 0;
+  /** Whether the list has come; what the feed brings before is part of a fleet, and without units. */
+  loaded = false;
   #units = {};
 
   /** Load everything, or what the gateway finds for `search`. */
@@ -82,6 +84,7 @@ export class Devices {
       if (!search) this.total = page.total;
       if (offset + page.devices.length >= page.total || page.devices.length === 0) break;
     }
+    this.loaded = true;
   }
 
   #take(found) {
@@ -99,6 +102,7 @@ export class Devices {
   }
 
   #update(device, { last_data: lastData, rate = device.rate, latest = {} }) {
+    if ((lastData ?? 0) < device.lastData) return; // the feed was quicker than the list
     const fresh = (lastData ?? 0) > device.lastData;
     device.lastData = lastData ?? device.lastData;
     device.rate = rate;

@@ -31,7 +31,6 @@ class Fleet {
   #shown = [];
   #active = -1;
   #ordered = 0;
-  #loaded = false;
   #grown = false;
   #typing = 0;
   #trails = 0;
@@ -70,9 +69,10 @@ class Fleet {
       (row, index) => this.#fill(row, index),
     );
     this.#listen();
-    if (devices.all.size) this.#order();
+    const { top } = view;
+    if (devices.loaded) this.#order();
     else this.#say(placeholder("loading", "Loading devices…", ""));
-    this.#viewport.scrollTop = view.top;
+    this.#viewport.scrollTop = top;
     live.follow();
   }
 
@@ -92,7 +92,7 @@ class Fleet {
     on(live, "presence", (event) => this.#changed(devices.presence(event.detail)));
     on(this.#search, "input", () => this.#searched());
     on(this.#viewport, "keydown", (event) => this.#key(event));
-    on(this.#viewport, "scroll", () => this.#scrolled());
+    on(this.#viewport, "scroll", () => this.#settle());
     on(document, "keydown", (event) => this.#shortcut(event));
     const ticking = setInterval(() => this.#rows.refresh(), 1000);
     signal.addEventListener("abort", () => clearInterval(ticking));
@@ -101,11 +101,9 @@ class Fleet {
   async #load() {
     try {
       await devices.load(this.#abort.signal);
-      this.#loaded = true;
       this.#order();
-      this.#scrolled();
     } catch (error) {
-      if (this.#abort.signal.aborted || this.#loaded || error.status === 401) return;
+      if (this.#abort.signal.aborted || devices.loaded || error.status === 401) return;
       this.#say(
         placeholder("error", "The devices could not be loaded.", error.message, {
           label: "Try again",
@@ -116,6 +114,7 @@ class Fleet {
   }
 
   #changed(grown) {
+    if (!devices.loaded) return;
     const settled = Date.now() - this.#ordered < ORDER_MS;
     const held = view.sort !== "id" && this.#viewport.matches(":hover, :focus-within");
     this.#grown ||= grown;
@@ -135,13 +134,14 @@ class Fleet {
     setText(this.#found, `${count(this.#shown.length)} of ${count(devices.total)} devices${part}`);
     this.#showCounts();
     this.#explain();
+    this.#settle();
   }
 
   #explain() {
     if (this.#shown.length) return this.#say(null);
     if (devices.all.size)
       return this.#say(placeholder("empty", "No device matches.", "", { label: "Show all", run: () => this.#reset() }));
-    if (!this.#loaded) return undefined;
+    if (!devices.loaded) return undefined;
     const connect = {
       label: "Connect one",
       run: () => {
@@ -242,8 +242,8 @@ class Fleet {
     }, TYPING_MS);
   }
 
-  /** When scrolling has come to rest, the curves of the rows in sight are loaded, a few at a time. */
-  #scrolled() {
+  /** When rows have come to rest, the curves of the rows in sight are loaded, a few at a time. */
+  #settle() {
     view.top = this.#viewport.scrollTop;
     clearTimeout(this.#trails);
     this.#trails = setTimeout(async () => {
