@@ -33,11 +33,12 @@ MAX_TOKEN = 512
 MAX_INFO = 32
 MAX_INFO_TEXT = 256
 
+_INFO = frozenset((str, int, float, bool, type(None)))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def decode(data: bytes) -> Message:
-    """The message that ``data`` (UTF-8 not yet checked) is.
+    """The message that ``data`` (JSON in UTF-8, not yet checked) is.
 
     Raises:
         MessageError: ``not_utf8``, ``malformed_json``, ``unknown_type`` or ``bad_message``.
@@ -46,7 +47,7 @@ def decode(data: bytes) -> Message:
 
 
 def parse(data: bytes) -> Any:
-    """The JSON value of ``data``.
+    """The JSON value of ``data`` (UTF-8 not yet checked).
 
     Raises:
         MessageError: ``not_utf8`` or ``malformed_json``.
@@ -176,7 +177,7 @@ def _check_info(info: Any) -> None:
     if len(info) > MAX_INFO:
         raise _bad_hello("info", f"at most {MAX_INFO} members", str(len(info)))
     for name, member in info.items():
-        if len(name) > MAX_BOOT or member.__class__ in {list, dict}:
+        if len(name) > MAX_BOOT or member.__class__ not in _INFO:
             raise _bad_hello("info", f"names of at most {MAX_BOOT} characters and no arrays or objects", shown(name))
         if member.__class__ is str and len(member) > MAX_INFO_TEXT:
             raise _bad_hello(

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from gateway.protocol.messages import Close, CloseCode, drain
+from gateway.protocol.messages import Close, CloseCode
 
 if TYPE_CHECKING:
     from gateway.protocol.messages import Effects
+    from gateway.protocol.subprotocols import Subprotocol
 
 MAX_REASON_BYTES = 123
 """What a close frame has room for (RFC 6455 section 5.5)."""
@@ -46,10 +47,12 @@ class State(Enum):
 class Endings:
     """The state of a session as far as it can end; a base of `gateway.protocol.session.Session`."""
 
-    __slots__ = ("_state", "_terms")
+    __slots__ = ("_answers", "_state", "_terms", "subprotocol")
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: Terms, subprotocol: Subprotocol) -> None:
         self._terms = terms
+        self.subprotocol = subprotocol
+        self._answers = subprotocol.answers
         self._state = State.UNKNOWN
 
     @property
@@ -65,9 +68,10 @@ class Endings:
         """The device has not said who it is in time."""
         return self._close(CloseCode.CREDENTIALS, "no credentials in time")
 
-    def receive_binary(self) -> Effects:
-        """A binary message came."""
-        return self._close(CloseCode.UNSUPPORTED, "only text messages are understood")
+    def receive_other(self) -> Effects:
+        """A binary message came where text is spoken, or text where binary is."""
+        spoken = "binary" if self.subprotocol.binary else "text"
+        return self._close(CloseCode.UNSUPPORTED, f"only {spoken} messages are understood")
 
     def not_utf8(self, problem: str = "a text message is not UTF-8") -> Effects:
         """Text came that is none."""
@@ -95,7 +99,7 @@ class Endings:
 
     def draining(self, reconnect_after_ms: int) -> Effects:
         """The gateway is about to stop: `restarting` follows once everything taken so far is on disk."""
-        return (drain(reconnect_after_ms),) if self._state is State.READY else ()
+        return (self._answers.drain(reconnect_after_ms),) if self._state is State.READY else ()
 
     def restarting(self) -> Effects:
         """The gateway stops and is expected back."""

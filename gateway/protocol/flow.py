@@ -18,12 +18,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.ledger import NO_SEQ, Sequence
-from gateway.protocol import messages
 from gateway.protocol.messages import Ack
 
 if TYPE_CHECKING:
     from gateway.ledger import Entry
-    from gateway.protocol.messages import Effects
+    from gateway.protocol.messages import Answers, Effects
 
 _STORED = Ack.STORED  # a member is slow to look up in its class before Python 3.12
 
@@ -38,6 +37,7 @@ class Flow:
     """The numbered messages of one session that are under way."""
 
     __slots__ = (
+        "_answers",
         "_earlier",
         "_from_seq",
         "_ignored",
@@ -51,10 +51,11 @@ class Flow:
         "sequence",
     )
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, answers: Answers) -> None:
         self.ack = Ack.DURABLE
         self.sequence = Sequence()
         self._limit = limit
+        self._answers = answers
         self._uncommitted = 0
         self._unstored = 0
         self._earlier = 0
@@ -141,13 +142,13 @@ class Flow:
         self._ignored = self._ignored + 1 if early else 0
         self._from_seq = seq
         self._retry_at_ns = now_ns + retry_after_ms * NS_PER_MS
-        return (messages.throttle(limit, retry_after_ms, seq, **counts),)
+        return (self._answers.throttle(limit, retry_after_ms, seq, **counts),)
 
     def slow_down(self) -> Effects:
         """Ask a device that sends numbers for patience. Nothing is held back for it, so nothing is ignored either."""
         if self._from_seq != NO_SEQ or self.sequence.accepted == NO_SEQ:
             return ()
-        return (messages.throttle("commit_queue", RETRY_SLOW_DISK_MS, self.sequence.accepted + 1),)
+        return (self._answers.throttle("commit_queue", RETRY_SLOW_DISK_MS, self.sequence.accepted + 1),)
 
     def take(self, seq: int) -> int:
         """Count a new message; how many numbers it skipped."""
@@ -189,4 +190,4 @@ class Flow:
         self.sequence.accepted = min(self.sequence.accepted, first.seq - first.gaps - 1)
         self._from_seq = first.seq if self._from_seq == NO_SEQ else min(first.seq, self._from_seq)
         self._ignored = 0
-        return (messages.throttle("spool_write", retry_after_ms, self._from_seq),)
+        return (self._answers.throttle("spool_write", retry_after_ms, self._from_seq),)

@@ -1,11 +1,12 @@
-"""What goes in and out of a session: messages of the device, effects for the shell, answers as text.
+"""What goes in and out of a session: messages of the device, effects for the shell, answers as bytes.
 
 Rules that hold here:
 
 * Message classes carry what the device sent; only what makes up the message as a whole has been checked (`codec`).
   Readings are judged one by one later (`validation`).
 * Effects are everything a session wants done, in order. It does nothing itself.
-* Answers are prebuilt bytes of one JSON text each; their forms are PROTOCOL.md, "Gateway to device".
+* Answers are prebuilt bytes in the encoding of the device's subprotocol (`gateway.protocol.subprotocols`); their forms
+  are PROTOCOL.md, "Gateway to device".
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import orjson
 from gateway.ledger import NO_SEQ, Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 MAX_SEQ = 2**53
 """Greatest sequence number: the last integer that a double holds together with all below it."""
@@ -39,6 +40,7 @@ class Code(StrEnum):
     """Why a message or a reading was refused: all codes of `reject` and `error`."""
 
     MALFORMED_JSON = "malformed_json"
+    MALFORMED_CBOR = "malformed_cbor"
     NOT_UTF8 = "not_utf8"
     UNKNOWN_TYPE = "unknown_type"
     BAD_MESSAGE = "bad_message"
@@ -118,7 +120,7 @@ Message = Hello | Readings
 
 @dataclass(slots=True)
 class Send:
-    """Send one text message."""
+    """Send one message: text, or binary where the session's subprotocol is."""
 
     data: bytes
 
@@ -164,40 +166,55 @@ def all_of(outcome: Outcome) -> Effects:
     return outcome if isinstance(outcome, tuple) else (outcome,)
 
 
-def ack(seq: int) -> Send:
-    """Every message up to ``seq`` is safe or was refused."""
-    return Send(b'{"type":"ack","seq":%d}' % seq)
+class Answers:
+    """What the gateway says, encoded by ``encode``: the members of a message in, its bytes out."""
+
+    __slots__ = ("_encode",)
+
+    def __init__(self, encode: Callable[[dict[str, Any]], bytes]) -> None:
+        self._encode = encode
+
+    def ack(self, seq: int) -> Send:
+        """Every message up to ``seq`` is safe or was refused."""
+        return Send(self._encode({"type": "ack", "seq": seq}))
+
+    def reject(self, seq: int, errors: Sequence[Fault]) -> Refusal:
+        """These readings were refused, the others kept."""
+        return Refusal(self._answer("reject", seq, errors=errors).data, seq, errors)
+
+    def error(self, seq: int, code: str, message: str) -> Refusal:
+        """The whole message was refused."""
+        fault = {"code": code, "message": message}
+        return Refusal(self._answer("error", seq, **fault).data, seq, [fault])
+
+    def throttle(self, limit: str, retry_after_ms: int, from_seq: int, **counts: int) -> Send:
+        """Messages from ``from_seq`` on were not taken; ``counts`` are ``allowed`` and ``observed`` where known."""
+        return self._answer("throttle", NO_SEQ, limit=limit, **counts, retry_after_ms=retry_after_ms, from_seq=from_seq)
+
+    def drain(self, reconnect_after_ms: int) -> Send:
+        """The gateway is about to close this connection; the device is expected back after so long."""
+        return self._answer("drain", NO_SEQ, reconnect_after_ms=reconnect_after_ms)
+
+    def welcome(self, **members: Any) -> Send:
+        """The session stands; ``members`` as in PROTOCOL.md."""
+        return self._answer("welcome", NO_SEQ, **members)
+
+    def _answer(self, kind: str, seq: int, **members: Any) -> Send:
+        number = {} if seq == NO_SEQ else {"seq": seq}
+        return Send(self._encode({"type": kind, **number, **members}))
 
 
-def reject(seq: int, errors: Sequence[Fault]) -> Refusal:
-    """These readings were refused, the others kept."""
-    return Refusal(_answer("reject", seq, errors=errors).data, seq, errors)
+class JsonAnswers(Answers):
+    """Answers as JSON; the ack, which goes out for every commit, without a dictionary."""
 
+    __slots__ = ()
 
-def error(seq: int, code: str, message: str) -> Refusal:
-    """The whole message was refused."""
-    fault = {"code": code, "message": message}
-    return Refusal(_answer("error", seq, **fault).data, seq, [fault])
+    def __init__(self) -> None:
+        super().__init__(orjson.dumps)
 
-
-def throttle(limit: str, retry_after_ms: int, from_seq: int, **counts: int) -> Send:
-    """Messages from ``from_seq`` on were not taken; ``counts`` are ``allowed`` and ``observed`` where known."""
-    return _answer("throttle", NO_SEQ, limit=limit, **counts, retry_after_ms=retry_after_ms, from_seq=from_seq)
-
-
-def drain(reconnect_after_ms: int) -> Send:
-    """The gateway is about to close this connection; the device is expected back after so long."""
-    return _answer("drain", NO_SEQ, reconnect_after_ms=reconnect_after_ms)
-
-
-def welcome(**members: Any) -> Send:
-    """The session stands; ``members`` as in PROTOCOL.md."""
-    return _answer("welcome", NO_SEQ, **members)
-
-
-def _answer(kind: str, seq: int, **members: Any) -> Send:
-    number = {} if seq == NO_SEQ else {"seq": seq}
-    return Send(orjson.dumps({"type": kind, **number, **members}))
+    def ack(self, seq: int) -> Send:
+        """Every message up to ``seq`` is safe or was refused."""
+        return Send(b'{"type":"ack","seq":%d}' % seq)
 
 
 def verdicts(errors: Sequence[Fault]) -> bytes:

@@ -32,17 +32,17 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.errors import MessageError
 from gateway.ledger import NO_SEQ, READINGS, Entry
-from gateway.protocol import messages
-from gateway.protocol.codec import decode, interpret, parse
 from gateway.protocol.endings import Endings, State, Terms
 from gateway.protocol.flow import Flow
-from gateway.protocol.messages import Ack, AckLater, Authenticate, CloseCode, Code, Hello, all_of, verdicts
+from gateway.protocol.messages import MAX_SEQ, Ack, AckLater, Authenticate, CloseCode, Code, Hello, all_of, verdicts
+from gateway.protocol.subprotocols import JSON
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.ledger import Account
     from gateway.protocol.messages import Effects, Outcome, Readings
+    from gateway.protocol.subprotocols import Subprotocol
     from gateway.protocol.validation import Encoder
 
 __all__ = ["Session", "State", "Terms"]
@@ -59,8 +59,8 @@ class Session(Endings):
 
     __slots__ = ("_account", "_device", "_encoder", "_flow", "_own", "_session", "_strikes", "ack", "boot", "info")
 
-    def __init__(self, device_id: str, session_id: str, terms: Terms) -> None:
-        super().__init__(terms)
+    def __init__(self, device_id: str, session_id: str, terms: Terms, subprotocol: Subprotocol = JSON) -> None:
+        super().__init__(terms, subprotocol)
         self._device = device_id
         self._session = session_id
         self._strikes: deque[int] | None = None
@@ -75,7 +75,7 @@ class Session(Endings):
         self._state = State.READY
         self._account = account
         self._encoder = encoder
-        self._flow = Flow(self._terms.max_unacked)
+        self._flow = Flow(self._terms.max_unacked, self._answers)
         self._own = self._flow.sequence
         return self._greet(now_ns)
 
@@ -92,7 +92,7 @@ class Session(Endings):
         self._flow.restart(self._account.sequence(self.boot) if named else self._own, self.ack)
         terms, last_seq = self._terms, self._flow.safe_seq
         return (
-            messages.welcome(
+            self._answers.welcome(
                 session=self._session,
                 server_time=now_ns // NS_PER_MS,
                 boot=self.boot,
@@ -110,16 +110,16 @@ class Session(Endings):
         )
 
     def receive(self, data: bytes, now_ns: int, *, room: bool = True) -> Outcome:
-        """One text message, UTF-8 not yet checked; ``room``: the spool takes readings."""
+        """One message, nothing of it checked yet; ``room``: the spool takes readings."""
         if len(data) > self._terms.max_message_bytes:
             return self.too_big()
         if self._state is not _READY:
             return self._before_welcome(data)
         try:
-            value = parse(data)
+            value = self.subprotocol.parse(data)
             if room and value.__class__ is dict and (entry := self._ordinary(value, now_ns)) is not None:
                 return entry
-            message = interpret(value)
+            message = self.subprotocol.interpret(value)
             if isinstance(message, Hello):
                 self._introduce(message)
                 return self._greet(now_ns)
@@ -133,7 +133,7 @@ class Session(Endings):
         None for any other: `_readings` comes to the same end for all of them, by a longer way.
         """
         seq, flow = value.get("seq"), self._flow
-        if seq.__class__ is not int or seq > messages.MAX_SEQ or not flow.ready(seq):
+        if seq.__class__ is not int or seq > MAX_SEQ or not flow.ready(seq):
             return None
         point = self._encoder.single(value)
         if point is None:
@@ -148,7 +148,7 @@ class Session(Endings):
         if self._state is State.CLOSED:
             return ()
         try:
-            message = decode(data)
+            message = self.subprotocol.interpret(self.subprotocol.parse(data))
         except MessageError as error:
             return self._close(CloseCode.CREDENTIALS, f"expected a hello with a token: {error.code}")
         if not isinstance(message, Hello) or message.token is None:
@@ -179,7 +179,7 @@ class Session(Endings):
             return ()
         entry = encoded.entry(now_ns, self.boot, seq, gaps)
         entry.sequence = flow.sequence
-        return (entry, messages.reject(seq, encoded.rejects)) if encoded.rejects else (entry,)
+        return (entry, self._answers.reject(seq, encoded.rejects)) if encoded.rejects else (entry,)
 
     def _entry(self, seq: int, now_ns: int) -> Entry:
         return Entry(self._device, self.boot, seq, arrived_ns=now_ns, sequence=self._flow.sequence)
@@ -197,7 +197,7 @@ class Session(Endings):
         self._flow.count()
         entry = self._entry(message.seq, now_ns)
         entry.duplicate = encoded.received
-        return (entry, messages.reject(message.seq, encoded.rejects)) if encoded.rejects else (entry,)
+        return (entry, self._answers.reject(message.seq, encoded.rejects)) if encoded.rejects else (entry,)
 
     def _lost(self, message: Readings, now_ns: int) -> Effects:
         """The spool is full and the device will not send this again."""
@@ -209,7 +209,7 @@ class Session(Endings):
         faults = [{"index": i, "code": Code.SPOOL_FULL, "message": text} for i in range(readings)]
         entry = self._entry(message.seq, now_ns)
         entry.rejected, entry.gaps, entry.verdicts = readings, gaps, verdicts(faults)
-        return (entry, messages.reject(message.seq, faults)) if faults else (entry,)
+        return (entry, self._answers.reject(message.seq, faults)) if faults else (entry,)
 
     def _error(self, error: MessageError, now_ns: int) -> Effects:
         """A message that is refused whole: its number, if it has one, is used up all the same."""
@@ -228,7 +228,7 @@ class Session(Endings):
                 entry.gaps = self._take(seq)
             entry.rejected = error.readings
             entry.verdicts = verdicts([{"code": error.code, "message": error.message}])
-        answer = messages.error(seq, error.code, error.message)
+        answer = self._answers.error(seq, error.code, error.message)
         effects: Effects = (entry, answer) if seq != NO_SEQ or error.readings else (answer,)
         return effects + self._strike(now_ns)
 
@@ -271,7 +271,7 @@ class Session(Endings):
         problem = (
             f"{numbered} messages that waited for the database were discarded: the gateway's disk share is used up"
         )
-        return (messages.error(NO_SEQ, Code.SPOOL_FULL, problem),)
+        return (self._answers.error(NO_SEQ, Code.SPOOL_FULL, problem),)
 
     def _owe(self, numbered: int) -> Outcome:
         urgent = self._flow.owe(numbered)
@@ -282,7 +282,7 @@ class Session(Endings):
         if self._state is not _READY or not self._flow.pay():
             return ()
         seq = self._flow.safe_seq
-        return () if seq == NO_SEQ else messages.ack(seq)
+        return () if seq == NO_SEQ else self._answers.ack(seq)
 
     def _close(self, code: CloseCode, reason: str) -> Effects:
         return all_of(self.acknowledge()) + super()._close(code, reason)
@@ -303,7 +303,7 @@ class Session(Endings):
         effects: Effects = ()
         if gone:
             text = f"the gateway's disk failed: {gone} readings that will not be sent again are lost"
-            effects = (messages.error(NO_SEQ, Code.SPOOL_FULL, text),)
+            effects = (self._answers.error(NO_SEQ, Code.SPOOL_FULL, text),)
         missing = [entry for entry in awaited if entry.seq > self._flow.sequence.durable]
         if missing:
             return effects + self._flow.fall_back(min(missing, key=lambda entry: entry.seq), retry_after_ms)

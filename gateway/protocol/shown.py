@@ -1,7 +1,8 @@
-"""How a JSON value is named in an answer, so that a firmware developer recognises what was sent."""
+"""How a value is named in an answer, so that a firmware developer recognises what was sent."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 MAX_SHOWN_TEXT = 40
@@ -10,9 +11,16 @@ MAX_SHOWN_NAME = 80
 _KINDS = {bool: "bool", int: "number", float: "number", str: "string", list: "array", dict: "object"}
 
 
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A value that JSON does not know, such as NaN: refused wherever it stands, since no rule takes its class."""
+
+    kind: str
+
+
 def kind_of(value: Any) -> str:
-    """The JSON type of ``value``."""
-    return _KINDS.get(value.__class__, "null")
+    """The type of ``value``, in JSON's words."""
+    return value.kind if value.__class__ is Foreign else _KINDS.get(value.__class__, "null")
 
 
 def shown(value: Any) -> str:

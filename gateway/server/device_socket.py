@@ -2,7 +2,7 @@
 
 Rules that hold here:
 
-* The session decides, this file does: text in, effects out, no protocol rule below.
+* The session decides, this file does: messages in, effects out, no protocol rule below.
 * Nothing here waits. An entry goes to the spool's next commit; its ack comes back through `durable`.
 * The same answer for an unknown device and a wrong token.
 """
@@ -19,6 +19,7 @@ from gateway.errors import SpoolFull
 from gateway.ledger import NO_SEQ, Entry
 from gateway.protocol.messages import Ack, AckLater, Authenticate, Close, CloseCode, Refusal, Send, all_of
 from gateway.protocol.session import LATER, Session
+from gateway.protocol.subprotocols import JSON, SUBPROTOCOLS
 from gateway.server.access import bearer_token
 from gateway.server.credentials import certificate_names
 from gateway.server.requests import JsonErrors
@@ -40,7 +41,6 @@ UNREMARKABLE = frozenset({1000, CloseCode.GOING_AWAY, CloseCode.RESTART})
 FAREWELL = 0.1
 """Seconds for the close that tells a stale device why, before its socket goes."""
 VERSION = "13"
-SUBPROTOCOL = "telemetry.v1.json"
 CREDENTIAL_PREFIX = "bearer."
 ENDINGS: dict[int | None, str] = {
     CloseCode.UNSUPPORTED: "binary",
@@ -62,6 +62,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
     # Tornado's handler fills its dictionary so far that a dozen keys more cost every idle device 1.4 KB.
     __slots__ = (
         "authenticated",
+        "binary",
         "context",
         "device",
         "device_id",
@@ -81,6 +82,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
         self.session: Session | None = None
         self.view: DeviceView | None = None
         self.authenticated = False
+        self.binary = False
         self.pinged_at = 0.0
         self.paused = False
 
@@ -104,9 +106,10 @@ class DeviceSocket(JsonErrors, StreamHandler):
         if origin is not None and not self.check_origin(origin):
             return self.refuse(403, "bad_origin", "server.allowed_origins does not name the page this comes from")
         offered = self._offered()
-        if offered and SUBPROTOCOL not in offered:
+        if offered and SUBPROTOCOLS.keys().isdisjoint(offered):
             self.context.metrics.connections_total.labels("bad_subprotocol").inc()
-            return self.refuse(400, "unknown_subprotocol", f"this gateway speaks {SUBPROTOCOL}", known=[SUBPROTOCOL])
+            known = list(SUBPROTOCOLS)
+            return self.refuse(400, "unknown_subprotocol", f"this gateway speaks {', '.join(known)}", known=known)
         token = bearer_token(self.request) or self._token_in_subprotocol()
         self.device: Device | None = None
         if self.context.draining:
@@ -144,8 +147,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
         return None
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
-        """Echo the one protocol spoken here and never a credential (RFC 6455 section 4.2.2)."""
-        return SUBPROTOCOL if SUBPROTOCOL in subprotocols else None
+        """Echo the first protocol that is spoken here, and never a credential (RFC 6455 section 4.2.2)."""
+        return next((name for name in subprotocols if name in SUBPROTOCOLS), None)
 
     def check_origin(self, origin: str) -> bool:
         """Whether pages of ``origin`` may connect: the gateway's own and ``server.allowed_origins``."""
@@ -160,7 +163,9 @@ class DeviceSocket(JsonErrors, StreamHandler):
         if len(context.sockets) >= context.most_devices:
             self._turn_away("too_many", "too many connections, try again later")
             return
-        self.session = Session(self.device_id, self.session_id, context.terms)
+        chosen = SUBPROTOCOLS.get(self.selected_subprotocol or "", JSON)
+        self.binary = chosen.binary
+        self.session = Session(self.device_id, self.session_id, context.terms, chosen)
         self.opened_at = self.last_byte_at
         context.socket_opened(self)
         if self.device is not None:
@@ -183,10 +188,13 @@ class DeviceSocket(JsonErrors, StreamHandler):
         self.view = self.context.fleet.connected(self.device_id, self, now)
         self._run(session.welcome(self.view.account, self.context.encoder(device), now))
 
-    def on_text(self, data: bytes) -> None:
-        """One message of the device, UTF-8 not checked yet."""
+    def on_text(self, data: bytes, *, binary: bool = False) -> None:
+        """One message of the device, nothing of it checked yet."""
         session = self.session
         if session is not None:
+            if binary is not self.binary:
+                self._run(session.receive_other())
+                return
             spool = self.context.spool
             outcome = session.receive(data, time.time_ns(), room=spool.room and self.context.clock.wrong is None)
             if spool.congested:
@@ -198,17 +206,22 @@ class DeviceSocket(JsonErrors, StreamHandler):
                     self.context.fleet.awaiting.add(self.device_id)
                 self._run(outcome)  # last: a close has to be able to read on
 
-    def on_binary(self, _data: bytes) -> None:
-        """Only text is spoken here."""
-        if self.session is not None:
-            self._run(self.session.receive_binary())
+    def on_binary(self, data: bytes) -> None:
+        """One binary message of the device."""
+        self.on_text(data, binary=True)
+
+    def _say(self, data: bytes) -> None:
+        if self.binary:
+            self.write_binary(data)
+        else:
+            self.write_text(data)
 
     def _run(self, outcome: Outcome) -> None:
         for effect in all_of(outcome):
             if isinstance(effect, Entry):
                 self._store(effect)
             elif isinstance(effect, Send):
-                self.write_text(effect.data)
+                self._say(effect.data)
                 if effect.__class__ is Refusal:
                     self._refused(effect)
             elif isinstance(effect, AckLater):
@@ -257,7 +270,10 @@ class DeviceSocket(JsonErrors, StreamHandler):
 
     def _answer(self, outcome: Outcome) -> None:
         if outcome.__class__ is Send:
-            self.write_text(outcome.data)
+            if self.binary:
+                self.write_binary(outcome.data)
+            else:
+                self.write_text(outcome.data)
         elif outcome is LATER:
             self.context.acks.owe(self)
         else:

@@ -328,6 +328,15 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
             data = self._compressor.compress(data)
             self.stream.send(frames.encode_frame(frames.FINAL | frames.COMPRESSED | frames.TEXT, data))
 
+    def write_binary(self, data: bytes) -> None:
+        """Send one binary message."""
+        if self.server_terminated:
+            return
+        first = frames.FINAL | frames.BINARY
+        if self._compressor is not None:
+            first, data = first | frames.COMPRESSED, self._compressor.compress(data)
+        self.stream.send(frames.encode_frame(first, data))
+
     def close(self, code: int | None = None, reason: str | None = None, *, timeout: float | None = None) -> None:
         """Send a Close frame, or answer the peer's and close the socket; never waits longer than ``timeout``."""
         if not self.server_terminated:

@@ -85,6 +85,11 @@ class StreamHandler(WebSocketHandler):
         if self.ws_connection is not None:
             self.ws_connection.write_text(data)
 
+    def write_binary(self, data: bytes) -> None:
+        """Send one binary message, otherwise as `write_text`."""
+        if self.ws_connection is not None:
+            self.ws_connection.write_binary(data)
+
     def send_ping(self) -> None:
         """Ask the peer for a sign of life; after a close it is not asked."""
         if self.ws_connection is not None and not self.ws_connection.is_closing():

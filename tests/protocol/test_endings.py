@@ -11,7 +11,7 @@ from tests.support.sessions import Bench
 ENDINGS: list[Any] = [
     ("credentials_refused", (), 4401),
     ("credentials_late", (), 4401),
-    ("receive_binary", (), 1003),
+    ("receive_other", (), 1003),
     ("not_utf8", (), 1007),
     ("too_big", (), 1009),
     ("protocol_error", ("a frame without a mask",), 1002),

@@ -5,13 +5,13 @@ import pytest
 
 from gateway.ledger import NO_SEQ, Entry, Sequence
 from gateway.protocol.flow import Flow
-from gateway.protocol.messages import Ack, Send
+from gateway.protocol.messages import Ack, JsonAnswers, Send
 
 MS = 1_000_000
 
 
 def flow(limit: int = 2, ack: Ack = Ack.DURABLE) -> Flow:
-    made = Flow(limit)
+    made = Flow(limit, JsonAnswers())
     made.restart(Sequence(), ack)
     return made
 

@@ -8,26 +8,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.ledger import NO_SEQ
-from gateway.protocol import messages
-from gateway.protocol.messages import VERDICT_BYTES, Ack, Block, CloseCode, Code, Readings, verdicts
+from gateway.protocol.messages import (
+    VERDICT_BYTES,
+    Ack,
+    Answers,
+    Block,
+    CloseCode,
+    Code,
+    JsonAnswers,
+    Readings,
+    verdicts,
+)
+
+ANSWERS = JsonAnswers()
 
 
 def test_answers_are_the_json_of_the_protocol() -> None:
-    assert messages.ack(118).data == b'{"type":"ack","seq":118}'
+    assert ANSWERS.ack(118).data == b'{"type":"ack","seq":118}'
     fault = {"index": 3, "field": "temp", "code": Code.WRONG_TYPE, "message": "expected float, got string"}
-    assert messages.reject(118, [fault]).data == (
+    assert ANSWERS.reject(118, [fault]).data == (
         b'{"type":"reject","seq":118,"errors":'
         b'[{"index":3,"field":"temp","code":"wrong_type","message":"expected float, got string"}]}'
     )
-    assert messages.reject(NO_SEQ, [fault]).data.startswith(b'{"type":"reject","errors":')
-    assert messages.error(NO_SEQ, Code.MALFORMED_JSON, "x").data == (
+    assert ANSWERS.reject(NO_SEQ, [fault]).data.startswith(b'{"type":"reject","errors":')
+    assert ANSWERS.error(NO_SEQ, Code.MALFORMED_JSON, "x").data == (
         b'{"type":"error","code":"malformed_json","message":"x"}'
     )
-    assert messages.error(0, "bad_message", "x").data == b'{"type":"error","seq":0,"code":"bad_message","message":"x"}'
-    assert messages.throttle("max_unacked", 100, 7, allowed=1, observed=2).data == (
+    assert ANSWERS.error(0, "bad_message", "x").data == b'{"type":"error","seq":0,"code":"bad_message","message":"x"}'
+    assert ANSWERS.throttle("max_unacked", 100, 7, allowed=1, observed=2).data == (
         b'{"type":"throttle","limit":"max_unacked","allowed":1,"observed":2,"retry_after_ms":100,"from_seq":7}'
     )
-    assert messages.welcome(ack=Ack.STORED, last_seq=None).data == b'{"type":"welcome","ack":"stored","last_seq":null}'
+    assert ANSWERS.welcome(ack=Ack.STORED, last_seq=None).data == b'{"type":"welcome","ack":"stored","last_seq":null}'
+
+
+def test_the_quick_ack_is_the_ack() -> None:
+    assert ANSWERS.ack(7).data == Answers(orjson.dumps).ack(7).data
 
 
 @given(st.lists(st.fixed_dictionaries({"index": st.integers(0, 9), "message": st.text(max_size=300)}), max_size=40))

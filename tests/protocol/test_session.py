@@ -185,7 +185,7 @@ def test_an_ack_does_not_wait_when_half_the_window_is_used() -> None:
     assert bench.commit() == [{"answers": {"type": "ack", "seq": 3}}]
 
 
-@pytest.mark.parametrize("ending", ["replaced", "revoked", "restarting", "receive_binary"])
+@pytest.mark.parametrize("ending", ["replaced", "revoked", "restarting", "receive_other"])
 def test_an_ack_that_is_owed_goes_out_before_the_close(ending: str) -> None:
     bench = Bench(ack_delay_ms=50).ready()
     for seq in (1, 2):

@@ -53,7 +53,7 @@ def happen(bench: Bench, event: str) -> list[Any]:
         case "commit_fails":
             return bench.commit_fails()
         case "binary":
-            return bench.run(session.receive_binary())
+            return bench.run(session.receive_other())
         case "draining":
             return bench.run(session.draining(2300))
         case "protocol_error":

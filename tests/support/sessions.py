@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import cbor2
 import orjson
 
 from gateway.config.sections import ProfileSection
@@ -11,11 +12,12 @@ from gateway.ledger import NO_SEQ, Entry, Ledger
 from gateway.protocol.fields import Rulebook
 from gateway.protocol.messages import AckLater, Authenticate, Close, Send, all_of
 from gateway.protocol.session import Session, Terms
+from gateway.protocol.subprotocols import JSON, Subprotocol
 from gateway.protocol.types import FieldTypes
 from gateway.protocol.validation import Encoder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from gateway.protocol.messages import Effect, Outcome
 
@@ -52,11 +54,12 @@ class Bench:
         profile: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
         name: str = "s1",
+        subprotocol: Subprotocol = JSON,
         **changed: int,
     ) -> None:
         self.ledger = ledger or Ledger()
         self.encoder = encoder(profile, tags)
-        self.session = Session("d1", name, terms(**changed))
+        self.session = Session("d1", name, terms(**changed), subprotocol)
         self.now_ns = NOW_NS
         self.queue: list[Entry] = []
         self.committed: list[Entry] = []
@@ -72,7 +75,8 @@ class Bench:
         return self.run(self.session.welcome(self.ledger.account("d1"), self.encoder, self.now_ns))
 
     def send(self, message: Any, *, room: bool = True, after_ms: int = 0) -> list[Any]:
-        return self.send_bytes(orjson.dumps(message), room=room, after_ms=after_ms)
+        encode = cbor2.dumps if self.session.subprotocol.binary else orjson.dumps
+        return self.send_bytes(encode(message), room=room, after_ms=after_ms)
 
     def send_bytes(self, data: bytes, *, room: bool = True, after_ms: int = 0) -> list[Any]:
         self.now_ns += after_ms * 1_000_000
@@ -81,7 +85,8 @@ class Bench:
     def run(self, outcome: Outcome) -> list[Any]:
         effects = all_of(outcome)
         self.queue += [effect for effect in effects if isinstance(effect, Entry)]
-        return [shown(effect) for effect in effects]
+        decode = cbor2.loads if self.session.subprotocol.binary else orjson.loads
+        return [shown(effect, decode) for effect in effects]
 
     def commit(self) -> list[Any]:
         entries, self.queue = self.queue, []
@@ -107,11 +112,11 @@ def numbered(entries: list[Entry]) -> int:
     return sum(entry.seq != NO_SEQ for entry in entries)
 
 
-def shown(effect: Effect) -> dict[str, Any]:
+def shown(effect: Effect, decode: Callable[[bytes], Any] = orjson.loads) -> dict[str, Any]:
     """An effect in the form of the vectors' steps; of an entry only what is not empty."""
     match effect:
         case Send(data):
-            return {"answers": orjson.loads(data)}
+            return {"answers": decode(data)}
         case Close(code, reason):
             assert reason
             return {"closes": int(code)}

@@ -1,0 +1,41 @@
+"""The subprotocols that a device can choose at the handshake, each with its way from bytes to messages and back.
+
+Rules that hold here:
+
+* A subprotocol says how messages are written and what they are made of. What becomes of them is the session's business,
+  and the same for all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gateway.protocol import cbor, codec
+from gateway.protocol.messages import Answers, JsonAnswers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.protocol.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Subprotocol:
+    """``parse`` takes the bytes of a message, ``interpret`` the value in them; ``answers`` go the other way.
+
+    Both raise MessageError for a message that is refused whole. ``binary``: messages and answers are binary, not text.
+    """
+
+    name: str
+    parse: Callable[[bytes], Any]
+    interpret: Callable[[Any], Message]
+    answers: Answers
+    binary: bool = False
+
+
+JSON = Subprotocol("telemetry.v1.json", codec.parse, codec.interpret, JsonAnswers())
+CBOR = Subprotocol("telemetry.v1.cbor", cbor.parse, codec.interpret, Answers(cbor.encode), binary=True)
+
+SUBPROTOCOLS = {known.name: known for known in (JSON, CBOR)}
+"""By name; the first is spoken with a device that names none."""
