@@ -45,4 +45,12 @@ class Stop:
     reason: str
 
 
-Effect = Send | Ping | Drop | Reconnect | Wake | Stop
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Call `Device.answer` for this command at this moment of the steady clock."""
+
+    at: float
+    command: str
+
+
+Effect = Send | Ping | Drop | Reconnect | Wake | Stop | Answer

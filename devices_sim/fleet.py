@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
+from devices_sim.downlink import EVERYBODY
 from devices_sim.link import Link
 from devices_sim.protocol import Device
 from devices_sim.report import DeviceReport, MessageLog
@@ -42,6 +43,7 @@ class Fleet:
     ) -> SimulatedDevice:
         device = Device(device_id, boot, network.tally, rng, ack=self.ack)
         device.info = {"model": f"simulated {group.kind}", "group": group.name}
+        device.commands.replies = {**EVERYBODY, **group.commands}
         device.refused = {} if self.keep_report else None
         sensor = Sensor(
             kind=group.kind,

@@ -9,12 +9,13 @@ Rules that hold here:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from picows import WSError, WSHandshakeError
 
 from devices_sim.connection import Connection, connect
-from devices_sim.effects import Drop, Effect, Ping, Reconnect, Send, Stop, Wake
+from devices_sim.effects import Answer, Drop, Effect, Ping, Reconnect, Send, Stop, Wake
 from devices_sim.protocol import SUBPROTOCOL, Device, Phase
 from devices_sim.scheduler import clock
 
@@ -185,9 +186,14 @@ class Link:
                     if self._wake is not None:
                         self._wake.cancel()
                     self._wake = self._network.scheduler.at(at, self._resume)
+                case Answer(at, command):
+                    self._network.scheduler.at(at, partial(self._answer, command))
                 case Stop(reason):
                     self.stopped_because = reason
                     self._network.tally.stopped += 1
+
+    def _answer(self, command: str) -> None:
+        self._apply(self.device.answer(command))
 
     def _resume(self) -> None:
         self._wake = None

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import orjson
 
 from devices_sim.backoff import Backoff
+from devices_sim.downlink import Commands
 from devices_sim.effects import Drop, Effect, Ping, Reconnect, Send, Stop, Wake
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ class Device:
 
     __slots__ = (
         "_backoff", "_blocked_until", "_heard_at", "_sent_to", "_tally", "_waiting_for_pong",
-        "ack", "acked_to", "boot", "highest_sent", "id", "info", "limits", "next_seq", "pending", "phase", "refused",
+        "ack", "acked_to", "boot", "commands", "highest_sent", "id", "info", "limits", "next_seq", "pending", "phase",
+        "refused",
     )  # fmt: skip
 
     def __init__(self, device_id: str, boot: str, tally: Tally, rng: Random, *, ack: str = "durable") -> None:
@@ -87,6 +89,7 @@ class Device:
         self.ack = ack
         self.info: dict[str, Any] = {"model": "simulated"}
         self.phase = Phase.OFFLINE
+        self.commands = Commands()
         self.limits = Limits()
         self.pending: dict[int, Message] = {}
         self.refused: dict[int, list[int]] | None = None
@@ -185,6 +188,11 @@ class Device:
             return self._stop(f"the gateway refuses the handshake (HTTP {status} {body})")
         return self.closed(1013, body)
 
+    def answer(self, command: str) -> Sequence[Effect]:
+        """A command that takes its time is done. Without a connection nobody is told, until it comes again."""
+        result = self.commands.finish(command)
+        return result if self.phase is Phase.READY else ()
+
     def leave(self) -> None:
         """The device is switched off: what comes after the close needs no reconnect."""
         self.phase = Phase.STOPPED
@@ -241,6 +249,12 @@ class Device:
             self.phase = Phase.DRAINING
         return ()
 
+    def _command(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
+        self._tally.commands[message["name"]] += 1
+        if message["expires_in_ms"] <= 0:
+            return self._violation(f"sends the command {message['id']} that has expired")
+        return self.commands.take(message["id"], message["name"], now)
+
     _HANDLERS: ClassVar[dict[str, Callable[[Device, dict[str, Any], float], Sequence[Effect]]]] = {
         "welcome": _welcome,
         "ack": _ack,
@@ -248,6 +262,7 @@ class Device:
         "error": _error,
         "throttle": _throttle,
         "drain": _drain,
+        "command": _command,
     }
 
     # What they come to.

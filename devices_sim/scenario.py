@@ -6,12 +6,13 @@ The keys are described in ``scenarios/rough.yaml``. Every problem of a file is r
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from devices_sim.downlink import Reply
 from devices_sim.sensors import KINDS
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Group:
     count: int
     interval: float | None = None
     faults: Faults = Faults()
+    commands: Mapping[str, Reply] = field(default_factory=dict)
 
 
 def parse_duration(text: object) -> float:
@@ -122,6 +124,12 @@ def _name(value: object) -> str:
     return value
 
 
+def _switch(value: object) -> bool:
+    if value not in (True, False):
+        raise ValueError("must be true or false")
+    return bool(value)
+
+
 def _interval(value: object) -> float:
     seconds = parse_duration(value)
     if seconds < 0.001:
@@ -136,6 +144,12 @@ def _share(value: object) -> float:
 
 
 _GROUP: Mapping[str, Callable[[object], Any]] = {"name": _name, "kind": _kind, "count": _count, "interval": _interval}
+_REPLY: Mapping[str, Callable[[object], Any]] = {
+    "value": lambda value: value,
+    "error": _name,
+    "delay": parse_duration,
+    "silent": _switch,
+}
 _FAULTS: Mapping[str, Callable[[object], Any]] = {
     fault.name: _share if fault.name in ("duplicates", "bad_values") else parse_duration for fault in fields(Faults)
 }
@@ -144,6 +158,7 @@ _FAULTS: Mapping[str, Callable[[object], Any]] = {
 def _group(item: object, path: str, problems: list[str]) -> Group:
     given = dict(item) if isinstance(item, dict) else {}
     faults = _checked(given.pop("faults", {}), f"{path}.faults", _FAULTS, problems)
+    commands = _replies(given.pop("commands", {}), f"{path}.commands", problems)
     values = _checked(given, path, _GROUP, problems)
     problems += [f"{path}.{key}: is missing" for key in ("name", "kind", "count") if key not in given]
     return Group(
@@ -152,7 +167,15 @@ def _group(item: object, path: str, problems: list[str]) -> Group:
         count=values.get("count", 1),
         interval=values.get("interval"),
         faults=Faults(**faults),
+        commands=commands,
     )
+
+
+def _replies(given: object, path: str, problems: list[str]) -> dict[str, Reply]:
+    if not isinstance(given, dict):
+        problems.append(f"{path}: must be a mapping")
+        return {}
+    return {str(name): Reply(**_checked(reply, f"{path}.{name}", _REPLY, problems)) for name, reply in given.items()}
 
 
 def _checked(

@@ -67,6 +67,8 @@ class Tally:
     reject_codes: Counter[str] = field(default_factory=Counter)
     error_codes: Counter[str] = field(default_factory=Counter)
     closes: Counter[str] = field(default_factory=Counter)
+    commands: Counter[str] = field(default_factory=Counter)
+    """Commands that came, by name."""
     ignored: Counter[str] = field(default_factory=Counter)
     violations: int = 0
     violation_texts: list[str] = field(default_factory=list)
@@ -95,4 +97,4 @@ _PLAIN = (
     "sent", "acked", "refused", "resent", "oversized", "held_back", "messages", "duplicates", "connects", "reconnects",
     "connect_failures", "drained", "stopped", "lag", "violations",
 )  # fmt: skip
-_COUNTERS = ("throttled", "reject_codes", "error_codes", "closes", "ignored")
+_COUNTERS = ("throttled", "reject_codes", "error_codes", "closes", "commands", "ignored")

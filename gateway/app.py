@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, ProcessCollector
 
-from gateway import checkpoint, field_types
+from gateway import checkpoint, command_log, field_types
+from gateway.command_log import CommandLog
 from gateway.config.tls import server_context
 from gateway.delivery import write_log
 from gateway.delivery.dead_letters import DeadLetters
@@ -35,6 +36,7 @@ from gateway.server.backpressure import Backpressure
 from gateway.server.bookkeeper import Bookkeeper
 from gateway.server.context import Context
 from gateway.server.directory import Directory
+from gateway.server.downlink import Downlink
 from gateway.server.file_limit import devices_allowed, shortage
 from gateway.server.fleet import Fleet
 from gateway.server.keepalive import Keepalive
@@ -135,6 +137,11 @@ class Gateway:
         self.fleet = Fleet(self.ledger, self._record_presence)
         self.types = FieldTypes(declared_by(config.profiles.values()))
         self.type_store = FieldTypeStore(state / field_types.NAME)
+        self.commands = _commands(state / command_log.NAME)
+        self.downlink = Downlink(
+            self.commands, self.fleet.connection, lambda ended: self.metrics.commands.labels(ended.value).inc()
+        )
+        self.downlink.recover()
         self.writes = WriteLog(state / write_log.NAME)
         self.acks = Acks(config.server.ack_delay, self.metrics.ack.observe)
         self.bookkeeper = Bookkeeper(
@@ -195,6 +202,8 @@ class Gateway:
             rulebook=Rulebook(self.types),
             access=Access(load_secret(config.state.directory / SECRET)),
             dead_letters=self.dead_letters,
+            commands=self.commands,
+            downlink=self.downlink,
             history=Records(
                 config.spool.directory, config.state.directory / write_log.NAME, self.dead_letters, known=True
             ),
@@ -231,6 +240,7 @@ class Gateway:
         metrics.gaps.set_function(lambda: total.gaps)
         metrics.field_types.set_function(lambda: len(types))
         metrics.field_types_ignored.set_function(lambda: types.ignored)
+        metrics.commands_open.set_function(lambda: len(self.downlink))
         metrics.viewers.set_function(lambda: self.context.live.viewers)
         metrics.ready.set_function(lambda: not readiness(self.context)["blocking"])
         metrics.warnings.set_function(lambda: len(readiness(self.context)["warnings"]))
@@ -321,6 +331,7 @@ class Gateway:
         await self.spool.close()
         await self._server.close_all_connections()
         self.context.questions.close()
+        await self.downlink.close()
         self.context.sink.close()
         self.writes.flush()
         await self._refresh_types()
@@ -363,6 +374,13 @@ def terms(config: Config) -> Terms:
 def _newest(directory: Path) -> int:
     """When something there was written last, in ns since 1970; 0 if nothing is there."""
     return max((path.stat().st_mtime_ns for path in directory.iterdir() if path.is_file()), default=0)
+
+
+def _commands(path: Path) -> CommandLog:
+    try:
+        return CommandLog(path)
+    except sqlite3.Error as error:
+        raise GatewayError(f"commands {path}: {error}") from error
 
 
 def _dead_letters(path: Path) -> DeadLetters:

@@ -102,6 +102,10 @@ class Metrics:
         self.reloads = Counter(
             "gateway_config_reloads_total", "Times the configuration was read again, by result", ["result"], registry=r
         )
+        self.commands = Counter(
+            "gateway_commands_total", "Commands to devices, by the state in which they ended", ["state"], registry=r
+        )
+        self.commands_open = Gauge("gateway_commands_open", "Commands to devices that have not ended", registry=r)
         self.viewers = Gauge("gateway_viewers", "Live feeds open", registry=r)
         self.viewers_refused = Counter(
             "gateway_viewers_refused_total", "Live feeds refused because there were too many", registry=r

@@ -18,6 +18,7 @@ import orjson
 
 from gateway.errors import MessageError
 from gateway.ledger import NO_SEQ
+from gateway.protocol import downlink
 from gateway.protocol.messages import MAX_SEQ, Ack, Block, Code, Hello, Readings
 from gateway.protocol.shown import cut, kind_of, shown
 from gateway.protocol.timestamps import is_number
@@ -87,9 +88,11 @@ def _unreadable(data: bytes, error: orjson.JSONDecodeError) -> MessageError:
     return MessageError(Code.MALFORMED_JSON, f"not JSON: {error}")
 
 
-def _typed(kind: Any, value: dict[str, Any]) -> Hello:
+def _typed(kind: Any, value: dict[str, Any]) -> Message:
     if kind == "hello":
         return _hello(value)
+    if kind == "result":
+        return downlink.result(value)
     seq = value.get("seq")
     readable = seq.__class__ is int and 0 <= seq <= MAX_SEQ
     raise MessageError(Code.UNKNOWN_TYPE, f"this gateway knows no {shown(kind)} message", seq=seq if readable else None)

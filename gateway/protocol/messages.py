@@ -54,6 +54,7 @@ class Code(StrEnum):
     TOO_MANY_FIELDS = "too_many_fields"
     TOO_LONG = "too_long"
     SPOOL_FULL = "spool_full"
+    UNKNOWN_COMMAND = "unknown_command"
 
 
 class CloseCode(IntEnum):
@@ -115,7 +116,25 @@ class Block(Readings):
         return self.samples
 
 
-Message = Hello | Readings
+@dataclass(slots=True)
+class Result:
+    """The answer to command ``id``: ``value`` is JSON, ``error`` is for people. An effect, too: hand it on."""
+
+    id: str
+    ok: bool
+    value: bytes
+    error: str | None
+
+
+@dataclass(slots=True)
+class Reported:
+    """What a device says of its settings, and which version of the desired ones it has seen. An effect, too."""
+
+    version: int | None
+    settings: dict[str, Any]
+
+
+Message = Hello | Readings | Result | Reported
 
 
 @dataclass(slots=True)
@@ -153,7 +172,7 @@ class AckLater:
     """Call `Session.acknowledge` within ``Terms.ack_delay_ms``: until then more may come that one ack covers."""
 
 
-Effect = Entry | Send | Close | Authenticate | AckLater
+Effect = Entry | Send | Close | Authenticate | AckLater | Result | Reported
 Effects = tuple[Effect, ...]
 Outcome = Effects | Entry | Send
 """What an event leads to. Nearly all lead to one thing, which then comes without a tuple around it."""
@@ -190,6 +209,15 @@ class Answers:
     def throttle(self, limit: str, retry_after_ms: int, from_seq: int, **counts: int) -> Send:
         """Messages from ``from_seq`` on were not taken; ``counts`` are ``allowed`` and ``observed`` where known."""
         return self._answer("throttle", NO_SEQ, limit=limit, **counts, retry_after_ms=retry_after_ms, from_seq=from_seq)
+
+    def command(self, command_id: str, name: str, params: bytes, expires_in_ms: int) -> Send:
+        """Do this, and answer within the time; ``params`` is JSON."""
+        given = orjson.loads(params)
+        return self._answer("command", NO_SEQ, id=command_id, name=name, params=given, expires_in_ms=expires_in_ms)
+
+    def settings(self, version: int, desired: bytes) -> Send:
+        """The settings the device should have, all of them; ``desired`` is JSON."""
+        return self._answer("settings", NO_SEQ, version=version, settings=orjson.loads(desired))
 
     def drain(self, reconnect_after_ms: int) -> Send:
         """The gateway is about to close this connection; the device is expected back after so long."""

@@ -34,14 +34,25 @@ from gateway.errors import MessageError
 from gateway.ledger import NO_SEQ, READINGS, Entry
 from gateway.protocol.endings import Endings, State, Terms
 from gateway.protocol.flow import Flow
-from gateway.protocol.messages import MAX_SEQ, Ack, AckLater, Authenticate, CloseCode, Code, Hello, all_of, verdicts
+from gateway.protocol.messages import (
+    MAX_SEQ,
+    Ack,
+    AckLater,
+    Authenticate,
+    CloseCode,
+    Code,
+    Hello,
+    Readings,
+    all_of,
+    verdicts,
+)
 from gateway.protocol.subprotocols import JSON
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.ledger import Account
-    from gateway.protocol.messages import Effects, Outcome, Readings
+    from gateway.protocol.messages import Effects, Outcome
     from gateway.protocol.subprotocols import Subprotocol
     from gateway.protocol.validation import Encoder
 
@@ -123,7 +134,7 @@ class Session(Endings):
             if isinstance(message, Hello):
                 self._introduce(message)
                 return self._greet(now_ns)
-            return self._readings(message, now_ns, room=room)
+            return self._readings(message, now_ns, room=room) if isinstance(message, Readings) else (message,)
         except MessageError as error:
             return self._error(error, now_ns)
 
@@ -248,6 +259,18 @@ class Session(Endings):
         if self._flow.ignoring:
             return self._close(CloseCode.RATE_IGNORED, "kept sending messages that a throttle had told to wait")
         return held
+
+    def command(self, command_id: str, name: str, params: bytes, expires_in_ms: int) -> Effects:
+        """Somebody wants the device to do something; nothing if it cannot be told any more."""
+        return (self._answers.command(command_id, name, params, expires_in_ms),) if self._state is State.READY else ()
+
+    def settings(self, version: int, desired: bytes) -> Effects:
+        """These are the settings the device should have; nothing if it cannot be told any more."""
+        return (self._answers.settings(version, desired),) if self._state is State.READY else ()
+
+    def refuse(self, code: Code, problem: str, now_ns: int) -> Effects:
+        """The shell could do nothing with a result or with settings that it was handed."""
+        return self._error(MessageError(code, problem), now_ns) if self._state is State.READY else ()
 
     def durable(self, numbered: int) -> Outcome:
         """A commit with the next ``numbered`` numbered messages of this session is on disk, and in the ledger."""

@@ -13,7 +13,7 @@ from gateway.config.names import DEVICE_ID
 from gateway.errors import MessageError, SpoolFull
 from gateway.ledger import Entry
 from gateway.protocol import codec
-from gateway.protocol.messages import Hello, verdicts
+from gateway.protocol.messages import Readings, verdicts
 from gateway.server.access import bearer_token
 from gateway.server.credentials import certificate_names
 from gateway.server.requests import ApiHandler
@@ -85,7 +85,7 @@ class ReadingsHandler(ApiHandler):
             return self._later(*obstacle)
         try:
             message = codec.decode(bytes(self._body))
-            if isinstance(message, Hello):
+            if not isinstance(message, Readings):
                 return self.refuse(400, "bad_message", "only readings can be sent by request")
             encoded = self.context.encoder(device).encode(message, now)
         except MessageError as error:

@@ -20,6 +20,7 @@ from gateway.server.wall_clock import WallClock
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from gateway.command_log import CommandLog
     from gateway.config import Config, ProfileSection
     from gateway.delivery.dead_letters import DeadLetters
     from gateway.delivery.forwarder import Forwarder
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from gateway.server.backpressure import Backpressure
     from gateway.server.device_socket import DeviceSocket
     from gateway.server.directory import Directory
+    from gateway.server.downlink import Downlink
     from gateway.server.fleet import Fleet
     from gateway.server.live import Live
     from gateway.server.status import Status
@@ -63,6 +65,8 @@ class Context:
     directory: Directory
     access: Access
     dead_letters: DeadLetters
+    commands: CommandLog
+    downlink: Downlink
     files: Files = field(default_factory=Files)
     questions: Questions = field(default_factory=Questions)
     standing: Standing = field(default_factory=Standing)

@@ -17,8 +17,20 @@ from typing import TYPE_CHECKING, Any
 from gateway.config.names import DEVICE_ID
 from gateway.errors import SpoolFull
 from gateway.ledger import NO_SEQ, Entry
-from gateway.protocol.messages import Ack, AckLater, Authenticate, Close, CloseCode, Refusal, Send, all_of
+from gateway.protocol.messages import (
+    Ack,
+    AckLater,
+    Authenticate,
+    Close,
+    CloseCode,
+    Code,
+    Refusal,
+    Result,
+    Send,
+    all_of,
+)
 from gateway.protocol.session import LATER, Session
+from gateway.protocol.shown import cut
 from gateway.protocol.subprotocols import JSON, SUBPROTOCOLS
 from gateway.server.access import bearer_token
 from gateway.server.credentials import certificate_names
@@ -28,7 +40,8 @@ from gateway.server.websocket import StreamHandler
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gateway.protocol.messages import Outcome
+    from gateway.command_log import Command
+    from gateway.protocol.messages import Effects, Outcome
     from gateway.registry import Device
     from gateway.server.context import Context
     from gateway.server.fleet import DeviceView
@@ -187,6 +200,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
         self.context.metrics.connections_total.labels("accepted").inc()
         self.view = self.context.fleet.connected(self.device_id, self, now)
         self._run(session.welcome(self.view.account, self.context.encoder(device), now))
+        self.context.downlink.connected(self.device_id)
 
     def on_text(self, data: bytes, *, binary: bool = False) -> None:
         """One message of the device, nothing of it checked yet."""
@@ -230,6 +244,23 @@ class DeviceSocket(JsonErrors, StreamHandler):
                 self._close(effect)
             elif isinstance(effect, Authenticate) and self.session is not None:
                 self._authenticate(self.session, effect.token)
+            elif isinstance(effect, Result) and self.session is not None:
+                self._take_result(self.session, effect)
+
+    def _take_result(self, session: Session, result: Result) -> None:
+        if not self.context.downlink.answered(self.device_id, result):
+            problem = f"no command {cut(result.id)} waits for a result"
+            self._run(session.refuse(Code.UNKNOWN_COMMAND, problem, time.time_ns()))
+
+    def command(self, command: Command, expires_in_ms: int) -> bool:
+        """Send a command; whether that was still possible."""
+        if self.session is None:
+            return False
+        return self._tell(self.session.command(command.id, command.name, command.params, expires_in_ms))
+
+    def _tell(self, effects: Effects) -> bool:
+        self._run(effects)
+        return bool(effects)
 
     def _refused(self, refusal: Refusal) -> None:
         """Keep what the device was told is wrong, once it is known that it is this device."""
@@ -346,3 +377,4 @@ class DeviceSocket(JsonErrors, StreamHandler):
         self.context.metrics.disconnects.labels(reason).inc()
         if self.view is not None:
             self.context.fleet.disconnected(self.device_id, self, reason, time.time_ns())
+            self.context.downlink.disconnected(self.device_id, self)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from _collections_abc import dict_keys
     from collections.abc import Callable, Generator
 
+    from gateway.command_log import Command
     from gateway.ledger import Ledger
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,10 @@ class Connection(Protocol):
     @property
     def info(self) -> dict[str, Any]:
         """What the device told about itself."""
+        ...
+
+    def command(self, command: Command, expires_in_ms: int) -> bool:
+        """Send a command; False if nothing can be sent any more."""
         ...
 
     def dropped(self, boot: str, messages: int) -> None:
@@ -266,6 +271,11 @@ class Fleet:
     def look(self, device: str) -> DeviceView:
         """The view of ``device`` for those who only look: a device that was never heard of stays unknown."""
         return self.views.get(device) or DeviceView(device, self._ledger.accounts.get(device) or Account())
+
+    def connection(self, device: str) -> Connection | None:
+        """The socket of ``device``, if it has one."""
+        view = self.views.get(device)
+        return None if view is None else view.connection
 
     def known(self) -> dict_keys[str, Any]:
         """The ids of all devices that have connected or sent anything, before this start too."""

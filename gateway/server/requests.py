@@ -2,7 +2,8 @@
 
 Rules that hold here:
 
-* Looking takes a viewer, changing an admin, whatever the endpoint.
+* Looking takes a viewer, changing an admin, whatever the endpoint; only what goes down to devices is an admin's to look
+  at, too.
 * A change by cookie comes from the gateway's own page, and proves it by its CSRF token.
 * Nothing is answered that a browser could take for anything but the type it is told.
 """

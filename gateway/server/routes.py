@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tornado.web import Application, RequestHandler, url
 
-from gateway.server import api, letters, ops, registering
+from gateway.server import api, commanding, letters, ops, registering
 from gateway.server.device_socket import DeviceSocket
 from gateway.server.history import WhyHandler
 from gateway.server.login import SessionHandler
@@ -26,6 +26,8 @@ PATHS: dict[str, type[RequestHandler]] = {
     r"/v1/devices/([^/]+)/stream": DeviceSocket,
     r"/v1/devices/([^/]+)/readings": api.ReadingsHandler,
     r"/v1/devices/([^/]+)/token": registering.TokenHandler,
+    r"/v1/devices/([^/]+)/commands": commanding.CommandsHandler,
+    r"/v1/devices/([^/]+)/commands/([^/]+)": commanding.CommandHandler,
     r"/v1/devices": registering.RegisteringHandler,
     r"/v1/devices/([^/]+)": registering.RevokingHandler,
     r"/v1/dead-letters": letters.DeadLettersHandler,

@@ -4,6 +4,7 @@ from importlib.resources import files
 
 import pytest
 
+from devices_sim.downlink import Reply
 from devices_sim.scenario import (
     Faults,
     Group,
@@ -101,3 +102,22 @@ def test_shipped_scenarios_are_valid_and_the_rough_one_has_every_fault() -> None
     for fault in Faults.__slots__:
         assert f"#     {fault} " in text, "described"
         assert f"{fault}: " in text.partition("groups:")[2], "used"
+
+
+def test_what_devices_do_with_commands() -> None:
+    text = """
+    groups:
+      - {name: a, kind: climate, count: 1, commands: {x: {value: [1], delay: 2s}, y: {error: "no"}, z: {silent: true}}}
+    """
+    (group,) = parse_scenario(text)
+    assert group.commands == {"x": Reply([1], delay=2.0), "y": Reply(error="no"), "z": Reply(silent=True)}
+    bad = "groups: [{name: a, kind: climate, count: 1, commands: {x: {silent: 7, delay: soon, speed: 1}, y: no}}]"
+    with pytest.raises(ScenarioError) as caught:
+        parse_scenario(bad)
+    for problem in (
+        "x.silent: must be true",
+        "x.delay: not a duration",
+        "x.speed: unknown key",
+        "y: must be a mapping",
+    ):
+        assert f"groups[0].commands.{problem}" in str(caught.value)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from devices_sim.downlink import Reply
 from devices_sim.effects import Send, Stop
 from devices_sim.protocol import Device, Phase
 from devices_sim.tally import Tally
@@ -34,6 +35,13 @@ class Play:
         self.device.acked_to = self.device.highest_sent = known
         self.device.next_seq = known + 1
         self.clock = 0.0
+        self.results = {m["id"]: whole(m) for m in sent(case) if m.get("type") == "result" and "id" in m}
+        commands = [step["answers"] for step in case["script"] if step.get("answers", {}).get("type") == "command"]
+        self.device.commands.replies = {
+            command["name"]: Reply(result.get("value"), result.get("error"))
+            for command in commands
+            if (result := self.results[command["id"]])
+        }
         if case.get("start") != "unknown":
             self.device.opened(0.0)
             self.hear({"type": "welcome", "boot": "b1", "last_seq": known if known >= 0 else None})
@@ -59,8 +67,11 @@ class Play:
             self.device.submit(json.dumps(message).encode(), count(message), self.clock)
 
     def hear(self, answer: dict[str, Any]) -> None:
-        self.device.received(json.dumps(answer).encode(), self.clock)
+        effects = self.device.received(json.dumps(answer).encode(), self.clock)
         match answer["type"]:
+            case "command":
+                results = [json.loads(effect.data) for effect in effects if isinstance(effect, Send)]
+                assert results == [self.results[answer["id"]]]
             case "ack":
                 assert not [seq for seq in self.device.pending if seq <= answer["seq"]]
             case "welcome" if answer["boot"] == self.device.boot:
@@ -70,6 +81,16 @@ class Play:
                 later = self.device.resume(self.clock + answer["retry_after_ms"] / 1000)
                 again = [json.loads(e.data)["seq"] for e in later if isinstance(e, Send)]
                 assert again[0] == answer["from_seq"]
+
+
+def sent(case: dict[str, Any]) -> list[dict[str, Any]]:
+    """The objects that the vector's device sends."""
+    return [step["send"] for step in case["script"] if isinstance(step.get("send"), dict)]
+
+
+def whole(result: dict[str, Any]) -> dict[str, Any]:
+    """A result with the value that may be left out if it is null."""
+    return {"value": None, **result} if result.get("ok") else result
 
 
 def count(message: dict[str, Any]) -> int:

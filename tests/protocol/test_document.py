@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.protocol import codec, fields, flatten, messages
+from gateway.protocol import codec, downlink, fields, flatten, messages
 from gateway.protocol.messages import Ack, CloseCode, Code
 
 DOCUMENT = Path(messages.__file__).with_name("PROTOCOL.md").read_text(encoding="utf-8")
@@ -51,6 +51,8 @@ def test_every_throttle_is_explained(limit: str) -> None:
         flatten.MAX_DEPTH,
         fields.MAX_TEXT_BYTES,
         codec.MAX_BOOT,
+        downlink.MAX_RESULT,
+        downlink.MAX_ERROR,
     ],
 )
 def test_every_limit_is_told(limit: int) -> None:
@@ -60,7 +62,15 @@ def test_every_limit_is_told(limit: int) -> None:
 def test_answers_in_the_document_are_json_with_the_keys_that_are_sent() -> None:
     section = table("Messages of the gateway")
     shown = [json.loads(text) for text in re.findall(r"\n((?:    .*\n)+)", section)]
-    assert [message["type"] for message in shown] == ["welcome", "ack", "reject", "throttle", "drain", "error"]
+    assert [message["type"] for message in shown] == [
+        "welcome",
+        "ack",
+        "reject",
+        "throttle",
+        "command",
+        "drain",
+        "error",
+    ]
     vectors = Path(__file__).parents[1] / "vectors"
     answers = [
         step["answers"]

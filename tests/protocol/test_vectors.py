@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.ledger import Ledger, Sequence
+from gateway.protocol.messages import Code
 from gateway.reading import split_lines
 from tests.support.sessions import TERMS, Bench
 
@@ -39,6 +40,15 @@ def bench_for(case: dict[str, Any]) -> Bench:
     return bench if case.get("start") == "unknown" else bench.ready()
 
 
+def goes_down(bench: Bench, event: dict[str, Any]) -> list[Any]:
+    ((kind, message),) = event.items()
+    if kind == "refused":
+        return bench.run(bench.session.refuse(Code(message), "in words", bench.now_ns))
+    assert kind == "command"
+    params = json.dumps(message["params"]).encode()
+    return bench.run(bench.session.command(message["id"], message["name"], params, message["expires_in_ms"]))
+
+
 def happen(bench: Bench, event: str) -> list[Any]:
     session = bench.session
     if event in ENDINGS:
@@ -67,7 +77,8 @@ def effects_of(bench: Bench, step: dict[str, Any]) -> list[Any]:
     """What the step that happens has for effects."""
     bench.now_ns += step.get("after_ms", 0) * 1_000_000
     if "happens" in step:
-        return happen(bench, step["happens"])
+        event = step["happens"]
+        return goes_down(bench, event) if isinstance(event, dict) else happen(bench, event)
     room = step.get("room", True)
     if "send_text" in step:
         return bench.send_bytes(step["send_text"].encode(), room=room)

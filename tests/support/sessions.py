@@ -10,7 +10,7 @@ import orjson
 from gateway.config.sections import ProfileSection
 from gateway.ledger import NO_SEQ, Entry, Ledger
 from gateway.protocol.fields import Rulebook
-from gateway.protocol.messages import AckLater, Authenticate, Close, Send, all_of
+from gateway.protocol.messages import AckLater, Authenticate, Close, Reported, Result, Send, all_of
 from gateway.protocol.session import Session, Terms
 from gateway.protocol.subprotocols import JSON, Subprotocol
 from gateway.protocol.types import FieldTypes
@@ -124,6 +124,11 @@ def shown(effect: Effect, decode: Callable[[bytes], Any] = orjson.loads) -> dict
             return {"acks": "later"}
         case Authenticate(token):
             return {"authenticates": token}
+        case Result(command, ok, value, error):
+            told = {"value": orjson.loads(value)} if ok else {"error": error}
+            return {"result": {"id": command, "ok": ok, **told}}
+        case Reported(version, settings):
+            return {"reported": {"version": version, "settings": settings}}
     payload = effect.payload
     assert payload.count(b"\n") >= effect.lines
     stored = {

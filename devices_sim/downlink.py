@@ -1,0 +1,73 @@
+"""What a device does with what comes down to it: commands, answered as its scenario says.
+
+Rule that holds here: the id tells one command from another. One that comes again after a reconnect is not done again;
+its result is sent again, as PROTOCOL.md asks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from devices_sim.effects import Answer, Effect, Send
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MOST_RESULTS = 200
+"""Results that are remembered: twice what a gateway keeps for a device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What becomes of a command: ``value``, or ``error`` if there is one, after ``delay`` seconds; or nothing."""
+
+    value: Any = None
+    error: str | None = None
+    delay: float = 0.0
+    silent: bool = False
+
+    def result(self, command: str) -> bytes:
+        """The message that says so."""
+        outcome = {"ok": True, "value": self.value} if self.error is None else {"ok": False, "error": self.error}
+        return orjson.dumps({"type": "result", "id": command, **outcome})
+
+
+EVERYBODY: Mapping[str, Reply] = {"ping": Reply("pong")}
+"""What every device can do."""
+
+
+class Commands:
+    """The commands of one device."""
+
+    __slots__ = ("_done", "_results", "replies")
+
+    def __init__(self) -> None:
+        self.replies = EVERYBODY
+        self._results: dict[str, bytes] = {}
+        self._done: set[str] = set()
+
+    def take(self, command: str, name: str, now: float) -> Sequence[Effect]:
+        """The gateway wants ``name`` done."""
+        if command in self._results:
+            return (Send(self._results[command]),) if command in self._done else ()
+        reply = self.replies.get(name) or Reply(error=f"unknown command {name}")
+        if reply.silent:
+            return ()
+        self._results[command] = reply.result(command)
+        if len(self._results) > MOST_RESULTS:
+            oldest = next(iter(self._results))
+            del self._results[oldest]
+            self._done.discard(oldest)
+        if reply.delay:
+            return (Answer(now + reply.delay, command),)
+        return self.finish(command)
+
+    def finish(self, command: str) -> Sequence[Effect]:
+        """It is done; say so."""
+        if command not in self._results:
+            return ()
+        self._done.add(command)
+        return (Send(self._results[command]),)

@@ -1,0 +1,69 @@
+"""What a device says about what came down to it: the result of a command, the settings it has.
+
+Rule that holds here: what is wrong refuses the message whole, with ``bad_message``. How much of it has to be kept is
+bounded here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from gateway.errors import MessageError
+from gateway.protocol.merging import MAX_SETTINGS, check_value
+from gateway.protocol.messages import MAX_SEQ, Code, Reported, Result
+from gateway.protocol.shown import kind_of, shown
+
+MAX_COMMAND_ID = 64
+MAX_RESULT = 8 * 1024
+"""Bytes of JSON."""
+MAX_ERROR = 1024
+
+
+def result(message: dict[str, Any]) -> Result:
+    """The answer to a command.
+
+    Raises:
+        MessageError: ``bad_message``.
+    """
+    command, ok, value, error = (message.get(key) for key in ("id", "ok", "value", "error"))
+    if command.__class__ is not str or not 0 < len(command) <= MAX_COMMAND_ID:
+        raise _bad("id", f"the id of a command, a string of 1 to {MAX_COMMAND_ID} characters", shown(command))
+    if ok.__class__ is not bool:
+        raise _bad("ok", "true or false", shown(ok))
+    if error is not None and (error.__class__ is not str or len(error) > MAX_ERROR):
+        raise _bad("error", f"a string of at most {MAX_ERROR} characters", kind_of(error))
+    if ok and error is not None:
+        raise _bad("error", "none beside ok: true", kind_of(error))
+    return Result(command, bool(ok), _text("value", value, MAX_RESULT), error)
+
+
+def reported(message: dict[str, Any]) -> Reported:
+    """What a device says of its settings.
+
+    Raises:
+        MessageError: ``bad_message``.
+    """
+    version, settings = message.get("version"), message.get("settings")
+    if version is not None and (version.__class__ is not int or not 0 <= version <= MAX_SEQ):
+        raise _bad("version", "a version as in a settings message", shown(version))
+    if settings.__class__ is not dict:
+        raise _bad("settings", "object", kind_of(settings))
+    _text("settings", settings, MAX_SETTINGS)
+    return Reported(version, dict(settings or {}))
+
+
+def _text(key: str, value: Any, most: int) -> bytes:
+    try:
+        check_value(value)
+    except ValueError as error:
+        raise MessageError(Code.BAD_MESSAGE, f"{key}: {error}") from None
+    text = orjson.dumps(value)
+    if len(text) > most:
+        raise _bad(key, f"at most {most} bytes of JSON", str(len(text)))
+    return text
+
+
+def _bad(key: str, expected: str, got: str) -> MessageError:
+    return MessageError(Code.BAD_MESSAGE, f"{key}: expected {expected}, got {got}")
