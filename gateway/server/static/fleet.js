@@ -32,6 +32,7 @@ class Fleet {
   #active = -1;
   #ordered = 0;
   #grown = false;
+  #frame = 0;
   #typing = 0;
   #trails = 0;
   #totals = totalsStrip();
@@ -79,6 +80,7 @@ class Fleet {
   close() {
     this.#abort.abort();
     this.#rows.close();
+    cancelAnimationFrame(this.#frame);
     clearTimeout(this.#typing);
     clearTimeout(this.#trails);
   }
@@ -113,11 +115,17 @@ class Fleet {
     }
   }
 
+  /** Events come in bursts; what they change is shown once, with the next frame. */
   #changed(grown) {
+    this.#grown ||= grown;
+    if (this.#frame === 0) this.#frame = requestAnimationFrame(() => this.#refresh());
+  }
+
+  #refresh() {
+    this.#frame = 0;
     if (!devices.loaded) return;
     const settled = Date.now() - this.#ordered < ORDER_MS;
     const held = view.sort !== "id" && this.#viewport.matches(":hover, :focus-within");
-    this.#grown ||= grown;
     if (!settled && (this.#grown || (!held && (view.sort !== "id" || view.state)))) this.#order();
     this.#showCounts();
     this.#rows.refresh();
