@@ -89,6 +89,11 @@ class Flow:
         )
 
     @property
+    def holding(self) -> bool:
+        """Whether nothing is taken before a certain message comes again."""
+        return self._from_seq != NO_SEQ
+
+    @property
     def ignoring(self) -> bool:
         """Whether the device sent more against a throttle than can have been in flight."""
         return self._ignored > self._limit

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gateway.protocol import cbor, codec
+from gateway.protocol import cbor, codec, senml
 from gateway.protocol.messages import Answers, JsonAnswers
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Subprotocol:
     """``parse`` takes the bytes of a message, ``interpret`` the value in them; ``answers`` go the other way.
 
     Both raise MessageError for a message that is refused whole. ``binary``: messages and answers are binary, not text.
+    ``counted``: messages have no number of their own (`gateway.protocol.counting`).
     """
 
     name: str
@@ -32,10 +33,12 @@ class Subprotocol:
     interpret: Callable[[Any], Message]
     answers: Answers
     binary: bool = False
+    counted: bool = False
 
 
 JSON = Subprotocol("telemetry.v1.json", codec.parse, codec.interpret, JsonAnswers())
 CBOR = Subprotocol("telemetry.v1.cbor", cbor.parse, codec.interpret, Answers(cbor.encode), binary=True)
+SENML = Subprotocol("senml.json", codec.parse, senml.interpret, JSON.answers, counted=True)
 
-SUBPROTOCOLS = {known.name: known for known in (JSON, CBOR)}
+SUBPROTOCOLS = {known.name: known for known in (JSON, CBOR, SENML)}
 """By name; the first is spoken with a device that names none."""

@@ -18,6 +18,7 @@ from gateway.errors import ReadingError
 from gateway.protocol.blocks import encode_block
 from gateway.protocol.encoded import Encoded, Point
 from gateway.protocol.messages import Block, Code
+from gateway.protocol.senml import Pack, encode_pack
 from gateway.protocol.series import KEPT, DeviceSeries
 from gateway.protocol.shown import kind_of
 from gateway.protocol.timestamps import MAX_NS, NS_PER_MS, aged, moment
@@ -43,7 +44,7 @@ RESERVED = frozenset(("seq", "ts", "age_ms", "m", "tags", "type", "values", "rea
 class Encoder:
     """Turns one device's readings into line protocol; ``tags`` are the registry's, checked when they went in there."""
 
-    __slots__ = ("_book", "_device", "_last_arrival", "_others", "_prefix", "_profile", "_rules", "_series")
+    __slots__ = ("_book", "_device", "_last_arrival", "_others", "_prefix", "_profile", "_rules", "_series", "units")
 
     def __init__(self, device_id: str, profile: ProfileSection, tags: Mapping[str, str], book: Rulebook) -> None:
         self._device = device_id
@@ -54,10 +55,13 @@ class Encoder:
         self._series = DeviceSeries(device_id, profile, tags)
         self._prefix = self._series.default.encode()
         self._last_arrival = 0
+        self.units: dict[str, str] | None = None
+        """Where units go that the device tells, by field; None: nowhere."""
 
     def follow(self, other: Encoder) -> None:
         """Take the place of ``other`` in a session: no moment of arrival is given out twice."""
         self._last_arrival = other._last_arrival
+        self.units = other.units
 
     def encode(self, message: Readings, now_ns: int) -> Encoded:
         """Judge and write every reading of ``message``, which arrived at ``now_ns``.
@@ -68,6 +72,9 @@ class Encoder:
         if isinstance(message, Block):
             rules = self._rules_for(message.measurement)
             return encode_block(message, self._device, rules, self._series, now_ns)
+        if isinstance(message, Pack):
+            arrived_ns = self._arrival(now_ns)
+            return encode_pack(message, self._device, self._rules, self._series.default, arrived_ns, self.units)
         encoded = Encoded(self._device)
         encoded.collect(message, message.items, lambda item: self._point(item, message, now_ns))
         return encoded
@@ -130,6 +137,9 @@ class Encoder:
             return moment(ts)
         if age_ms is not None:
             return aged(now_ns, age_ms)
+        return self._arrival(now_ns)
+
+    def _arrival(self, now_ns: int) -> int:
         self._last_arrival = max(now_ns, self._last_arrival + 1)
         return self._last_arrival
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.config.names import DEVICE_ID
 from gateway.errors import SpoolFull
 from gateway.ledger import NO_SEQ, Entry
+from gateway.protocol.counting import CountingSession
 from gateway.protocol.messages import (
     Ack,
     AckLater,
@@ -31,7 +32,7 @@ from gateway.protocol.messages import (
 )
 from gateway.protocol.session import LATER, Session
 from gateway.protocol.shown import cut
-from gateway.protocol.subprotocols import JSON, SUBPROTOCOLS
+from gateway.protocol.subprotocols import JSON, SENML, SUBPROTOCOLS
 from gateway.server.access import bearer_token
 from gateway.server.credentials import certificate_names
 from gateway.server.requests import JsonErrors
@@ -178,7 +179,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
             return
         chosen = SUBPROTOCOLS.get(self.selected_subprotocol or "", JSON)
         self.binary = chosen.binary
-        self.session = Session(self.device_id, self.session_id, context.terms, chosen)
+        kind = CountingSession if chosen.counted else Session
+        self.session = kind(self.device_id, self.session_id, context.terms, chosen)
         self.opened_at = self.last_byte_at
         context.socket_opened(self)
         if self.device is not None:
@@ -199,7 +201,10 @@ class DeviceSocket(JsonErrors, StreamHandler):
         self.device, self.profile = device, device.profile
         self.context.metrics.connections_total.labels("accepted").inc()
         self.view = self.context.fleet.connected(self.device_id, self, now)
-        self._run(session.welcome(self.view.account, self.context.encoder(device), now))
+        encoder = self.context.encoder(device)
+        if session.subprotocol is SENML:
+            encoder.units = self.view.tell_units()
+        self._run(session.welcome(self.view.account, encoder, now))
         self.context.downlink.connected(self.device_id)
 
     def on_text(self, data: bytes, *, binary: bool = False) -> None:

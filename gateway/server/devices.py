@@ -121,7 +121,7 @@ class DeviceHandler(ViewerHandler):
         found = describe(context.fleet.look(device_id), time.time_ns())
         if registered is not None:
             found |= {"profile": registered.profile, "tags": dict(registered.tags)}
-        found["units"] = context.units(found.get("profile"))
+        found["units"] = found.get("units", {}) | context.units(found.get("profile"))
         found["problems"] = context.problems.of(device_id)
         return self.answer(found)
 
@@ -142,6 +142,8 @@ def describe(view: DeviceView, now_ns: int) -> dict[str, Any]:
         "latest": view.latest,
         "ledger": view.account.sums(),
     }
+    if view.units:
+        found["units"] = dict(view.units)
     if connection is not None:
         silent = asyncio.get_running_loop().time() - connection.last_byte_at
         found |= {

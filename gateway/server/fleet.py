@@ -117,10 +117,18 @@ class DeviceView:
     takeovers: deque[int] | None = None
     rhythm_ns: float = 0.0
     told: str = ""
+    units: dict[str, str] | None = None
+    """By field, as the device tells them; None for one that never could."""
     _rate: float = 0.0
     _arrival_ns: int = 0
     _messages: int = 0
     _resumed_ns: int = 0
+
+    def tell_units(self) -> dict[str, str]:
+        """Where to put units that the device tells."""
+        if self.units is None:
+            self.units = {}
+        return self.units
 
     def show(self, entry: Entry) -> None:
         """Take over what a durable message measured; an old reading does not hide a newer one."""

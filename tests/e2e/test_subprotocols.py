@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import cbor2
@@ -43,6 +45,32 @@ def test_cbor_from_the_welcome_to_the_database(gateway: RunningGateway) -> None:
         assert {answer.get("code") for answer in answers} == {None, "malformed_cbor"}
     sums = gateway.settled("cbor-1")
     assert (sums["stored"], sums["rejected"], sums["gaps"]) == (MESSAGES + 1, 1, 0)
+
+
+def test_senml_from_the_welcome_to_the_database(gateway: RunningGateway) -> None:
+    with dial(gateway, "senml-1", "senml.json") as socket:
+        assert socket.subprotocol == "senml.json"
+        assert json.loads(socket.recv(timeout=10))["last_seq"] is None
+        now = round(time.time())
+        socket.send(
+            json.dumps([{"bn": "senml-1:", "bt": now, "n": "temp", "u": "Cel", "v": 21.5}, {"n": "hum", "v": 40}])
+        )
+        assert json.loads(socket.recv(timeout=10)) == {"type": "ack", "seq": 1}
+        socket.send(json.dumps([{"bn": "senml-2:", "n": "temp", "v": 1}, {"bn": "senml-1:", "n": "temp", "v": 22}]))
+        rejected = json.loads(socket.recv(timeout=10))
+        assert (rejected["type"], rejected["seq"], rejected["errors"][0]["index"]) == ("reject", 2, 0)
+        assert json.loads(socket.recv(timeout=10)) == {"type": "ack", "seq": 2}
+        assert gateway.device("senml-1")["units"] == {"temp": "Cel"}
+        socket.send(b"[]")
+        with pytest.raises(ConnectionClosed, match="1003"):
+            socket.recv(timeout=10)
+    sums = gateway.settled("senml-1")
+    assert (sums["stored"], sums["rejected"], sums["gaps"]) == (3, 1, 0)
+    found = gateway.device("senml-1")
+    assert found["latest"] == {"temp": 22, "hum": 40}
+    _, series = gateway.request("/v1/series?device=senml-1")
+    units = {one["field"]: one["unit"] for one in series["series"]}
+    assert (units["temp"], units["hum"]) == ("Cel", None)
 
 
 @pytest.mark.parametrize(("offered", "wrong"), [("telemetry.v1.cbor", "{}"), ("telemetry.v1.json", b"\xa0")])

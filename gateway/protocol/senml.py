@@ -1,0 +1,215 @@
+"""SenML packs (RFC 8428) in JSON: records resolved against their base fields, each one a reading of one field.
+
+Rules that hold here:
+
+* What is wrong with a base field, or must be understood and is not (labels that end in ``_``, section 4.4), refuses the
+  pack, because it is about more than its record. What is wrong with a record refuses that record.
+* A record belongs to the device that sends it: its resolved name is the device's id, or begins with it and a separator,
+  or stands for itself where there is no base name. A device cannot speak for others.
+* Every record of a pack that has no time of its own is of the same moment, that of the pack's arrival.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gateway.errors import MessageError, ReadingError
+from gateway.ledger import NO_SEQ
+from gateway.protocol import codec
+from gateway.protocol.encoded import Encoded, Point
+from gateway.protocol.messages import Code, Readings
+from gateway.protocol.shown import MAX_SHOWN_NAME, cut, kind_of, shown
+from gateway.protocol.timestamps import MAX_NS, in_range, moment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gateway.protocol.fields import Rules
+    from gateway.protocol.messages import Message
+
+VERSION = 10
+RELATIVE = 2**28
+"""Times below this, in s, are relative to now (section 4.5.3)."""
+END = MAX_NS // 10**9
+"""Times from here on, in s, no database can hold."""
+MAX_UNIT = 64
+MAX_UNITS = 256
+"""Fields of a device whose unit is remembered."""
+UNNAMED = "value"
+"""The field of a record that is named like the device and has no unit."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:./_-]*", re.ASCII)
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SEPARATORS = frozenset(":/_")
+_VALUES = {"v": "number", "vs": "string", "vb": "bool", "vd": "string"}
+_BASES = {"bn": "string", "bt": "number", "bu": "string", "bv": "number", "bs": "number", "bver": "number"}
+_REGULAR = frozenset(("n", "u", "t", "ut", "s", *_VALUES))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record without base fields.
+
+    ``seconds`` are since 1970, or below `RELATIVE` from now on. ``local``: there was no base name.
+    """
+
+    name: str
+    local: bool
+    unit: str | None
+    value: Any
+    sum: float | None
+    seconds: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Pack(Readings):
+    """A SenML pack; its ``items`` are records, why one is refused, or None for one of base fields only."""
+
+
+def interpret(value: Any) -> Message:
+    """The pack that an array is. An object is a message of the JSON protocol, which has to have a ``type``.
+
+    Raises:
+        MessageError: ``unknown_type`` or ``bad_message``.
+    """
+    if value.__class__ is dict and value.get("type") is not None:
+        return codec.interpret(value)
+    if value.__class__ is not list:
+        raise MessageError(Code.BAD_MESSAGE, f"expected an array of SenML records, got {kind_of(value)}")
+    count = len(value)
+    if count > codec.MAX_READINGS:
+        text = f"expected at most {codec.MAX_READINGS} records in a pack, got {count}"
+        raise MessageError(Code.BAD_MESSAGE, text, readings=count)
+    base: dict[str, Any] = {}
+    return Pack(seq=NO_SEQ, items=[_resolved(record, base, index, count) for index, record in enumerate(value)])
+
+
+def _resolved(record: Any, base: dict[str, Any], index: int, count: int) -> Record | ReadingError | None:
+    if record.__class__ is not dict:
+        return ReadingError(Code.WRONG_TYPE, f"expected object, got {kind_of(record)}")
+    problem = _take_base(record, base)
+    if problem is not None:
+        raise MessageError(Code.BAD_MESSAGE, f"record {index}: {problem}", readings=count)
+    if _REGULAR.isdisjoint(record):
+        return None
+    try:
+        return _record(record, base)
+    except ReadingError as error:
+        return error
+
+
+def _take_base(record: Mapping[str, Any], base: dict[str, Any]) -> str | None:
+    """Let the base fields of ``record`` hold from here on; what is wrong with one."""
+    for label, value in record.items():
+        if label in _BASES and value is not None:
+            if kind_of(value) != _BASES[label]:
+                return f"{label}: expected {_BASES[label]}, got {kind_of(value)}"
+            base[label] = value
+        elif label.endswith("_"):
+            return f'"{cut(label)}" would have to be understood, and is not'
+    if base.get("bver", VERSION) > VERSION:
+        return f"bver: expected at most {VERSION}, got {shown(base['bver'])}"
+    return None
+
+
+def _record(record: Mapping[str, Any], base: Mapping[str, Any]) -> Record:
+    before, after = base.get("bn", ""), _given(record, "n", "string") or ""
+    unit = _given(record, "u", "string") or base.get("bu") or None
+    total = _total(base.get("bs"), _given(record, "s", "number"), "s")
+    seconds = _total(base.get("bt"), _given(record, "t", "number"), "t") or 0
+    return Record(before + after, not before, unit, _value(record, base, total), total, seconds)
+
+
+def _given(record: Mapping[str, Any], label: str, expected: str) -> Any:
+    value = record.get(label)
+    if value is not None and kind_of(value) != expected:
+        raise ReadingError(Code.WRONG_TYPE, f"expected {expected}, got {kind_of(value)}", label)
+    return value
+
+
+def _total(base: float | None, own: float | None, label: str) -> float | None:
+    """The sum of both, of which one that is missing counts as 0 (sections 4.5.3 and 4.5.4); None without either."""
+    if base is None or own is None:
+        return own if base is None else base
+    total = base + own
+    if not math.isfinite(total):
+        raise ReadingError(Code.OUT_OF_RANGE, "together with its base it is too great for a double", label)
+    return total
+
+
+def _value(record: Mapping[str, Any], base: Mapping[str, Any], total: float | None) -> Any:
+    given = [label for label in _VALUES if record.get(label) is not None]
+    if len(given) > 1:
+        raise ReadingError(Code.WRONG_TYPE, f"expected one value, got {' and '.join(given)}", given[1])
+    label = given[0] if given else "v"
+    value = _given(record, label, _VALUES[label])
+    if label == "v":
+        value = _total(base.get("bv"), value, "v")
+    elif label == "vd" and not _BASE64URL.fullmatch(value):
+        raise ReadingError(Code.WRONG_TYPE, "expected base64url without padding", "vd")
+    if value is None and total is None:
+        raise ReadingError(Code.WRONG_TYPE, "expected one of v, vs, vb, vd and s, got none")
+    return value
+
+
+def encode_pack(
+    pack: Pack, device: str, rules: Rules, prefix: str, now_ns: int, units: dict[str, str] | None
+) -> Encoded:
+    """Judge and write every record of ``pack``; what accepted ones say of units goes to ``units``, if there is any.
+
+    Raises:
+        MessageError: the pack is refused whole.
+    """
+
+    def point(item: Record | ReadingError | None) -> Point | None:
+        if item is None:
+            return None
+        if isinstance(item, ReadingError):
+            raise item
+        field = _field(item, device)
+        text, fields = rules.write(_values(item, field))
+        time_ns = _time(item.seconds, now_ns)
+        if rules.fresh:
+            rules.learn()
+        if item.unit is not None and units is not None and (field in units or len(units) < MAX_UNITS):
+            units[field] = item.unit
+        return f"{prefix}{text} {time_ns}\n", time_ns, fields
+
+    encoded = Encoded(device)
+    encoded.collect(pack, pack.items, point)
+    return encoded
+
+
+def _field(record: Record, device: str) -> str:
+    """What a record is called within its device; a nameless one by its unit, so that several can share a time."""
+    name, unit = record.name, record.unit
+    if unit is not None and (len(unit) > MAX_UNIT or _CONTROL.search(unit)):
+        raise ReadingError(Code.TOO_LONG, f"expected at most {MAX_UNIT} characters, none of them control", "u")
+    if not _NAME.fullmatch(name):
+        text = f"expected letters, digits and - : . / _, beginning with a letter or digit, got {shown(name)}"
+        raise ReadingError(Code.BAD_NAME, text, "n")
+    if name == device:
+        return unit or UNNAMED
+    if name.startswith(device) and name[len(device)] in _SEPARATORS:
+        return name[len(device) + 1 :] or unit or UNNAMED
+    if record.local and ":" not in name and "/" not in name:
+        return name
+    raise ReadingError(Code.BAD_NAME, "expected a name below the device's own id", cut(name, MAX_SHOWN_NAME))
+
+
+def _values(record: Record, field: str) -> dict[str, Any]:
+    if record.sum is None:
+        return {field: record.value}
+    total = {f"{field}.sum": record.sum}
+    return total if record.value is None else {field: record.value} | total
+
+
+def _time(seconds: float, now_ns: int) -> int:
+    if seconds < RELATIVE:
+        away = max(seconds, -3 * END)
+        return in_range(now_ns + (away * 10**9 if away.__class__ is int else round(away * 1e9)), seconds, "t")
+    return moment(seconds) if seconds < END else in_range(MAX_NS + 1, seconds, "t")

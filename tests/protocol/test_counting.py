@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.ledger import Ledger, Sequence
+from gateway.protocol.counting import CountingSession
+from gateway.protocol.subprotocols import SENML
+from tests.support.sessions import Bench, terms
+
+PACK = [{"n": "a", "v": 1}]
+
+
+def bench(ledger: Ledger | None = None, **changed: int) -> Bench:
+    made = Bench(ledger=ledger, subprotocol=SENML)
+    made.session = CountingSession("d1", "s1", terms(**changed), SENML)
+    return made
+
+
+def seqs(effects: list[Any]) -> list[int | None]:
+    return [effect["stores"]["seq"] for effect in effects if "stores" in effect]
+
+
+def test_the_acks_count_packs_refused_ones_too() -> None:
+    made = bench()
+    [welcome] = made.good()
+    assert welcome["answers"]["last_seq"] is None
+    assert seqs(made.send(PACK)) == [1]
+    assert seqs(made.send([])) == [2]
+    assert seqs(made.send_bytes(b"[{")) == [3]
+    assert seqs(made.send([{"x_": 1}])) == [4]
+    assert seqs(made.send_bytes(b" \n[]")) == [5]
+    assert made.commit() == [{"answers": {"type": "ack", "seq": 5}}]
+
+
+@pytest.mark.parametrize("said", [b'{"type":"hello"}', b' {"type":"time"}', b'{"type":', b"{}"])
+def test_objects_are_not_counted(said: bytes) -> None:
+    made = bench()
+    made.good()
+    made.send(PACK)
+    made.send_bytes(said)
+    assert seqs(made.send(PACK)) == [2]
+
+
+def test_a_boot_goes_on_where_the_acks_ended_and_what_was_taken_is_not_taken_twice() -> None:
+    ledger = Ledger()
+    ledger.account("d1").boots["b7"] = Sequence(7, 5, 5)  # 6 and 7 came over another connection and are under way
+    made = bench(ledger)
+    made.good()
+    [welcome] = made.send({"type": "hello", "boot": "b7"})
+    assert welcome["answers"]["last_seq"] == 5
+    effects = [made.send(PACK)[0]["stores"] for _ in range(3)]
+    assert [(entry["seq"], entry.get("duplicate", 0)) for entry in effects] == [(6, 1), (7, 1), (8, 0)]
+    made.send({"type": "hello", "boot": "b7", "ack": "stored"})
+    assert seqs(made.send(PACK)) == [9]
+    made.send({"type": "hello", "boot": "b8"})
+    assert seqs(made.send(PACK)) == [1]
+
+
+def test_what_would_be_throttled_is_closed_and_comes_again_on_the_next_connection() -> None:
+    made = bench()
+    made.good()
+    made.send(PACK)
+    assert made.send(PACK, room=False) == [{"closes": 1013}]
+    assert made.send(PACK) == []
+    busy = bench(max_unacked=2)
+    busy.good()
+    assert [busy.send(PACK)[0].keys() for _ in range(3)] == [{"stores"}, {"stores"}, {"closes"}]
+    late = bench(max_unacked=1)
+    late.good()
+    late.send(PACK)
+    assert late.send_bytes(b"[") == [{"closes": 1013}]
+
+
+def test_a_commit_that_fails_closes() -> None:
+    made = bench()
+    made.good()
+    made.send(PACK)
+    assert made.commit_fails() == [{"closes": 1013}]
+    assert made.commit_fails() == []
+
+
+def test_a_device_that_wants_no_acks_is_not_closed_but_told_what_is_lost() -> None:
+    made = bench()
+    made.good()
+    made.send({"type": "hello", "ack": "none"})
+    _, rejected = made.send(PACK, room=False)
+    assert rejected["answers"]["errors"][0]["code"] == "spool_full"
+    made.send(PACK)
+    [lost] = made.commit_fails()
+    assert lost["answers"]["code"] == "spool_full"
+    assert made.session.open
+
+
+def test_nothing_is_said_about_a_slow_disk() -> None:
+    made = bench()
+    made.good()
+    made.send(PACK)
+    assert made.session.kept_waiting() == ()
