@@ -74,6 +74,7 @@ class Housekeeper:
         self._thread = ThreadPoolExecutor(1, "spool-housekeeping")
         self._round: asyncio.Task[None] | None = None
         self._not_before = 0.0
+        self._retry: asyncio.TimerHandle | None = None
         self._urgent = False
         self._needed = 0
         self._checkpointed = _NEVER
@@ -132,6 +133,8 @@ class Housekeeper:
         if self._round is not None:
             await self._round
         await self._tidy()
+        if self._retry is not None:
+            self._retry.cancel()
         self._thread.shutdown()
 
     async def _tidy(self) -> None:
@@ -145,7 +148,10 @@ class Housekeeper:
             await self._in_thread(self._remove, write_checkpoint, cursor, going)
         except Exception as error:  # noqa: BLE001 - whatever it was, readings must go on being taken
             self._trouble.note(Area.HOUSEKEEPING, error)
-            self._not_before = asyncio.get_running_loop().time() + RETRY_SECONDS
+            loop = asyncio.get_running_loop()
+            self._not_before = loop.time() + RETRY_SECONDS
+            # An idle gateway has nothing else that looks; and uvloop counts in whole milliseconds.
+            self._retry = loop.call_at(self._not_before + 0.001, self.look)
         else:
             self._checkpointed, self._urgent, self._dropped_after = _boundaries(sealed, cursor), False, None
             self._trouble.clear(Area.HOUSEKEEPING)

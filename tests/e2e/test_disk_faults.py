@@ -73,7 +73,16 @@ def assert_good_again(gateway: RunningGateway, name: str, readings: int) -> None
     assert (sums["received"], sums["stored"]) == (readings, readings), sums
     status, state = gateway.request("/readyz")
     assert (status, state["blocking"]) == (200, []), state
-    wait_for(lambda: gateway.request("/readyz")[1]["warnings"] == [], "the warnings to end")
+    warnings = []
+
+    def none_left() -> bool:
+        warnings[:] = gateway.request("/readyz")[1]["warnings"]
+        return not warnings
+
+    try:
+        wait_for(none_left, "the warnings to end")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {warnings}") from None
 
 
 def test_a_full_disk_stops_acks_and_frees_itself_when_the_database_is_back(tmp_path: Path) -> None:
