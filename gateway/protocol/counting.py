@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.protocol.session import Session
+from gateway.protocol.session import Session, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,4 +74,4 @@ class CountingSession(Session):
     def append_failed(self, entries: Sequence[Entry], retry_after_ms: int) -> Effects:
         """These entries of the session did not reach the disk; the ledger has been rolled back."""
         effects = super().append_failed(entries, retry_after_ms)
-        return self.busy(_LATER) if self.open and self._flow.holding else effects
+        return self.busy(_LATER) if self._state is State.READY and self._flow.holding else effects

@@ -1,0 +1,242 @@
+"""What is fuzzed: functions of bytes that raise when a rule of the gateway does not hold.
+
+Each takes anything at all. What the code under test may answer to it (`MessageError`, ``ValueError`` of a line) is no
+finding; any other exception is, and so is every assertion here.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.errors import MessageError
+from gateway.ledger import NO_SEQ, Entry
+from gateway.protocol import cbor, senml
+from gateway.protocol.counting import CountingSession
+from gateway.protocol.messages import Code, Readings
+from gateway.protocol.shown import Foreign
+from gateway.protocol.subprotocols import CBOR, JSON, SENML
+from gateway.reading import parse_line, split_lines
+from gateway.server.frames import BINARY, CLOSE, TEXT, Frame, FrameParser, Violation, decode_close
+from gateway.spool.log import Log
+from gateway.spool.record import Record, decode_run, encode, find_fault
+from gateway.spool.scan import LogReader, discover
+from gateway.spool.segment import SegmentHeader, SegmentWriter
+from tests.support.faulty_files import FaultyFiles
+from tests.support.sessions import NOW_NS, Bench, encoder, terms
+from tests.support.streams import unmask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gateway.protocol.subprotocols import Subprotocol
+
+PROFILE = {"allowed_tags": ["line"], "fields": {"n": {"type": "int", "min": -5, "max": 5}, "s": {"type": "string"}}}
+
+
+def frames(data: bytes) -> None:
+    """The frame reader: however the bytes are cut, the same frames come out, none above the limit."""
+    head, stream = data[:3].ljust(3, b"\0"), data[3:]
+    limit, compression = head[0] * 257, bool(head[1] & 1)
+    whole, problem = _read([stream], limit, compression=compression)
+    step = head[2] % 16 + 1
+    cut = [stream[at : at + step] for at in range(0, len(stream), step)]
+    assert _read(cut, limit, compression=compression) == (whole, problem)
+    assert sum(len(payload) for _, payload in whole) <= len(stream)
+    for kind, payload in whole:
+        assert len(payload) <= (limit if kind & 0xF in {TEXT, BINARY} else 125)
+        if kind == CLOSE and isinstance(found := decode_close(payload), Violation):
+            assert found.code in {1002, 1007}
+    sole = FrameParser(limit, unmask, compression=compression).sole(stream)
+    assert sole is None or (whole, problem) == ([(TEXT, sole)], None)
+
+
+def _read(pieces: Sequence[bytes], limit: int, *, compression: bool) -> tuple[list[Frame], Violation | None]:
+    parser = FrameParser(limit, unmask, compression=compression)
+    found: list[Frame] = []
+    for piece in pieces:
+        found += parser.feed(piece)
+        while parser.pending:
+            found += parser.more()
+    return found, parser.violation
+
+
+def json(data: bytes) -> None:
+    """Messages in JSON."""
+    _judge(data, JSON)
+
+
+def cbor_(data: bytes) -> None:
+    """Messages in CBOR, which mean what the same message means in JSON."""
+    _judge(data, CBOR)
+    try:
+        value = cbor.parse(data)
+    except MessageError:
+        return
+    if _foreign(value):
+        return
+    text, binary = Bench(profile=PROFILE).ready(), Bench(profile=PROFILE, subprotocol=CBOR).ready()
+    said = orjson.dumps(value)
+    if len(data) <= terms().max_message_bytes and len(said) <= terms().max_message_bytes:
+        assert text.send_bytes(said) == binary.send_bytes(data)
+        assert text.queue == binary.queue
+
+
+def _foreign(value: Any) -> bool:
+    if isinstance(value, Foreign):
+        return True
+    assert value.__class__ in {dict, list, str, int, float, bool, type(None)}, value
+    members = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(_foreign, members))
+
+
+def senml_(data: bytes) -> None:
+    """SenML packs."""
+    _judge(data, SENML)
+
+
+def _judge(data: bytes, subprotocol: Subprotocol) -> None:
+    """Whatever is accepted can be read back from its lines, and every reading is accounted for."""
+    try:
+        message = subprotocol.interpret(subprotocol.parse(data))
+        if not isinstance(message, Readings):
+            return
+        device = encoder(PROFILE)
+        device.units = {}
+        encoded = device.encode(message, NOW_NS)
+    except MessageError as error:
+        subprotocol.answers.error(NO_SEQ, Code(error.code), error.message)
+        return
+    assert encoded.received == encoded.lines + len(encoded.rejects) <= message.count
+    assert all(len(line) == 4 for line in map(parse_line, split_lines(encoded.payload, encoded.lines)))
+    assert all(0 <= fault["index"] < message.count and fault["code"] in list(Code) for fault in encoded.rejects)
+    subprotocol.answers.reject(0, encoded.rejects)
+    assert orjson.dumps(dict(encoded.latest or {}))
+    assert len(device.units) <= senml.MAX_UNITS
+
+
+def session(data: bytes) -> None:
+    """A conversation: one byte for the subprotocol, then lines, each with what happens first."""
+    chosen = (JSON, CBOR, SENML)[data[0] % 3 if data else 0]
+    bench = Bench(profile=PROFILE, subprotocol=chosen, max_unacked=3)
+    if chosen is SENML:
+        bench.session = CountingSession("d1", "s1", terms(max_unacked=3), SENML)
+    if not data[:1] or data[0] < 128:
+        bench.good()
+    acked: dict[str, int] = {}
+    for line in data[1:].split(b"\n\n")[:40]:
+        for effect in _happen(bench, line[:1], line[1:]):
+            answer = effect.get("answers", {})
+            if effect.get("authenticates"):
+                bench.good()
+            if answer.get("type") == "ack":
+                boot = bench.session.boot
+                assert acked.get(boot, -1) <= answer["seq"] <= bench.session._flow.sequence.accepted
+                acked[boot] = answer["seq"]
+    bench.commit()
+    bench.deliver()
+    account = bench.ledger.account("d1")
+    assert account.pending == 0, account
+    bench.session.failed()
+    assert not bench.session.open
+
+
+def _happen(bench: Bench, what: bytes, line: bytes) -> list[Any]:
+    match what:
+        case b"c":
+            return bench.commit()
+        case b"d":
+            return bench.deliver()
+        case b"f":
+            return bench.commit_fails()
+        case b"k":
+            return bench.run(bench.session.kept_waiting())
+        case b"r":
+            return bench.send_bytes(line, room=False, after_ms=1)
+    return bench.send_bytes(line, after_ms=1)
+
+
+SPOOL = Path("/spool")
+ENTRY = [Entry("d", "b", number, 1, payload=b"m,device=d v=%d %d\n" % (number, number)) for number in range(9)]
+EDIT = struct.Struct(">BHB")
+
+
+def _segments() -> FaultyFiles:
+    """Three segments of three records each."""
+    disk = FaultyFiles()
+    previous, end = 0, 0
+    for first in (1, 4, 7):
+        writer = SegmentWriter(disk, SPOOL, SegmentHeader(first, previous, end))
+        for number in range(first, first + 3):
+            writer.append(encode(number, 0, [ENTRY[number - 1]]))
+        previous, end = first, len(disk.names_now[SPOOL / writer.path.name].data)
+    return disk
+
+
+def spool(data: bytes) -> None:
+    """Recovery: a damaged spool starts, gives back only what was written, in order, and takes more."""
+    disk = _segments()
+    names = sorted(disk.names_now)
+    for op, at, value in EDIT.iter_unpack(data[: len(data) // EDIT.size * EDIT.size][: 32 * EDIT.size]):
+        image = disk.names_now[names[op % len(names)]].data
+        if op & 0x80:
+            del image[at % (len(image) + 1) :]
+        elif image:
+            image[at % len(image)] = value
+    log = Log(disk, SPOOL, 600)
+    found = [item for item in log.recover(0, 0) if isinstance(item, Record)]
+    assert [item.id for item in found] == sorted({item.id for item in found})
+    written = {entry.payload for entry in ENTRY}
+    assert {item.payload for item in found} <= written
+    assert all(item.entries[0] == ENTRY[item.id - 1] for item in found)
+    log.start()
+    commit = log.append([Entry("d", "b", 99, 1, payload=b"m v=1 1\n")], 0)
+    assert commit.record_id > max((item.id for item in found), default=0)
+    reader = LogReader(disk, 0)
+    again = [item for item in reader.items(discover(disk, SPOOL)) if isinstance(item, Record)]
+    reader.close()
+    assert [item.id for item in again] == [*(item.id for item in found), commit.record_id]
+
+
+def record(data: bytes) -> None:
+    """The bytes of records."""
+    records, end = decode_run(data, 0, 0)
+    assert 0 <= end <= len(data)
+    assert sum(item.size for item in records) == end
+    if end < len(data):
+        problem, needed = find_fault(data, end, 0)
+        assert problem
+        assert needed >= 0
+
+
+def lines(data: bytes) -> None:
+    """Line protocol: cut and read, or refused by a ValueError."""
+    try:
+        found = split_lines(data)
+    except ValueError:
+        return
+    assert b"".join(found) == data
+    for line in found:
+        try:
+            measurement, tags, fields, time_ns = parse_line(line)
+        except ValueError:
+            continue
+        assert isinstance(measurement, str)
+        assert all(isinstance(text, str) for pair in tags.items() for text in pair)
+        assert fields
+        assert isinstance(time_ns, int)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "frames": frames,
+    "json": json,
+    "cbor": cbor_,
+    "senml": senml_,
+    "session": session,
+    "spool": spool,
+    "record": record,
+    "lines": lines,
+}
