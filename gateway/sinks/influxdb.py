@@ -4,6 +4,7 @@ Rules that hold here:
 
 * Points are sent as the bytes they have been since they were accepted, so that a resend overwrites itself.
 * One try a call: when to try again is delivery's decision, for all batches at once.
+* The first write to a shard is made twice, since InfluxDB may lose it: see `gateway.sinks.idle_shards`.
 * A newline inside a string is sent only to a server that is known to read quotes. VictoriaMetrics does not: it cuts
   its input at every newline, so a device could write another's points with a string. What is no InfluxDB is given
   spaces instead.
@@ -20,11 +21,12 @@ from typing import TYPE_CHECKING
 
 from urllib3.exceptions import HTTPError
 
-from gateway.delivery.outcome import Refused
+from gateway.delivery.outcome import Refused, Stored
 from gateway.delivery.sink import History
 from gateway.errors import QueryError
 from gateway.reading import split_lines
 from gateway.sinks import answers, influxql, metricsql
+from gateway.sinks.idle_shards import PAUSE, RecentHours
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 
 GZIP_LEVEL = 1
 """Takes a twelfth of the time of level 9."""
+BUILD = "X-Influxdb-Build"
+"""A header that every answer of an InfluxDB since 1.4 has, and VictoriaMetrics' have not."""
 
 
 class InfluxSink(ABC):
@@ -49,6 +53,7 @@ class InfluxSink(ABC):
         self._database = database
         self._questions = questions
         self._compress = compress
+        self._recent = RecentHours()
         self._warned = False
 
     @abstractmethod
@@ -72,13 +77,11 @@ class InfluxSink(ABC):
         try:
             if points and len(points) != lines.count(b"\n") and not self._reads_quotes():
                 lines = b"".join(point[:-1].replace(b"\n", b" ") + b"\n" for point in points)
-            if self._compress:
-                answer = self._post(gzip.compress(lines, GZIP_LEVEL, mtime=0), "gzip")
-            else:
-                answer = self._post(lines, None)
+            answer = self._send(lines)
+            outcome = answers.outcome(answer, time.time())
+            return self._repeat(lines) if outcome == Stored() and BUILD in answer.headers else outcome
         except HTTPError as error:
             return answers.failure(error)
-        return answers.outcome(answer, time.time())
 
     def query(self, query: SeriesQuery, cancellation: Cancellation | None = None) -> History:
         """Downsample one series, see `Sink.query`; without a measurement, all that hold the field together."""
@@ -98,6 +101,21 @@ class InfluxSink(ABC):
             return influxql.fields(shown) if measurements else []
         except influxql.NoInfluxQL:
             return metricsql.names(self._get_from(*metricsql.show_names(device), cancellation))
+
+    def _send(self, lines: bytes) -> Answer:
+        if self._compress:
+            return self._post(gzip.compress(lines, GZIP_LEVEL, mtime=0), "gzip")
+        return self._post(lines, None)
+
+    def _repeat(self, lines: bytes) -> Outcome:
+        """Write again those of ``lines``, just written, that may be lost."""
+        if cold := self._recent.cold(lines):
+            time.sleep(PAUSE)
+            outcome = answers.outcome(self._send(cold), time.time())
+            if outcome != Stored():
+                return outcome
+        self._recent.wrote(lines)
+        return Stored()
 
     def _query(self, query: SeriesQuery, cancellation: Cancellation | None) -> History:
         among = () if query.measurement is None else (query.measurement,)
@@ -124,10 +142,10 @@ class InfluxSink(ABC):
     def _reads_quotes(self) -> bool:
         """Whether a newline inside a string is safe with this server.
 
-        Every InfluxDB since 1.4 names its build in ``X-Influxdb-Build`` and reads quotes. VictoriaMetrics does neither;
+        Every InfluxDB since 1.4 names its build (`BUILD`) and reads quotes. VictoriaMetrics does neither;
         it keeps no text anyway, only the number that a string spells, or 0.
         """
-        if "X-Influxdb-Build" in self._get("/ping", {}).headers:
+        if BUILD in self._get("/ping", {}).headers:
             return True
         if not self._warned:
             self._warned = True

@@ -1,0 +1,143 @@
+"""Points that InfluxDB acknowledges and forgets, because it lets go of a shard just then, are there all the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.delivery.outcome import Refused, Retry, Stored
+from gateway.sinks import idle_shards
+from gateway.sinks.idle_shards import MOST_HOURS, WARM, RecentHours
+from gateway.sinks.influxdb_v1 import InfluxV1Sink
+from gateway.sinks.influxdb_v2 import InfluxV2Sink
+from tests.support.scripted import Reply, ScriptedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gateway.sinks.influxdb import InfluxSink
+    from tests.support.scripted import Request
+
+TAKEN = Reply(204, {"X-Influxdb-Build": "OSS"})
+HOUR = 3600 * 10**9
+START = 1_384_732_800 * 10**9
+"""A Monday, 00:00: here a shard of a week begins."""
+WEEK = 168 * HOUR
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def at(*times: int) -> bytes:
+    return b"".join(b"m,device=d1 x=1 %d\n" % time for time in times)
+
+
+def kept_by_one_that_forgets(requests: Iterable[Request]) -> set[bytes]:
+    """The points of an InfluxDB that loses the first write to every shard; a shard is a week from Monday on."""
+    shards: dict[int, set[bytes]] = {}
+    for request in requests:
+        lines = request.body.splitlines()
+        touched = {(int(line.rsplit(b" ", 1)[1]) - START) // WEEK for line in lines}
+        for line in lines:
+            shard = (int(line.rsplit(b" ", 1)[1]) - START) // WEEK
+            if shard in shards:
+                shards[shard].add(line)
+        for shard in touched:
+            shards.setdefault(shard, set())
+    return set().union(*shards.values())
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_nothing_is_lost_with_the_first_write_to_a_shard(compress: bool) -> None:
+    days = [START + n * 24 * HOUR for n in range(-500, 500)]
+    with ScriptedServer(TAKEN) as server:
+        sink = InfluxV1Sink(server.url, "db", compress=False)
+        assert sink.write(at(*days)) == Stored()
+        assert sink.write(at(*(day + 1 for day in days))) == Stored()
+        sink.close()
+        assert kept_by_one_that_forgets(server.requests) == set(at(*days, *(day + 1 for day in days)).splitlines())
+        packed = InfluxV1Sink(server.url, "db", compress=compress)
+        del server.requests[:]
+        assert packed.write(at(START)) == Stored()
+        packed.close()
+    first, second = server.requests
+    assert (second.body, second.headers["Content-Encoding"]) == (first.body, "gzip" if compress else None)
+
+
+@pytest.mark.parametrize("kind", [InfluxV1Sink, InfluxV2Sink])
+def test_only_what_may_be_lost_is_written_again(kind: type[InfluxSink]) -> None:
+    with ScriptedServer(TAKEN) as server:
+        sink = kind(server.url, "db")  # type: ignore[call-arg]
+        assert sink.write(at(START)) == Stored()
+        assert sink.write(at(START + 5)) == Stored()
+        assert sink.write(at(START + 6, START - HOUR, START + 7, START - WEEK)) == Stored()
+        sink.close()
+    assert [request.body for request in server.requests] == [
+        at(START),
+        at(START),
+        at(START + 5),
+        at(START + 6, START - HOUR, START + 7, START - WEEK),
+        at(START - HOUR, START - WEEK),
+    ]
+
+
+def test_what_is_no_influxdb_is_written_to_once() -> None:
+    with ScriptedServer(Reply(204)) as server:
+        sink = InfluxV1Sink(server.url, "db")
+        assert sink.write(at(START)) == Stored()
+        sink.close()
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(("reply", "outcome"), [(Reply(500), Retry), (Reply(400), Refused), (Reply(cut=True), Retry)])
+def test_a_batch_is_not_stored_before_its_second_write_is(reply: Reply, outcome: type) -> None:
+    with ScriptedServer(TAKEN, reply, TAKEN) as server:
+        sink = InfluxV1Sink(server.url, "db")
+        assert isinstance(sink.write(at(START)), outcome)
+        assert sink.write(at(START)) == Stored()
+        sink.close()
+    assert len(server.requests) == 4
+
+
+def test_the_second_write_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ScriptedServer(TAKEN) as server:
+        sink = InfluxV1Sink(server.url, "db")
+        seen: list[tuple[int, float]] = []
+        monkeypatch.setattr("gateway.sinks.influxdb.time.sleep", lambda s: seen.append((len(server.requests), s)))
+        assert sink.write(at(START)) == Stored()
+        sink.close()
+    assert seen == [(1, idle_shards.PAUSE)]
+
+
+def test_an_hour_is_warm_for_a_while() -> None:
+    clock = Clock()
+    hours = RecentHours(clock)
+    assert hours.cold(at(START)) == at(START)
+    hours.wrote(at(START))
+    clock.now += WARM - 1
+    assert hours.cold(at(START + HOUR - 1)) == b""
+    hours.wrote(at(START))
+    clock.now += WARM - 1
+    assert hours.cold(at(START)) == b""
+    clock.now += 1
+    assert hours.cold(at(START)) == at(START)
+
+
+def test_a_newline_in_a_string_cuts_no_point() -> None:
+    hours = RecentHours(Clock())
+    lines = b'm,device=d1 s="one\ntwo 5000000000000000000\nthree" %d\n' % START + at(START + HOUR)
+    assert hours.cold(lines) == lines
+    hours.wrote(at(START + HOUR))
+    assert hours.cold(lines) == lines[: -len(at(START + HOUR))]
+
+
+def test_what_is_kept_has_a_bound() -> None:
+    hours = RecentHours(Clock())
+    for n in range(0, 2 * MOST_HOURS, 5000):
+        hours.wrote(at(*(START + HOUR * hour for hour in range(n, n + 5000))))
+    assert len(hours._written) <= MOST_HOURS + 5000
