@@ -6,10 +6,10 @@ reading of the file nor `verify` is taken at its word.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import sqlite3
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,13 +71,29 @@ def replay_all(gateway: RunningGateway, directory: Path, prefix: str, *database:
     return devices
 
 
+@contextlib.contextmanager
+def told_apart(report: Path, gateway: RunningGateway, influxd: Influxd, database: str) -> Iterator[None]:
+    """Readings that are missing: were they late, unreadable until InfluxDB starts again, or are they not there?"""
+    verifying = ["verify", "--report", str(report), "--database", influxd.url, "--db", database]
+    try:
+        yield
+    except AssertionError as error:
+        later = CliRunner().invoke(main, [*verifying, "--wait", "5s"]).output
+        influxd.stop()
+        influxd.start()
+        restarted = CliRunner().invoke(main, verifying).output
+        writes = (gateway.directory / "state/writes.log").read_text()
+        text = f"{error}\n5 s later:\n{later}\nafter InfluxDB started again:\n{restarted}\nwrites:\n{writes}"
+        raise AssertionError(text) from error
+
+
 def test_data_sets_into_sqlite(tmp_path: Path) -> None:
     path = tmp_path / "gateway/data.db"
     with running_gateway(tmp_path / "gateway", LONG_AGO) as gateway:
         devices = replay_all(gateway, tmp_path, "", f"sqlite:{path}")
     for name, device in devices.items():
         query = "SELECT device, json_extract(tags, '$.source'), time_ns, field, value FROM readings WHERE device GLOB ?"
-        with closing(sqlite3.connect(path)) as connection:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
             rows = connection.execute(query, (f"{device}*",)).fetchall()
         stored = {(f"{who}/{tag}" if tag else who, time, field): value for who, tag, time, field, value in rows}
         stored = {key: value for key, value in stored.items() if key[2] != "connected" and key[2] != "reason"}
@@ -87,7 +103,10 @@ def test_data_sets_into_sqlite(tmp_path: Path) -> None:
 def test_data_sets_into_influxdb(tmp_path: Path, influxd: Influxd) -> None:
     database = influxd.create_database()
     over = {**LONG_AGO, "sink": "influxdb", "influxdb": {"url": influxd.url, "api": "v1", "database": database}}
-    with running_gateway(tmp_path / "gateway", over) as gateway:
+    with (
+        running_gateway(tmp_path / "gateway", over) as gateway,
+        told_apart(tmp_path / "report.json", gateway, influxd, database),
+    ):
         devices = replay_all(gateway, tmp_path, "", influxd.url, "--db", database)
     points = influxd.points(database, "telemetry")
     for name, device in devices.items():
