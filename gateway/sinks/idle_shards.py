@@ -29,8 +29,8 @@ PAUSE = 0.25
 WARM = 10.0
 """Seconds. InfluxDB takes a shard for cold after ten minutes by default; whoever sets that lower is safe too."""
 MOST_HOURS = 20_000
-_SECONDS = re.compile(rb" (-?\d+)\d{9}$", re.MULTILINE)
-_SECONDS_AT_END = re.compile(rb" (-?\d+)\d{9}\n\Z")
+_SECONDS = re.compile(rb" (-?\d{1,10})\d{9}\n")
+_SECONDS_AT_END = re.compile(rb" (-?\d{1,10})\d{9}\n\Z")
 _HOUR = 3600
 
 
