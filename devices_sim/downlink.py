@@ -1,4 +1,4 @@
-"""What a device does with what comes down to it: commands, answered as its scenario says.
+"""What a device does with what comes down to it: commands, answered as its scenario says, and settings, which it takes.
 
 Rule that holds here: the id tells one command from another. One that comes again after a reconnect is not done again;
 its result is sent again, as PROTOCOL.md asks.
@@ -71,3 +71,28 @@ class Commands:
             return ()
         self._done.add(command)
         return (Send(self._results[command]),)
+
+
+class Settings:
+    """The settings of one device, as of the last version it was sent; gone when it is switched off."""
+
+    __slots__ = ("have", "version")
+
+    def __init__(self) -> None:
+        self.have: dict[str, Any] = {}
+        self.version = 0
+
+    def take(self, version: int, desired: dict[str, Any]) -> Sequence[Effect]:
+        """These are the settings from now on: report them, and what is no more."""
+        report = _with_removed(self.have, desired)
+        self.have, self.version = desired, version
+        return (Send(orjson.dumps({"type": "reported", "version": version, "settings": report})),)
+
+
+def _with_removed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """``now`` with null for what it has no more (RFC 7396)."""
+    patch: dict[str, Any] = dict.fromkeys(before.keys() - now.keys())
+    for key, value in now.items():
+        was = before.get(key)
+        patch[key] = _with_removed(was, value) if isinstance(was, dict) and isinstance(value, dict) else value
+    return patch

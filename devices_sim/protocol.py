@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import orjson
 
 from devices_sim.backoff import Backoff
-from devices_sim.downlink import Commands
+from devices_sim.downlink import Commands, Settings
 from devices_sim.effects import Drop, Effect, Ping, Reconnect, Send, Stop, Wake
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Device:
     __slots__ = (
         "_backoff", "_blocked_until", "_heard_at", "_sent_to", "_tally", "_waiting_for_pong",
         "ack", "acked_to", "boot", "commands", "highest_sent", "id", "info", "limits", "next_seq", "pending", "phase",
-        "refused",
+        "refused", "settings",
     )  # fmt: skip
 
     def __init__(self, device_id: str, boot: str, tally: Tally, rng: Random, *, ack: str = "durable") -> None:
@@ -90,6 +90,7 @@ class Device:
         self.info: dict[str, Any] = {"model": "simulated"}
         self.phase = Phase.OFFLINE
         self.commands = Commands()
+        self.settings = Settings()
         self.limits = Limits()
         self.pending: dict[int, Message] = {}
         self.refused: dict[int, list[int]] | None = None
@@ -255,6 +256,13 @@ class Device:
             return self._violation(f"sends the command {message['id']} that has expired")
         return self.commands.take(message["id"], message["name"], now)
 
+    def _settings(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
+        version, desired = message["version"], dict(message["settings"])
+        if version < self.settings.version:
+            return self._violation(f"sends settings {version} after {self.settings.version}")
+        self._tally.settings += 1
+        return self.settings.take(version, desired)
+
     _HANDLERS: ClassVar[dict[str, Callable[[Device, dict[str, Any], float], Sequence[Effect]]]] = {
         "welcome": _welcome,
         "ack": _ack,
@@ -263,6 +271,7 @@ class Device:
         "throttle": _throttle,
         "drain": _drain,
         "command": _command,
+        "settings": _settings,
     }
 
     # What they come to.

@@ -69,6 +69,8 @@ class Tally:
     closes: Counter[str] = field(default_factory=Counter)
     commands: Counter[str] = field(default_factory=Counter)
     """Commands that came, by name."""
+    settings: int = 0
+    """Times that settings came."""
     ignored: Counter[str] = field(default_factory=Counter)
     violations: int = 0
     violation_texts: list[str] = field(default_factory=list)
@@ -95,6 +97,6 @@ class Tally:
 
 _PLAIN = (
     "sent", "acked", "refused", "resent", "oversized", "held_back", "messages", "duplicates", "connects", "reconnects",
-    "connect_failures", "drained", "stopped", "lag", "violations",
+    "connect_failures", "drained", "stopped", "settings", "lag", "violations",
 )  # fmt: skip
 _COUNTERS = ("throttled", "reject_codes", "error_codes", "closes", "commands", "ignored")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, ProcessCollector
 
-from gateway import checkpoint, command_log, field_types
+from gateway import checkpoint, command_log, field_types, twins
 from gateway.command_log import CommandLog
 from gateway.config.tls import server_context
 from gateway.delivery import write_log
@@ -46,12 +46,14 @@ from gateway.server.ops import readiness
 from gateway.server.proxies import Proxies
 from gateway.server.routes import application
 from gateway.server.session import SECRET, load_secret
+from gateway.server.settings import SettingsLink
 from gateway.server.status import Status
 from gateway.server.wall_clock import WallClock
 from gateway.service import ServiceManager, Watchdog, inherited_sockets
 from gateway.sinks import make_sink
 from gateway.spool.files import Files
 from gateway.spool.queue import SpoolQueue
+from gateway.twins import Twins
 
 if TYPE_CHECKING:
     import socket
@@ -142,6 +144,7 @@ class Gateway:
             self.commands, self.fleet.connection, lambda ended: self.metrics.commands.labels(ended.value).inc()
         )
         self.downlink.recover()
+        self.settings = SettingsLink(_settings(state / twins.NAME), self.fleet.connection)
         self.writes = WriteLog(state / write_log.NAME)
         self.acks = Acks(config.server.ack_delay, self.metrics.ack.observe)
         self.bookkeeper = Bookkeeper(
@@ -204,6 +207,7 @@ class Gateway:
             dead_letters=self.dead_letters,
             commands=self.commands,
             downlink=self.downlink,
+            settings=self.settings,
             history=Records(
                 config.spool.directory, config.state.directory / write_log.NAME, self.dead_letters, known=True
             ),
@@ -332,6 +336,7 @@ class Gateway:
         await self._server.close_all_connections()
         self.context.questions.close()
         await self.downlink.close()
+        await self.settings.close()
         self.context.sink.close()
         self.writes.flush()
         await self._refresh_types()
@@ -381,6 +386,13 @@ def _commands(path: Path) -> CommandLog:
         return CommandLog(path)
     except sqlite3.Error as error:
         raise GatewayError(f"commands {path}: {error}") from error
+
+
+def _settings(path: Path) -> Twins:
+    try:
+        return Twins(path)
+    except sqlite3.Error as error:
+        raise GatewayError(f"settings {path}: {error}") from error
 
 
 def _dead_letters(path: Path) -> DeadLetters:

@@ -91,8 +91,8 @@ class Command:
 class Ending:
     """What became of a command: ``ok`` and ``value`` (JSON) only of one that was answered.
 
-    ``error`` is the device's own word, or of one that was not answered the reason: ``no_answer``, ``not_connected``,
-    ``connection_lost`` or ``restart``.
+    ``error`` is the device's own word, or of one that was not answered the reason: ``no_answer``, ``not_sent`` in time,
+    ``not_connected``, ``connection_lost`` or ``restart``.
     """
 
     state: State

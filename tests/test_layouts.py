@@ -11,6 +11,7 @@ import pytest
 from google_crc32c import value as crc32c
 
 from gateway import backup, checkpoint
+from gateway.command_log import CommandLog
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.errors import GatewayError
 from gateway.field_types import FieldTypeStore
@@ -18,13 +19,14 @@ from gateway.ledger import Entry, Ledger
 from gateway.registry import Registry
 from gateway.spool.files import Files
 from gateway.spool.segment import _CRC, _OPENING, SegmentHeader, SegmentWriter, path_of, read_header
+from gateway.twins import Twins
 from tests.support.delivery import line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-STORES = [DeadLetters, FieldTypeStore, Registry]
+STORES = [CommandLog, DeadLetters, FieldTypeStore, Registry, Twins]
 
 
 def set_version(path: Path, version: int) -> None:
@@ -35,7 +37,7 @@ def set_version(path: Path, version: int) -> None:
 
 @pytest.mark.parametrize("store", STORES)
 def test_a_newer_store_is_refused_in_words_and_not_touched(
-    tmp_path: Path, store: Callable[[Path], DeadLetters | FieldTypeStore | Registry]
+    tmp_path: Path, store: Callable[[Path], CommandLog | DeadLetters | FieldTypeStore | Registry | Twins]
 ) -> None:
     path = tmp_path / "store.db"
     store(path).close()

@@ -93,6 +93,8 @@ def _typed(kind: Any, value: dict[str, Any]) -> Message:
         return _hello(value)
     if kind == "result":
         return downlink.result(value)
+    if kind == "reported":
+        return downlink.reported(value)
     seq = value.get("seq")
     readable = seq.__class__ is int and 0 <= seq <= MAX_SEQ
     raise MessageError(Code.UNKNOWN_TYPE, f"this gateway knows no {shown(kind)} message", seq=seq if readable else None)

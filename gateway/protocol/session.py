@@ -270,7 +270,9 @@ class Session(Endings):
 
     def refuse(self, code: Code, problem: str, now_ns: int) -> Effects:
         """The shell could do nothing with a result or with settings that it was handed."""
-        return self._error(MessageError(code, problem), now_ns) if self._state is State.READY else ()
+        if self._state is not State.READY:
+            return ()
+        return (self._answers.error(NO_SEQ, code, problem), *self._strike(now_ns))
 
     def durable(self, numbered: int) -> Outcome:
         """A commit with the next ``numbered`` numbered messages of this session is on disk, and in the ledger."""

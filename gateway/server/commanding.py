@@ -40,9 +40,11 @@ DEFAULT_KEEP_MS = 86_400_000
 LONGEST_KEEP_MS = 7 * 86_400_000
 DEFAULT_PAGE = 50
 NS_PER_MS = 1_000_000
-UNKNOWN = {
-    "no_answer": "the device did not answer in time",
-    "connection_lost": "the connection closed before the device answered",
+_WHO_KNOWS = "whether the command was carried out is not known"
+NOT_DONE = {
+    "no_answer": f"the device did not answer in time; {_WHO_KNOWS}",
+    "connection_lost": f"the connection closed before the device answered; {_WHO_KNOWS}",
+    "not_sent": "the command could not be sent in time, and was not",
 }
 
 
@@ -142,8 +144,7 @@ class CommandsHandler(DownlinkHandler):
         if ending.error == NOT_CONNECTED:
             return self._not_connected()
         code = str(ending.error)
-        text = f"{UNKNOWN[code]}; whether the command was carried out is not known"
-        return self.refuse(504, code, text, id=command.id)
+        return self.refuse(504, code, NOT_DONE[code], id=command.id)
 
 
 class CommandHandler(DownlinkHandler):

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from gateway.server.downlink import Downlink
     from gateway.server.fleet import Fleet
     from gateway.server.live import Live
+    from gateway.server.settings import SettingsLink
     from gateway.server.status import Status
     from gateway.spool.queue import SpoolQueue
 
@@ -67,6 +68,7 @@ class Context:
     dead_letters: DeadLetters
     commands: CommandLog
     downlink: Downlink
+    settings: SettingsLink
     files: Files = field(default_factory=Files)
     questions: Questions = field(default_factory=Questions)
     standing: Standing = field(default_factory=Standing)

@@ -26,6 +26,7 @@ from gateway.protocol.messages import (
     CloseCode,
     Code,
     Refusal,
+    Reported,
     Result,
     Send,
     all_of,
@@ -36,6 +37,7 @@ from gateway.protocol.subprotocols import JSON, SENML, SUBPROTOCOLS
 from gateway.server.access import bearer_token
 from gateway.server.credentials import certificate_names
 from gateway.server.requests import JsonErrors
+from gateway.server.settings import TOO_FAST
 from gateway.server.websocket import StreamHandler
 
 if TYPE_CHECKING:
@@ -205,6 +207,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
         if session.subprotocol is SENML:
             encoder.units = self.view.tell_units()
         self._run(session.welcome(self.view.account, encoder, now))
+        self.context.settings.connected(self.device_id)
         self.context.downlink.connected(self.device_id)
 
     def on_text(self, data: bytes, *, binary: bool = False) -> None:
@@ -251,6 +254,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
                 self._authenticate(self.session, effect.token)
             elif isinstance(effect, Result) and self.session is not None:
                 self._take_result(self.session, effect)
+            elif isinstance(effect, Reported) and not self.context.settings.reported(self.device_id, effect):
+                self.refuse_report(TOO_FAST)
 
     def _take_result(self, session: Session, result: Result) -> None:
         if not self.context.downlink.answered(self.device_id, result):
@@ -262,6 +267,15 @@ class DeviceSocket(JsonErrors, StreamHandler):
         if self.session is None:
             return False
         return self._tell(self.session.command(command.id, command.name, command.params, expires_in_ms))
+
+    def desire(self, version: int, desired: bytes) -> bool:
+        """Send desired settings; whether that was still possible."""
+        return self.session is not None and self._tell(self.session.settings(version, desired))
+
+    def refuse_report(self, problem: str) -> None:
+        """What the device said of its settings was not kept."""
+        if self.session is not None:
+            self._run(self.session.refuse(Code.BAD_MESSAGE, problem, time.time_ns()))
 
     def _tell(self, effects: Effects) -> bool:
         self._run(effects)

@@ -39,7 +39,8 @@ MOST = 5000
 MOST_LATE = 1000
 LAST_WRITES = 5.0
 """Seconds that a stop leaves for what is still to be written down."""
-NOT_CONNECTED, CONNECTION_LOST, NO_ANSWER = "not_connected", "connection_lost", "no_answer"
+NOT_CONNECTED, NOT_SENT = "not_connected", "not_sent"
+CONNECTION_LOST, NO_ANSWER = "connection_lost", "no_answer"
 
 
 class Connection(Protocol):
@@ -120,7 +121,10 @@ class Downlink:
         who = f"{command.name} ({command.id}), by {command.role} at {command.address}"
         log.info("device %s: command %s%s", command.device, who, ", kept" if command.keep else "")
         if not pending.ended.done() and not self._send(pending) and not command.keep:
-            self._end(pending, State.FAILED, error=NOT_CONNECTED)
+            if self._left(pending) > 0:
+                self._end(pending, State.FAILED, error=NOT_CONNECTED)
+            else:
+                self._end(pending, State.EXPIRED, error=NOT_SENT)
         return pending
 
     def connected(self, device: str) -> None:
@@ -170,12 +174,16 @@ class Downlink:
 
     def _send(self, pending: Pending) -> bool:
         command, connection = pending.command, self._connection(pending.command.device)
-        left = round((pending.deadline - self._loop.time()) * 1000)
+        left = self._left(pending)
         if connection is None or left <= 0 or not connection.command(command, left):
             return False
         pending.over, pending.was_sent = connection, True
         self._note(partial(self._log.sent, command.id, time.time_ns()))
         return True
+
+    def _left(self, pending: Pending) -> int:
+        """Milliseconds until the deadline."""
+        return round((pending.deadline - self._loop.time()) * 1000)
 
     def _end(
         self,
@@ -213,7 +221,7 @@ class Downlink:
         pendings = [pending for mine in self._devices.values() for pending in mine.values()]
         for pending in pendings:
             if pending.deadline <= now:
-                self._end(pending, State.EXPIRED, error=NO_ANSWER if pending.was_sent else NOT_CONNECTED)
+                self._end(pending, State.EXPIRED, error=NO_ANSWER if pending.was_sent else NOT_SENT)
         left = [pending.deadline for pending in pendings if pending.deadline > now]
         if left:
             self._wake_at(min(left))

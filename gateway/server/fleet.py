@@ -69,6 +69,14 @@ class Connection(Protocol):
         """Send a command; False if nothing can be sent any more."""
         ...
 
+    def desire(self, version: int, desired: bytes) -> bool:
+        """Send desired settings; False if nothing can be sent any more."""
+        ...
+
+    def refuse_report(self, problem: str) -> None:
+        """Tell the device that settings it reported were not kept."""
+        ...
+
     def dropped(self, boot: str, messages: int) -> None:
         """Tell the device that ``messages`` of its numbered messages of ``boot`` were discarded undelivered."""
         ...

@@ -13,6 +13,7 @@ from gateway.server.login import SessionHandler
 from gateway.server.pages import FileHandler
 from gateway.server.query import QueryHandler, SeriesHandler
 from gateway.server.requests import NotFound
+from gateway.server.settings import SettingsHandler
 from gateway.server.status import StatusHandler, StatusHistoryHandler
 from gateway.server.watching import LiveHandler
 
@@ -28,6 +29,7 @@ PATHS: dict[str, type[RequestHandler]] = {
     r"/v1/devices/([^/]+)/token": registering.TokenHandler,
     r"/v1/devices/([^/]+)/commands": commanding.CommandsHandler,
     r"/v1/devices/([^/]+)/commands/([^/]+)": commanding.CommandHandler,
+    r"/v1/devices/([^/]+)/settings": SettingsHandler,
     r"/v1/devices": registering.RegisteringHandler,
     r"/v1/devices/([^/]+)": registering.RevokingHandler,
     r"/v1/dead-letters": letters.DeadLettersHandler,

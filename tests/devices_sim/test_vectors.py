@@ -28,6 +28,7 @@ class Play:
     """A device that says what the vector's device says, and hears what it is answered."""
 
     def __init__(self, case: dict[str, Any]) -> None:
+        self.case = case
         self.tally = Tally()
         self.device = Device("d1", "b1", self.tally, Random(1))
         self.device.refused = {}
@@ -72,6 +73,9 @@ class Play:
             case "command":
                 results = [json.loads(effect.data) for effect in effects if isinstance(effect, Send)]
                 assert results == [self.results[answer["id"]]]
+            case "settings":
+                (report,) = (json.loads(effect.data) for effect in effects if isinstance(effect, Send))
+                assert report in sent(self.case)
             case "ack":
                 assert not [seq for seq in self.device.pending if seq <= answer["seq"]]
             case "welcome" if answer["boot"] == self.device.boot:

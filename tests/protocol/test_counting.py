@@ -6,6 +6,7 @@ import pytest
 
 from gateway.ledger import Ledger, Sequence
 from gateway.protocol.counting import CountingSession
+from gateway.protocol.messages import Code
 from gateway.protocol.subprotocols import SENML
 from tests.support.sessions import Bench, terms
 
@@ -98,3 +99,15 @@ def test_nothing_is_said_about_a_slow_disk() -> None:
     made.good()
     made.send(PACK)
     assert made.session.kept_waiting() == ()
+
+
+def test_a_result_that_nobody_waits_for_is_not_counted_though_a_pack_came_since() -> None:
+    made = bench()
+    made.good()
+    assert made.send({"type": "result", "id": "c1", "ok": True}) == [
+        {"result": {"id": "c1", "ok": True, "value": None}}
+    ]
+    made.send(PACK)
+    (refusal,) = made.run(made.session.refuse(Code.UNKNOWN_COMMAND, "in words", made.now_ns))
+    assert refusal["answers"].keys() == {"type", "code", "message"}
+    assert seqs(made.send(PACK)) == [2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.protocol import codec, downlink, fields, flatten, messages
+from gateway.protocol import codec, downlink, fields, flatten, merging, messages
 from gateway.protocol.messages import Ack, CloseCode, Code
 
 DOCUMENT = Path(messages.__file__).with_name("PROTOCOL.md").read_text(encoding="utf-8")
@@ -53,6 +53,7 @@ def test_every_throttle_is_explained(limit: str) -> None:
         codec.MAX_BOOT,
         downlink.MAX_RESULT,
         downlink.MAX_ERROR,
+        merging.MAX_SETTINGS,
     ],
 )
 def test_every_limit_is_told(limit: int) -> None:
@@ -68,6 +69,7 @@ def test_answers_in_the_document_are_json_with_the_keys_that_are_sent() -> None:
         "reject",
         "throttle",
         "command",
+        "settings",
         "drain",
         "error",
     ]

@@ -44,6 +44,9 @@ def goes_down(bench: Bench, event: dict[str, Any]) -> list[Any]:
     ((kind, message),) = event.items()
     if kind == "refused":
         return bench.run(bench.session.refuse(Code(message), "in words", bench.now_ns))
+    if kind == "settings":
+        desired = json.dumps(message["settings"]).encode()
+        return bench.run(bench.session.settings(message["version"], desired))
     assert kind == "command"
     params = json.dumps(message["params"]).encode()
     return bench.run(bench.session.command(message["id"], message["name"], params, message["expires_in_ms"]))

@@ -26,6 +26,7 @@ NAMES = {
 
 
 LABELS = {
+    "gateway_commands_total": ("state",),
     "gateway_connections_total": ("result",), "gateway_disconnects_total": ("reason",),
     "gateway_readings_total": ("outcome",), "gateway_dead_letters_total": ("reason",),
     "gateway_write_errors_total": ("kind",), "gateway_config_reloads_total": ("result",),
