@@ -9,12 +9,16 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from prometheus_client import Metric
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SLOW = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+_RESULTS = "accepted", "unauthorized", "too_many", "busy", "clock", "bad_subprotocol"
+_ENDINGS = "keepalive", "lost"
+_REFUSALS = "type_conflict", "malformed", "beyond_retention", "too_large", "refused"
 
 
 class Connections(Collector):
@@ -38,9 +42,11 @@ class Metrics:
         self.connections_total = Counter(
             "gateway_connections_total", "Device handshakes by result", ["result"], registry=r
         )
+        _begin(self.connections_total, _RESULTS)
         self.disconnects = Counter(
             "gateway_disconnects_total", "Device connections ended, by reason", ["reason"], registry=r
         )
+        _begin(self.disconnects, _ENDINGS)
         self.messages = Counter("gateway_messages_received_total", "Messages received from devices", registry=r)
         self.readings = Counter(
             "gateway_readings_total", "Readings received, by what became of them", ["outcome"], registry=r
@@ -61,6 +67,7 @@ class Metrics:
         self.dead_letters = Counter(
             "gateway_dead_letters_total", "Points the database refused, by reason", ["reason"], registry=r
         )
+        _begin(self.dead_letters, _REFUSALS)
         self.spool_bytes = Gauge("gateway_spool_bytes", "Bytes of the spool not yet delivered", registry=r)
         self.spool_oldest = Gauge(
             "gateway_spool_oldest_seconds", "Age of the oldest reading not yet delivered", registry=r
@@ -116,3 +123,9 @@ class Metrics:
         self.loop_lag = Gauge(
             "gateway_event_loop_lag_seconds", "How late the event loop ran a timer, the worst of 15 s", registry=r
         )
+
+
+def _begin(counter: Counter, values: Iterable[str]) -> None:
+    """Show these at 0: Prometheus sees no increase in a counter that begins with its first event, and alerts on it."""
+    for value in values:
+        counter.labels(value)
