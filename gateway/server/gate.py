@@ -91,7 +91,12 @@ class Gate:
     def _let_in(self) -> None:
         ready = self._ready
         for _ in range(min(ADMITTED_PER_TURN, len(ready))):
-            self._admit(*ready.popleft())
+            connection, address = ready.popleft()
+            try:
+                self._admit(connection, address)
+            except Exception:  # a bug that one connection meets must not keep all others out for good
+                log.exception("a connection from %s could not be let in", address)
+                connection.close()
         if ready:
             self._loop.call_soon(self._let_in)
 

@@ -35,7 +35,7 @@ class Refusing(socket.socket):
 
 
 class World:
-    """A gate, and who came through it; ``turns`` counts them by turn of the loop."""
+    """A gate, and who came through it; ``turns`` counts them by turn of the loop. ``broken`` so many times it fails."""
 
     def __init__(self, clients: contextlib.ExitStack, failures: int, **bounds: Any) -> None:
         self._clients = clients
@@ -43,6 +43,7 @@ class World:
         self.turns: list[int] = []
         self.admitted: list[socket.socket] = []
         self.turned_away = 0
+        self.broken = 0
         self.changed = asyncio.Event()
         listening = clients.enter_context(Refusing(socket.AF_INET, socket.SOCK_STREAM))
         listening.bind(("127.0.0.1", 0))
@@ -59,6 +60,9 @@ class World:
 
     def _admit(self, connection: socket.socket, _address: Any) -> None:
         assert not connection.getblocking()
+        if self.broken:
+            self.broken -= 1
+            raise AssertionError("a bug")
         self.admitted.append(self._clients.enter_context(connection))
         self.turns.append(self._turn)
         self.changed.set()
@@ -172,6 +176,20 @@ def test_it_goes_on_when_there_are_files_again(
     assert [record.message for record in caplog.records] == [
         "no more connections can be accepted for now: [Errno 24] Too many open files"
     ] * 2
+
+
+def test_one_that_cannot_be_let_in_keeps_nobody_else_out(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(world: World) -> None:
+        world.broken = 1
+        clients = [world.client() for _ in range(10)]
+        for client in clients:
+            client.sendall(b"x")
+        await world.until(lambda: len(world.admitted) == 9)
+        world.client(b"x")
+        await world.until(lambda: len(world.admitted) == 10)
+
+    run(test)
+    assert caplog.text.count("could not be let in") == 1
 
 
 def test_who_leaves_without_a_word_is_let_in_to_be_seen_leaving(run: Run) -> None:
