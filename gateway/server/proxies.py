@@ -33,22 +33,24 @@ class Proxies:
 
     def trusted(self, address: str) -> bool:
         """Whether what ``address`` says of others is believed."""
-        try:
-            found = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(found in network for network in self._networks)
+        found = _address(address)
+        return found is not None and any(found in network for network in self._networks)
 
     def origin(self, peer: str, scheme: str, headers: HTTPHeaders) -> tuple[str, str]:
-        """Address and scheme that a request came from, where ``peer`` sent it by ``scheme``."""
+        """Address and scheme that a request came from, where ``peer`` sent it by ``scheme``.
+
+        A socket for both versions of IP, which a service manager may hold, calls IPv4 ::ffff:192.0.2.1 (RFC 4291).
+        """
+        peer = str(_address(peer) or peer)
         if not self.trusted(peer):
             return peer, scheme
         told = headers.get(SCHEME, "").rpartition(",")[2].strip().lower()
         address = peer
         for hop in reversed(headers.get(CHAIN, "").split(",")):
-            if not _is_address(hop.strip()):
+            found = _address(hop.strip())
+            if found is None:
                 break
-            address = hop.strip()
+            address = str(found)
             if not self.trusted(address):
                 break
         return address, told if told in {"http", "https"} else scheme
@@ -93,9 +95,10 @@ def came_through_proxy(headers: HTTPHeaders) -> bool:
     return any(name in headers for name in SIGNS)
 
 
-def _is_address(text: str) -> bool:
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """None if ``text`` is no address."""
     try:
-        ipaddress.ip_address(text)
+        found = ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
+    return (found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else found

@@ -20,6 +20,8 @@ HERE, LAN = "127.0.0.1", ["127.0.0.1", "10.0.0.0/8"]
         (LAN, HERE, "203.0.113.9, unknown, 10.1.2.3", "10.1.2.3"),
         (LAN, HERE, "", HERE),
         (["::1"], "::1", "2001:db8::7", "2001:db8::7"),
+        (LAN, "::ffff:127.0.0.1", "203.0.113.9, ::ffff:10.1.2.3", "203.0.113.9"),
+        ([], "::ffff:127.0.0.1", "", HERE),
     ],
 )
 def test_the_chain_is_followed_as_far_as_trusted_proxies_wrote_it(
