@@ -23,9 +23,14 @@ def devices_allowed() -> int:
         import resource  # noqa: PLC0415 - not on every platform
     except ImportError:
         return UNLIMITED
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return UNLIMITED if hard == resource.RLIM_INFINITY else max(1, min(UNLIMITED, hard - RESERVED))
+    limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:  # a sandbox forbids it, or the system (macOS) has a limit above its limit
+        log.warning("the limit of open files stays at %d: %s", limit, error)
+    else:
+        limit = hard
+    return UNLIMITED if limit == resource.RLIM_INFINITY else max(1, min(UNLIMITED, limit - RESERVED))
 
 
 def shortage(allowed: int, wanted: int) -> str | None:
