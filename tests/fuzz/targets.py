@@ -6,6 +6,7 @@ finding; any other exception is, and so is every assertion here.
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,7 +112,9 @@ def _judge(data: bytes, subprotocol: Subprotocol) -> None:
         subprotocol.answers.error(NO_SEQ, Code(error.code), error.message)
         return
     assert encoded.received == encoded.lines + len(encoded.rejects) <= message.count
-    assert all(len(line) == 4 for line in map(parse_line, split_lines(encoded.payload, encoded.lines)))
+    for line in split_lines(encoded.payload, encoded.lines):
+        _, _, fields, _ = parse_line(line)
+        assert all(math.isfinite(value) for value in fields.values() if isinstance(value, float)), line
     assert all(0 <= fault["index"] < message.count and fault["code"] in list(Code) for fault in encoded.rejects)
     subprotocol.answers.reject(0, encoded.rejects)
     assert orjson.dumps(dict(encoded.latest or {}))
@@ -127,9 +130,15 @@ def session(data: bytes) -> None:
     if not data[:1] or data[0] < 128:
         bench.good()
     acked: dict[str, int] = {}
+    taken: dict[str, int] = {}
     for line in data[1:].split(b"\n\n")[:40]:
+        if line[:1] == b"f":
+            taken.clear()
         for effect in _happen(bench, line[:1], line[1:]):
-            answer = effect.get("answers", {})
+            answer, stored = effect.get("answers", {}), effect.get("stores", {})
+            if stored.get("lines") and stored.get("seq") is not None:
+                assert taken.get(stored["boot"], -1) < stored["seq"], "stored twice"
+                taken[stored["boot"]] = stored["seq"]
             if effect.get("authenticates"):
                 bench.good()
             if answer.get("type") == "ack":
