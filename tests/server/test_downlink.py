@@ -113,7 +113,7 @@ def test_silence_is_not_taken_for_an_answer_and_a_late_one_is_kept(
     gateway: RunningGateway, pool: ThreadPoolExecutor
 ) -> None:
     with device(gateway, "silent") as socket:
-        answer = ask(gateway, "silent", name="reboot", timeout_ms=1000)
+        answer = ask(gateway, "silent", name="reboot", timeout_ms=500)
         assert (answer.status, answer.code) == (504, "no_answer")
         assert "whether the command was carried out is not known" in answer.body["error"]["message"]
         command = hear(socket)
