@@ -100,13 +100,28 @@ def restore(config: Config, source: Path) -> Copied:
     for name in copied.files:
         part, _, rest = name.partition("/")
         path = config.sqlite.path if name == DATABASE else places[part] / rest
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(path.parent)
         with (source / name).open("rb") as file:
             _write(file, copied.files[name], path)
+        _give(path)
     for place in {*places.values(), config.sqlite.path.parent}:
         if place.is_dir():
             Files().sync_dir(place)
     return copied
+
+
+def _make(directory: Path) -> None:
+    if not directory.is_dir():
+        _make(directory.parent)
+        directory.mkdir(mode=0o700)
+        _give(directory)
+
+
+def _give(path: Path) -> None:
+    """What root restores belongs to whom the directory around it does: a service runs as a user of its own."""
+    if os.geteuid() == 0:
+        around = path.parent.stat()
+        os.chown(path, around.st_uid, around.st_gid)
 
 
 def read_manifest(source: Path) -> Copied:

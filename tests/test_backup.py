@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -103,3 +104,19 @@ def test_a_segment_that_is_delivered_while_it_is_copied_is_in_the_copy(
     copies.backup(disk.config, tmp_path / "copy")
     assert content(tmp_path / "copy") == ("counts 1", "1", {FIRST, SECOND})
     assert json.loads((tmp_path / "copy/backup.json").read_text())["files"][f"spool/{FIRST}"] == len(FIRST)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_restores_belongs_to_the_user_of_the_service(tmp_path: Path) -> None:
+    old, home = Disk(tmp_path / "old"), tmp_path / "new"
+    copies.backup(old.config, tmp_path / "copy")
+    home.mkdir()
+    os.chown(home, 61_234, 61_235)
+    new = Config(
+        state={"directory": str(home / "state")},  # type: ignore[arg-type]
+        spool={"directory": str(home / "spool")},  # type: ignore[arg-type]
+    )
+    copies.restore(new, tmp_path / "copy")
+    made = {(path.name, path.stat().st_uid, path.stat().st_gid) for path in home.rglob("*")}
+    assert {name for name, *_ in made} >= {"state", "spool", "ledger.json", FIRST}
+    assert {(user, group) for _, user, group in made} == {(61_234, 61_235)}

@@ -71,11 +71,12 @@ def test_a_service_is_locked_up_well(unit: Path) -> None:
 
 
 def commands(heading: str) -> str:
-    """The block of commands under a heading of the README's "Run as a service"."""
+    """The blocks of commands under a heading of the README's "Run as a service"."""
     service = (ROOT / "README.md").read_text().partition("## Run as a service\n")[2].partition("\n## ")[0]
-    found = re.search(rf"^### {heading}\n.*?^```sh\n(.*?)^```", service, re.MULTILINE | re.DOTALL)
+    part = service.partition(f"\n### {heading}\n")[2].partition("\n### ")[0]
+    found = re.findall(r"^```sh\n(.*?)^```", part, re.MULTILINE | re.DOTALL)
     assert found, heading
-    return found[1]
+    return "".join(found)
 
 
 class Service:
@@ -243,6 +244,16 @@ def test_an_upgrade_keeps_what_there_is(service: Service) -> None:
     service.follow("Change and upgrade")
     assert service.show("MainPID") != before
     assert json.loads(service.get("/v1/devices?limit=1"))["total"] == known
+
+
+def test_a_move_keeps_what_there_is_and_the_service_can_go_on_with_it(service: Service) -> None:
+    """The old machine is the new one here: what it has kept is deleted in between."""
+    known = json.loads(service.get("/v1/devices?limit=1"))["total"]
+    service.follow("Move to another machine")
+    assert json.loads(service.get("/v1/devices?limit=1"))["total"] == known
+    state = json.loads(service.get("/readyz"))
+    assert (state["ready"], state["warnings"]) == (True, [])
+    assert service.run("find /var/lib/telemetry-gateway/ -user root") == ""
 
 
 def test_nothing_is_left_after_a_removal(service: Service) -> None:
