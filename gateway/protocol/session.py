@@ -60,6 +60,8 @@ __all__ = ["Session", "State", "Terms"]
 
 STRIKE_WINDOW_NS = 60_000_000_000
 NS_PER_MS = 1_000_000
+MEMBERS = 3
+"""Of an ordinary message: ``seq``, ``ts`` and ``values``."""
 LATER: Effects = (AckLater(),)
 _READY = State.READY  # a member is slow to look up in its class before Python 3.12
 _DURABLE = Ack.DURABLE
@@ -146,7 +148,7 @@ class Session(Endings):
         seq, flow = value.get("seq"), self._flow
         if seq.__class__ is not int or seq > MAX_SEQ or not flow.ready(seq):
             return None
-        point = self._encoder.single(value)
+        point = self._encoder.ordinary(value, MEMBERS)
         if point is None:
             return None
         line, time_ns = point

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 LEAST_MS = 10**11
 MOST_MS = MAX_NS // NS_PER_MS
 
-ORDINARY = 3
-"""Keys of an ordinary message."""
-
 RESERVED = frozenset(("seq", "ts", "age_ms", "m", "tags", "type", "values", "readings", "columns"))
 """Keys that are no fields in the flat form."""
 
@@ -75,17 +72,42 @@ class Encoder:
         if isinstance(message, Pack):
             arrived_ns = self._arrival(now_ns)
             return encode_pack(message, self._device, self._rules, self._series.default, arrived_ns, self.units)
-        encoded = Encoded(self._device)
-        encoded.collect(message, message.items, lambda item: self._point(item, message, now_ns))
+        encoded = self._encode_ordinary(message)
+        if encoded is None:
+            encoded = Encoded(self._device)
+            encoded.collect(message, message.items, lambda item: self._point(item, message, now_ns))
         return encoded
 
-    def single(self, reading: Mapping[str, Any]) -> tuple[bytes, int] | None:
-        """Line and time that `encode` makes of a message that is this one reading, if it is ordinary; else None.
+    def _encode_ordinary(self, message: Readings) -> Encoded | None:
+        """What `encode` does where all readings are `ordinary`, and all values numbers; None where they are not."""
+        if message.measurement is not None or message.tags is not None:
+            return None
+        taken, times = [], []
+        for item in message.items:
+            if item.__class__ is not dict or len(item) != 2:
+                return None
+            values, ts = item.get("values"), item.get("ts")
+            if values.__class__ is not dict or ts.__class__ is not int or not LEAST_MS <= ts <= MOST_MS:
+                return None
+            taken.append(values)
+            times.append(ts * NS_PER_MS)
+        fields = self._rules.write_numbers(taken)
+        if fields is None:
+            return None
+        count, newest = len(taken), max(times)
+        latest = taken[count - 1 - times[::-1].index(newest)]
+        line = (self._prefix.replace(b"%", b"%%") + b"%b %d\n").__mod__
+        payload = b"".join(map(line, zip(fields, times, strict=True)))
+        return Encoded(self._device, count, payload, count, latest, newest)
 
-        Ordinary is ``{"seq", "ts", "values"}`` with the time in ms and nothing but scalars under names met before.
+    def ordinary(self, reading: Mapping[str, Any], size: int) -> tuple[bytes, int] | None:
+        """Line and time that `encode` makes of a reading, if it is ordinary; else None.
+
+        Ordinary is ``{"ts", "values"}`` (and what else of its ``size`` members the caller knows), with the time in ms
+        and nothing but scalars under names met before.
         """
         values, ts = reading.get("values"), reading.get("ts")
-        if values.__class__ is not dict or ts.__class__ is not int or len(reading) > ORDINARY or "seq" not in reading:
+        if values.__class__ is not dict or ts.__class__ is not int or len(reading) != size:
             return None
         if not LEAST_MS <= ts <= MOST_MS:
             return None

@@ -11,7 +11,7 @@ from gateway.ledger import NO_SEQ
 from gateway.protocol.codec import decode
 from gateway.protocol.flatten import too_deep
 from gateway.protocol.messages import Readings
-from gateway.protocol.validation import RESERVED
+from gateway.protocol.validation import RESERVED, Encoder
 from gateway.reading import parse_line, split_lines
 from tests.support.readings import FLOATS, NAMES, TEXT
 from tests.support.sessions import NOW_NS, encoder
@@ -51,6 +51,43 @@ def test_what_is_sent_is_what_the_lines_say(readings: list[tuple[dict[str, Any],
         else:
             assert time_ns == ts * (1_000_000 if ts >= 10**11 else 1_000_000_000)
     assert times == list(range(NOW_NS, NOW_NS + len(times)))
+
+
+class LongWay(Encoder):
+    """Takes no message for an ordinary one."""
+
+    __slots__ = ()
+
+    def _encode_ordinary(self, message: Readings) -> None:
+        pass
+
+
+# No exponents, which the two ways may write differently.
+NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.integers(-(10**9), 10**9).map(lambda thousandths: thousandths / 1000)
+FIELDS = ["a", "b", "c d", "[e]", "f}", 'g"', "h:", "i,", "é"]
+NEARLY_ORDINARY = st.fixed_dictionaries(
+    {
+        "ts": st.integers(10**11, 10**12),
+        "values": st.sampled_from(FIELDS).flatmap(
+            lambda name: st.dictionaries(st.sampled_from(["a", "é", name]), NUMBERS, min_size=1)
+        ),
+    }
+)
+ODD = st.one_of(
+    st.fixed_dictionaries({"ts": st.just(5), "values": st.just({"a": 1})}),
+    st.fixed_dictionaries({"ts": st.just(10**12), "values": st.sampled_from([{}, {"a": True}, {"z": "x"}, [], None])}),
+    st.sampled_from([{"a": 1}, [], None, {"ts": 10**12, "m": "n", "values": {"a": 1}}]),
+)
+
+
+@given(st.lists(st.lists(NEARLY_ORDINARY, max_size=4) | st.lists(NEARLY_ORDINARY | ODD, max_size=4), max_size=4))
+def test_the_short_way_of_ordinary_readings_ends_where_the_long_way_does(messages: list[list[Any]]) -> None:
+    short, long = encoder(), encoder()
+    long.__class__ = LongWay
+    for each in (short, long):  # a name is ordinary once it was met
+        assert each.encode(Readings(NO_SEQ, [{"values": dict.fromkeys(FIELDS, 1)}]), NOW_NS).rejects == []
+    for readings in messages:
+        assert short.encode(Readings(NO_SEQ, readings), NOW_NS) == long.encode(Readings(NO_SEQ, readings), NOW_NS)
 
 
 @given(READINGS)

@@ -137,7 +137,7 @@ def test_without_a_checkpoint_nothing_goes_and_it_is_tried_again(monkeypatch: py
         assert "read-only" in str(process.queue.last_error)
         disk.broken = False  # and nothing comes any more that would have it look again
         async with asyncio.timeout(10):
-            while process.queue.last_error is not None:
+            while process.queue.last_error is not None:  # noqa: ASYNC110 - a property, nothing tells of its end
                 await asyncio.sleep(0.005)
         assert process.queue.status().segments == 1
         await process.queue.close()
