@@ -14,7 +14,7 @@ from gateway.errors import MessageError, SpoolFull
 from gateway.ledger import Entry
 from gateway.protocol import codec
 from gateway.protocol.messages import Readings, verdicts
-from gateway.server.access import bearer_token
+from gateway.server.access import bearer_token, from_elsewhere
 from gateway.server.credentials import certificate_names
 from gateway.server.requests import ApiHandler
 
@@ -55,6 +55,7 @@ class Commit:
 class ReadingsHandler(ApiHandler):
     """``POST /v1/devices/{id}/readings``: the message of a device in one request, answered after fsync.
 
+    A page may send from where it may open a device socket; browsers do not ask before they send text.
     A body that is too large is read to its end and thrown away: one who is cut off while sending does not see why.
     """
 
@@ -75,6 +76,9 @@ class ReadingsHandler(ApiHandler):
         """Take the readings, or say why not."""
         if not DEVICE_ID.fullmatch(device_id):
             return self.refuse(400, "bad_device_id", "a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
+        origin = self.request.headers.get("Origin")
+        if origin is not None and from_elsewhere(self.request) and not self.context.allows_origin(origin):
+            return self.refuse(403, "bad_origin", "server.allowed_origins does not name the page this comes from")
         device = self.context.authenticate(device_id, bearer_token(self.request), certificate_names(self.request))
         if device is None:
             return self.refuse(401, "unauthorized", "unknown device or wrong token")

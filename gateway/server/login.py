@@ -49,6 +49,7 @@ class SessionHandler(ApiHandler):
             if not self.may_change_by(session):
                 return None
             access.sessions.end(session)
+            access.enforce(self.context.config.auth)
             self.clear_cookie(access.cookie_name(self.request), **self._attributes())
         return self._tell(self.grant())
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MALFORMED = 400
-
+LONGEST_NUMBER = 20
+"""Digits of an argument: Python refuses to read thousands of them, with an error of its own."""
 
 LOOKING = "GET", "HEAD"
 
@@ -60,6 +61,11 @@ class JsonErrors(RequestHandler):
         message = error.log_message if isinstance(error, HTTPError) and error.log_message else phrase
         return self.refuse(status_code, phrase.lower().replace(" ", "_"), message)
 
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Keep what a client does wrong from filling the log with tracebacks."""
+        if not isinstance(value, TooManyGuesses):
+            super().log_exception(typ, value, tb)
+
 
 class ApiHandler(JsonErrors):
     """A JSON endpoint of the API."""
@@ -78,7 +84,7 @@ class ApiHandler(JsonErrors):
     def number(self, name: str, default: int, low: int, high: int) -> int:
         """A whole-number query argument between ``low`` and ``high``; 400 otherwise."""
         text = self.get_query_argument(name, str(default))
-        if not text.isdecimal() or not low <= int(text) <= high:
+        if not text.isdecimal() or len(text) > LONGEST_NUMBER or not low <= int(text) <= high:
             raise HTTPError(MALFORMED, f"{name} must be a whole number from {low} to {high}, not {text[:40]!r}")
         return int(text)
 

@@ -10,6 +10,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
+from tests.support.visitor import Visitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +40,7 @@ def test_devices_are_paged_and_searched(gateway: RunningGateway) -> None:
     assert gateway.request("/v1/devices?search=nothing-like-it")[1]["devices"] == []
 
 
-@pytest.mark.parametrize("arguments", ["limit=0", "limit=1001", "limit=x", "offset=-1"])
+@pytest.mark.parametrize("arguments", ["limit=0", "limit=1001", "limit=x", "offset=-1", f"limit={'9' * 5000}"])
 def test_a_wrong_number_is_told(gateway: RunningGateway, arguments: str) -> None:
     status, body = gateway.request(f"/v1/devices?{arguments}")
     assert status == 400
@@ -117,6 +118,16 @@ def test_what_is_no_handshake_is_told_in_json(
 
 
 SERVER = {"max_connections": 1, "allowed_origins": ["https://dashboard.example"]}
+
+
+def test_pages_send_readings_from_allowed_origins_only(guarded: RunningGateway) -> None:
+    def send(origin: str) -> tuple[int, str]:
+        path = "/v1/devices/paged/readings"
+        answer = Visitor(guarded.url).send("POST", path, b'{"a":1}', Origin=origin)
+        return answer.status, answer.code
+
+    assert {send(origin) for origin in ("http://evil.example", "null")} == {(403, "bad_origin")}
+    assert {send(origin) for origin in ("https://dashboard.example", guarded.url)} == {(401, "unauthorized")}
 
 
 def test_readings_of_a_request_refused_whole_are_in_the_ledger_too(gateway: RunningGateway) -> None:

@@ -122,6 +122,7 @@ def test_what_one_watches_ends_with_the_login(gateway: RunningGateway, admin: Vi
         assert ends.readline().startswith(b"retry:")
         assert goes_on.readline().startswith(b"retry:")
         admin.change("DELETE", "/v1/session")
+        assert other.send("GET", "/v1/status").body["viewers"] == 1, "cut before logging out is answered"
         wait_for(lambda: not ends.readline(), "the feed to end")
         wait_for(lambda: b'"viewers":1' in goes_on.readline(), "the other to be told so")
 
@@ -205,6 +206,7 @@ def test_guessing_is_slowed_down_and_nobody_else_is(gateway: RunningGateway, adm
         assert (answer.status, answer.code) == (429, "too_many_guesses")
         assert 1 <= int(answer.headers["Retry-After"]) <= 10
     assert gateway.log.count("many wrong tokens for HTTP came from 127.0.0.2") == 1
+    assert "Traceback" not in gateway.log
     assert guesser.send("GET", "/v1/session").body == NOBODY
     guesser.cookies = dict(admin.cookies)
     assert guesser.send("GET", "/v1/devices").status == 200
