@@ -10,11 +10,13 @@ Rules that hold here:
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from heapq import merge
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gateway.ledger import Entry
 
@@ -43,8 +45,8 @@ class Source(Protocol):
         """The number of the last change that can be read."""
         ...
 
-    def since(self, number: int, *, readings: bool) -> Sequence[Change]:
-        """What changed after ``number``, oldest first: states, and data where ``readings``."""
+    def since(self, number: int, *, readings: bool) -> Iterable[Change]:
+        """What changed after ``number``, oldest first: states, and data where ``readings``. Good until a `fold`."""
         ...
 
 
@@ -62,15 +64,10 @@ class Journal:
         self._numbers.pop(device, None)
         self._numbers[device] = number
 
-    def since(self, number: int, *, is_state: bool) -> list[Change]:
+    def since(self, number: int, *, is_state: bool) -> Iterator[Change]:
         """Its changes after ``number``, oldest first."""
-        found = []
-        for device, changed in reversed(self._numbers.items()):
-            if changed <= number:
-                break
-            found.append(Change(changed, device, is_state))
-        found.reverse()
-        return found
+        first = bisect_right(list(self._numbers.values()), number)
+        return (Change(at, device, is_state) for device, at in islice(self._numbers.items(), first, None))
 
 
 class WholeFleet:
@@ -100,17 +97,17 @@ class WholeFleet:
         """
         self._before = self._before or devices
 
-    def since(self, number: int, *, readings: bool) -> Sequence[Change]:
-        """See `Source`."""
+    def since(self, number: int, *, readings: bool) -> Iterator[Change]:
+        """See `Source`; made as it is read, because a viewer takes a piece of a large fleet at a time."""
         states = self._states.since(number, is_state=True)
-        data = self._data.since(number, is_state=False) if readings else []
-        found = list(merge(states, data)) if states else data
-        return [*self._recalled(number, readings=readings), *found] if number < self.began else found
+        found = merge(states, self._data.since(number, is_state=False)) if readings else states
+        return chain(self._recalled(number, readings=readings), found) if number < self.began else found
 
-    def _recalled(self, number: int, *, readings: bool) -> Iterable[Change]:
+    def _recalled(self, number: int, *, readings: bool) -> Iterator[Change]:
         """Those that did not change, numbered so that the last of them is `began`."""
         first = self.began - 2 * len(self._before)
-        for place, device in enumerate(self._before, 1):
+        passed = max(0, (number - first - 1) // 2)
+        for place, device in enumerate(islice(self._before, passed, None), passed + 1):
             if device not in self._states and first + 2 * place - 1 > number:
                 yield Change(first + 2 * place - 1, device, is_state=True)
             if readings and device not in self._data and first + 2 * place > number:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from gateway.server.changes import Change
     from gateway.server.fleet import DeviceView, Fleet
@@ -61,17 +61,18 @@ class Piece:
         return b'event: readings\nid: %d\ndata: {"conflated":%b,"devices":{%b}}\n\n' % (self.end, flag, self._readings)
 
 
-def piece_of(changes: Sequence[Change], fleet: Fleet, start: int, head: int) -> Generator[None, None, Piece]:
+def piece_of(changes: Iterable[Change], fleet: Fleet, start: int, head: int) -> Generator[None, None, Piece]:
     """As many of ``changes`` as a piece takes, made in steps. They are all there are after ``start`` up to ``head``."""
     states: list[bytes] = []
     readings: list[bytes] = []
     size, end = 0, head
-    for place, change in enumerate(changes, 1):
+    left = iter(changes)
+    for place, change in enumerate(left, 1):
         text = _encoded(fleet.look(change.device), change)
         (states if change.is_state else readings).append(text)
         size += len(text)
-        if size > PIECE_BYTES and place < len(changes):
-            end = change.number
+        if size > PIECE_BYTES:
+            end = head if next(left, None) is None else change.number
             break
         if place % STEP == 0:
             yield

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+from itertools import islice
+from typing import TYPE_CHECKING
+
 from gateway.ledger import Entry
 from gateway.server.changes import ALL, MOST_FIELDS, Change, Chosen, Watch, WholeFleet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 START = 1_000_000
 
@@ -22,9 +28,9 @@ def test_a_device_is_there_once_at_its_newest_change() -> None:
         fleet.fresh_data.update(dict.fromkeys(devices))
         number = fleet.fold(number)
     assert named(list(fleet.since(START, readings=True))) == [("b", "data"), ("c", "data"), ("a", "data")]
-    after_b = fleet.since(START, readings=True)[0].number
+    after_b = next(iter(fleet.since(START, readings=True))).number
     assert named(list(fleet.since(after_b, readings=True))) == [("c", "data"), ("a", "data")]
-    assert fleet.since(fleet.newest, readings=True) == []
+    assert list(fleet.since(fleet.newest, readings=True)) == []
     assert fleet.fold(number) == number == fleet.newest
 
 
@@ -55,6 +61,25 @@ def test_who_has_seen_nothing_gets_what_did_not_change_and_can_stop_anywhere_in_
     for place, change in enumerate(everything, 1):
         assert list(fleet.since(change.number, readings=True)) == everything[place:]
     assert named(list(fleet.since(START, readings=True))) == [("b", "data")]
+
+
+class Read(list[str]):
+    """Devices that count how many of them were looked at."""
+
+    count = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for device in super().__iter__():
+            self.count += 1
+            yield device
+
+
+def test_a_piece_of_a_large_fleet_costs_no_more_than_a_piece() -> None:
+    fleet, devices = WholeFleet(START), Read(f"d{number}" for number in range(1000))
+    fleet.recall(devices)
+    begin = list(islice(fleet.since(ALL, readings=True), 10))
+    assert named(begin)[-1] == ("d4", "data")
+    assert devices.count == 5
 
 
 def test_a_chosen_device_has_each_new_field_with_its_own_time() -> None:

@@ -23,8 +23,10 @@ from tests.support.peer import eventually
 from tests.support.watcher import Event, events_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping
 
+    from gateway.server.changes import Change
+    from gateway.server.pieces import Piece
     from gateway.server.viewer import Viewer
 
     Test = Callable[["World"], Coroutine[Any, Any, None]]
@@ -166,7 +168,13 @@ def test_a_slow_viewer_gets_the_newest_values_and_holds_up_nobody(run: Run) -> N
 def test_the_same_bytes_go_to_all_who_are_abreast(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[int] = []
     original = module.piece_of
-    monkeypatch.setattr(module, "piece_of", lambda *a: encoded.append(len(a[0])) or original(*a))
+
+    def counted(changes: Iterable[Change], *rest: Any) -> Generator[None, None, Piece]:
+        known = list(changes)
+        encoded.append(len(known))
+        return original(known, *rest)
+
+    monkeypatch.setattr(module, "piece_of", counted)
 
     async def test(world: World) -> None:
         async with contextlib.AsyncExitStack() as stack:
