@@ -314,11 +314,15 @@ def test_a_page_without_a_gateway_says_so(page: Page, tmp_path: Path) -> None:
         left = Page(page.driver, gateway.url)
         post(gateway, "last", '{"temp":21.5}')
         left.open("#/")
+        left.click("#account")
+        left.log_in(ADMIN)
         wait_for(lambda: left.rows().get("last", {}).get("values"), "the device")
         assert gateway.stop() == 0
         left.find("#notice")
         left.wait_text("#notice", "No connection to the gateway. What you see is from ")
         assert left.text("#feed") == "Disconnected"
         assert "21.5" in left.rows()["last"]["values"]
+        left.click("#account")  # logs out
+        left.wait_text(".placeholder", "The gateway does not answer.")
         left.leave()
         assert all("net::ERR_" in error for error in left.errors())  # that, the browser writes itself

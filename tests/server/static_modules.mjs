@@ -34,6 +34,7 @@ test("numbers keep what a sensor resolves, and no more", () => {
   assert.equal(number(2039.98, 3), "2040");
   assert.equal(number(null), "–");
   assert.equal(plain(reading(21.5, "°C")), "21.5 °C");
+  assert.equal(reading(21.5, {}["constructor"]), "21.5");
   assert.equal(reading("x".repeat(100)).length, 81);
   assert.deepEqual([0, 0.02, 1, 2033.4].map(rate), ["0", "1.2/min", "1.0/s", "2,033/s"]);
   assert.deepEqual([6.12, 18.3, 1340].map(latency).map(plain), ["6.1 ms", "18 ms", "1.3 s"]);

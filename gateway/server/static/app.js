@@ -36,7 +36,7 @@ function route() {
   const [, first = "", ...rest] = path.split("/");
   const query = new URLSearchParams(search);
   if (first === "devices" && rest[0]) return { name: "device", id: decodeURIComponent(rest.join("/")), query };
-  return { name: first in VIEWS ? first : "fleet", id: "", query };
+  return { name: Object.hasOwn(VIEWS, first) ? first : "fleet", id: "", query };
 }
 
 function go(path, query = {}) {
@@ -101,7 +101,13 @@ async function recheck() {
 
 async function switchAccount() {
   shut();
-  if (session.csrf) return enter(await logOut());
+  if (session.csrf) {
+    try {
+      return enter(await logOut());
+    } catch {
+      return start(); // it says what is wrong, or shows that one is still logged in
+    }
+  }
   document.body.dataset.view = "login";
   return showLogin(main, session, enter);
 }

@@ -143,7 +143,7 @@ class DeviceView {
     const stored = series.filter((each) => each.type !== "string" && each.measurement !== PRESENCE);
     const names = new Set(stored.map((each) => each.field));
     const fresh = Object.keys(latest).filter((field) => typeof latest[field] !== "string" && !names.has(field));
-    return [...stored, ...fresh.map((field) => ({ field, unit: units[field] }))]
+    return [...stored, ...fresh.map((field) => ({ field, unit: Object.hasOwn(units, field) ? units[field] : undefined }))]
       .map((each) => ({ ...each, known: each.field in latest }))
       .sort((a, b) => b.known - a.known);
   }

@@ -52,10 +52,14 @@ export function count(value) {
   return value === null || value === undefined ? "–" : COUNT.format(Math.round(value));
 }
 
-/** @returns {string} a value as a device sent it, and its unit */
+/**
+ * @param {unknown} unit a text, or no unit: of a field named "constructor", every object has something
+ * @returns {string} a value as a device sent it, and its unit
+ */
 export function reading(value, unit, digits) {
   if (value === null || value === undefined) return "–";
-  if (typeof value === "number") return unit ? `${number(value, digits)}\u00a0${unit}` : number(value, digits);
+  if (typeof value === "number")
+    return unit && typeof unit === "string" ? `${number(value, digits)}\u00a0${unit}` : number(value, digits);
   const text = typeof value === "string" ? value : JSON.stringify(value);
   return text.length > MOST_TEXT ? `${text.slice(0, MOST_TEXT)}…` : text;
 }

@@ -96,9 +96,10 @@ export class History {
     if (!this.range.live) return;
     for (const { curves } of this.panels)
       for (const curve of curves) {
+        const at = Object.hasOwn(times, curve.field) ? times[curve.field] : time;
         const value = latest[curve.field];
         if (typeof value === "number" || typeof value === "boolean")
-          curve.series.append(times[curve.field] ?? time, Number(value));
+          curve.series.append(at, Number(value));
       }
     this.slide();
   }

@@ -25,7 +25,7 @@ export const SPANS = {
 export function rangeOf(query, fallback = "15m") {
   const [from, to] = [Number(query.get("from")), Number(query.get("to"))];
   if (from > 0 && to >= from + SHORTEST_MS) return { span: null, from, to, live: false };
-  const span = query.get("range") in SPANS ? query.get("range") : fallback;
+  const span = Object.hasOwn(SPANS, query.get("range")) ? query.get("range") : fallback;
   const end = now();
   return { span, from: end - SPANS[span][0], to: end, live: true };
 }
