@@ -408,6 +408,9 @@ async def _run(config: Config, on_ready: Callable[[str], None] | None, source: C
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    asked_early = asyncio.Event()
+    if source is not None:  # or a SIGHUP would end a gateway that recovers its spool
+        loop.add_signal_handler(signal.SIGHUP, asked_early.set)
     gateway = Gateway(config)
     manager.notify("STATUS=recovering the spool")
     try:
@@ -418,6 +421,8 @@ async def _run(config: Config, on_ready: Callable[[str], None] | None, source: C
     reloader = None if source is None else gateway.reloader(source)
     if reloader is not None:
         loop.add_signal_handler(signal.SIGHUP, reloader.ask)
+        if asked_early.is_set():
+            reloader.ask()
     watchdog = Watchdog(manager, lambda: gateway.spool.commit_seconds, gateway.summary)
     watchdog.start()
     manager.notify("READY=1", f"STATUS={gateway.summary()}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ import yaml
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.device import answer, device
-from tests.support.gateway import RunningGateway, merged, running_gateway, wait_for
+from tests.support.gateway import RunningGateway, config_for, merged, running_gateway, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +25,20 @@ if TYPE_CHECKING:
 
 OLD, NEW = "old-admin-token-0123456789", "new-admin-token-0123456789"
 SETTINGS = "/v1/devices?limit=1"
+ASKS_EARLY = """
+import os, signal, sys
+from gateway import app
+from gateway.cli import cli
+
+start = app.Gateway.start
+
+async def asked(gateway, inherited=()):
+    os.kill(os.getpid(), signal.SIGHUP)
+    await start(gateway, inherited)
+
+app.Gateway.start = asked
+cli(["run", "--config", sys.argv[1]])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +155,20 @@ def test_the_database_changes_under_load_and_nothing_is_lost(tmp_path: Path, inf
         assert ready(gateway)["database"]["sink"].startswith("InfluxDB")
         assert gateway.stop() == 0
     assert len(in_sqlite(tmp_path / "data.db") | {p["n"] for p in influxd.points(database, "telemetry")}) == sent
+
+
+def test_a_reload_that_is_asked_for_during_the_start_ends_nothing_and_comes_after_it(tmp_path: Path) -> None:
+    path, log = tmp_path / "config.yaml", tmp_path / "log"
+    path.write_text(yaml.safe_dump(config_for(tmp_path, {})))
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-c", ASKS_EARLY, str(path)], stdout=output, stderr=output)
+    try:
+        wait_for(lambda: process.poll() is not None or "was read again" in log.read_text(), "the file to be read again")
+        process.terminate()
+        assert process.wait(20) == 0, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
 
 
 def in_sqlite(path: Path) -> set[float]:
