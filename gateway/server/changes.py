@@ -155,13 +155,13 @@ class Watch:
             self._fresh_data = False
         return number
 
-    def since(self, number: int, *, readings: bool) -> Iterable[Change]:
-        """What changed after ``number``."""
+    def since(self, number: int, *, readings: bool, whole: bool = False) -> Iterable[Change]:
+        """What changed after ``number``; ``whole`` is for who does not know the device yet."""
         if self._state > number:
             yield Change(self._state, self.device, is_state=True)
         if readings and self._data > number:
             known = {name: (time_ns, value) for name, (at, time_ns, value) in self._fields.items() if at > number}
-            yield Change(self._data, self.device, is_state=False, fields=None if number == ALL else known)
+            yield Change(self._data, self.device, is_state=False, fields=None if whole else known)
 
 
 class Chosen:
@@ -178,7 +178,8 @@ class Chosen:
 
     def since(self, number: int, *, readings: bool) -> Sequence[Change]:
         """See `Source`."""
-        found = [change for watch in self.watches for change in watch.since(number, readings=readings)]
+        whole = number < self.began  # also in the middle of the first pieces
+        found = [change for watch in self.watches for change in watch.since(number, readings=readings, whole=whole)]
         found.sort(key=_number)
         return found
 
