@@ -145,6 +145,16 @@ def test_the_table_is_searched_sorted_and_walked_by_keys(page: Page) -> None:
     wait_for(lambda: len(page.rows()) == DEVICES, "all of them again")
 
 
+def test_a_view_that_was_left_does_nothing_any_more(page: Page) -> None:
+    taken = """const key = new KeyboardEvent("keydown", { key: "/", bubbles: true, cancelable: true });
+    return !document.body.dispatchEvent(key)"""
+    wait_for(page.rows, "the table")
+    assert page.script(taken), "the fleet's shortcut"
+    page.go("#/health")
+    wait_for(lambda: page.script("return document.body.dataset.view") == "health", "the other view")
+    assert not page.script(taken)
+
+
 @both
 def test_a_chart_moves_live(page: Page) -> None:
     page.open("#/devices/sim-0?range=5m")

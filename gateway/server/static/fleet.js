@@ -285,8 +285,7 @@ class Fleet {
   }
 }
 
-/** Show the fleet in `root`. @returns {() => void} ends it */
+/** Show the fleet in `root`. @returns {{close: () => void}} */
 export function mount(root) {
-  const fleet = new Fleet(root);
-  return () => fleet.close();
+  return new Fleet(root);
 }
