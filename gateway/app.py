@@ -5,13 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import signal
 import sqlite3
-from functools import partial
-from typing import TYPE_CHECKING
-
-from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, ProcessCollector
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway import checkpoint, command_log, field_types, twins
 from gateway.command_log import CommandLog
@@ -23,8 +18,8 @@ from gateway.delivery.why import Records
 from gateway.delivery.write_log import WriteLog
 from gateway.errors import GatewayError, SpoolFull
 from gateway.field_types import FieldTypeStore
+from gateway.gauges import show_now
 from gateway.metrics import Metrics
-from gateway.process import tuned_to_serve
 from gateway.protocol.fields import Rulebook
 from gateway.protocol.session import Terms
 from gateway.protocol.types import FieldTypes, declared_by
@@ -49,7 +44,6 @@ from gateway.server.session import SECRET, load_secret
 from gateway.server.settings import SettingsLink
 from gateway.server.status import Status
 from gateway.server.wall_clock import WallClock
-from gateway.service import ServiceManager, Watchdog, inherited_sockets
 from gateway.sinks import make_sink
 from gateway.spool.files import Files
 from gateway.spool.queue import SpoolQueue
@@ -65,11 +59,7 @@ if TYPE_CHECKING:
     from gateway.ledger import Entry
     from gateway.reload import ConfigSource
 
-new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-with contextlib.suppress(ImportError):  # not on every platform; plain asyncio serves as well
-    import uvloop
-
-    new_event_loop = uvloop.new_event_loop
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -129,22 +119,22 @@ class Gateway:
         self._load_state(files)
         self._build_delivery(files)
         self._build_server()
-        self._watch()
+        show_now(self)
 
     def _load_state(self, files: Files) -> None:
         config, state = self.config, self.config.state.directory
         self.registry = Registry(state / "registry.db")
-        self.dead_letters = _dead_letters(state / "dead_letters.db")
+        self.dead_letters = _opened("dead letters", DeadLetters, state / "dead_letters.db")
         self.ledger = checkpoint.load(state / "ledger.json")
         self.fleet = Fleet(self.ledger, self._record_presence)
         self.types = FieldTypes(declared_by(config.profiles.values()))
         self.type_store = FieldTypeStore(state / field_types.NAME)
-        self.commands = _commands(state / command_log.NAME)
+        self.commands = _opened("commands", CommandLog, state / command_log.NAME)
         self.downlink = Downlink(
             self.commands, self.fleet.connection, lambda ended: self.metrics.commands.labels(ended.value).inc()
         )
         self.downlink.recover()
-        self.settings = SettingsLink(_settings(state / twins.NAME), self.fleet.connection)
+        self.settings = SettingsLink(_opened("settings", Twins, state / twins.NAME), self.fleet.connection)
         self.writes = WriteLog(state / write_log.NAME)
         self.acks = Acks(config.server.ack_delay, self.metrics.ack.observe)
         self.bookkeeper = Bookkeeper(
@@ -229,35 +219,6 @@ class Gateway:
         for problem in (*self.clock.warnings(), shortage(self.context.devices_allowed, config.server.max_connections)):
             if problem is not None:
                 log.warning("%s", problem)
-
-    def _watch(self) -> None:
-        """Let the gauges read what they show at the moment they are asked."""
-        metrics, spool = self.metrics, self.spool
-        metrics.spool_bytes.set_function(lambda: spool.status().bytes_pending)
-        metrics.commit_queue.set_function(lambda: spool.queued_bytes)
-        metrics.connections_paused.set_function(lambda: len(self.backpressure))
-        metrics.spool_oldest.set_function(lambda: spool.status().oldest_seconds)
-        metrics.spool_damage.set_function(lambda: spool.status().damaged)
-        total, types = self.ledger.total, self.types
-        for column in ("received", "stored", "duplicate", "rejected", "dropped", "pending"):
-            metrics.ledger.labels(column).set_function(partial(getattr, total, column))
-        metrics.gaps.set_function(lambda: total.gaps)
-        metrics.field_types.set_function(lambda: len(types))
-        metrics.field_types_ignored.set_function(lambda: types.ignored)
-        metrics.commands_open.set_function(lambda: len(self.downlink))
-        metrics.viewers.set_function(lambda: self.context.live.viewers)
-        metrics.ready.set_function(lambda: not readiness(self.context)["blocking"])
-        metrics.warnings.set_function(lambda: len(readiness(self.context)["warnings"]))
-        metrics.connections_limit.set_function(lambda: self.context.most_devices)
-        metrics.spool_limit.set_function(lambda: self.config.spool.max_bytes)
-        metrics.disk_free.set_function(lambda: spool.floor.free)
-        metrics.clock_jumps.set_function(lambda: self.clock.jumps)
-        metrics.config_refused.set_function(lambda: bool(self.context.standing.refused))
-        loop = asyncio.get_running_loop()
-        metrics.loop_lag.set_function(lambda: self.keepalive.lags.worst(loop.time()))
-        ProcessCollector(registry=metrics.registry)
-        metrics.registry.register(PLATFORM_COLLECTOR)
-        metrics.registry.register(GC_COLLECTOR)
 
     def _serve(self, listening: list[socket.socket], tls: ssl.SSLContext | None) -> None:
         self._server = Listener(
@@ -381,71 +342,8 @@ def _newest(directory: Path) -> int:
     return max((path.stat().st_mtime_ns for path in directory.iterdir() if path.is_file()), default=0)
 
 
-def _commands(path: Path) -> CommandLog:
+def _opened(what: str, store: Callable[[Path], T], path: Path) -> T:
     try:
-        return CommandLog(path)
+        return store(path)
     except sqlite3.Error as error:
-        raise GatewayError(f"commands {path}: {error}") from error
-
-
-def _settings(path: Path) -> Twins:
-    try:
-        return Twins(path)
-    except sqlite3.Error as error:
-        raise GatewayError(f"settings {path}: {error}") from error
-
-
-def _dead_letters(path: Path) -> DeadLetters:
-    try:
-        return DeadLetters(path)
-    except sqlite3.Error as error:
-        raise GatewayError(f"dead letters {path}: {error}") from error
-
-
-async def _run(config: Config, on_ready: Callable[[str], None] | None, source: ConfigSource | None) -> None:
-    loop = asyncio.get_running_loop()
-    manager = ServiceManager(os.environ)
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    asked_early = asyncio.Event()
-    if source is not None:  # or a SIGHUP would end a gateway that recovers its spool
-        loop.add_signal_handler(signal.SIGHUP, asked_early.set)
-    gateway = Gateway(config)
-    manager.notify("STATUS=recovering the spool")
-    try:
-        await gateway.start(inherited_sockets(os.environ))
-    except (GatewayError, OSError) as error:
-        manager.notify(f"STATUS=cannot serve: {error}")
-        raise
-    reloader = None if source is None else gateway.reloader(source)
-    if reloader is not None:
-        loop.add_signal_handler(signal.SIGHUP, reloader.ask)
-        if asked_early.is_set():
-            reloader.ask()
-    watchdog = Watchdog(manager, lambda: gateway.spool.commit_seconds, gateway.summary)
-    watchdog.start()
-    manager.notify("READY=1", f"STATUS={gateway.summary()}")
-    if on_ready is not None:
-        on_ready(gateway.url)
-    with tuned_to_serve():
-        await stopping.wait()
-    manager.notify("STOPPING=1", "STATUS=letting the devices go")
-    if reloader is not None:
-        await reloader.close()
-    await gateway.stop()
-    watchdog.stop()
-
-
-def serve(config: Config, on_ready: Callable[[str], None] | None = None, source: ConfigSource | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; 0 after a clean stop, 1 when it could not start.
-
-    ``on_ready`` is called with the base URL once devices can connect. SIGHUP has ``source`` read again.
-    """
-    try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(_run(config, on_ready, source))
-    except (GatewayError, OSError) as error:
-        log.critical("cannot serve: %s", error)
-        return 1
-    return 0
+        raise GatewayError(f"{what} {path}: {error}") from error

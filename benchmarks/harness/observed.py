@@ -15,7 +15,7 @@ from pathlib import Path
 
 import orjson
 
-from gateway import app, process
+from gateway import process, serving
 from gateway.cli import cli
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     """Serve."""
     report, setting, *arguments = sys.argv[1:]
     if setting == "stock":
-        app.tuned_to_serve = contextlib.nullcontext  # type: ignore[attr-defined,assignment]
+        serving.tuned_to_serve = contextlib.nullcontext  # type: ignore[attr-defined,assignment]
     elif setting != "shipped":
         *thresholds, interval = setting.split(",")
         process.GC_THRESHOLDS = tuple(map(int, thresholds))  # type: ignore[assignment]

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.app import serve
 from gateway.cli.logs import configure_logging
 from gateway.config.loading import read
+from gateway.serving import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

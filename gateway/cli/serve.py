@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.app import serve
 from gateway.cli.logs import configure_logging
 from gateway.cli.options import config_path_option, configuration
+from gateway.serving import serve
 
 if TYPE_CHECKING:
     from pathlib import Path
