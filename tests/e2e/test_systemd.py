@@ -178,6 +178,40 @@ def test_simulated_devices_run_beside_it(service: Service) -> None:
     verify(service, "/var/lib/devices-sim/bench/report.json")
 
 
+def test_a_renewed_certificate_is_served_after_a_reload(service: Service) -> None:
+    key, certificate = "/etc/ssl/private/gateway.key", "/etc/ssl/gateway.pem"
+    renew = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=gateway -days 1"
+        f" -out {certificate} -keyout {key} 2>&1; chown root:ssl-cert {key}; chmod 640 {key}"
+    )
+    service.run(f"groupadd --force ssl-cert; install -d -m 710 -g ssl-cert /etc/ssl/private; {renew}")
+    files = f"GATEWAY_SERVER__TLS__CERTIFICATE={certificate} GATEWAY_SERVER__TLS__KEY={key}"
+    service.override(f"[Service]\\nSupplementaryGroups=ssl-cert\\nEnvironment={files}\\n")
+    service.run("systemctl restart telemetry-gateway.service")
+    ask = "import ssl; print(ssl.get_server_certificate(('127.0.0.1', 8080)))"
+    process, before = service.show("MainPID"), service.run(f'python3 -c "{ask}"')
+    service.run(f"{renew}; systemctl reload telemetry-gateway.service")
+    service.wait(lambda: service.run(f'python3 -c "{ask}"') != before, "the new certificate")
+    assert service.show("MainPID") == process
+    service.override("")
+    service.run("systemctl restart telemetry-gateway.service")
+
+
+def test_it_listens_elsewhere_once_socket_and_configuration_say_so(service: Service) -> None:
+    place = "/etc/systemd/system/telemetry-gateway.socket.d"
+    text = "[Socket]\\nListenStream=\\nListenStream=0.0.0.0:8081\\n"
+    service.run(f"mkdir -p {place}; printf '{text}' > {place}/override.conf; systemctl daemon-reload")
+    service.run("systemctl restart --no-block telemetry-gateway.socket")
+    service.wait(lambda: "give both the same address" in service.journal(), "the mistake to be told")
+    service.run(f"sed -i 's/ listen: 127.0.0.1:8080/ listen: 0.0.0.0:8081/' {CONFIG}")
+    service.wait(lambda: service.show("ActiveState") == "active", "the next attempt")
+    service.run(f"python3 -c {shlex.quote(ASK)} http://127.0.0.1:8081/healthz")
+    service.run(f"sed -i 's/ listen: 0.0.0.0:8081/ listen: 127.0.0.1:8080/' {CONFIG}; rm -r {place}")
+    service.run("systemctl daemon-reload; systemctl restart telemetry-gateway.socket")
+    service.wait(lambda: service.show("ActiveState") == "active", "the service where it was")
+    assert json.loads(service.get("/readyz"))["ready"]
+
+
 def verify(service: Service, report: str) -> None:
     service.wait(lambda: service.metric('gateway_ledger_readings{column="pending"}') == 0, "everything to be delivered")
     service.run(f"devices-sim verify --report {report} --database sqlite:/var/lib/telemetry-gateway/data/telemetry.db")
