@@ -50,7 +50,7 @@ def still_takes(socket: ClientConnection, seq: int) -> None:
         ("null", "bad_message"),
         ('{"type":"selfdestruct"}', "unknown_type"),
         ('{"type":"time","t0":5}', "unknown_type"),
-        ('{"type":"result","id":"c1","ok":true}', "unknown_type"),
+        ('{"type":"result","id":"c1","ok":true}', "unknown_command"),
         ('{"a":{"b":{"c":{"d":1}}}}', "bad_message"),
         ("[" * 5000 + "]" * 5000, "malformed_json"),
         ('{"readings":[' + ",".join(["{}"] * 5001) + "]}", "bad_message"),
