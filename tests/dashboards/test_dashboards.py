@@ -128,7 +128,7 @@ def test_every_panel_of_the_devices_shows_what_a_gateway_wrote(tmp_path: Path, i
         assert influxd.query(query, database), query
 
 
-@pytest.mark.parametrize("file", ["gateway.json", "devices.json"])
+@pytest.mark.parametrize("file", ["gateway.json", "devices.json", "fleet.json"])
 def test_a_dashboard_can_be_imported(file: str) -> None:
     dashboard = json.loads((ROOT / file).read_text())
     assert dashboard["uid"]
