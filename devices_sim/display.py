@@ -85,7 +85,7 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
 
 def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     latency, cpu = summary["latency_ms"], summary["cpu_us_per_reading"]
-    names = ("sent", "acked", "refused", "outstanding", "resent", "held_back", "never_sent", "oversized")
+    names = ("sent", "acked", "refused", "outstanding", "resent", "held_back", "never_sent", "oversized", "history")
     rows = [(name.replace("_", " "), str(summary[name])) for name in names if summary[name] or name in names[:5]]
     rows.append(("messages", str(summary["messages"])))
     rows.append(("throttled", _counts(summary["throttled"])))

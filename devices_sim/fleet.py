@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
 from devices_sim.downlink import EVERYBODY
+from devices_sim.history import AT_ONCE, History, Past
 from devices_sim.link import Link
 from devices_sim.protocol import Device
 from devices_sim.report import DeviceReport, MessageLog
@@ -31,15 +34,29 @@ class Fleet:
     seed: int
     ack: str
     keep_report: bool
+    history: float = 0.0
+    """Seconds of the past that each device sends before it streams."""
 
     def build(self, network: Network, boot: str) -> list[SimulatedDevice]:
         """The devices, switched off."""
         rng = Random(self.seed)  # noqa: S311 - phases, jitter and faults, not secrets
-        members = zip(self._members(), self.identities, strict=True)
-        return [self._device(n, group, *identity, network, boot, rng) for n, (group, identity) in enumerate(members)]
+        members = zip(in_turn(self.groups), self.identities, strict=True)
+        history = History(self.history, asyncio.Semaphore(AT_ONCE)) if self.history else None
+        return [
+            self._device(n, group, *identity, network, boot, rng, history)
+            for n, (group, identity) in enumerate(members)
+        ]
 
     def _device(
-        self, number: int, group: Group, device_id: str, token: str | None, network: Network, boot: str, rng: Random
+        self,
+        number: int,
+        group: Group,
+        device_id: str,
+        token: str | None,
+        network: Network,
+        boot: str,
+        rng: Random,
+        history: History | None,
     ) -> SimulatedDevice:
         device = Device(device_id, boot, network.tally, rng, ack=self.ack)
         device.info = {"model": f"simulated {group.kind}", "group": group.name}
@@ -53,28 +70,48 @@ class Fleet:
             bad_share=group.faults.bad_values,
         )
         log = MessageLog() if self.keep_report else None
-        return SimulatedDevice(Link(device, network, token), network, sensor, group.faults, rng, log)
+        past = Past(history, sensor, group.faults.outage) if history else None
+        return SimulatedDevice(Link(device, network, token), network, sensor, group.faults, rng, log, past)
 
-    def _members(self) -> Iterator[Group]:
-        """The groups' devices in turn, so that the first ids of a fleet already show every kind."""
-        left = {group.name: group.count for group in self.groups}
-        while any(left.values()):
-            for group in self.groups:
-                if left[group.name]:
-                    left[group.name] -= 1
-                    yield group
+
+def in_turn(groups: Sequence[Group]) -> Iterator[Group]:
+    """The group of each device, in turn, so that the first ids of a fleet already show every kind."""
+    left = {group.name: group.count for group in groups}
+    while any(left.values()):
+        for group in groups:
+            if left[group.name]:
+                left[group.name] -= 1
+                yield group
+
+
+def names(groups: Sequence[Group], prefix: str) -> list[str]:
+    """The ids of their devices: a prefix and a number, from 0 for the command's and from 1 for a group's own."""
+    used: Counter[str] = Counter()
+    found = []
+    for group in in_turn(groups):
+        own = group.prefix or prefix
+        found.append(f"{own}{used[own] + (group.prefix is not None)}")
+        used[own] += 1
+    return found
 
 
 class SimulatedDevice:
     """One device: samples on its ticks, messages of one or more ticks, faults at moments of their own."""
 
     __slots__ = (
-        "_collected", "_faults", "_first_tick", "_hung", "_interval", "_log", "_network", "_origin", "_rng", "_sensor",
-        "_stopped", "_tick", "link",
+        "_collected", "_faults", "_filling", "_first_tick", "_hung", "_interval", "_log", "_network", "_origin",
+        "_past", "_rng", "_sensor", "_stopped", "_tick", "link",
     )  # fmt: skip
 
     def __init__(
-        self, link: Link, network: Network, sensor: Sensor, faults: Faults, rng: Random, log: MessageLog | None
+        self,
+        link: Link,
+        network: Network,
+        sensor: Sensor,
+        faults: Faults,
+        rng: Random,
+        log: MessageLog | None,
+        past: Past | None = None,
     ) -> None:
         self.link = link
         self._network = network
@@ -82,6 +119,7 @@ class SimulatedDevice:
         self._faults = faults
         self._rng = rng
         self._log = log
+        self._past = past
         self._interval = sensor.interval_ms / 1000
         self._origin = 0.0
         self._tick = 0
@@ -89,6 +127,7 @@ class SimulatedDevice:
         self._collected = 0
         self._hung = False
         self._stopped = False
+        self._filling: asyncio.Task[None] | None = None
 
     @property
     def finished(self) -> bool:
@@ -99,18 +138,32 @@ class SimulatedDevice:
         """Connect. The first sample comes within one interval, so that a fleet's samples are spread over it."""
         if self._stopped:
             return
-        now, scheduler = clock(), self._network.scheduler
         wait = self._rng.uniform(0, self._interval)
         skew = self._rng.uniform(-1, 1) * self._faults.clock_skew
+        if self._past is None:
+            self.link.connect()
+            self._stream(wait, skew)
+            return
+        task = self._filling = self._network.loop.create_task(self._fill_in(self._past, wait, skew))
+        self._network.tasks.add(task)
+        task.add_done_callback(self._network.finished)
+
+    async def _fill_in(self, past: Past, wait: float, skew: float) -> None:
+        await past.send(self.link, self._network, skew)
+        self._stream(wait, skew)
+
+    def _stream(self, wait: float, skew: float) -> None:
+        now, scheduler = clock(), self._network.scheduler
         self._sensor = replace(self._sensor, start_ms=round((time.time() + wait + skew) * 1000))
         self._origin = now + wait
-        self.link.connect()
         scheduler.at(self._origin, self._sample)
         self._after(self._faults.disconnect_every, self._vanish)
         self._after(self._faults.silent_every, self._hang)
 
     def stop(self) -> None:
         """Send what is half collected, and sample no more."""
+        if self._filling is not None:
+            self._filling.cancel()
         self._unhang()
         self._emit()
         self._stopped = True
@@ -126,6 +179,8 @@ class SimulatedDevice:
             refused=device.refused or {},
             sensor=self._sensor,
             messages=self._log.rows if self._log else [],
+            past=self._past.sensor if self._past else None,
+            past_messages=self._past.log.rows if self._past else [],
         )
 
     def _sample(self) -> None:

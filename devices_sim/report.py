@@ -11,6 +11,7 @@ A JSON document::
         "refused": {"17": [0]},    seq -> indexes of refused readings (all of them for a message refused whole)
         "sensor": {...}, "messages": [[0, 0, 1, 60]]        a simulated device, or
         "measurement": null, "points": [[[time_ns, tags, fields], ...], ...]   a replayed one, one list per message
+        "past": {"sensor": {...}, "messages": [[0, 29861280, 250, 17]]}    of a simulated device, if it sent any
      }]}
 
 ``sensor`` holds the arguments of `devices_sim.sensors.Sensor`, from which every value can be made again. A row of
@@ -66,6 +67,8 @@ class DeviceReport:
     refused: Mapping[int, list[int]] = field(default_factory=dict)
     sensor: Sensor | None = None
     messages: list[list[int]] = field(default_factory=list)
+    past: Sensor | None = None
+    past_messages: list[list[int]] = field(default_factory=list)
     measurement: str | None = None
     points: list[list[tuple[int, dict[str, str], dict[str, Any]]]] = field(default_factory=list)
 
@@ -89,9 +92,12 @@ class DeviceReport:
             for seq in range(first, min(last + 1, len(self.points))):
                 yield seq, (Point(self.measurement, tags, time, fields) for time, tags, fields in self.points[seq])
             return
-        for first_seq, tick, ticks, count in self.messages:
-            for n in range(max(0, first - first_seq), min(count, last + 1 - first_seq)):
-                yield first_seq + n, self.sensor.points(tick + n * ticks, ticks)
+        for sensor, rows in ((self.past, self.past_messages), (self.sensor, self.messages)):
+            if sensor is None:
+                continue
+            for first_seq, tick, ticks, count in rows:
+                for n in range(max(0, first - first_seq), min(count, last + 1 - first_seq)):
+                    yield first_seq + n, sensor.points(tick + n * ticks, ticks)
 
 
 @dataclass(slots=True)
@@ -139,7 +145,10 @@ def _device_json(device: DeviceReport) -> dict[str, Any]:
         "refused": device.refused,
     }
     if device.sensor is not None:
-        return {**common, "sensor": asdict(device.sensor), "messages": device.messages}
+        found = {**common, "sensor": asdict(device.sensor), "messages": device.messages}
+        if device.past is not None:
+            found["past"] = {"sensor": asdict(device.past), "messages": device.past_messages}
+        return found
     return {**common, "measurement": device.measurement, "points": device.points}
 
 
@@ -152,6 +161,8 @@ def _device(item: dict[str, Any]) -> DeviceReport:
         refused={int(seq): indexes for seq, indexes in item["refused"].items()},
         sensor=Sensor(**item["sensor"]) if "sensor" in item else None,
         messages=item.get("messages", []),
+        past=Sensor(**item["past"]["sensor"]) if "past" in item else None,
+        past_messages=item["past"]["messages"] if "past" in item else [],
         measurement=item.get("measurement"),
         points=item.get("points", []),
     )

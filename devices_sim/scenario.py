@@ -17,7 +17,7 @@ from devices_sim.sensors import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from importlib.resources.abc import Traversable
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -37,16 +37,18 @@ class Faults:
     duplicates: float = 0.0
     bad_values: float = 0.0
     clock_skew: float = 0.0
+    outage: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """``count`` devices of one kind; an ``interval`` (seconds) of None is the command's."""
+    """``count`` devices of one kind; an ``interval`` (seconds) or ``prefix`` of None is the command's."""
 
     name: str
     kind: str
     count: int
     interval: float | None = None
+    prefix: str | None = None
     faults: Faults = Faults()
     commands: Mapping[str, Reply] = field(default_factory=dict)
 
@@ -65,10 +67,16 @@ def parse_duration(text: object) -> float:
 
 def default_scenario() -> tuple[Group, ...]:
     """The mixture that a run without a scenario file has."""
-    return parse_scenario(files("devices_sim").joinpath("scenarios", "mixed.yaml").read_text(encoding="utf-8"))
+    return load_scenario(bundled_scenarios()["mixed"])
 
 
-def load_scenario(path: Path) -> tuple[Group, ...]:
+def bundled_scenarios() -> dict[str, Traversable]:
+    """The scenarios that come with the simulator, by name."""
+    directory = files("devices_sim").joinpath("scenarios")
+    return {path.name.removesuffix(".yaml"): path for path in directory.iterdir() if path.name.endswith(".yaml")}
+
+
+def load_scenario(path: Traversable) -> tuple[Group, ...]:
     """The groups of a file.
 
     Raises:
@@ -143,7 +151,10 @@ def _share(value: object) -> float:
     return float(value)
 
 
-_GROUP: Mapping[str, Callable[[object], Any]] = {"name": _name, "kind": _kind, "count": _count, "interval": _interval}
+_GROUP: Mapping[str, Callable[[object], Any]] = {
+    "name": _name, "kind": _kind, "count": _count, "interval": _interval,
+    "prefix": _name,
+}  # fmt: skip
 _REPLY: Mapping[str, Callable[[object], Any]] = {
     "value": lambda value: value,
     "error": _name,
@@ -166,6 +177,7 @@ def _group(item: object, path: str, problems: list[str]) -> Group:
         kind=values.get("kind", ""),
         count=values.get("count", 1),
         interval=values.get("interval"),
+        prefix=values.get("prefix"),
         faults=Faults(**faults),
         commands=commands,
     )

@@ -52,6 +52,8 @@ class Sensor:
     start_ms: int
     interval_ms: int
     bad_share: float = 0.0
+    samples: int = 20
+    """Samples that a machine takes in one tick, at most."""
 
     @property
     def ticks(self) -> int:
@@ -65,6 +67,15 @@ class Sensor:
     def message(self, seq: int, tick: int, ticks: int) -> bytes:
         """Message ``seq`` with ``ticks`` ticks from ``tick`` on."""
         return orjson.dumps(_KINDS[self.kind].message(self, seq, range(tick, tick + ticks)))
+
+    def batch(self, seq: int, tick: int, ticks: int) -> bytes:
+        """Message ``seq`` with the readings of ``points``, in the one form that holds many of any kind."""
+        points = [point for point in self.points(tick, ticks) if point is not None]
+        head: dict[str, Any] = {"seq": seq}
+        if points and points[0].measurement is not None:
+            head["m"] = points[0].measurement
+        readings = [{"ts": point.time_ns // 1_000_000, "values": point.fields} for point in points]
+        return orjson.dumps({**head, "readings": readings})
 
     def points(self, tick: int, ticks: int) -> Iterator[Point | None]:
         """The readings of that message in the order of their indexes; None where the gateway must refuse."""
@@ -216,7 +227,7 @@ class _Machine:
     axes = ("x", "y", "z")
 
     def readings(self, sensor: Sensor) -> int:
-        return min(20, sensor.interval_ms)
+        return min(sensor.samples, sensor.interval_ms)
 
     def _dt(self, sensor: Sensor) -> int:
         return max(1, sensor.interval_ms // (2 * self.readings(sensor)))
@@ -226,7 +237,7 @@ class _Machine:
         strength = 2.5 if tick % 20 < 5 else 0.08
         return {
             axis: [
-                round(strength * math.sin(k * (channel + 1.1)) + 0.05 * noise(seed, tick * 32 + k, channel), 4)
+                round(strength * math.sin((tick + k) * (channel + 1.1)) + 0.05 * noise(seed, tick * 32 + k, channel), 4)
                 for k in range(self.readings(sensor))
             ]
             for channel, axis in enumerate(self.axes)

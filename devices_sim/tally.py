@@ -44,6 +44,8 @@ class Tally:
     """Counts of readings where nothing else is said."""
 
     sent: int = 0
+    history: int = 0
+    """Of the time before the run; they are among the sent once they are."""
     acked: int = 0
     refused: int = 0
     resent: int = 0
@@ -96,7 +98,7 @@ class Tally:
 
 
 _PLAIN = (
-    "sent", "acked", "refused", "resent", "oversized", "held_back", "messages", "duplicates", "connects", "reconnects",
-    "connect_failures", "drained", "stopped", "settings", "lag", "violations",
+    "sent", "history", "acked", "refused", "resent", "oversized", "held_back", "messages", "duplicates", "connects",
+    "reconnects", "connect_failures", "drained", "stopped", "settings", "lag", "violations",
 )  # fmt: skip
 _COUNTERS = ("throttled", "reject_codes", "error_codes", "closes", "commands", "ignored")

@@ -8,13 +8,24 @@ import click
 
 from devices_sim.cli.conducting import carry_out, conclude
 from devices_sim.cli.options import FILE, connection_options, duration, read_tokens, tls_context
-from devices_sim.fleet import Fleet
+from devices_sim.fleet import Fleet, names
 from devices_sim.run import Plan
-from devices_sim.scenario import Group, ScenarioError, default_scenario, load_scenario, scaled
+from devices_sim.scenario import Group, ScenarioError, bundled_scenarios, default_scenario, load_scenario, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+
+def scenario_groups(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[Group, ...] | None:
+    """Callback of ``--scenario``: the groups of a bundled scenario, or of a file."""
+    if value is None:
+        return None
+    path = bundled_scenarios().get(value) or FILE.convert(value, parameter, context)
+    try:
+        return load_scenario(path)
+    except (ScenarioError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{value}\n{error}") from error
 
 
 @click.command(
@@ -33,7 +44,20 @@ Examples:
     show_default=True,
     help="Between a device's samples.",
 )
-@click.option("--scenario", type=FILE, help="Groups of devices and their faults (YAML).")
+@click.option(
+    "--scenario",
+    metavar="FILE",
+    callback=scenario_groups,
+    help=f"Groups of devices and their faults (YAML); or one of {', '.join(sorted(bundled_scenarios()))}.",
+)
+@click.option(
+    "--history",
+    callback=duration,
+    metavar="DURATION",
+    default="0s",
+    show_default=True,
+    help="First send each device's past, a reading a minute from so long ago; only what the gateway does not show yet.",
+)
 @click.option(
     "--duration", callback=duration, metavar="DURATION", help="Stop sampling after this; without it, at Ctrl-C."
 )
@@ -52,7 +76,8 @@ def run(  # noqa: PLR0913 - an option each
     *,
     devices: int | None,
     interval: float,
-    scenario: Path | None,
+    scenario: tuple[Group, ...] | None,
+    history: float,
     duration: float | None,
     tokens: Path | None,
     prefix: str,
@@ -74,8 +99,8 @@ def run(  # noqa: PLR0913 - an option each
     identities = _from_tokens(tokens, devices) if tokens else None
     groups = _groups(scenario, len(identities) if identities else devices)
     if identities is None:
-        identities = [(f"{prefix}{n}", None) for n in range(sum(group.count for group in groups))]
-    fleet = Fleet(groups, identities, interval, seed, ack, keep_report=report is not None)
+        identities = [(name, None) for name in names(groups, prefix)]
+    fleet = Fleet(groups, identities, interval, seed, ack, keep_report=report is not None, history=history)
     plan = Plan(url, duration, grace, tls_context(ca), connect_rate)
     outcome = carry_out(plan, fleet.build, len(identities), quiet=quiet)
     conclude(outcome, {"command": "run", "url": url, "ack": ack, "seed": seed}, report, as_json=as_json)
@@ -90,11 +115,7 @@ def _from_tokens(path: Path, devices: int | None) -> Sequence[tuple[str, str | N
     return list(tokens.items())[:devices]
 
 
-def _groups(scenario: Path | None, devices: int | None) -> tuple[Group, ...]:
+def _groups(scenario: tuple[Group, ...] | None, devices: int | None) -> tuple[Group, ...]:
     if scenario is None:
         return scaled(default_scenario(), devices or 20)
-    try:
-        groups = load_scenario(scenario)
-    except (ScenarioError, UnicodeDecodeError) as error:
-        raise click.BadParameter(f"{scenario}\n{error}", param_hint="--scenario") from error
-    return groups if devices is None else scaled(groups, devices)
+    return scenario if devices is None else scaled(scenario, devices)

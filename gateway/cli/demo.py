@@ -23,6 +23,7 @@ import click
 
 from gateway.cli.logs import configure_logging
 from gateway.config.loading import read
+from gateway.config.units import format_duration, parse_duration
 from gateway.serving import serve
 
 if TYPE_CHECKING:
@@ -31,13 +32,41 @@ if TYPE_CHECKING:
 VERDICT_SECONDS = 0.5
 STOP_SECONDS = 10
 LOG = "devices-sim.log"
+WHOLE = 20
+"""Devices in the simulator's scenario ``demo``: with fewer, some that misbehave are left out."""
+UNITS = {
+    "temp": "°C",
+    "hum": "%",
+    "speed": "km/h",
+    "heading": "°",
+    "battery": "%",
+    "soil": "%",
+    "volts": "V",
+    "x": "g",
+    "y": "g",
+    "z": "g",
+}
+OWN_SETTINGS: dict[str, Any] = {
+    "limits": {"readings_per_second": 100_000, "burst": 1_000_000},
+    "profiles": {"default": {"fields": {name: {"unit": unit} for name, unit in UNITS.items()}}},
+}
+"""What a file of the user's may say otherwise: room for the past to come in at once, and units."""
+
+
+def duration(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
+    """Callback of an option that is a duration: seconds."""
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 class _Devices:
     """The simulated devices, once they are started."""
 
-    def __init__(self, count: int, log: Path) -> None:
+    def __init__(self, count: int, history: float, log: Path) -> None:
         self._count = count
+        self._history = history
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
@@ -47,7 +76,7 @@ class _Devices:
         command = [sys.executable, "-m", "devices_sim", "run", "--url", url.replace("http", "ws", 1)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own module, by the interpreter that runs us
-                [*command, "--devices", str(self._count), "--interval", "1s"],
+                [*command, "--devices", str(self._count), "--scenario", "demo", "--history", f"{self._history}s"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -76,6 +105,14 @@ class _Devices:
 
 @click.command()
 @click.option("--devices", default=20, show_default=True, type=click.IntRange(1, 100_000), help="Simulated devices.")
+@click.option(
+    "--history",
+    callback=duration,
+    metavar="DURATION",
+    default="3d",
+    show_default=True,
+    help="The past that devices send first, a reading a minute; 0s for none.",
+)
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", help="Where to listen.")
 @click.option(
     "--data", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Keep what is stored, here."
@@ -88,23 +125,28 @@ class _Devices:
     help="Profiles, limits and the like from this file; by default none is read.",
 )
 @click.pass_context
-def demo(ctx: click.Context, devices: int, listen: str, data: Path | None, path: Path | None) -> None:
+def demo(
+    ctx: click.Context, devices: int, history: float, listen: str, data: Path | None, path: Path | None
+) -> None:
     """Run a gateway with an embedded database and simulated devices, until Ctrl-C.
 
-    Any device id may connect, without a token, from this machine. Nothing needs to be installed or configured.
+    Any device id may connect, without a token, from this machine. Nothing needs to be installed or configured. A few
+    devices misbehave on purpose. With a DIR that was used before, only the past that it lacks is filled in.
 
     \b
     Example:  gateway demo --devices 50 --data ./demo-data
     """
     admin_token = secrets.token_urlsafe(16)
     with _directory(data) as directory:
-        config = read(path, {}, _overrides(directory, listen, admin_token), serving=True).config
+        overrides = _overrides(directory, listen, admin_token) | ({} if path else OWN_SETTINGS)
+        config = read(path, {}, overrides, serving=True).config
         configure_logging(config)
-        simulated = _Devices(devices, directory / LOG)
+        simulated = _Devices(devices, history, directory / LOG)
 
         def ready(url: str) -> None:
             simulated.start(url)
             click.echo(_where_to_look(url, devices, directory, admin_token, kept=data is not None))
+            click.echo(_what_comes(devices, history))
 
         try:
             code = serve(config, ready)
@@ -149,5 +191,15 @@ The gateway listens on {url} and {devices} simulated devices send to it.
   Metrics   {url}/metrics
   Database  sqlite3 {directory / "telemetry.db"} "{query}"
   Files     {directory} ({kept_text}); the simulator writes to {LOG} there
+"""
 
-Ctrl-C ends it."""
+
+def _what_comes(devices: int, history: float) -> str:
+    lines = []
+    if history:
+        lines.append(f"The devices begin with their last {format_duration(history)}, which takes some seconds.")
+    if devices >= WHOLE:
+        lines.append(
+            "A room that hangs, a truck on poor radio, a slow field and a press that sends wrong types: on purpose."
+        )
+    return "\n".join([*lines, "Ctrl-C ends it."])

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.request
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -71,6 +72,20 @@ def delivering(url: str) -> bool:
     return len(devices) == DEVICES and all(device["ledger"]["stored"] > 0 for device in devices)
 
 
+def days_back(db: sqlite3.Connection) -> float:
+    (first,) = db.execute("SELECT MIN(time_ns) FROM readings").fetchone()
+    return round((time.time() - first / 1e9) / 86_400, 2)
+
+
+def test_the_past_is_left_out_on_request(tmp_path: Path) -> None:
+    with demo(tmp_path, "--history", "0s", "--data", str(tmp_path / "data")) as (process, output):
+        url = printed(process, output, r"listens on (\S+) ")[1]
+        wait_for(lambda: delivering(url), "all devices to have stored readings")
+        assert "begin with" not in output.read_text()
+        with closing(sqlite3.connect(tmp_path / "data" / "telemetry.db")) as db:
+            assert days_back(db) == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_shows_simulated_devices_until_it_is_ended(tmp_path: Path, number: signal.Signals) -> None:
     data = tmp_path / "data"
@@ -83,6 +98,8 @@ def test_it_shows_simulated_devices_until_it_is_ended(tmp_path: Path, number: si
         wait_for(lambda: delivering(url), "all devices to have stored readings")
         with closing(sqlite3.connect(query[1])) as db:
             assert len(db.execute(query[2]).fetchall()) == 10
+            assert days_back(db) == 3
+        assert get(f"{url}/v1/devices")["units"]["default"]["temp"] == "°C"
         (simulator,) = children(process.pid)
         if number is signal.SIGINT:
             os.killpg(process.pid, number)  # what a terminal does

@@ -112,6 +112,16 @@ def test_a_scenario_decides_how_many_there_are(tmp_path: Path) -> None:
         assert len(served.connections) == 8
 
 
+def test_a_scenario_that_comes_along_goes_by_its_name() -> None:
+    with peer() as served:
+        call("run", "--url", served.url, "--scenario", "demo", "--duration", "200ms", "--history", "2m")
+        assert {talk.device for talk in served.connections} == {
+            *(f"room-{n}" for n in range(1, 10)), *(f"truck-{n}" for n in range(1, 6)),
+            *(f"field-{n}" for n in range(1, 4)), *(f"press-{n}" for n in range(1, 4)),
+        }  # fmt: skip
+    assert call("run", "--scenario", "demos").exit_code == 2
+
+
 def test_replay_sends_the_file(tmp_path: Path) -> None:
     table, report = tmp_path / "t.csv", tmp_path / "r.json"
     table.write_text("when,place,v\n2020-01-01,a,1\n2020-01-01,b,2\n")

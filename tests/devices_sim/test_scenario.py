@@ -94,7 +94,7 @@ def test_scaling_keeps_the_sum_and_the_mixture(devices: int) -> None:
 
 def test_shipped_scenarios_are_valid_and_the_rough_one_has_every_fault() -> None:
     paths = [path for path in files("devices_sim").joinpath("scenarios").iterdir() if path.name.endswith(".yaml")]
-    assert {path.name for path in paths} == {"mixed.yaml", "rough.yaml"}
+    assert {path.name for path in paths} == {"demo.yaml", "mixed.yaml", "rough.yaml"}
     for path in paths:
         groups = load_scenario(path)
         assert {group.kind for group in groups} == {"climate", "tracker", "logger", "machine"}
