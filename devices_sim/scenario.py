@@ -48,9 +48,9 @@ class Group:
     kind: str
     count: int
     interval: float | None = None
-    prefix: str | None = None
     faults: Faults = Faults()
     commands: Mapping[str, Reply] = field(default_factory=dict)
+    prefix: str | None = None
 
 
 def parse_duration(text: object) -> float:

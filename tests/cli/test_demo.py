@@ -74,7 +74,8 @@ def delivering(url: str) -> bool:
 
 def days_back(db: sqlite3.Connection) -> float:
     (first,) = db.execute("SELECT MIN(time_ns) FROM readings").fetchone()
-    return round((time.time() - first / 1e9) / 86_400, 2)
+    days: float = (time.time() - first / 1e9) / 86_400
+    return round(days, 2)
 
 
 def test_the_past_is_left_out_on_request(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_every_problem_is_reported_at_once_with_its_path() -> None:
         "colour: unknown key",
         "groups[0].kind: must be one of climate, tracker, logger, machine",
         "groups[0].count: must be a whole number above 0",
-        "groups[0].speed: unknown key (known: name, kind, count, interval)",
+        "groups[0].speed: unknown key (known: name, kind, count, interval, prefix)",
         "groups[1].name: is missing",
         "groups[1].interval: not a duration",
         "groups[1].faults.duplicates: must be a number from 0 to 1",
