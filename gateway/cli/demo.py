@@ -85,7 +85,8 @@ class _Devices:
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         code = process.wait()
-        if not self._stopping and code not in {-signal.SIGINT, -signal.SIGTERM}:
+        # A terminal's Ctrl-C reaches it too: 0 is how it ends when everything it sent has its verdict by then.
+        if not self._stopping and code not in {0, -signal.SIGINT, -signal.SIGTERM}:
             click.echo(f"The simulated devices ended with exit code {code}; {self._log} says why.", err=True)
 
     def stop(self) -> None:
@@ -125,9 +126,7 @@ class _Devices:
     help="Profiles, limits and the like from this file; by default none is read.",
 )
 @click.pass_context
-def demo(
-    ctx: click.Context, devices: int, history: float, listen: str, data: Path | None, path: Path | None
-) -> None:
+def demo(ctx: click.Context, devices: int, history: float, listen: str, data: Path | None, path: Path | None) -> None:
     """Run a gateway with an embedded database and simulated devices, until Ctrl-C.
 
     Any device id may connect, without a token, from this machine. Nothing needs to be installed or configured. A few
