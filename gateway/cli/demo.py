@@ -196,7 +196,9 @@ The gateway listens on {url} and {devices} simulated devices send to it.
 def _what_comes(devices: int, history: float) -> str:
     lines = []
     if history:
-        lines.append(f"The devices begin with their last {format_duration(history)}, which takes some seconds.")
+        lines.append(
+            f"The devices begin with what is missing of their last {format_duration(history)}; it takes some seconds."
+        )
     if devices >= WHOLE:
         lines.append(
             "A room that hangs, a truck on poor radio, a slow field and a press that sends wrong types: on purpose."
