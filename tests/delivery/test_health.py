@@ -100,8 +100,7 @@ def test_dead_letters_are_told_in_sums(bench: Bench) -> None:
     for number in range(300):
         bench.health.dead_letter("pump-1", "bad_request", f"conflict {number}")
     assert bench.lines() == [
-        "points refused by the database and kept as dead letters: 1; "
-        "the last one of device pump-1: bad_request"
+        "points refused by the database and kept as dead letters: 1; the last one of device pump-1: bad_request"
     ]
     bench.now = LOG_INTERVAL
     bench.health.dead_letter("pump-2", "bad_request", "conflict")

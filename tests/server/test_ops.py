@@ -31,7 +31,7 @@ LABELS = {
     "gateway_connections_total": ("result",), "gateway_disconnects_total": ("reason",),
     "gateway_readings_total": ("outcome",), "gateway_dead_letters_total": ("reason",),
     "gateway_write_errors_total": ("kind",), "gateway_config_reloads_total": ("result",),
-    "gateway_ledger_readings": ("column",), "gateway_commands_total": ("state",),
+    "gateway_ledger_readings": ("column",),
 }  # fmt: skip
 """All labels there are: few values each, and never a device."""
 
