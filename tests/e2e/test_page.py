@@ -156,7 +156,9 @@ def test_a_view_that_was_left_does_nothing_any_more(page: Page) -> None:
 
 
 @both
-def test_a_chart_moves_live(page: Page) -> None:
+def test_a_chart_moves_live(page: Page, request: pytest.FixtureRequest) -> None:
+    gateway: RunningGateway = request.getfixturevalue(request.node.callspec.params["page"])
+    wait_for(lambda: shown(gateway, "sim-0").get("latest"), "the device to send")
     page.open("#/devices/sim-0?range=5m")
     picture = "const drawn = document.querySelector('.chart canvas'); return drawn ? drawn.toDataURL() : ''"
     newest = ".chart .legend .value"
