@@ -29,9 +29,8 @@ from gateway.protocol.messages import (
     Reported,
     Result,
     Send,
-    all_of,
 )
-from gateway.protocol.session import LATER, Session
+from gateway.protocol.session import Session
 from gateway.protocol.shown import cut
 from gateway.protocol.subprotocols import JSON, SENML, SUBPROTOCOLS
 from gateway.server.access import bearer_token
@@ -221,12 +220,14 @@ class DeviceSocket(JsonErrors, StreamHandler):
             outcome = session.receive(data, time.time_ns(), room=spool.room and self.context.clock.wrong is None)
             if spool.congested:
                 self.context.backpressure.pause(self)
-            if outcome.__class__ is Entry:
-                self._store(outcome)
-            else:
-                if session.ack is Ack.STORED:
-                    self.context.fleet.awaiting.add(self.device_id)
-                self._run(outcome)  # last: a close has to be able to read on
+            self._run(outcome)  # after that: a close has to be able to read on
+            if outcome.__class__ is not Entry and session.ack is Ack.STORED:
+                self._await_stored()
+
+    def _await_stored(self) -> None:
+        # A hello says so, and may be what has the device welcomed: only then is it known to be this device.
+        if self.view is not None and self.view.connection is self:
+            self.context.fleet.awaiting.add(self.device_id)
 
     def on_binary(self, data: bytes) -> None:
         """One binary message of the device."""
@@ -239,7 +240,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
             self.write_text(data)
 
     def _run(self, outcome: Outcome) -> None:
-        for effect in all_of(outcome):
+        for effect in outcome if isinstance(outcome, tuple) else (outcome,):  # `all_of`, on the way of every message
             if isinstance(effect, Entry):
                 self._store(effect)
             elif isinstance(effect, Send):
@@ -311,23 +312,12 @@ class DeviceSocket(JsonErrors, StreamHandler):
     def durable(self, numbered: int) -> None:
         """A commit with ``numbered`` of this session's messages is on disk."""
         if self.session is not None:
-            self._answer(self.session.durable(numbered))
+            self._run(self.session.durable(numbered))
 
     def acknowledge(self) -> None:
         """An ack that was put off is due."""
         if self.session is not None:
-            self._answer(self.session.acknowledge())
-
-    def _answer(self, outcome: Outcome) -> None:
-        if outcome.__class__ is Send:
-            if self.binary:
-                self.write_binary(outcome.data)
-            else:
-                self.write_text(outcome.data)
-        elif outcome is LATER:
-            self.context.acks.owe(self)
-        else:
-            self._run(outcome)
+            self._run(self.session.acknowledge())
 
     def tell_paused(self) -> None:
         """The gateway has not read this device for a while."""
