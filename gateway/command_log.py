@@ -12,7 +12,6 @@ Rules that hold here:
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.layouts import check_layout
+from gateway.stores import open_store, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 NAME = "commands.db"
 VERSION = 1
-BUSY_TIMEOUT = 10.0
-"""Seconds to wait for another process's transaction."""
 MOST_OF_DEVICE = 200
 MOST = 20_000
 NS_PER_MS = 1_000_000
@@ -108,16 +105,7 @@ class CommandLog:
     def __init__(self, path: Path) -> None:
         """Raises: GatewayError if a newer gateway wrote the file."""
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, check_same_thread=False)
-        try:
-            check_layout(self._db, path, "commands", VERSION)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version = {VERSION}")
-        except BaseException:
-            self._db.close()
-            raise
+        self._db = open_store(path, "commands", VERSION, _SCHEMA)
 
     def add(self, command: Command) -> None:
         """Write down a command that has not been sent yet."""
@@ -133,7 +121,7 @@ class CommandLog:
             command.expires_ns,
             State.WAITING,
         )
-        with self._lock, self._db:
+        with self._lock, transaction(self._db):
             self._db.execute(f"INSERT INTO commands ({_GIVEN}, state) VALUES (?,?,?,?,?,?,?,?,?,?)", values)
             self._forget(command.device)
 
@@ -147,7 +135,7 @@ class CommandLog:
 
     def sent(self, command_id: str, now_ns: int) -> None:
         """It went down a device's socket."""
-        with self._lock, self._db:
+        with self._lock, transaction(self._db):
             self._db.execute(
                 f"UPDATE commands SET state = ?, sends = sends + 1, sent_ns = ? WHERE id = ? AND {_OPEN}",
                 (State.SENT, now_ns, command_id),
@@ -155,14 +143,14 @@ class CommandLog:
 
     def waits(self, command_id: str) -> None:
         """The socket it went down has closed; it waits for the next."""
-        with self._lock, self._db:
+        with self._lock, transaction(self._db):
             self._db.execute(
                 "UPDATE commands SET state = ? WHERE id = ? AND state = ?", (State.WAITING, command_id, State.SENT)
             )
 
     def end(self, command_id: str, ending: Ending) -> None:
         """It is over, but for an answer that comes after it expired or failed."""
-        with self._lock, self._db:
+        with self._lock, transaction(self._db):
             self._db.execute(
                 "UPDATE commands SET state = ?, ended_ns = ?, ok = ?, value = ?, error = ? WHERE id = ? AND ok IS NULL",
                 (ending.state, ending.at_ns, ending.ok, ending.value, ending.error, command_id),
@@ -173,7 +161,7 @@ class CommandLog:
 
         All of them wait. For the answers of the others nobody waits any more: they have failed.
         """
-        with self._lock, self._db:
+        with self._lock, transaction(self._db):
             self._db.execute(
                 f"UPDATE commands SET state = ?, ended_ns = ?, error = ? WHERE {_OPEN} AND NOT keep",
                 (State.FAILED, now_ns, RESTART),

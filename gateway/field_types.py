@@ -13,10 +13,9 @@ import logging
 import sqlite3
 import threading
 import time
-from contextlib import closing
 from typing import TYPE_CHECKING
 
-from gateway.layouts import check_layout
+from gateway.stores import open_store, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -28,8 +27,6 @@ log = logging.getLogger(__name__)
 
 NAME = "field_types.db"
 VERSION = 1
-BUSY_TIMEOUT = 10.0
-"""Seconds to wait for the other process's transaction."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS types (
@@ -78,7 +75,7 @@ class FieldTypeStore:
         if not new and not doubted:
             return
         now = time.time_ns()
-        with self._db:
+        with transaction(self._db):
             self._db.executemany("DELETE FROM types WHERE measurement = ? AND field = ?", doubted)
             self._db.executemany(
                 "INSERT INTO types VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -93,7 +90,7 @@ class FieldTypeStore:
 
     def forget(self, measurement: str, field: str) -> bool:
         """Forget a type; whether it was known."""
-        with self._lock, self._db:
+        with self._lock, transaction(self._db):
             done = self._db.execute("DELETE FROM types WHERE measurement = ? AND field = ?", (measurement, field))
             return done.rowcount > 0
 
@@ -116,15 +113,4 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, check_same_thread=False)
-    try:
-        with closing(db.cursor()) as cursor:
-            cursor.execute("PRAGMA journal_mode = WAL")
-            cursor.execute("PRAGMA synchronous = NORMAL")  # see above: the newest may be lost
-            check_layout(db, path, "field types", VERSION)
-            cursor.execute(_SCHEMA)
-            cursor.execute(f"PRAGMA user_version = {VERSION}")
-    except BaseException:
-        db.close()
-        raise
-    return db
+    return open_store(path, "field types", VERSION, _SCHEMA, "NORMAL")  # see above: the newest may be lost

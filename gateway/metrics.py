@@ -37,6 +37,15 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = r = CollectorRegistry()
+        self._count_connections(r)
+        self._count_readings(r)
+        self._measure_spool(r)
+        self._measure_writes(r)
+        self._show_standing(r)
+        self._count_viewers(r)
+
+    def _count_connections(self, r: CollectorRegistry) -> None:
+        """Who connects, and who is told to do what."""
         self.connections = Connections()
         r.register(self.connections)
         self.connections_total = Counter(
@@ -47,6 +56,13 @@ class Metrics:
             "gateway_disconnects_total", "Device connections ended, by reason", ["reason"], registry=r
         )
         _begin(self.disconnects, _ENDINGS)
+        self.commands = Counter(
+            "gateway_commands_total", "Commands to devices, by the state in which they ended", ["state"], registry=r
+        )
+        self.commands_open = Gauge("gateway_commands_open", "Commands to devices that have not ended", registry=r)
+
+    def _count_readings(self, r: CollectorRegistry) -> None:
+        """What came, and what became of it."""
         self.messages = Counter("gateway_messages_received_total", "Messages received from devices", registry=r)
         self.readings = Counter(
             "gateway_readings_total", "Readings received, by what became of them", ["outcome"], registry=r
@@ -68,6 +84,9 @@ class Metrics:
             "gateway_dead_letters_total", "Points the database refused, by reason", ["reason"], registry=r
         )
         _begin(self.dead_letters, _REFUSALS)
+
+    def _measure_spool(self, r: CollectorRegistry) -> None:
+        """The way to the disk and the ack."""
         self.spool_bytes = Gauge("gateway_spool_bytes", "Bytes of the spool not yet delivered", registry=r)
         self.spool_oldest = Gauge(
             "gateway_spool_oldest_seconds", "Age of the oldest reading not yet delivered", registry=r
@@ -93,10 +112,16 @@ class Metrics:
         self.ack = Histogram(
             "gateway_ack_seconds", "Arrival to ack, of the oldest message acked at a time", buckets=_FAST, registry=r
         )
+
+    def _measure_writes(self, r: CollectorRegistry) -> None:
+        """The way to the database."""
         self.write = Histogram("gateway_write_seconds", "One batch written to the database", buckets=_SLOW, registry=r)
         self.write_errors = Counter(
             "gateway_write_errors_total", "Batches the database did not take, by kind", ["kind"], registry=r
         )
+
+    def _show_standing(self, r: CollectorRegistry) -> None:
+        """What the gateway and its machine can take."""
         self.ready = Gauge("gateway_ready", "1 while readings are taken, as /readyz says", registry=r)
         self.warnings = Gauge("gateway_warnings", "Warnings that /readyz has", registry=r)
         self.connections_limit = Gauge("gateway_connections_limit", "Devices that may be connected", registry=r)
@@ -109,10 +134,9 @@ class Metrics:
         self.reloads = Counter(
             "gateway_config_reloads_total", "Times the configuration was read again, by result", ["result"], registry=r
         )
-        self.commands = Counter(
-            "gateway_commands_total", "Commands to devices, by the state in which they ended", ["state"], registry=r
-        )
-        self.commands_open = Gauge("gateway_commands_open", "Commands to devices that have not ended", registry=r)
+
+    def _count_viewers(self, r: CollectorRegistry) -> None:
+        """Those who look."""
         self.viewers = Gauge("gateway_viewers", "Live feeds open", registry=r)
         self.viewers_refused = Counter(
             "gateway_viewers_refused_total", "Live feeds refused because there were too many", registry=r

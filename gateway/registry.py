@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.config.names import check_device_id, check_tag
 from gateway.config.sections import DEFAULT_PROFILE
 from gateway.errors import DeviceExists, RegistryError, UnknownDevice
+from gateway.stores import BUSY_TIMEOUT, transaction
 
 if TYPE_CHECKING:
     from _collections_abc import dict_keys
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
-BUSY_TIMEOUT = 10.0
-"""Seconds to wait for another process's transaction."""
 TOKEN_BYTES = 32
 
 _SCHEMA = """
@@ -232,14 +231,8 @@ class Registry:
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._db):
                 yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
             self._absorb()
 
     @contextmanager

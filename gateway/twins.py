@@ -9,7 +9,6 @@ Rules that hold here:
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gateway.errors import GatewayError
-from gateway.layouts import check_layout
 from gateway.protocol.merging import MAX_SETTINGS, difference, merged
+from gateway.stores import open_store, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 NAME = "settings.db"
 VERSION = 1
-BUSY_TIMEOUT = 10.0
-"""Seconds to wait for another process's transaction."""
 NS_PER_MS = 1_000_000
 
 _SCHEMA = """
@@ -110,16 +107,7 @@ class Twins:
     def __init__(self, path: Path) -> None:
         """Raises: GatewayError if a newer gateway wrote the file."""
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, check_same_thread=False)
-        try:
-            check_layout(self._db, path, "settings", VERSION)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version = {VERSION}")
-        except BaseException:
-            self._db.close()
-            raise
+        self._db = open_store(path, "settings", VERSION, _SCHEMA)
 
     def desiring(self) -> set[str]:
         """The devices of which settings are desired."""
@@ -144,8 +132,7 @@ class Twins:
             VersionConflict: it is at another version.
             SettingsTooLarge: it would be.
         """
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._lock, transaction(self._db):
             before = self._twin(device)
             if version is not None and version != before.version:
                 raise VersionConflict(before.version)
@@ -161,8 +148,7 @@ class Twins:
     def report(self, reports: Iterable[Report]) -> list[str]:
         """Take what devices say of their settings; the devices whose settings would be too large, where nothing is."""
         refused = []
-        with self._lock, self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._lock, transaction(self._db):
             for report in reports:
                 before = self._twin(report.device)
                 try:

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 from gateway.delivery import settled
 from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
 from gateway.delivery.settled import End
-from gateway.layouts import check_layout
 from gateway.reading import parse_line
+from gateway.stores import open_store, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,8 +40,6 @@ VERSION = 1
 MAX_COUNT = 100_000
 MAX_BYTES = 256 * 1024**2
 """Of points; the file is larger by what else a letter has."""
-BUSY_TIMEOUT = 10.0
-"""Seconds to wait for the other process's transaction."""
 PAGE = 500
 """Letters submitted again in one write."""
 
@@ -316,16 +314,8 @@ class DeadLetters:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            # IMMEDIATE waits for the other process here, whatever the first statement is.
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._lock, transaction(self._db):
+            yield self._db
 
     def close(self) -> None:
         """Let go of the file."""
@@ -349,17 +339,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        check_layout(db, path, "dead letters", VERSION)
-        version = f"PRAGMA user_version = {VERSION};"
-        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {settled.SCHEMA} {version} COMMIT;")
-    except BaseException:
-        db.close()
-        raise
-    return db
+    return open_store(path, "dead letters", VERSION, _SCHEMA + settled.SCHEMA)
 
 
 def _extent(db: sqlite3.Connection) -> tuple[int, int]:

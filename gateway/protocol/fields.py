@@ -164,27 +164,24 @@ class Rules:
         Raises:
             ReadingError: as `write`.
         """
-        if len(values) > MAX_FIELDS:
-            return b""
+        if self._verbatim_numbers(values):
+            return orjson.dumps(values).translate(_COLON_TO_EQUALS, _JSON_ONLY)
+        return self._write_scalars(values) if len(values) <= MAX_FIELDS else b""
+
+    def write_numbers(self, readings: Sequence[Mapping[str, Any]]) -> list[bytes] | None:
+        """`write_known` of each of several readings, all at once; None if one has anything but numbers, or nothing."""
+        if not readings or not all(map(self._verbatim_numbers, readings)):
+            return None
+        return orjson.dumps(readings).translate(_COLON_TO_EQUALS, _JSON_LISTS)[:-1].split(b"},")
+
+    def _verbatim_numbers(self, values: Mapping[str, Any]) -> bool:
+        """Whether a reading has nothing but numbers under names that JSON and a line write alike, and some."""
         verbatim = self._verbatim
         for name, value in values.items():
             kind = value.__class__
             if (kind is not float and kind is not int) or name not in verbatim:
-                return self._write_scalars(values)
-        return orjson.dumps(values).translate(_COLON_TO_EQUALS, _JSON_ONLY)
-
-    def write_numbers(self, readings: Sequence[Mapping[str, Any]]) -> list[bytes] | None:
-        """`write_known` of each of several readings, all at once; None if one has anything but numbers, or nothing."""
-        verbatim = self._verbatim
-        for values in readings:
-            if not values or len(values) > MAX_FIELDS:
-                return None
-            for name, value in values.items():
-                kind = value.__class__
-                if (kind is not float and kind is not int) or name not in verbatim:
-                    return None
-        text = orjson.dumps(readings).translate(_COLON_TO_EQUALS, _JSON_LISTS)
-        return text[:-1].split(b"},") if text else None
+                return False
+        return 0 < len(values) <= MAX_FIELDS
 
     def _write_scalars(self, values: Mapping[str, Any]) -> bytes:
         known = self._known

@@ -84,13 +84,10 @@ class Encoder:
             return None
         taken, times = [], []
         for item in message.items:
-            if item.__class__ is not dict or len(item) != 2:
+            if item.__class__ is not dict or (found := _ordinary(item, 2)) is None:
                 return None
-            values, ts = item.get("values"), item.get("ts")
-            if values.__class__ is not dict or ts.__class__ is not int or not LEAST_MS <= ts <= MOST_MS:
-                return None
-            taken.append(values)
-            times.append(ts * NS_PER_MS)
+            taken.append(found[0])
+            times.append(found[1])
         fields = self._rules.write_numbers(taken)
         if fields is None:
             return None
@@ -106,16 +103,14 @@ class Encoder:
         Ordinary is ``{"ts", "values"}`` (and what else of its ``size`` members the caller knows), with the time in ms
         and nothing but scalars under names met before.
         """
-        values, ts = reading.get("values"), reading.get("ts")
-        if values.__class__ is not dict or ts.__class__ is not int or len(reading) != size:
+        found = _ordinary(reading, size)
+        if found is None:
             return None
-        if not LEAST_MS <= ts <= MOST_MS:
-            return None
+        values, time_ns = found
         try:
             fields = self._rules.write_known(values)
         except ReadingError:
             return None
-        time_ns = ts * NS_PER_MS
         return (b"%b%b %d\n" % (self._prefix, fields, time_ns), time_ns) if fields else None
 
     def _point(self, item: Any, message: Readings, now_ns: int) -> Point | None:
@@ -164,6 +159,14 @@ class Encoder:
     def _arrival(self, now_ns: int) -> int:
         self._last_arrival = max(now_ns, self._last_arrival + 1)
         return self._last_arrival
+
+
+def _ordinary(reading: Mapping[str, Any], size: int) -> tuple[dict[str, Any], int] | None:
+    """Values and time (ns) of a reading that has both in the common form, and ``size`` members; None of any other."""
+    values, ts = reading.get("values"), reading.get("ts")
+    if values.__class__ is not dict or ts.__class__ is not int or len(reading) != size:
+        return None
+    return (values, ts * NS_PER_MS) if LEAST_MS <= ts <= MOST_MS else None
 
 
 def _fields_of(item: Any) -> dict[str, Any]:

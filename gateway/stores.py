@@ -1,0 +1,72 @@
+"""The small SQLite files that hold what is no reading: how each is opened, and changed beside other processes.
+
+Rules that hold here:
+
+* The version of a file's layout is its ``user_version``: an older file is read, a newer one is left alone.
+* Transactions are explicit, and wait for another process at their beginning.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from gateway.errors import GatewayError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BUSY_TIMEOUT = 10.0
+"""Seconds to wait for another process's transaction."""
+
+
+def open_store(
+    path: Path, what: str, version: int, schema: str, synchronous: Literal["FULL", "NORMAL"] = "FULL"
+) -> sqlite3.Connection:
+    """The file at ``path``, made if it is missing, for any thread.
+
+    Raises:
+        GatewayError: a newer version of the gateway wrote it.
+        sqlite3.Error: it cannot be used.
+    """
+    db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+    try:
+        check_layout(db, path, what, version)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA synchronous = {synchronous}")
+        db.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {version}; COMMIT;")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """All of what is done inside, or nothing of it."""
+    # IMMEDIATE waits for the other process here, whatever the first statement is.
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield db
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def check_layout(db: sqlite3.Connection, path: Path, what: str, known: int) -> int:
+    """The version of the file, 0 for a new one and for one from before it had any.
+
+    Raises:
+        GatewayError: a newer version of the gateway wrote it; nothing was changed.
+    """
+    found: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if found > known:
+        raise GatewayError(
+            f"{what} {path} was written by a newer gateway (its layout is version {found}, this gateway knows up to "
+            f"{known}): run that gateway or a later one"
+        )
+    return found

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.errors import GatewayError
+from gateway.stores import open_store, transaction
+
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+
+SCHEMA = "CREATE TABLE IF NOT EXISTS t (n INTEGER)"
+
+
+def rows(db: sqlite3.Connection) -> list[int]:
+    return [n for (n,) in db.execute("SELECT n FROM t ORDER BY n")]
+
+
+@pytest.mark.parametrize(("synchronous", "level"), [("FULL", 2), ("NORMAL", 1)])
+def test_a_store_is_made_kept_and_synced_as_asked(tmp_path: Path, synchronous: str, level: int) -> None:
+    for seen in ([], [1]):
+        with closing(open_store(tmp_path / "s.db", "things", 3, SCHEMA, synchronous)) as db:  # type: ignore[arg-type]
+            assert rows(db) == seen
+            assert db.execute("PRAGMA synchronous").fetchone() == (level,)
+            assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            assert db.execute("PRAGMA user_version").fetchone() == (3,)
+            with transaction(db):
+                db.execute("INSERT INTO t VALUES (1)")
+
+
+def test_a_transaction_is_done_whole_or_not_at_all(tmp_path: Path) -> None:
+    with closing(open_store(tmp_path / "s.db", "things", 1, SCHEMA)) as db:
+        with pytest.raises(ZeroDivisionError), transaction(db):
+            db.execute("INSERT INTO t VALUES (1)")
+            raise ZeroDivisionError
+        assert (rows(db), db.in_transaction) == ([], False)
+
+
+def test_a_file_that_cannot_be_used_is_let_go(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    open_store(path, "things", 2, SCHEMA).close()
+    with pytest.raises(GatewayError, match=r"things .*s\.db was written by a newer gateway"):
+        open_store(path, "things", 1, SCHEMA)
+    path.unlink()  # and nothing is left that holds a lock or a log of it
+    assert list(tmp_path.iterdir()) == []
