@@ -1,4 +1,4 @@
-"""A device's WebSocket: the handshake's checks, then a shell that runs what the session says.
+"""A device's WebSocket: who may have one, then a shell that runs what the session says.
 
 Rules that hold here:
 
@@ -35,6 +35,7 @@ from gateway.protocol.shown import cut
 from gateway.protocol.subprotocols import JSON, SENML, SUBPROTOCOLS
 from gateway.server.access import bearer_token
 from gateway.server.credentials import certificate_names
+from gateway.server.handshake import VERSION, lacking, offered_subprotocols, offered_token
 from gateway.server.requests import JsonErrors
 from gateway.server.settings import TOO_FAST
 from gateway.server.websocket import StreamHandler
@@ -55,8 +56,6 @@ UNREMARKABLE = frozenset({1000, CloseCode.GOING_AWAY, CloseCode.RESTART})
 """Closes that are not logged one by one: a restart would write a line for every device."""
 FAREWELL = 0.1
 """Seconds for the close that tells a stale device why, before its socket goes."""
-VERSION = "13"
-CREDENTIAL_PREFIX = "bearer."
 ENDINGS: dict[int | None, str] = {
     CloseCode.UNSUPPORTED: "binary",
     CloseCode.NOT_UTF8: "not_utf8",
@@ -113,19 +112,20 @@ class DeviceSocket(JsonErrors, StreamHandler):
         self.remote = self.request.remote_ip or "?"
         if not DEVICE_ID.fullmatch(device_id):
             return self.refuse(400, "bad_device_id", "a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
-        if problem := self._no_handshake():
+        headers = self.request.headers
+        if problem := lacking(headers):
             self.set_header("Upgrade", "websocket")
             self.set_header("Sec-WebSocket-Version", VERSION)
             return self.refuse(426, "upgrade_required", problem)
-        origin = self.request.headers.get("Origin")
+        origin = headers.get("Origin")
         if origin is not None and not self.check_origin(origin):
             return self.refuse(403, "bad_origin", "server.allowed_origins does not name the page this comes from")
-        offered = self._offered()
+        offered = offered_subprotocols(headers)
         if offered and SUBPROTOCOLS.keys().isdisjoint(offered):
             self.context.metrics.connections_total.labels("bad_subprotocol").inc()
             known = list(SUBPROTOCOLS)
             return self.refuse(400, "unknown_subprotocol", f"this gateway speaks {', '.join(known)}", known=known)
-        token = bearer_token(self.request) or self._token_in_subprotocol()
+        token = bearer_token(self.request) or offered_token(headers)
         self.device: Device | None = None
         if self.context.draining:
             return self.refuse(503, "restarting", "the gateway is shutting down")
@@ -136,29 +136,6 @@ class DeviceSocket(JsonErrors, StreamHandler):
                 self.context.metrics.connections_total.labels("unauthorized").inc()
                 return self.refuse(401, "unauthorized", UNAUTHORIZED)
         await super().get(device_id)
-        return None
-
-    def _no_handshake(self) -> str | None:
-        """What a request lacks that would be a WebSocket handshake (RFC 6455 section 4.2.1)."""
-        headers = self.request.headers
-        connection = [option.strip().lower() for option in headers.get("Connection", "").split(",")]
-        if headers.get("Upgrade", "").lower() != "websocket" or "upgrade" not in connection:
-            return "devices connect here by WebSocket: Connection: Upgrade and Upgrade: websocket are needed"
-        if headers.get("Sec-WebSocket-Version") != VERSION or not headers.get("Sec-WebSocket-Key"):
-            return f"Sec-WebSocket-Version: {VERSION} and a Sec-WebSocket-Key are needed"
-        return None
-
-    def _protocols(self) -> list[str]:
-        header = self.request.headers.get("Sec-WebSocket-Protocol", "")
-        return [name.strip() for name in header.split(",") if name.strip()]
-
-    def _offered(self) -> list[str]:
-        return [name for name in self._protocols() if not name.startswith(CREDENTIAL_PREFIX)]
-
-    def _token_in_subprotocol(self) -> str | None:
-        for name in self._protocols():
-            if name.startswith(CREDENTIAL_PREFIX):
-                return name.removeprefix(CREDENTIAL_PREFIX)
         return None
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
