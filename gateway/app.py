@@ -209,6 +209,7 @@ class Gateway:
             ping_interval=config.keepalive.ping_interval,
             timeout=config.keepalive.timeout,
             credentials_timeout=config.auth.timeout,
+            message_timeout=config.keepalive.message_timeout,
         )
 
     def _warn(self) -> None:

@@ -35,7 +35,7 @@ LIVE = frozenset({
 AT_START = frozenset({
     "server.listen", "server.ack_delay", "server.max_message_bytes", "server.allow_open_network",
     "auth.mode", "auth.timeout",
-    "keepalive.ping_interval", "keepalive.timeout",
+    "keepalive.ping_interval", "keepalive.timeout", "keepalive.message_timeout",
     "spool.directory", "spool.commit_interval", "spool.segment_bytes", "spool.max_bytes", "spool.when_full",
     "spool.keep_delivered", "spool.min_free",
     "batch.max_readings", "batch.max_age", "batch.max_in_flight", "sqlite.path",

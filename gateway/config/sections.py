@@ -150,6 +150,8 @@ class KeepaliveSection(Section):
     """Silence after which the gateway sends a ping."""
     timeout: Annotated[Duration, between("200ms", "2h", parse_duration)] = 30.0
     """Silence after which the gateway drops the connection."""
+    message_timeout: Annotated[Duration, between("1s", "1h", parse_duration)] = 120.0
+    """How long the bytes of one message may take to come."""
 
 
 class SpoolSection(Section):

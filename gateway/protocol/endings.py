@@ -89,6 +89,14 @@ class Endings:
         """No byte came for as long as told in the welcome."""
         return self._close(CloseCode.KEEPALIVE, f"nothing came for {self._terms.timeout_ms} ms")
 
+    def message_late(self) -> Effects:
+        """A message was begun, and its end has not come in time."""
+        return self._close(CloseCode.KEEPALIVE, "a message was begun and not ended in time")
+
+    def crowded_out(self) -> Effects:
+        """Too many others have not said who they are either, and this one has been at it for longest."""
+        return self._close(CloseCode.TRY_AGAIN_LATER, "too many connections without credentials, try again later")
+
     def replaced(self) -> Effects:
         """The same device connected again."""
         return self._close(CloseCode.REPLACED, "a newer connection of this device took over")

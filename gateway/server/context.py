@@ -15,6 +15,7 @@ from gateway.server.asking import Questions
 from gateway.server.file_limit import UNLIMITED
 from gateway.server.pages import Files
 from gateway.server.problems import Problems
+from gateway.server.strangers import Strangers
 from gateway.server.wall_clock import WallClock
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Context:
     status: Status = field(init=False)
     live: Live = field(init=False)
     sockets: set[DeviceSocket] = field(default_factory=set)
+    strangers: Strangers = field(default_factory=Strangers)
     draining: bool = False
     replaying: threading.Lock = field(default_factory=threading.Lock)
     """Held while dead letters are written again."""

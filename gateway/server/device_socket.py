@@ -54,6 +54,8 @@ log = logging.getLogger(__name__)
 UNAUTHORIZED = "unknown device, or a token or certificate that is not its own"
 UNREMARKABLE = frozenset({1000, CloseCode.GOING_AWAY, CloseCode.RESTART})
 """Closes that are not logged one by one: a restart would write a line for every device."""
+STRANGER_BYTES = 16 * 1024
+"""Longest message before the credentials are good: a hello."""
 FAREWELL = 0.1
 """Seconds for the close that tells a stale device why, before its socket goes."""
 ENDINGS: dict[int | None, str] = {
@@ -146,6 +148,12 @@ class DeviceSocket(JsonErrors, StreamHandler):
         """Whether pages of ``origin`` may connect: the gateway's own and ``server.allowed_origins``."""
         return self.context.allows_origin(origin) or super().check_origin(origin)
 
+    @property
+    def max_message_size(self) -> int:
+        """What Tornado takes as the limit of a connection; `_authenticate` raises it."""
+        longest = self.context.config.server.max_message_bytes
+        return longest if self.device is not None else min(longest, STRANGER_BYTES)
+
     def open(self, *_args: str, **_kwargs: str) -> None:
         """The handshake is done: start the session, or say why not."""
         context = self.context
@@ -163,6 +171,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
         context.socket_opened(self)
         if self.device is not None:
             self._welcome(self.session, self.device)
+        else:
+            context.strangers.add(self)
 
     def _turn_away(self, result: str, reason: str) -> None:
         self.context.metrics.connections_total.labels(result).inc()
@@ -275,7 +285,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
         if close.code not in UNREMARKABLE:
             who = {"device": self.device_id, "session": self.session_id, "code": int(close.code)}
             log.info("device %s: closing %d, %s", self.device_id, close.code, close.reason, extra=who)
-        gone = close.code == CloseCode.KEEPALIVE  # whoever says nothing will not answer the close either
+        # Whoever says nothing will not answer the close either, and a stranger who is in the way must not stay in it.
+        gone = close.code == CloseCode.KEEPALIVE or (close.code == CloseCode.TRY_AGAIN_LATER and not self.authenticated)
         self.close(close.code, close.reason, timeout=FAREWELL if gone else None)
 
     def _authenticate(self, session: Session, token: str) -> None:
@@ -284,6 +295,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
             self.context.metrics.connections_total.labels("unauthorized").inc()
             self._run(session.credentials_refused())
         else:
+            self.context.strangers.forget(self)
+            self.admit_messages(self.context.config.server.max_message_bytes)
             self._welcome(session, device)
 
     def durable(self, numbered: int) -> None:
@@ -328,6 +341,17 @@ class DeviceSocket(JsonErrors, StreamHandler):
         """The device did not say who it is in time."""
         self._end("credentials_late")
 
+    def message_late(self) -> None:
+        """A message was begun, and its end did not come in time."""
+        self._end("message_late")
+
+    def crowd_out(self) -> None:
+        """Too many have not said who they are, and this one has been at it for longest."""
+        if self.session is not None and self.session.open:
+            self._end("crowded_out")
+        else:
+            self.abort()
+
     def drain(self, reconnect_after_ms: int) -> None:
         """Take no more, and tell the device when to come back."""
         self.pause_reading()
@@ -358,6 +382,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
             return
         self.session = None
         self.context.backpressure.forget(self)
+        self.context.strangers.forget(self)
         self.context.socket_closed(self)
         reason = ENDINGS.get(self.close_code, str(self.close_cause))
         self.context.metrics.disconnects.labels(reason).inc()

@@ -5,7 +5,8 @@ Rules that hold here:
 * However the same bytes are cut into chunks, the same frames come out, and the work is linear in the bytes.
 * Headers are judged as soon as they can be read: an unmasked frame at two bytes, one that is too big without its
   payload.
-* Nothing a peer sends makes the parser hold more than one message of ``limit`` bytes and one chunk.
+* Nothing a peer sends makes the parser hold more than one message of ``limit`` bytes and one chunk, nor is a message in
+  more pieces than `_most_pieces` says: each costs as much as a small message and may be empty.
 * After a violation nothing more is parsed; what came before it is still delivered.
 * Control frames between the fragments of a message leave the message alone.
 """
@@ -38,8 +39,13 @@ _LEAST = 6
 """Bytes of the shortest frame of a client."""
 _OPCODES = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
 
+LEAST_PIECES = 64
+BYTES_A_PIECE = 16
+"""A message may be in so many pieces, and in one more for so many bytes of the limit."""
+
 PROTOCOL_ERROR = 1002
 NOT_UTF8 = 1007
+POLICY = 1008
 TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 
@@ -115,12 +121,14 @@ class FrameParser:
     """
 
     __slots__ = (
+        "_begun",
         "_compression",
         "_data",
         "_kind",
         "_message",
         "_needed",
         "_partial",
+        "_pieces",
         "_position",
         "_short",
         "_unmask",
@@ -137,11 +145,18 @@ class FrameParser:
         self._partial: bytearray | None = None
         self._needed = 0
         self._message: bytearray | None = None
+        self._pieces = 0
+        self._begun = 1
         self._kind = 0
         self._short = _MASKED | min(limit, _LARGEST_SHORT)
         """The second byte up to which the short way of `_parse` applies; 0 inside a fragmented message."""
         self.violation: Violation | None = None
         """Set once the peer broke the protocol; it comes after the frames returned with it."""
+
+    @property
+    def unfinished(self) -> int:
+        """0 between messages; inside one a number of its own, the same until it has ended."""
+        return 0 if self._message is None and self._partial is None else self._begun
 
     @property
     def pending(self) -> bool:
@@ -208,6 +223,8 @@ class FrameParser:
                 self._data, self._position = data, position
                 return frames
         self._data = b""
+        if frames and self._message is None:
+            self._begun += 1
         if position < end and self.violation is None:
             self._partial = bytearray(data[position:])
         return frames
@@ -226,8 +243,8 @@ class FrameParser:
                 return position
             length = int.from_bytes(data[position + 2 : start - 4])
         first = data[position]
-        if not first & _CONTROL and length + len(self._message or b"") > self.limit:
-            self.violation = too_big(self.limit)
+        if not first & _CONTROL and (excess := self._excess(length)) is not None:
+            self.violation = excess
             return position
         stop = start + length
         if len(data) < stop:
@@ -235,6 +252,14 @@ class FrameParser:
             return position
         self._take(first, self._unmask(data[start - 4 : start], data[start:stop]), frames)
         return stop
+
+    def _excess(self, length: int) -> Violation | None:
+        """What is too much about a frame of a message with ``length`` bytes."""
+        if length + len(self._message or b"") > self.limit:
+            return too_big(self.limit)
+        if self._pieces > (most := LEAST_PIECES + self.limit // BYTES_A_PIECE):
+            return Violation(POLICY, f"message is in more than {most} pieces")
+        return None
 
     def _problem(self, first: int, second: int) -> str | None:
         """What is wrong with the first two bytes of a frame (RFC 6455, 5.2, 5.4 and 5.5)."""
@@ -260,13 +285,16 @@ class FrameParser:
         kind = first & (COMPRESSED | _OPCODE)
         if self._message is not None and opcode == CONTINUATION:
             self._message += payload
+            self._pieces += 1
             if first & FINAL:
                 frames.append((self._kind, bytes(self._message)))
                 self._message = None
+                self._pieces = 0
                 self._short = _MASKED | min(self.limit, _LARGEST_SHORT)
         elif first & FINAL:
             frames.append((kind, payload))
         else:
             self._kind = kind
             self._message = bytearray(payload)
+            self._begun += 1
             self._short = 0

@@ -9,6 +9,7 @@ Rules that hold here:
 * Nothing waits for a peer for ever: a close that is not over in time becomes an abort.
 * One connection never holds the loop for more than `FRAMES_PER_TURN` frames or one chunk at a time.
 * What pauses reading also holds back the rest of what was read.
+* Pings and pongs are rationed: each costs an answer, and nothing that a peer could want needs many.
 * Private names of Tornado are used here and in ``websocket.py``, nowhere else; a test lists them.
 """
 
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 
 _CHUNK = 64 * 1024
 _TEXT = frames.FINAL | frames.TEXT
+
+MOST_CONTROLS = 300
+CONTROL_SECONDS = 10.0
+"""A peer may send so many pings and pongs in so many seconds."""
 
 # Why reading is paused; a connection reads while none is set.
 _BY_HANDLER = 1
@@ -83,7 +88,17 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
     """
 
     # The base class sets 29 attributes, and CPython lets instances share the keys of a dictionary up to 30.
-    __slots__ = ("_backlog", "_buffer", "_deadline", "_holds", "_loop", "_parser", "_transport")
+    __slots__ = (
+        "_backlog",
+        "_buffer",
+        "_controls",
+        "_controls_since",
+        "_deadline",
+        "_holds",
+        "_loop",
+        "_parser",
+        "_transport",
+    )
 
     handler: StreamHandler
     stream: TransportStream  # type: ignore[assignment]
@@ -95,7 +110,8 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
         self._backlog: list[frames.Frame] = []
         self._holds = 0
         self._deadline: asyncio.TimerHandle | None = None
-        handler.last_byte_at = self._loop.time()
+        self._controls = 0
+        handler.last_byte_at = self._controls_since = self._loop.time()
 
     async def accept_connection(self, handler: WebSocketHandler) -> None:
         """Answer the handshake, open the handler, and leave the connection to the event loop."""
@@ -216,15 +232,24 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
 
     def _handle(self, kind: int, payload: bytes) -> None:
         """Everything but a plain text message of an open connection."""
-        if kind == frames.PING:
-            self._send_pong(payload)
-            self._call(self.handler.on_ping, payload)
-        elif kind == frames.PONG:
-            self._call(self.handler.on_pong, payload)
+        if kind in {frames.PING, frames.PONG}:
+            self._take_control(kind, payload)
         elif kind == frames.CLOSE:
             self._peer_closed(payload)
         elif not self.server_terminated:
             self._message(kind, payload)
+
+    def _take_control(self, kind: int, payload: bytes) -> None:
+        self._controls += 1
+        if self._controls > MOST_CONTROLS:
+            since, self._controls_since = self._controls_since, self.handler.last_byte_at
+            if self._controls_since - since < CONTROL_SECONDS:
+                text = f"more than {MOST_CONTROLS} pings and pongs in {CONTROL_SECONDS:.0f} s"
+                return self._fail(Violation(frames.POLICY, text))
+            self._controls = 1
+        if kind == frames.PING:
+            self._send_pong(payload)
+        return self._call(self.handler.on_ping if kind == frames.PING else self.handler.on_pong, payload)
 
     def _message(self, kind: int, payload: bytes) -> None:
         if kind & frames.COMPRESSED and self._decompressor is not None:
@@ -286,6 +311,15 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
     def _because(self, cause: CloseCause) -> None:
         if self.handler.close_cause is None:
             self.handler.close_cause = cause
+
+    @property
+    def unfinished(self) -> int:
+        """What `FrameParser.unfinished` says; 0 before there is one."""
+        return 0 if self._transport is None else self._parser.unfinished
+
+    def admit(self, size: int) -> None:
+        """Take messages of ``size`` bytes from now on."""
+        self._parser.limit = size
 
     def hold(self, reason: int = _BY_HANDLER) -> None:
         """Pause reading."""

@@ -95,6 +95,16 @@ class StreamHandler(WebSocketHandler):
         if self.ws_connection is not None and not self.ws_connection.is_closing():
             self.ws_connection.write_ping(b"")
 
+    @property
+    def unfinished(self) -> int:
+        """0 between messages; inside one a number of its own, the same until it has ended."""
+        return 0 if self.ws_connection is None else self.ws_connection.unfinished
+
+    def admit_messages(self, size: int) -> None:
+        """Take messages of up to ``size`` bytes from now on; before, `max_message_size` counts."""
+        if self.ws_connection is not None:
+            self.ws_connection.admit(size)
+
     def pause_reading(self) -> None:
         """Hold messages back, also those that have arrived already."""
         if self.ws_connection is not None:

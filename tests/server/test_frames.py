@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 
 from gateway.server.frames import (
     BINARY,
+    BYTES_A_PIECE,
     COMPRESSED,
     CONTINUATION,
     FINAL,
     FRAMES_PER_TURN,
+    LEAST_PIECES,
     PING,
+    POLICY,
     PONG,
     TEXT,
     CloseFrame,
@@ -229,3 +232,54 @@ def test_a_close_payload_always_fits_a_control_frame() -> None:
 def test_masks_differ_per_frame() -> None:
     stream = client_frame(FINAL | TEXT, b"abcdef", mask=MASK) + client_frame(FINAL | TEXT, b"abcdef", mask=b"\0\1\2\3")
     assert read(stream)[0] == [(TEXT, b"abcdef")] * 2
+
+
+@pytest.mark.parametrize("piece", [b"", b"x"])
+def test_a_message_is_in_a_bounded_number_of_pieces(piece: bytes) -> None:
+    most = LEAST_PIECES + LIMIT // BYTES_A_PIECE
+    begun = client_frame(TEXT, b"") + client_frame(CONTINUATION, piece) * most
+    end = client_frame(FINAL | CONTINUATION, piece)
+    assert read(begun + end) == ([(TEXT, piece * (most + 1))], None)
+    frames, violation = read(begun + client_frame(CONTINUATION, piece) + end)
+    assert frames == []
+    assert violation is not None
+    assert violation.code == POLICY
+    again = begun + end
+    assert read(again + again)[1] is None, "each message has its own pieces"
+
+
+def test_who_is_inside_a_message_is_so_under_one_number_until_it_ends() -> None:
+    reader = parser()
+    assert reader.unfinished == 0
+    numbers = []
+    for frame in (client_frame(FINAL | TEXT, b"y" * 300), client_frame(FINAL | TEXT, b"z" * 5)):
+        during = set()
+        for byte in frame[:-1]:
+            assert reader.feed(bytes([byte])) == []
+            during.add(reader.unfinished)
+        assert len(during) == 1
+        numbers += during
+        assert reader.feed(frame[-1:]) != []
+        assert reader.unfinished == 0
+    assert 0 not in numbers
+    assert len(set(numbers)) == 2
+
+
+def test_control_frames_do_not_end_the_message_around_them() -> None:
+    reader = parser()
+    reader.feed(client_frame(TEXT, b"a"))
+    number = reader.unfinished
+    assert number
+    for chunk in (client_frame(FINAL | PING), client_frame(CONTINUATION), client_frame(FINAL | PONG)[:3]):
+        reader.feed(chunk)
+        assert reader.unfinished == number
+
+
+def test_messages_that_follow_each_other_in_pieces_have_numbers_of_their_own() -> None:
+    frame = client_frame(FINAL | TEXT, b"x" * 10)
+    reader, numbers = parser(), []
+    reader.feed(frame[:4])
+    for _ in range(3):
+        numbers.append(reader.unfinished)
+        reader.feed(frame[4:] + frame[:4])
+    assert len(set(numbers)) == 3

@@ -14,6 +14,7 @@ class Socket:
     pinged_at: float = -1.0
     authenticated: bool = True
     paused: bool = False
+    unfinished: int = 0
     did: list[str] = field(default_factory=list)
 
     def send_ping(self) -> None:
@@ -25,9 +26,12 @@ class Socket:
     def credentials_late(self) -> None:
         self.did.append("late")
 
+    def message_late(self) -> None:
+        self.did.append("message late")
+
 
 def keepalive(*sockets: Socket) -> Keepalive:
-    return Keepalive(list(sockets), ping_interval=20, timeout=30, credentials_timeout=10)
+    return Keepalive(list(sockets), ping_interval=20, timeout=30, credentials_timeout=10, message_timeout=120)
 
 
 def test_silence_is_answered_by_one_ping_and_then_by_the_end() -> None:
@@ -101,7 +105,7 @@ def test_one_timer_scans_again_and_again_and_tells_the_lag() -> None:
                 done.set()
 
     async def main() -> Counting:
-        watch = Counting([], ping_interval=0.04, timeout=1, credentials_timeout=10)
+        watch = Counting([], ping_interval=0.04, timeout=1, credentials_timeout=10, message_timeout=120)
         watch.start()
         await asyncio.wait_for(done.wait(), 10)
         watch.stop()
@@ -118,7 +122,7 @@ def test_a_scan_that_runs_late_passes_once_because_bytes_may_be_waiting() -> Non
     async def main() -> None:
         loop = asyncio.get_running_loop()
         socket.last_byte_at = loop.time()
-        watch = Keepalive([socket], ping_interval=0.4, timeout=0.5, credentials_timeout=10)
+        watch = Keepalive([socket], ping_interval=0.4, timeout=0.5, credentials_timeout=10, message_timeout=120)
         watch.start()
         time.sleep(0.8)  # noqa: ASYNC251 - the event loop stands still, which is the point
         arrived = loop.create_future()
@@ -133,3 +137,29 @@ def test_a_scan_that_runs_late_passes_once_because_bytes_may_be_waiting() -> Non
 
 def test_a_stale_device_goes_within_a_second_of_the_time_out() -> None:
     assert LONGEST_TICK <= 1.0
+
+
+def test_a_message_that_does_not_end_has_a_deadline_of_its_own() -> None:
+    trickling, streaming, paused = Socket(unfinished=7), Socket(unfinished=1), Socket(unfinished=3, paused=True)
+    watch = keepalive(trickling, streaming, paused)
+    for now in range(0, 120, 5):
+        streaming.unfinished += 1
+        watch.look_for_unfinished(float(now))
+    assert trickling.did == []
+    watch.look_for_unfinished(120.0)
+    assert trickling.did == ["message late"]
+    assert streaming.did == paused.did == []
+
+
+def test_a_message_that_ended_leaves_no_time_to_the_next_one() -> None:
+    socket = Socket(unfinished=7)
+    watch = keepalive(socket)
+    watch.look_for_unfinished(0.0)
+    socket.unfinished = 0
+    watch.look_for_unfinished(115.0)
+    socket.unfinished = 8
+    for now in (119.0, 200.0, 238.0):
+        watch.look_for_unfinished(now)
+    assert socket.did == []
+    watch.look_for_unfinished(239.0)
+    assert socket.did == ["message late"]

@@ -32,7 +32,7 @@ def test_nothing_old_is_told_after_a_silence() -> None:
 
 def test_a_blocked_loop_shows_after_it_goes_again() -> None:
     async def main() -> None:
-        keepalive = Keepalive([], ping_interval=20, timeout=30, credentials_timeout=10)
+        keepalive = Keepalive([], ping_interval=20, timeout=30, credentials_timeout=10, message_timeout=120)
         keepalive.start()
         time.sleep(1.1)  # noqa: ASYNC251 - this is the blocked loop
         await asyncio.sleep(0.6)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.server import stream_protocol
+from gateway.server.stream_protocol import MOST_CONTROLS
 from gateway.server.websocket import RequestSummary, StreamHandler
 from tests.support.streams import (
     BINARY,
@@ -749,3 +751,38 @@ def test_a_second_connection_ends_the_first_in_its_open(serve: Serve) -> None:
             assert peer.closed_with() == (4409, "replaced")
         for peer in peers:
             peer.sock.close()
+
+
+def test_pings_and_pongs_are_rationed(serve: Serve) -> None:
+    with serve() as server, server.connect() as peer:
+        peer.send(client_frame(PING) * MOST_CONTROLS)
+        assert [peer.frame() for _ in range(MOST_CONTROLS)] == [(PONG, b"")] * MOST_CONTROLS
+        peer.send(client_frame(PONG) + client_frame(PING) * 1000)
+        code, reason = peer.closed_with()
+        assert (code, "pings" in reason) == (1008, True)
+
+
+def test_a_ration_of_pings_is_for_a_while_not_for_ever(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_protocol, "CONTROL_SECONDS", 0.0)
+    with serve() as server, server.connect() as peer:
+        for _ in range(3):
+            peer.send(client_frame(PING) * MOST_CONTROLS)
+            assert [peer.frame() for _ in range(MOST_CONTROLS)] == [(PONG, b"")] * MOST_CONTROLS
+        assert not server.handler().unfinished
+
+
+def test_who_is_inside_a_message_says_so_and_may_take_longer_ones_later(serve: Serve) -> None:
+    with serve(websocket_max_message_size=100) as server, server.connect() as peer:
+        handler = server.handler()
+        peer.send(client_frame(TEXT, b"a") + client_frame(TEXT, b"b" * 99)[:-1])
+        assert server.event() == ("text", b"a")
+        peer.send(client_frame(TEXT, b"b" * 99)[-1:] + client_frame(TEXT, b"c" * 50)[:20])
+        assert server.event() == ("text", b"b" * 99)
+        assert server.call(lambda: handler.unfinished)
+        server.call(lambda: handler.admit_messages(200))
+        peer.send(client_frame(TEXT, b"c" * 50)[20:] + client_frame(TEXT, b"d" * 200))
+        assert server.event() == ("text", b"c" * 50)
+        assert server.event() == ("text", b"d" * 200)
+        assert not server.call(lambda: handler.unfinished)
+        peer.send(client_frame(TEXT, b"e" * 201))
+        assert peer.closed_with()[0] == 1009
