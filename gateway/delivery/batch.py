@@ -4,7 +4,8 @@ Rules that hold here:
 
 * Nothing is decoded and nothing changes: a batch is its records' bytes in their order, and the pieces of a batch
   put together again are the batch.
-* Bytes are cut between points only. A newline inside a quoted string is part of its point.
+* Bytes are cut between points only. A newline inside a quoted string is part of its point. Between messages is known
+  from their sizes; only a message too large for a batch is searched for its points, as is what the database refused.
 * A batch holds at most ``max_lines`` points and ``max_bytes`` bytes; only a single point may be larger.
 """
 
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from gateway.reading import split_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +92,43 @@ class Builder:
         self.max_bytes = max_bytes
         self._clear()
 
-    def add(self, record_id: int, payload: bytes, lines: int, due: float) -> list[Batch]:
-        """Add a record of one point or more, to be sent by ``due``; the batches that became full with it."""
+    def add(
+        self, record_id: int, payload: bytes, lines: int, due: float, messages: Iterable[tuple[int, int]] = ()
+    ) -> list[Batch]:
+        """Add a record of one point or more, to be sent by ``due``; the batches that became full with it.
+
+        ``messages`` has the points and the bytes of each message in it, which is where it is best cut.
+        """
         full: list[Batch] = []
-        for piece in self._fitting(Batch(payload, lines, (Span(record_id, 0, lines),))):
-            count, size = self._count + piece.count, self._bytes + len(piece.lines)
-            if self._pieces and (count > self.max_lines or size > self.max_bytes):
-                full += self.take()
-            self._append(piece, due)
-            if self._count >= self.max_lines or self._bytes >= self.max_bytes:
-                full += self.take()
+        if self._fits(lines, len(payload)):
+            pieces: Iterable[Batch] = (Batch(payload, lines, (Span(record_id, 0, lines),)),)
+        else:
+            pieces = self._runs(record_id, payload, messages or ((lines, len(payload)),))
+        for run in pieces:
+            for piece in self._fitting(run):
+                if self._pieces and not self._fits(piece.count, len(piece.lines)):
+                    full += self.take()
+                self._append(piece, due)
+                if self._count >= self.max_lines or self._bytes >= self.max_bytes:
+                    full += self.take()
         return full
+
+    def _fits(self, lines: int, size: int) -> bool:
+        return self._count + lines <= self.max_lines and self._bytes + size <= self.max_bytes
+
+    def _runs(self, record_id: int, payload: bytes, messages: Iterable[tuple[int, int]]) -> Iterator[Batch]:
+        """A record in runs of whole messages: the first fills the batch under way, each further one another batch."""
+        room, bytes_left = self.max_lines - self._count, self.max_bytes - self._bytes
+        first = lines = start = end = 0
+        for points, size in messages:
+            if lines and (lines + points > room or end + size - start > bytes_left):
+                yield Batch(payload[start:end], lines, (Span(record_id, first, lines),))
+                room, bytes_left = self.max_lines, self.max_bytes
+                first, lines, start = first + lines, 0, end
+            lines += points
+            end += size
+        if lines:
+            yield Batch(payload[start:end], lines, (Span(record_id, first, lines),))
 
     def take(self) -> list[Batch]:
         """The batch under way, full or not; none when it is empty."""

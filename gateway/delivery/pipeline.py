@@ -32,7 +32,8 @@ class Pipeline:
         """Take a record, to be written by ``due``."""
         lines = self.progress.add(record)
         if lines:
-            self._ready += self._builder.add(record.id, record.payload, lines, due)
+            messages = ((entry.lines, len(entry.payload)) for entry in record.entries)
+            self._ready += self._builder.add(record.id, record.payload, lines, due, messages)
 
     @property
     def ready(self) -> bool:

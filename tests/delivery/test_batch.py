@@ -16,11 +16,13 @@ POINT = st.sampled_from(
 RECORDS = st.lists(st.lists(POINT, min_size=1, max_size=9), min_size=1, max_size=9)
 
 
-def built(records: list[list[bytes]], max_lines: int, max_bytes: int) -> list[Batch]:
+def built(records: list[list[bytes]], max_lines: int, max_bytes: int, per_message: int = 0) -> list[Batch]:
     builder = Builder(max_lines, max_bytes)
     batches = []
     for number, points in enumerate(records, start=1):
-        batches += builder.add(number, b"".join(points), len(points), due=float(number))
+        messages = [points[at : at + per_message] for at in range(0, len(points), per_message)] if per_message else []
+        sizes = [size for each in messages for size in ((len(each), len(b"".join(each))), (0, 0))]
+        batches += builder.add(number, b"".join(points), len(points), float(number), sizes)
     return batches + builder.take()
 
 
@@ -37,11 +39,11 @@ def pieces(batch: Batch) -> list[Batch]:
     return [batch] if batch.count == 1 else [piece for half in batch.halves() for piece in pieces(half)]
 
 
-@given(RECORDS, st.integers(1, 8), st.integers(1, 80))
+@given(RECORDS, st.integers(1, 8), st.integers(1, 80), st.integers(0, 4))
 def test_batches_are_the_records_in_their_order_within_the_limits(
-    records: list[list[bytes]], max_lines: int, max_bytes: int
+    records: list[list[bytes]], max_lines: int, max_bytes: int, per_message: int
 ) -> None:
-    batches = built(records, max_lines, max_bytes)
+    batches = built(records, max_lines, max_bytes, per_message)
     assert b"".join(batch.lines for batch in batches) == b"".join(b"".join(points) for points in records)
     for batch in batches:
         check(batch, records)
@@ -102,3 +104,13 @@ def test_a_full_batch_does_not_wait_for_the_next_record() -> None:
     assert builder.add(1, b"m v=1 1\n", 1, due=0.0) == []
     (full,) = builder.add(2, b"m v=1 2\n", 1, due=0.0)
     assert full.spans == (Span(1, 0, 1), Span(2, 0, 1))
+
+
+def test_a_record_that_does_not_fit_is_cut_between_messages_and_fills_batches() -> None:
+    builder = Builder(5, 1 << 20)
+    assert builder.add(1, b"m v=1 1\n", 1, due=0.0) == []
+    point = b'm s="\n" 2\n'
+    (first,) = builder.add(2, point * 8, 8, 0.0, [(2, 2 * len(point))] * 4)
+    (second,) = builder.take()
+    assert first.spans == (Span(1, 0, 1), Span(2, 0, 4))
+    assert second.spans == (Span(2, 4, 4),)
