@@ -122,8 +122,8 @@ class ServerSection(Section):
     """Longest message a device may send."""
     ack_delay: Annotated[Duration, between("0s", "1s", parse_duration)] = 0.02
     """How long the ack of a device that streams may wait to cover more messages; told to devices in their welcome."""
-    allowed_origins: tuple[Origin, ...] = ("*",)
-    """Web pages of other origins whose scripts may connect; * for all."""
+    allowed_origins: tuple[Origin, ...] = ()
+    """Web pages of other origins whose scripts may connect as devices; * for all."""
     trusted_proxies: tuple[Network, ...] = ()
     """Addresses or networks of proxies whose word about their clients is believed (X-Forwarded-For and -Proto)."""
     allow_open_network: bool = False

@@ -136,6 +136,18 @@ def from_elsewhere(request: HTTPServerRequest) -> bool:
     return origin is not None and origin.lower() not in {f"{request.protocol}://{host}", f"https://{host}"}
 
 
+def page_may_send(request: HTTPServerRequest, config: Config) -> bool:
+    """Whether the page that sends this, if one does, may speak as a device.
+
+    Its own page may. But where no token is needed that would be any page whose name was made to lead here (DNS
+    rebinding), so there it has to be on this machine, under a name of this machine.
+    """
+    origin, allowed = request.headers.get("Origin"), config.server.allowed_origins
+    if origin is None or "*" in allowed or origin in allowed:
+        return True
+    return not from_elsewhere(request) and (config.auth.mode == "token" or from_here(request))
+
+
 def lacks_csrf_token(request: HTTPServerRequest, session: Session) -> bool:
     """Whether a change by cookie comes without what only the gateway's own page can read."""
     given = request.headers.get(CSRF_HEADER, "")

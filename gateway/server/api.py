@@ -14,7 +14,7 @@ from gateway.errors import MessageError, SpoolFull
 from gateway.ledger import Entry
 from gateway.protocol import codec
 from gateway.protocol.messages import Readings, verdicts
-from gateway.server.access import bearer_token, from_elsewhere
+from gateway.server.access import bearer_token, page_may_send
 from gateway.server.credentials import certificate_names
 from gateway.server.requests import ApiHandler
 
@@ -76,8 +76,7 @@ class ReadingsHandler(ApiHandler):
         """Take the readings, or say why not."""
         if not DEVICE_ID.fullmatch(device_id):
             return self.refuse(400, "bad_device_id", "a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
-        origin = self.request.headers.get("Origin")
-        if origin is not None and from_elsewhere(self.request) and not self.context.allows_origin(origin):
+        if not page_may_send(self.request, self.context.config):
             return self.refuse(403, "bad_origin", "server.allowed_origins does not name the page this comes from")
         device = self.context.authenticate(device_id, bearer_token(self.request), certificate_names(self.request))
         if device is None:

@@ -136,8 +136,3 @@ class Context:
         view = self.fleet.views.get(device_id)
         if self.needs_token and view is not None and view.connection is not None:
             view.connection.revoke()
-
-    def allows_origin(self, origin: str) -> bool:
-        """Whether the configuration lets pages of ``origin`` open a device socket."""
-        allowed = self.config.server.allowed_origins
-        return "*" in allowed or origin in allowed

@@ -12,6 +12,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from websockets.sync.client import connect
 
 from tests.support.browser import browser
+from tests.support.gateway import running_gateway
 from tests.support.servers import binary
 
 if TYPE_CHECKING:
@@ -101,12 +102,13 @@ socket.onclose = (event) => { document.title = "closed " + event.code; };
 
 
 @pytest.mark.server
-def test_the_browsers_own_websocket(gateway: RunningGateway, tmp_path: Path) -> None:
+def test_the_browsers_own_websocket(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    url = json.dumps(f"{gateway.ws}/v1/devices/browser-1/stream")
-    page.write_text(PAGE % {"url": url, "messages": MESSAGES})
-    with browser(tmp_path / "profile") as driver:
+    open_to_files = {"server": {"allowed_origins": ["*"]}}
+    with running_gateway(tmp_path, open_to_files) as gateway, browser(tmp_path / "profile") as driver:
+        url = json.dumps(f"{gateway.ws}/v1/devices/browser-1/stream")
+        page.write_text(PAGE % {"url": url, "messages": MESSAGES})
         driver.get(page.as_uri())
         WebDriverWait(driver, 30).until(lambda d: d.title != "waiting")
         assert driver.title == "closed 1000"
-    assert_all_stored(gateway, "browser-1")
+        assert_all_stored(gateway, "browser-1")

@@ -9,7 +9,7 @@ import pytest
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 
 from gateway.config import AuthSection, Config, ServerSection
-from gateway.server.access import Access, TooManyGuesses, from_elsewhere, lacks_csrf_token
+from gateway.server.access import Access, TooManyGuesses, from_elsewhere, lacks_csrf_token, page_may_send
 from gateway.server.guesses import BURST
 from gateway.server.session import Role
 
@@ -142,3 +142,30 @@ def test_the_csrf_token_is_the_sessions_own(access: Access) -> None:
     for wrong in (other.csrf, "", "x", one.csrf[:-1]):
         assert lacks_csrf_token(asks(**{"X-CSRF-Token": wrong}), one)
     assert lacks_csrf_token(asks(), one)
+
+
+def says_page(origin: str | None, host: str = "localhost:8080", **more: Any) -> HTTPServerRequest:
+    return asks(host, **more, **({} if origin is None else {"Origin": origin}))
+
+
+def opened(*origins: str, mode: str = "open") -> Config:
+    return Config(server=ServerSection(listen=HERE, allowed_origins=origins), auth=AuthSection(mode=mode))
+
+
+@pytest.mark.parametrize("mode", ["open", "token"])
+def test_whose_page_may_speak_as_a_device(mode: str) -> None:
+    nobody = opened(mode=mode)
+    assert page_may_send(says_page(None), nobody)
+    assert page_may_send(says_page("http://localhost:8080"), nobody)
+    for origin in ("http://evil.example", "http://localhost:9090", "null", ""):
+        assert not page_may_send(says_page(origin), nobody)
+        assert page_may_send(says_page(origin), opened("*", mode=mode))
+    assert page_may_send(says_page("https://dash.example"), opened("https://dash.example", mode=mode))
+
+
+def test_without_tokens_the_own_page_has_to_be_under_a_name_of_this_machine() -> None:
+    rebound = says_page("http://evil.example:8080", "evil.example:8080")
+    assert not page_may_send(rebound, opened())
+    assert page_may_send(rebound, opened(mode="token"))
+    proxied = says_page("https://gw.example", "gw.example", **{"X-Forwarded-For": "192.0.2.1"})
+    assert not page_may_send(proxied, opened())

@@ -27,11 +27,11 @@ ARGUMENTS = (
 
 
 @contextlib.contextmanager
-def browser(profile: Path) -> Iterator[Chrome]:
-    """A browser with an empty profile, ended with the block."""
+def browser(profile: Path, *more: str) -> Iterator[Chrome]:
+    """A browser with an empty profile and ``more`` arguments, ended with the block."""
     options = ChromeOptions()
     options.binary_location = binary("chromium", "chromium")
-    for argument in (*ARGUMENTS, f"--user-data-dir={profile}"):
+    for argument in (*ARGUMENTS, *more, f"--user-data-dir={profile}"):
         options.add_argument(argument)
     driver = Chrome(options=options, service=ChromeService(binary("chromedriver", "chromium-driver")))
     try:
