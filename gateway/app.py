@@ -38,6 +38,7 @@ from gateway.server.keepalive import Keepalive
 from gateway.server.listener import Listener, listening_sockets
 from gateway.server.live import Live
 from gateway.server.ops import readiness
+from gateway.server.plain import PlainConnections
 from gateway.server.proxies import Proxies
 from gateway.server.routes import application
 from gateway.server.session import SECRET, load_secret
@@ -227,7 +228,7 @@ class Gateway:
             turned_away=self.metrics.connections_total.labels("too_many").inc,
             proxies=Proxies(self.config.server.trusted_proxies),
             ssl_options=tls,
-            max_body_size=2 * self.config.server.max_message_bytes,
+            plain=PlainConnections(lambda why: self.metrics.requests_cut.labels(why).inc()),
         )
         host, port = listening[0].getsockname()[:2]
         self._server.add_sockets(listening)

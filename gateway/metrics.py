@@ -18,6 +18,7 @@ _SLOW = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 3
 
 _RESULTS = "accepted", "unauthorized", "too_many", "busy", "clock", "bad_subprotocol", "bad_origin"
 _ENDINGS = "keepalive", "lost"
+_CUTS = "gave_way", "slow_reader"
 _REFUSALS = "type_conflict", "malformed", "beyond_retention", "too_large", "refused"
 
 
@@ -56,6 +57,10 @@ class Metrics:
             "gateway_disconnects_total", "Device connections ended, by reason", ["reason"], registry=r
         )
         _begin(self.disconnects, _ENDINGS)
+        self.requests_cut = Counter(
+            "gateway_requests_cut_total", "HTTP connections closed to make room or as too slow", ["reason"], registry=r
+        )
+        _begin(self.requests_cut, _CUTS)
         self.commands = Counter(
             "gateway_commands_total", "Commands to devices, by the state in which they ended", ["state"], registry=r
         )

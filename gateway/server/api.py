@@ -60,8 +60,10 @@ class ReadingsHandler(ApiHandler):
     """
 
     def prepare(self) -> None:
-        """Make ready for the body."""
+        """Make ready for the body; of one whose sender is not known nothing is kept."""
         self._limit = self.context.config.server.max_message_bytes
+        names, token = certificate_names(self.request), bearer_token(self.request)
+        self._device = self.context.authenticate(self.path_args[0], token, names)
         self._body = bytearray()
         self._size = 0
         cast("HTTP1Connection", self.request.connection).set_max_body_size(MOST_THROWN_AWAY)
@@ -69,7 +71,7 @@ class ReadingsHandler(ApiHandler):
     def data_received(self, chunk: bytes) -> None:
         """A piece of the body; no more of it is kept than a message may have."""
         self._size += len(chunk)
-        if self._size <= self._limit:
+        if self._size <= self._limit and self._device is not None:
             self._body += chunk
 
     async def post(self, device_id: str) -> None:
@@ -78,7 +80,7 @@ class ReadingsHandler(ApiHandler):
             return self.refuse(400, "bad_device_id", "a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
         if not page_may_send(self.request, self.context.config):
             return self.refuse(403, "bad_origin", "server.allowed_origins does not name the page this comes from")
-        device = self.context.authenticate(device_id, bearer_token(self.request), certificate_names(self.request))
+        device = self._device
         if device is None:
             return self.refuse(401, "unauthorized", "unknown device or wrong token")
         if self._size > self._limit:

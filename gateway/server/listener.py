@@ -2,14 +2,14 @@
 
 Rules that hold here:
 
-* A connection that does not get on is closed: without a request in time, and with half a body.
-* Their number is bounded. One too many is closed at once: there may be no TLS yet to say anything in. A device comes
-  through here for its handshake only, so the bound is for those that shake hands at the same moment.
+* A connection that does not get on is closed: without a request in time, with half a body, with an answer untaken.
+* Their number is bounded, and who has not got on for longest gives way (`gateway.server.plain`). A device comes through
+  here for its handshake only, so the bound is for those that shake hands at the same moment.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream, SSLIOStream
@@ -18,6 +18,7 @@ from tornado.netutil import bind_sockets, ssl_wrap_socket
 from gateway.config.units import ListenAddress
 from gateway.errors import GatewayError
 from gateway.server.gate import Gate
+from gateway.server.plain import Watched
 from gateway.server.proxies import Proxies, Unveiled
 
 if TYPE_CHECKING:
@@ -25,18 +26,22 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable, Sequence
 
+    from tornado.http1connection import HTTP1ServerConnection
     from tornado.httputil import HTTPConnection, HTTPMessageDelegate
     from tornado.web import Application
+
+    from gateway.server.plain import PlainConnections
 
 NO_PROXIES = Proxies()
 BACKLOG = 4096
 """Connections that the kernel keeps until they are accepted."""
-IDLE_TIMEOUT = 60.0
+IDLE_TIMEOUT = 30.0
 """Seconds until the headers of a next request."""
 BODY_TIMEOUT = 30.0
 """Seconds from the headers to the end of the body."""
-MOST_CONNECTIONS = 4096
 LARGEST_HEADER = 16 * 1024
+LARGEST_BODY = 128 * 1024
+"""What is longer, such as readings, is for its handler to take piece by piece."""
 
 
 def listening_sockets(listen: ListenAddress, inherited: Sequence[socket.socket] = ()) -> list[socket.socket]:
@@ -59,32 +64,31 @@ def listening_sockets(listen: ListenAddress, inherited: Sequence[socket.socket] 
 
 
 class Listener(HTTPServer):
-    """Serves ``application``; ``turned_away`` hears of each connection that was one too many."""
+    """Serves ``application``; ``turned_away`` hears of each connection too many, ``plain`` has the bounds."""
 
     def initialize(  # type: ignore[override]
         self,
         application: Application,
         *,
         turned_away: Callable[[], None],
+        plain: PlainConnections,
         proxies: Proxies = NO_PROXIES,
-        max_body_size: int,
         ssl_options: ssl.SSLContext | None = None,
-        most_connections: int = MOST_CONNECTIONS,
         body_timeout: float = BODY_TIMEOUT,
+        idle_timeout: float = IDLE_TIMEOUT,
     ) -> None:
         """Set up; called by Tornado's constructor."""
         self._turned_away = turned_away
         self._proxies = proxies
-        self._most_connections = most_connections
-        self._open = 0
+        self._plain = plain
         self._gates: list[Gate] = []
         super().initialize(
             application,
             ssl_options=ssl_options,
-            idle_connection_timeout=IDLE_TIMEOUT,
+            idle_connection_timeout=idle_timeout,
             body_timeout=body_timeout,
             max_header_size=LARGEST_HEADER,
-            max_body_size=max_body_size,
+            max_body_size=LARGEST_BODY,
         )
 
     def renew(self, tls: ssl.SSLContext | None, proxies: Proxies) -> None:
@@ -94,7 +98,8 @@ class Listener(HTTPServer):
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         """Take a request for its client's, where a trusted proxy hands it on."""
-        return Unveiled(super().start_request(server_conn, request_conn), request_conn, self._proxies)
+        found = Unveiled(super().start_request(server_conn, request_conn), request_conn, self._proxies)
+        return Watched(found, cast("HTTP1ServerConnection", server_conn), self._plain)
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Accept connections on these."""
@@ -104,6 +109,7 @@ class Listener(HTTPServer):
         """Accept no more."""
         while self._gates:
             self._gates.pop().close()
+        self._plain.stop()
 
     def _let_in(self, connection: socket.socket, address: Any) -> None:
         stream: IOStream
@@ -120,14 +126,13 @@ class Listener(HTTPServer):
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         """Serve a new connection, or close it."""
-        if self._open >= self._most_connections:
+        if self._plain.make_room():
+            super().handle_stream(stream, address)
+        else:
             self._turned_away()
             stream.close()
-            return
-        self._open += 1
-        super().handle_stream(stream, address)
 
     def on_close(self, server_conn: object) -> None:
         """A connection has ended, or become a device's socket."""
-        self._open -= 1
+        self._plain.forget(cast("HTTP1ServerConnection", server_conn))
         super().on_close(server_conn)

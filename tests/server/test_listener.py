@@ -15,9 +15,12 @@ from tornado.websocket import WebSocketHandler
 from gateway.config.units import ListenAddress
 from gateway.errors import GatewayError
 from gateway.server.listener import Listener, listening_sockets
+from gateway.server.plain import PlainConnections
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from gateway.server.plain import Cut
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 UPGRADE = (
@@ -35,6 +38,25 @@ class Hello(RequestHandler):
         self.finish(self.request.body)
 
 
+class Late(RequestHandler):
+    """Answers when it may."""
+
+    waiting = 0
+    over = asyncio.Event()
+
+    async def get(self) -> None:
+        Late.waiting += 1
+        await Late.over.wait()
+        self.finish("late")
+
+
+class Long(RequestHandler):
+    """Answers more than a socket holds."""
+
+    def get(self) -> None:
+        self.finish(b"x" * 16 * 1024**2)
+
+
 class Socket(WebSocketHandler):
     def on_message(self, message: str | bytes) -> None:
         pass
@@ -45,15 +67,39 @@ class World:
 
     def __init__(self, **bounds: Any) -> None:
         self.turned_away = 0
+        self.cut: list[Cut] = []
         self.writers: list[asyncio.StreamWriter] = []
-        application = Application([("/", Hello), ("/socket", Socket)], log_function=lambda _: None)
-        self.server = Listener(application, turned_away=self._count, max_body_size=1024, **bounds)
+        application = Application(
+            [("/", Hello), ("/late", Late), ("/long", Long), ("/socket", Socket)], log_function=lambda _: None
+        )
+        times = {name: bounds.pop(name) for name in ("body_timeout", "idle_timeout") if name in bounds}
+        self.plain = PlainConnections(self.cut.append, **bounds)
+        self.server = Listener(application, turned_away=self._count, plain=self.plain, **times)
         sockets = bind_sockets(0, "127.0.0.1")
         self.port = sockets[0].getsockname()[1]
         self.server.add_sockets(sockets)
 
     def _count(self) -> None:
         self.turned_away += 1
+
+    @property
+    def connected(self) -> int:
+        return len(self.plain)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(WAIT):
+            while not condition():  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.01)
+
+    async def ask_and_read_slowly(self) -> None:
+        """Have an answer under way that is not taken."""
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", self.port))
+        _, writer = await asyncio.open_connection(sock=sock, limit=1024)
+        self.writers.append(writer)
+        writer.write(REQUEST.replace(b"/", b"/long", 1))
+        await self.until(lambda: any(known.stream.writing() for known in self.plain._answered))
 
     async def ask(self, request: bytes) -> tuple[bytes, asyncio.StreamWriter]:
         """The first bytes of the answer; none when the connection was closed."""
@@ -70,6 +116,7 @@ class World:
 def run(test: Callable[[World], Awaitable[None]], **bounds: Any) -> None:
     async def main() -> None:
         world = World(**bounds)
+        Late.waiting, Late.over = 0, asyncio.Event()
         try:
             await test(world)
         finally:
@@ -81,18 +128,58 @@ def run(test: Callable[[World], Awaitable[None]], **bounds: Any) -> None:
     asyncio.run(main())
 
 
-def test_one_connection_too_many_is_closed_and_one_that_ends_makes_room() -> None:
+def test_the_request_that_is_awaited_for_longest_gives_way() -> None:
     async def test(world: World) -> None:
-        first = [await world.ask(REQUEST) for _ in range(2)]
-        assert all(answer.startswith(b"HTTP/1.1 200") for answer, _ in first)
+        half = [asyncio.create_task(world.ask(REQUEST[:n])) for n in (4, 8)]
+        await world.until(lambda: world.connected == 2)
+        assert (await world.ask(REQUEST))[0].startswith(b"HTTP/1.1 200")
+        assert (await half[0])[0] == b""
+        assert (await world.ask(REQUEST))[0].startswith(b"HTTP/1.1 200")
+        assert (await half[1])[0] == b""
+        assert world.cut == ["gave_way"] * 2
+        assert world.turned_away == 0
+
+    run(test, most=2)
+
+
+def test_what_is_being_answered_stays_and_one_too_many_is_closed() -> None:
+    async def test(world: World) -> None:
+        waiting = [asyncio.create_task(world.ask(REQUEST.replace(b"/", b"/late", 1))) for _ in range(2)]
+        await world.until(lambda: Late.waiting == 2)
         assert (await world.ask(REQUEST))[0] == b""
         assert world.turned_away == 1
-        first[0][1].close()
-        async with asyncio.timeout(WAIT):
-            while not (await world.ask(REQUEST))[0]:
-                pass
+        Late.over.set()
+        for task in waiting:
+            assert (await task)[0].startswith(b"HTTP/1.1 200")
+        assert (await world.ask(REQUEST))[0].startswith(b"HTTP/1.1 200")
 
-    run(test, most_connections=2)
+    run(test, most=2)
+
+
+def test_who_does_not_take_an_answer_in_time_is_cut() -> None:
+    async def test(world: World) -> None:
+        await world.ask_and_read_slowly()
+        await world.until(lambda: world.cut == ["slow_reader"])
+        assert world.connected == 0
+
+    run(test, answer_seconds=0.2)
+
+
+def test_who_does_not_take_an_answer_gives_way() -> None:
+    async def test(world: World) -> None:
+        await world.ask_and_read_slowly()
+        assert (await world.ask(REQUEST))[0].startswith(b"HTTP/1.1 200")
+        assert world.cut == ["gave_way"]
+
+    run(test, most=1)
+
+
+def test_half_a_header_is_not_waited_for() -> None:
+    async def test(world: World) -> None:
+        assert (await world.ask(REQUEST[:-2]))[0] == b""
+        assert world.cut == []
+
+    run(test, idle_timeout=0.1)
 
 
 def test_a_device_counts_until_it_has_shaken_hands() -> None:
@@ -102,7 +189,7 @@ def test_a_device_counts_until_it_has_shaken_hands() -> None:
         assert (await world.ask(REQUEST))[0].startswith(b"HTTP/1.1 200")
         assert world.turned_away == 0
 
-    run(test, most_connections=1)
+    run(test, most=1)
 
 
 def test_half_a_body_is_not_waited_for() -> None:

@@ -1,0 +1,158 @@
+"""Plain HTTP connections: how long each may be at it without getting on, and which gives way when there are too many.
+
+A device is one of them until its handshake is done, and so is everybody who only pretends to ask or to read.
+
+Rules that hold here:
+
+* A request that is not whole costs a place and at most its body's bytes, both bounded. When there is no room left the
+  request that has been awaited for longest gives way: an honest one is whole after a round trip or two.
+* An answer has to be taken in time, however steadily the reader moves. One that is not taken gives way, too.
+* What is being answered, and waits for nothing but the gateway, is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from tornado.httputil import HTTPMessageDelegate
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tornado.http1connection import HTTP1ServerConnection
+    from tornado.httputil import HTTPHeaders, RequestStartLine, ResponseStartLine
+
+MOST_CONNECTIONS = 4096
+MOST_BODY_BYTES = 32 * 1024**2
+"""Of all requests that are not whole yet."""
+ANSWER_SECONDS = 60.0
+"""For the last byte of an answer to be on its way."""
+SCAN_SECONDS = 5.0
+
+
+class Cut(StrEnum):
+    """Why a connection was closed before its time."""
+
+    GAVE_WAY = "gave_way"
+    SLOW_READER = "slow_reader"
+
+
+class PlainConnections:
+    """The connections of a listener; ``count`` hears why one was cut."""
+
+    def __init__(
+        self,
+        count: Callable[[Cut], None],
+        *,
+        most: int = MOST_CONNECTIONS,
+        most_bytes: int = MOST_BODY_BYTES,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        self._count = count
+        self._most = most
+        self._most_bytes = most_bytes
+        self._answer_seconds = answer_seconds
+        self._asking: dict[HTTP1ServerConnection, int] = {}
+        self._answered: dict[HTTP1ServerConnection, float] = {}
+        self._bytes = 0
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._asking) + len(self._answered)
+
+    def make_room(self) -> bool:
+        """Whether there is room for one more, which may be at the cost of another."""
+        return len(self) < self._most or self._give_way()
+
+    def await_request(self, connection: HTTP1ServerConnection) -> None:
+        """A request is expected from ``connection``: it is new, or has its last answer."""
+        self._answered.pop(connection, None)
+        self._asking[connection] = 0
+
+    def took(self, connection: HTTP1ServerConnection, size: int) -> None:
+        """So many bytes of a body came."""
+        if connection in self._asking:
+            self._asking[connection] += size
+            self._bytes += size
+            while self._bytes > self._most_bytes and self._give_way(with_body=True):
+                pass
+
+    def answer(self, connection: HTTP1ServerConnection) -> None:
+        """The request is whole."""
+        if connection in self._asking:
+            self._bytes -= self._asking.pop(connection)
+            self._answered[connection] = self._loop.time()
+            if self._timer is None:
+                self._timer = self._loop.call_later(min(SCAN_SECONDS, self._answer_seconds), self._scan)
+
+    def forget(self, connection: HTTP1ServerConnection) -> None:
+        """The connection has ended, or become something else."""
+        self._bytes -= self._asking.pop(connection, 0)
+        self._answered.pop(connection, None)
+
+    def stop(self) -> None:
+        """Look after them no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_way(self, *, with_body: bool = False) -> bool:
+        """Close the request awaited for longest, else the answer that waits to be taken; whether there was any."""
+        found = next((known for known, size in self._asking.items() if size or not with_body), None)
+        if found is None and not with_body:
+            found = next((known for known in self._answered if known.stream.writing()), None)
+        if found is None:
+            return False
+        self._cut(found, Cut.GAVE_WAY)
+        return True
+
+    def _cut(self, connection: HTTP1ServerConnection, why: Cut) -> None:
+        self.forget(connection)
+        self._count(why)
+        connection.stream.close()
+
+    def _scan(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        for connection, since in list(self._answered.items()):
+            if not connection.stream.writing():
+                self._answered[connection] = now  # it is the gateway that is slow
+            elif now - since >= self._answer_seconds:
+                self._cut(connection, Cut.SLOW_READER)
+        if self._answered:
+            self._timer = self._loop.call_later(min(SCAN_SECONDS, self._answer_seconds), self._scan)
+
+
+class Watched(HTTPMessageDelegate):
+    """Hands a request to ``inner``, and tells ``connections`` how far it is."""
+
+    def __init__(
+        self, inner: HTTPMessageDelegate, connection: HTTP1ServerConnection, connections: PlainConnections
+    ) -> None:
+        self._inner = inner
+        self._connection = connection
+        self._connections = connections
+        connections.await_request(connection)
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        """The request has begun."""
+        return self._inner.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """A piece of the body."""
+        self._connections.took(self._connection, len(chunk))
+        return self._inner.data_received(chunk)
+
+    def finish(self) -> None:
+        """The request is whole."""
+        self._connections.answer(self._connection)
+        self._inner.finish()
+
+    def on_connection_close(self) -> None:
+        """The connection has ended."""
+        self._inner.on_connection_close()
