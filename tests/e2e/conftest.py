@@ -4,12 +4,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.browser import browser
 from tests.support.gateway import running_gateway
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from selenium.webdriver import Chrome
+
     from tests.support.gateway import RunningGateway
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """One browser for all tests of the page; each leaves it without cookies."""
+    with browser(tmp_path_factory.mktemp("profile")) as driver:
+        driver.set_window_size(1280, 800)
+        yield driver
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from tests.support.browser import browser
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.page import Page
 from tests.support.simulator import simulate
+from tests.support.visitor import Visitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,22 @@ VIEWS = {
     "connect": "#/connect",
     "fleet": "#/",
 }
+ADMINS_VIEWS = {
+    "commands": "#/devices/press-2?tab=commands",
+    "commands-away": "#/devices/gate-1?tab=commands",
+    "settings": f"#/devices/{GREENHOUSE}?tab=settings",
+}
 GROUPS = {"room": ("climate", 60), "truck": ("tracker", 20), "field": ("logger", 5), "press": ("machine", 5)}
+COMMANDS = {
+    "machine": {
+        "restart": {"value": {"uptime_s": 0, "firmware": "2.4.1"}, "delay": "800ms"},
+        "calibrate": {"error": "the probe is not in its holder"},
+        "selftest": {"silent": True},
+    }
+}
+"""What devices of a kind do when they are asked to."""
+REPORTED = {"firmware": "2.4.1", "interval_s": 60, "fan": {"on_at": 28, "off_at": 26}, "led": False}
+DESIRED = {"interval_s": 30, "fan": {"on_at": 28, "off_at": 25}, "led": False, "note": "north side, second shelf"}
 UNITS = {
     "temp": "°C",
     "hum": "%",
@@ -118,6 +134,7 @@ def live_greenhouse(gateway: RunningGateway, ended: threading.Event) -> None:
     with contextlib.suppress(ConnectionClosed), connect(stream) as socket:  # the gateway is killed in the end
         threading.Thread(target=read_acks, args=(socket,)).start()
         socket.send(json.dumps({"type": "hello", "boot": "b7", "info": {"model": "GH-200", "firmware": "2.4.1"}}))
+        socket.send(json.dumps({"type": "reported", "settings": REPORTED}))
         for seq in range(1_000_000):
             broken = {"temp": "n/a"} if seq % 40 == 7 else values(0)
             socket.send(json.dumps({"seq": seq, "ts": time.time(), "values": broken}))
@@ -157,10 +174,31 @@ def group(directory: Path, gateway: RunningGateway, name: str, kind: str, count:
     """Simulated devices called NAME-1 and so on."""
     directory.mkdir()
     scenario, tokens = directory / "scenario.yaml", directory / "tokens.csv"
-    scenario.write_text(f"groups:\n  - {{name: {name}, kind: {kind}, count: {count}}}\n")
+    scenario.write_text(
+        json.dumps({"groups": [{"name": name, "kind": kind, "count": count, "commands": COMMANDS.get(kind, {})}]})
+    )
     tokens.write_text("".join(f"{name}-{n},none\n" for n in range(1, count + 1)))
     options = ("--url", gateway.ws, "--scenario", str(scenario), "--tokens", str(tokens), "--quiet")
     return simulate(directory, "run", *options)
+
+
+def control(gateway: RunningGateway) -> None:
+    """Have devices do things, and change their settings, with every end that this can have."""
+    admin = Visitor(gateway.url)
+
+    def ask(method: str, path: str, **body: Any) -> None:
+        admin.send(method, f"/v1/devices/{path}", body, Authorization=f"Bearer {ADMIN}")
+
+    for name, more in (
+        ("restart", {"params": {"delay_s": 3}}),
+        ("calibrate", {"params": {"sensor": "temp", "reference": 21.5}}),
+        ("selftest", {"timeout_ms": 300}),
+        ("ping", {}),
+        ("selftest", {"keep": True}),
+    ):
+        ask("POST", "press-2/commands", name=name, **more)
+    ask("POST", "gate-1/commands", name="open", keep=True)
+    ask("PUT", f"{GREENHOUSE}/settings", settings=DESIRED)
 
 
 def settle(page: Page) -> None:
@@ -207,6 +245,14 @@ def main(directory: Path) -> None:
             page.click(".register button")
             settle(page)
             take(page, directory, "connect-admin")
+            control(gateway)
+            for name, view in ADMINS_VIEWS.items():
+                page.open(view)
+                settle(page)
+                if name == "commands-away":
+                    page.type("form.command textarea", '{"door": 2')
+                    page.type("form.command input", "open")
+                take(page, directory, name)
             page.open("#/")
             settle(page)
             gateway.stop(signal.SIGKILL)

@@ -10,7 +10,6 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 from websockets.sync.client import connect
 
-from tests.support.browser import browser
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.page import Page
 from tests.support.simulator import simulate
@@ -38,13 +37,6 @@ LONG_TASK_MS = 200
 
 def overrides(**more: Any) -> dict[str, Any]:
     return {"keepalive": KEEPALIVE, "profiles": {"default": {"fields": FIELDS}}, **more}
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with browser(tmp_path_factory.mktemp("profile")) as driver:
-        driver.set_window_size(1280, 800)
-        yield driver
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { factsOf, limited } from "./facts.js";
 import { age, bytes, duration, latency, number, rate, reading, roughly } from "./format.js";
+import { isObject, parseJson } from "./json.js";
+import { answered, recorded, refused } from "./outcomes.js";
 import { Series } from "./series.js";
 import { SNIPPETS } from "./snippets.js";
+import { linesOf, nested } from "./twin.js";
 
 const plain = (text) => text.replaceAll("\u00a0", " ");
 
@@ -90,4 +94,65 @@ test("snippets hold the address and the token", () => {
     assert.match(filled, /wss:\/\/gw\.example:8080\/v1\/devices\/a%3Ab\/stream/);
     assert.match(filled, /T0KEN/);
   }
+});
+
+test("JSON is what was typed, or refused", () => {
+  assert.deepEqual(parseJson('{"a":[1,-2.5,9007199254740991,1e300]}'), { a: [1, -2.5, 9007199254740991, 1e300] });
+  assert.throws(() => parseJson('{"a":}'), SyntaxError);
+  assert.throws(() => parseJson("[1e999]"), /too large/);
+  if (JSON.parse("1", (_key, _value, context) => context?.source === "1"))
+    assert.throws(() => parseJson("[12345678901234567891]"), /more digits/);
+  assert.deepEqual([{}, [], null, 1].map(isObject), [true, false, false, false]);
+});
+
+const twin = (desired, reported, difference, versions = [1, 1]) => ({
+  desired: { version: versions[0], settings: desired },
+  reported: { version: versions[1], settings: reported },
+  difference,
+});
+const states = (found) => Object.fromEntries(linesOf(found).map(({ path, state }) => [path.join("."), state]));
+
+test("settings key by key", () => {
+  const both = twin({ a: 1, b: { c: 2, d: [3] }, e: {} }, { b: { c: 2, x: 0 }, e: {}, f: "own" }, { a: 1, b: { d: [3] } });
+  const said = { a: "differs", "b.c": "in sync", "b.d": "differs", "b.x": "reported only", e: "in sync", f: "reported only" };
+  assert.deepEqual(states(both), said);
+  assert.equal(states(twin({ a: 1 }, {}, { a: 1 }, [2, 1])).a, "pending");
+  assert.equal(states(twin({ a: 1 }, {}, { a: 1 }, [1, null])).a, "pending");
+  assert.deepEqual(states(twin({ a: { b: 1 } }, { a: 7 }, { a: { b: 1 } })), { a: "differs" });
+  assert.deepEqual(states(twin({ a: { b: 1 } }, {}, { a: { b: 1 } })), { "a.b": "differs" });
+  const odd = JSON.parse('{"__proto__":{"constructor":1}}');
+  assert.deepEqual(states(twin(odd, {}, odd)), { "__proto__.constructor": "differs" });
+});
+
+test("the patch for a key within keys", () => {
+  assert.equal(nested(["a"], 1), 1);
+  assert.deepEqual(nested(["a", "b", "c"], null), { b: { c: null } });
+  assert.equal(JSON.stringify(nested(["a", "__proto__"], 1)), '{"__proto__":1}');
+});
+
+test("what became of a command", () => {
+  assert.deepEqual(answered({ id: "c", ok: true, value: 7 }, 0.12), { mark: "done", word: "done", text: `in ${duration(0.12)}`, value: 7 });
+  assert.deepEqual(answered({ id: "c", ok: false, error: "no" }, 1).text, "no");
+  assert.equal(answered({ id: "c", keep: true, expires_at: 1 }, 1).word, "kept");
+  assert.match(refused({ status: 504, code: "no_answer", message: "" }).text, /not known/);
+  assert.match(refused({ status: 409, code: "not_connected", message: "" }).text, /nothing was sent/);
+  assert.match(refused({ status: 0, code: "unreachable", message: "It did not answer." }).text, /^It did not answer\. If/);
+  assert.deepEqual(refused({ status: 429, code: "too_many_commands", message: "100 are open" }).text, "100 are open");
+  const entry = { state: "answered", ok: true, sent_at: 1000, ended_at: 1120, expires_at: 2000, error: null };
+  assert.equal(plain(recorded(entry).text), "after 120 ms");
+  assert.equal(plain(recorded({ ...entry, ended_at: 3000 }).text), "late, after 2.0 s");
+  assert.equal(recorded({ ...entry, ok: false }).word, "error");
+  assert.equal(recorded({ ...entry, state: "expired", error: "no_answer" }).mark, "unsure");
+  assert.equal(recorded({ ...entry, state: "failed", error: "restart" }).word, "gateway restarted");
+  assert.equal(recorded({ ...entry, state: "sent" }).mark, "open");
+});
+
+test("facts of a device", () => {
+  const facts = (more, behind = 0) => factsOf({ rate: 1, ...more }, behind)["Its clock"];
+  assert.equal(facts({}), null);
+  assert.equal(plain(facts({}, 40_000)), "40 s behind, or readings are sent late");
+  assert.equal(plain(facts({ clock: { offset_ms: -3, uncertainty_ms: 8, at: 1 } }, 40_000)), "right, ± 8.0 ms");
+  assert.equal(plain(facts({ clock: { offset_ms: 1500, uncertainty_ms: 20, at: 1 } })), "1.5 s ahead, ± 20 ms");
+  assert.deepEqual([undefined, null, { throttled: false }].map(limited), ["", "", ""]);
+  assert.match(limited({ throttled: true }), /throttled/);
 });

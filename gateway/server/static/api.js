@@ -60,9 +60,13 @@ export function get(path, query = {}, signal = undefined) {
   return request("GET", search ? `${path}?${search}` : path, { signal });
 }
 
-/** @param {number} [longest] ms to wait for the answer */
-export function post(path, body, longest = LONGEST_MS) {
-  return request("POST", path, { body, longest });
+/** @param {{signal?: AbortSignal, longest?: number}} [options] `longest`: ms to wait for the answer */
+export function post(path, body, options = {}) {
+  return request("POST", path, { ...options, body });
+}
+
+export function put(path, body, options = {}) {
+  return request("PUT", path, { ...options, body });
 }
 
 export function remove(path, body) {

@@ -58,11 +58,12 @@ function show() {
   shut();
   document.title = `${id || name[0].toUpperCase() + name.slice(1)} · ${session.name ?? "Telemetry gateway"}`;
   document.body.dataset.view = name;
-  for (const link of document.querySelectorAll("nav a")) {
+  for (const link of document.querySelectorAll(".bar nav a")) {
     if (link.dataset.view === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  open = { name, id, view: VIEWS[name](main, { id, query, session, go }) };
+  const logIn = session.login ? askLogin : null;
+  open = { name, id, view: VIEWS[name](main, { id, query, session, go, logIn }) };
   if (moved) {
     window.scrollTo(0, 0);
     main.focus({ preventScroll: true });
@@ -77,10 +78,9 @@ function enter(found) {
   if (found.name) setText(document.getElementById("name"), found.name);
   account.hidden = !(found.csrf || (found.login && found.role === "viewer"));
   setText(account, found.csrf ? "Log out" : "Log in");
+  if (found.role === "none") return askLogin();
   shut();
-  if (found.role !== "none") return show();
-  document.body.dataset.view = "login";
-  return showLogin(main, found, enter);
+  return show();
 }
 
 async function start() {
@@ -100,16 +100,20 @@ async function recheck() {
 }
 
 async function switchAccount() {
+  if (!session.csrf) return askLogin();
   shut();
-  if (session.csrf) {
-    try {
-      return enter(await logOut());
-    } catch {
-      return start(); // it says what is wrong, or shows that one is still logged in
-    }
+  try {
+    return enter(await logOut());
+  } catch {
+    return start(); // it says what is wrong, or shows that one is still logged in
   }
+}
+
+/** The login in place of the view, which comes back afterwards. */
+function askLogin() {
+  shut();
   document.body.dataset.view = "login";
-  return showLogin(main, session, enter);
+  showLogin(main, session, enter);
 }
 
 function showFeed() {

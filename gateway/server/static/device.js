@@ -1,72 +1,58 @@
-/** One device: what it is doing, its history and live tail, what was refused and why, and where its readings went. */
+/**
+ * One device: what it is doing, its history and live tail, what was refused and why, and where its readings went; its
+ * commands and settings behind tabs of their own, which are links like any other view.
+ */
 
 import { devicePath, get } from "./api.js";
-import { Chart } from "./chart.js";
 import { now } from "./clock.js";
+import { commandsPanel } from "./commands.js";
+import { DeviceCharts } from "./device_charts.js";
 import { MEANINGS } from "./devices.js";
 import { el, placeholder, setAttribute, setText } from "./dom.js";
-import { age, duration, moment, rate } from "./format.js";
-import { History } from "./history.js";
+import { age, moment } from "./format.js";
 import { factsBox, ledgerBox, problemsBox, valuesBox } from "./device_boxes.js";
+import { factsOf, limited } from "./facts.js";
 import { live } from "./live.js";
-import { rangeBar, rangeOf } from "./range.js";
-import { Series } from "./series.js";
+import { deviceLink } from "./row.js";
+import { settingsPanel } from "./settings.js";
 import { whyForm } from "./why.js";
 
 const REFRESH_MS = 5000;
-const TINTS = 6;
-/** Fields drawn without being asked to: a device may have hundreds. */
-const MOST_FIELDS = 24;
-/** Times of readings further than this from their arrival are pointed out. */
-const CLOCK_MS = 30_000;
-const PRESENCE = "device_status";
+const TABS = { data: "Data", commands: "Commands", settings: "Settings" };
+const PANELS = { commands: commandsPanel, settings: settingsPanel };
 
-/** @returns {{title: string, curves: object[]}[]} a panel for each unit, and one for each field without */
-function panelsOf(found) {
-  const panels = new Map();
-  found.forEach(({ measurement = null, field, unit, known }) => {
-    const key = unit ? `unit ${known} ${unit}` : `field ${measurement} ${field}`;
-    const panel = panels.get(key) ?? { fields: [], curves: [], unit, known };
-    panel.fields.push(field);
-    panel.curves.push({
-      field,
-      measurement,
-      unit,
-      label: field,
-      tint: (panel.curves.length % TINTS) + 1,
-      series: new Series(),
-    });
-    panels.set(key, panel);
-  });
-  return [...panels.values()].map((panel) => ({
-    title: `${panel.fields.join(", ")}${panel.unit ? ` in ${panel.unit}` : ""}`,
-    curves: panel.curves,
-    optional: !panel.known,
-  }));
+function tabOf(query) {
+  return Object.hasOwn(TABS, query.get("tab")) ? query.get("tab") : "data";
 }
 
 class DeviceView {
   #abort = new AbortController();
-  #charts = el("div", { class: "charts" });
-  #progress = el("p", { class: "progress", role: "status" });
-  #none = placeholder("empty", "Nothing to draw.", "This device has sent no numbers in this range.");
   #mark = el("span", { class: "mark", "aria-hidden": "true" });
   #state = el("b", {});
   #since = el("span", {});
   #data = el("span", {});
+  #limits = el("span", { class: "limits" });
   #facts = factsBox();
   #body = el("div", { class: "device" });
   #values = valuesBox();
   #ledger = ledgerBox();
   #problems = problemsBox();
-  #history = null;
+  #charts;
+  #dataTab;
+  #links = Object.entries(TABS).map(([tab, title]) => [tab, el("a", {}, title)]);
+  #tabs = el("nav", { class: "tabs", "aria-label": "Of this device" }, ...this.#links.map(([, link]) => link));
+  #main = el("div", { class: "history" });
+  /** Panels that were open, by tab: what is half typed in them stays. */
+  #panels = {};
   #presence;
   #device = null;
   #lastData = 0;
   #behind = 0;
 
-  constructor(root, id, query, go) {
-    Object.assign(this, { id, query, go });
+  constructor(root, { id, query, session, go, logIn }) {
+    Object.assign(this, { id, query, go, session, logIn, tab: tabOf(query) });
+    this.#charts = new DeviceCharts(id, (range) => go(`/devices/${encodeURIComponent(id)}`, range));
+    this.#dataTab = [...this.#charts.nodes, this.#problems.node];
     this.#presence = el(
       "p",
       { class: "presence" },
@@ -75,6 +61,7 @@ class DeviceView {
       " ",
       this.#since,
       el("span", { class: "data" }, "Last data ", this.#data),
+      this.#limits,
     );
     root.append(
       el("p", { class: "crumb" }, el("a", { href: "#/" }, "Fleet")),
@@ -89,7 +76,8 @@ class DeviceView {
 
   close() {
     this.#abort.abort();
-    this.#endCharts();
+    this.#charts.close();
+    Object.values(this.#panels).forEach((panel) => panel.close());
   }
 
   #listen() {
@@ -97,10 +85,7 @@ class DeviceView {
     const on = (name, handler) => live.addEventListener(name, handler, { signal });
     on("resync", () => this.#load());
     on("readings", (event) => this.#readings(event.detail.devices[this.id]));
-    on(
-      "presence",
-      ({ detail }) => detail.device === this.id && this.#showPresence(detail.state, detail.since, detail.reason),
-    );
+    on("presence", ({ detail }) => detail.device === this.id && this.#changed(detail));
     const ticking = setInterval(() => this.#tick(), 1000);
     const refreshing = setInterval(() => this.#device && live.state !== "lost" && this.#refresh(), REFRESH_MS);
     signal.addEventListener("abort", () => [ticking, refreshing].forEach(clearInterval));
@@ -110,12 +95,13 @@ class DeviceView {
     const { signal } = this.#abort;
     try {
       const device = await get(devicePath(this.id), {}, signal);
-      const series = this.#history ? null : await this.#series(device);
+      const first = this.#device === null;
+      if (first) await this.#charts.load(device, signal);
       if (signal.aborted) return;
-      if (!this.#device) this.#body.replaceChildren(...this.#parts());
+      if (first) this.#body.replaceChildren(this.#main, this.#aside());
       this.#show(device);
-      if (series) this.#start(series);
-      else this.#history.load({ quiet: true });
+      if (first) this.#open();
+      else this.#charts.reload();
     } catch (error) {
       if (signal.aborted || this.#device || error.status === 401) return;
       const unknown = error.status === 404;
@@ -131,30 +117,13 @@ class DeviceView {
     }
   }
 
-  /**
-   * The fields that can be drawn, those that the device has sent lately first. A database may know a measurement's
-   * fields only, not which device sent them: charts of such are optional.
-   */
-  async #series({ latest, units = {} }) {
-    const { series } = await get("/v1/series", { device: this.id }, this.#abort.signal).catch((error) => {
-      if (error.status === 401) throw error;
-      return { series: [] }; // the database is away: what is known without it
-    });
-    const stored = series.filter((each) => each.type !== "string" && each.measurement !== PRESENCE);
-    const names = new Set(stored.map((each) => each.field));
-    const fresh = Object.keys(latest).filter((field) => typeof latest[field] !== "string" && !names.has(field));
-    return [...stored, ...fresh.map((field) => ({ field, unit: Object.hasOwn(units, field) ? units[field] : undefined }))]
-      .map((each) => ({ ...each, known: each.field in latest }))
-      .sort((a, b) => b.known - a.known);
-  }
-
   async #refresh() {
     const device = await get(devicePath(this.id), {}, this.#abort.signal).catch(() => null);
     if (device && !this.#abort.signal.aborted) this.#show(device);
   }
 
-  #parts() {
-    const aside = el(
+  #aside() {
+    return el(
       "div",
       { class: "aside" },
       this.#values.node,
@@ -162,61 +131,41 @@ class DeviceView {
       this.#facts.node,
       whyForm(this.id),
     );
-    return [
-      el(
-        "section",
-        { class: "history", "aria-label": "History" },
-        el("div", { class: "ranges" }, this.#rangeBar(), this.#progress),
-        this.#charts,
-        this.#problems.node,
-      ),
-      aside,
-    ];
   }
 
-  #rangeBar() {
-    return rangeBar(rangeOf(this.query), (query) => this.go(`/devices/${encodeURIComponent(this.id)}`, query));
-  }
-
-  #start(series, most = MOST_FIELDS) {
-    this.#endCharts();
-    const drawn = series.slice(0, most);
-    const onZoom = (from, to) => this.go(`/devices/${encodeURIComponent(this.id)}`, { from, to });
-    const panels = panelsOf(drawn).map(({ title, curves, optional }) => ({
-      curves,
-      chart: new Chart({ title, onZoom, optional, sync: this.id }),
-    }));
-    this.#charts.replaceChildren(this.#none, ...panels.map(({ chart }) => chart.node));
-    const left = series.length - drawn.length;
-    if (left > 0)
-      this.#charts.append(
-        el("button", { type: "button", onclick: () => this.#start(series, Infinity) }, `Draw ${left} more fields`),
-      );
-    this.#history = new History(this.id, panels, rangeOf(this.query), (error, busy) => this.#tell(error, busy));
-    this.#history.load();
-  }
-
-  /** Another range for the same device: the charts stay where they are. */
+  /** Another tab, or another range, of the same device. */
   ranged(query) {
-    this.query = query;
-    if (!this.#history) return;
-    this.#body.querySelector(".range").replaceWith(this.#rangeBar());
-    const { panels } = this.#history;
-    this.#history.close();
-    this.#history = new History(this.id, panels, rangeOf(query), (error, busy) => this.#tell(error, busy));
-    this.#history.load();
+    const tab = tabOf(query);
+    Object.assign(this, { query, tab });
+    if (this.#device) this.#open();
   }
 
-  #endCharts() {
-    this.#history?.close();
-    this.#history?.panels.forEach(({ chart }) => chart.close());
+  #open() {
+    const { tab, query } = this;
+    this.#showTabs();
+    for (const [name, panel] of Object.entries(this.#panels)) if (name !== tab) panel.hide();
+    if (tab === "data") {
+      this.#turnTo(...this.#dataTab);
+      return this.#charts.show(query);
+    }
+    this.#charts.pause();
+    this.#panels[tab] ??= this.session.role === "admin" ? PANELS[tab](this.id) : adminsOnly(TABS[tab], this.logIn);
+    this.#turnTo(this.#panels[tab].node);
+    return this.#panels[tab].show(this.#device.connected);
   }
 
-  #tell(error, busy) {
-    this.#none.hidden = busy || this.#history.panels.some(({ chart }) => !chart.node.hidden);
-    setAttribute(this.#charts, "aria-busy", String(busy));
-    this.#progress.classList.toggle("wrong", error !== null);
-    setText(this.#progress, error ? `History could not be loaded: ${error.message}` : busy ? "Loading history…" : "");
+  #turnTo(...nodes) {
+    if (!nodes[0].isConnected) this.#main.replaceChildren(this.#tabs, ...nodes);
+  }
+
+  #showTabs() {
+    for (const [tab, link] of this.#links) {
+      const query = new URLSearchParams(this.query);
+      query.delete("tab");
+      if (tab !== "data") query.set("tab", tab);
+      link.href = `${deviceLink(this.id)}${query.size ? "?" : ""}${query}`;
+      setAttribute(link, "aria-current", tab === this.tab ? "page" : null);
+    }
   }
 
   #show(device) {
@@ -226,8 +175,16 @@ class DeviceView {
     this.#values.show(device.latest, device.units ?? {});
     this.#ledger.show(device.ledger);
     this.#problems.show(device.problems ?? []);
-    this.#showFacts(device);
+    this.#facts.show(factsOf(device, this.#behind));
+    setText(this.#limits, limited(device.limits));
     this.#tick();
+  }
+
+  #changed({ state, since, reason }) {
+    this.#showPresence(state, since, reason);
+    if (!this.#device) return;
+    this.#device.connected = state !== "offline";
+    this.#panels[this.tab]?.show(this.#device.connected);
   }
 
   #showPresence(state, since, reason) {
@@ -241,42 +198,32 @@ class DeviceView {
     );
   }
 
-  #showFacts({ rate: perSecond, rhythm_ms: rhythm, address, profile, tags = {}, info = {}, keepalive }) {
-    this.#facts.show({
-      Messages: rate(perSecond),
-      "Usual rhythm": rhythm ? `every ${duration(rhythm / 1000)}` : "not known yet",
-      "Its clock": this.#clock(),
-      "Silent for": keepalive ? duration(keepalive.silent_ms / 1000) : null,
-      Address: address,
-      Profile: profile,
-      ...info,
-      ...tags,
-    });
-  }
-
-  /** How far the times of its readings are from their arrival, if that is worth telling. */
-  #clock() {
-    if (Math.abs(this.#behind) < CLOCK_MS) return null;
-    return `${duration(Math.abs(this.#behind) / 1000)} ${this.#behind > 0 ? "behind, or readings are sent late" : "ahead"}`;
-  }
-
   #readings(changed) {
     if (!changed) return;
     this.#behind = changed.last_data - (changed.time ?? changed.last_data);
     this.#lastData = changed.last_data;
     if (this.#device) this.#values.show(changed.latest, this.#device.units ?? {});
-    this.#history?.append(changed);
+    this.#charts.append(changed);
     this.#tick();
   }
 
   #tick() {
     const text = age(this.#lastData, now());
     setText(this.#data, text === "never" || text === "now" ? text : `${text} ago`);
-    this.#history?.slide();
+    this.#charts.slide();
   }
 }
 
-/** Show device `id` in `root`. @returns {{close: () => void, ranged: (query: URLSearchParams) => void}} */
-export function mount(root, { id, query, go }) {
-  return new DeviceView(root, id, query, go);
+/** In place of a panel, for who may not see it. */
+function adminsOnly(title, logIn) {
+  const text = logIn
+    ? "Parameters and settings may be secrets. Log in with the admin token to see and change them."
+    : "Parameters and settings may be secrets. They are shown to who logs in with auth.admin_token of the configuration.";
+  const node = placeholder("empty", `${title} are for administrators.`, text, logIn && { label: "Log in", run: logIn });
+  return { node, show() {}, hide() {}, close() {} };
+}
+
+/** Show a device in `root`. @returns {{close: () => void, ranged: (query: URLSearchParams) => void}} */
+export function mount(root, options) {
+  return new DeviceView(root, options);
 }

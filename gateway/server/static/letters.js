@@ -110,7 +110,7 @@ class Letters {
     const what = this.#reason === null ? {} : { reason: this.#reason };
     const replay = el("button", { type: "button", class: "main" }, `Replay ${count(n)}`);
     replay.addEventListener("click", () =>
-      this.#change(replay, () => post("/v1/dead-letters/replay", what, REPLAY_MS), replayed),
+      this.#change(replay, () => post("/v1/dead-letters/replay", what, { longest: REPLAY_MS }), replayed),
     );
     const drop = el("button", { type: "button", class: "danger" }, `Drop ${count(n)}`);
     drop.addEventListener("click", () => {

@@ -1,0 +1,139 @@
+/** The charts of a device: which fields are drawn, over which range, kept while the view shows something else. */
+
+import { get } from "./api.js";
+import { Chart } from "./chart.js";
+import { el, placeholder, setAttribute, setText } from "./dom.js";
+import { History } from "./history.js";
+import { rangeBar, rangeOf } from "./range.js";
+import { Series } from "./series.js";
+
+const TINTS = 6;
+/** Fields drawn without being asked to: a device may have hundreds. */
+const MOST_FIELDS = 24;
+const PRESENCE = "device_status";
+
+/** @returns {{title: string, curves: object[]}[]} a panel for each unit, and one for each field without */
+function panelsOf(found) {
+  const panels = new Map();
+  found.forEach(({ measurement = null, field, unit, known }) => {
+    const key = unit ? `unit ${known} ${unit}` : `field ${measurement} ${field}`;
+    const panel = panels.get(key) ?? { fields: [], curves: [], unit, known };
+    panel.fields.push(field);
+    panel.curves.push({
+      field,
+      measurement,
+      unit,
+      label: field,
+      tint: (panel.curves.length % TINTS) + 1,
+      series: new Series(),
+    });
+    panels.set(key, panel);
+  });
+  return [...panels.values()].map((panel) => ({
+    title: `${panel.fields.join(", ")}${panel.unit ? ` in ${panel.unit}` : ""}`,
+    curves: panel.curves,
+    optional: !panel.known,
+  }));
+}
+
+export class DeviceCharts {
+  #charts = el("div", { class: "charts" });
+  #progress = el("p", { class: "progress", role: "status" });
+  #none = placeholder("empty", "Nothing to draw.", "This device has sent no numbers in this range.");
+  #bar = el("div", {});
+  #history = null;
+  #panels = null;
+  nodes;
+
+  /** @param {string} id @param {(query: object) => void} choose goes to another range */
+  constructor(id, choose) {
+    Object.assign(this, { id, choose });
+    this.nodes = [el("div", { class: "ranges" }, this.#bar, this.#progress), this.#charts];
+  }
+
+  /** What can be drawn is known. @param {{latest: object, units?: object}} device @param {AbortSignal} signal */
+  async load(device, signal) {
+    this.#draw(await this.#series(device, signal));
+  }
+
+  /**
+   * The fields that can be drawn, those that the device has sent lately first. A database may know a measurement's
+   * fields only, not which device sent them: charts of such are optional.
+   */
+  async #series({ latest, units = {} }, signal) {
+    const { series } = await get("/v1/series", { device: this.id }, signal).catch((error) => {
+      if (error.status === 401) throw error;
+      return { series: [] }; // the database is away: what is known without it
+    });
+    const stored = series.filter((each) => each.type !== "string" && each.measurement !== PRESENCE);
+    const names = new Set(stored.map((each) => each.field));
+    const fresh = Object.keys(latest).filter((field) => typeof latest[field] !== "string" && !names.has(field));
+    return [...stored, ...fresh.map((field) => ({ field, unit: Object.hasOwn(units, field) ? units[field] : undefined }))]
+      .map((each) => ({ ...each, known: each.field in latest }))
+      .sort((a, b) => b.known - a.known);
+  }
+
+  #draw(series, most = MOST_FIELDS) {
+    this.close();
+    const drawn = series.slice(0, most);
+    const onZoom = (from, to) => this.choose({ from, to });
+    this.#panels = panelsOf(drawn).map(({ title, curves, optional }) => ({
+      curves,
+      chart: new Chart({ title, onZoom, optional, sync: this.id }),
+    }));
+    this.#charts.replaceChildren(this.#none, ...this.#panels.map(({ chart }) => chart.node));
+    const left = series.length - drawn.length;
+    if (left > 0) {
+      const all = () => {
+        this.#draw(series, Infinity);
+        this.show(this.query);
+      };
+      this.#charts.append(el("button", { type: "button", onclick: all }, `Draw ${left} more fields`));
+    }
+  }
+
+  /** Show the range of `query`: the charts stay where they are. */
+  show(query) {
+    this.query = query;
+    const bar = rangeBar(rangeOf(query), this.choose);
+    this.#bar.replaceWith(bar);
+    this.#bar = bar;
+    if (!this.#panels) return;
+    this.#history?.close();
+    this.#history = new History(this.id, this.#panels, rangeOf(query), (error, busy) => this.#tell(error, busy));
+    this.#history.load();
+  }
+
+  /** Nobody sees them: what they wait for is given up. */
+  pause() {
+    this.#history?.close();
+    this.#history = null;
+    setAttribute(this.#charts, "aria-busy", "false");
+    setText(this.#progress, "");
+  }
+
+  /** There may be something that the feed did not tell. */
+  reload() {
+    this.#history?.load({ quiet: true });
+  }
+
+  append(changed) {
+    this.#history?.append(changed);
+  }
+
+  slide() {
+    this.#history?.slide();
+  }
+
+  close() {
+    this.pause();
+    this.#panels?.forEach(({ chart }) => chart.close());
+  }
+
+  #tell(error, busy) {
+    this.#none.hidden = busy || this.#panels.some(({ chart }) => !chart.node.hidden);
+    setAttribute(this.#charts, "aria-busy", String(busy));
+    this.#progress.classList.toggle("wrong", error !== null);
+    setText(this.#progress, error ? `History could not be loaded: ${error.message}` : busy ? "Loading history…" : "");
+  }
+}

@@ -1,0 +1,65 @@
+/**
+ * What became of a command, as people say it. Only the device's own result counts as done; where nobody knows whether a
+ * command was carried out, that is said.
+ */
+
+import { duration, latency, moment } from "./format.js";
+
+const UNKNOWN = "Whether it was carried out is not known.";
+
+/** By the reason that the gateway gives: mark, word, sentence. */
+const REASONS = {
+  no_answer: ["unsure", "no answer in time", `The device did not answer in time. ${UNKNOWN}`],
+  connection_lost: ["unsure", "connection lost", `The connection closed before the device answered. ${UNKNOWN}`],
+  restart: ["unsure", "gateway restarted", `The gateway stopped before the device answered. ${UNKNOWN}`],
+  unreachable: ["unsure", "no word of the gateway", "If it was taken, it is in the history below."],
+  not_sent: ["failed", "not sent", "It could not be sent in time."],
+  not_connected: ["failed", "not connected", "The device is not connected, and nothing was sent."],
+};
+
+/**
+ * @typedef {Object} Told
+ * @property {"done"|"failed"|"unsure"|"open"} mark
+ * @property {string} word
+ * @property {string} text a sentence; empty where there is nothing to add
+ * @property {unknown} [value] what the device answered
+ */
+
+/** @returns {Told} what a request to send a command was answered */
+export function answered(answer, seconds) {
+  if (answer.keep)
+    return {
+      mark: "open",
+      word: "kept",
+      text: `It goes to the device as soon as it is connected, until ${moment(answer.expires_at)}; the history shows its answer.`,
+    };
+  if (answer.ok) return { mark: "done", word: "done", text: `in ${duration(seconds)}`, value: answer.value };
+  return { mark: "failed", word: "the device reports an error", text: answer.error };
+}
+
+/** @returns {Told} the same of a request that failed */
+export function refused(error) {
+  const [mark, word, text] = REASONS[error.code] ?? ["failed", "not sent", error.message];
+  return { mark, word, text: error.status === 0 ? `${error.message} ${text}` : text };
+}
+
+function inTime(entry) {
+  const late = entry.ended_at > entry.expires_at ? "late, " : "";
+  return entry.sent_at ? `${late}after ${latency(Math.max(0, entry.ended_at - entry.sent_at))}` : late;
+}
+
+/** @returns {Told} an entry of the history */
+export function recorded(entry) {
+  switch (entry.state) {
+    case "waiting":
+      return { mark: "open", word: "waiting", text: `until ${moment(entry.expires_at)}` };
+    case "sent":
+      return { mark: "open", word: "sent", text: "no answer yet" };
+    case "answered":
+      return { mark: entry.ok ? "done" : "failed", word: entry.ok ? "done" : "error", text: inTime(entry) };
+    default: {
+      const [mark, word] = REASONS[entry.error] ?? ["failed", entry.error ?? entry.state];
+      return { mark, word, text: "" };
+    }
+  }
+}
