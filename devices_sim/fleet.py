@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from devices_sim.downlink import EVERYBODY
+from devices_sim.exchange import Clock, Exchange, OwnTime
 from devices_sim.history import AT_ONCE, History, Past
 from devices_sim.link import Link
 from devices_sim.protocol import Device
@@ -68,10 +69,11 @@ class Fleet:
             start_ms=0,
             interval_ms=max(1, round((group.interval or self.interval) * 1000)),
             bad_share=group.faults.bad_values,
+            drift=group.clock.drift if group.clock else 0.0,
         )
         log = MessageLog() if self.keep_report else None
         past = Past(history, sensor, group.faults.outage) if history else None
-        return SimulatedDevice(Link(device, network, token), network, sensor, group.faults, rng, log, past)
+        return SimulatedDevice(Link(device, network, token), network, sensor, group.faults, rng, log, past, group.clock)
 
 
 def in_turn(groups: Sequence[Group]) -> Iterator[Group]:
@@ -99,8 +101,8 @@ class SimulatedDevice:
     """One device: samples on its ticks, messages of one or more ticks, faults at moments of their own."""
 
     __slots__ = (
-        "_collected", "_faults", "_filling", "_first_tick", "_hung", "_interval", "_log", "_network", "_origin",
-        "_past", "_rng", "_sensor", "_stopped", "_tick", "link",
+        "_clock", "_collected", "_faults", "_filling", "_first_tick", "_hung", "_interval", "_log", "_network",
+        "_origin", "_past", "_rng", "_sensor", "_stopped", "_tick", "link",
     )  # fmt: skip
 
     def __init__(
@@ -112,8 +114,10 @@ class SimulatedDevice:
         rng: Random,
         log: MessageLog | None,
         past: Past | None = None,
+        wrong: Clock | None = None,
     ) -> None:
         self.link = link
+        self._clock = wrong
         self._network = network
         self._sensor = sensor
         self._faults = faults
@@ -140,6 +144,10 @@ class SimulatedDevice:
             return
         wait = self._rng.uniform(0, self._interval)
         skew = self._rng.uniform(-1, 1) * self._faults.clock_skew
+        if self._clock is not None:
+            skew += self._clock.offset
+            own = OwnTime((time.time() + skew) * 1000, clock(), self._clock.drift)
+            self.link.device.exchange = Exchange(own, self._clock.ask)
         if self._past is None:
             self.link.connect()
             self._stream(wait, skew)
@@ -154,8 +162,10 @@ class SimulatedDevice:
 
     def _stream(self, wait: float, skew: float) -> None:
         now, scheduler = clock(), self._network.scheduler
-        self._sensor = replace(self._sensor, start_ms=round((time.time() + wait + skew) * 1000))
         self._origin = now + wait
+        exchange = self.link.device.exchange
+        start_ms = (time.time() + wait + skew) * 1000 if exchange is None else exchange.own.at(self._origin)
+        self._sensor = replace(self._sensor, start_ms=round(start_ms))
         scheduler.at(self._origin, self._sample)
         self._after(self._faults.disconnect_every, self._vanish)
         self._after(self._faults.silent_every, self._hang)

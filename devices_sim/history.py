@@ -58,7 +58,7 @@ class Past:
     """One device's past; ``outage`` is how many seconds in a row are missing from each two days of it."""
 
     def __init__(self, history: History, sensor: Sensor, outage: float) -> None:
-        self.sensor = replace(sensor, start_ms=0, interval_ms=MINUTE_MS, bad_share=0.0, samples=1)
+        self.sensor = replace(sensor, start_ms=0, interval_ms=MINUTE_MS, bad_share=0.0, samples=1, drift=0.0)
         self.log = MessageLog()
         self._history = history
         self._outage = round(outage * 1000) // MINUTE_MS

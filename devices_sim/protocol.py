@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from random import Random
 
+    from devices_sim.exchange import Exchange
     from devices_sim.tally import Tally
 
 SUBPROTOCOL = "telemetry.v1.json"
@@ -79,8 +80,8 @@ class Device:
 
     __slots__ = (
         "_backoff", "_blocked_until", "_heard_at", "_sent_to", "_tally", "_waiting_for_pong",
-        "ack", "acked_to", "boot", "commands", "highest_sent", "id", "info", "limits", "next_seq", "pending", "phase",
-        "refused", "settings",
+        "ack", "acked_to", "boot", "commands", "exchange", "highest_sent", "id", "info", "limits", "next_seq",
+        "pending", "phase", "refused", "settings",
     )  # fmt: skip
 
     def __init__(self, device_id: str, boot: str, tally: Tally, rng: Random, *, ack: str = "durable") -> None:
@@ -89,6 +90,7 @@ class Device:
         self.ack = ack
         self.info: dict[str, Any] = {"model": "simulated"}
         self.phase = Phase.OFFLINE
+        self.exchange: Exchange | None = None
         self.commands = Commands()
         self.settings = Settings()
         self.limits = Limits()
@@ -170,7 +172,7 @@ class Device:
         if silent > self.limits.ping_interval and not self._waiting_for_pong:
             self._waiting_for_pong = True
             return (Ping(),)
-        return ()
+        return self.exchange.go_on(now) if self.exchange is not None and self.phase is Phase.READY else ()
 
     def closed(self, code: int | None, reason: str) -> Sequence[Effect]:
         """The connection is gone; ``code`` is the gateway's close code, None without a close frame."""
@@ -213,7 +215,8 @@ class Device:
         self._sent_to = self.acked_to
         if self.ack == "none":
             self._backoff.reset()
-        return [*effects, *self._pump(now)]
+        asked = self.exchange.begin(now) if self.exchange is not None else ()
+        return [*effects, *asked, *self._pump(now)]
 
     def _ack(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
         self._backoff.reset()
@@ -256,6 +259,15 @@ class Device:
             return self._violation(f"sends the command {message['id']} that has expired")
         return self.commands.take(message["id"], message["name"], now)
 
+    def _time(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
+        if self.exchange is None:
+            return self._violation("tells the time to a device that has not asked")
+        wrong = self.exchange.answered(message, now)
+        if wrong is not None:
+            return self._violation(wrong)
+        self._tally.times += 1
+        return ()
+
     def _settings(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
         version, desired = message["version"], dict(message["settings"])
         if version < self.settings.version:
@@ -272,6 +284,7 @@ class Device:
         "drain": _drain,
         "command": _command,
         "settings": _settings,
+        "time": _time,
     }
 
     # What they come to.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from devices_sim.downlink import Reply
+from devices_sim.exchange import Clock
 from devices_sim.sensors import KINDS
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """``count`` devices of one kind; an ``interval`` (seconds) or ``prefix`` of None is the command's."""
+    """``count`` devices of one kind; an ``interval`` (seconds) or ``prefix`` of None is the command's.
+
+    Devices with a ``clock`` ask the gateway for the time.
+    """
 
     name: str
     kind: str
@@ -51,6 +55,7 @@ class Group:
     faults: Faults = Faults()
     commands: Mapping[str, Reply] = field(default_factory=dict)
     prefix: str | None = None
+    clock: Clock | None = None
 
 
 def parse_duration(text: object) -> float:
@@ -151,6 +156,19 @@ def _share(value: object) -> float:
     return float(value)
 
 
+def _offset(value: object) -> float:
+    text = value.strip() if isinstance(value, str) else value
+    if isinstance(text, str) and text.startswith("-"):
+        return -parse_duration(text[1:])
+    return parse_duration(text)
+
+
+def _ppm(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= 10_000:
+        raise ValueError("must be a number of millionths from -10000 to 10000")
+    return float(value)
+
+
 _GROUP: Mapping[str, Callable[[object], Any]] = {
     "name": _name, "kind": _kind, "count": _count, "interval": _interval,
     "prefix": _name,
@@ -161,6 +179,7 @@ _REPLY: Mapping[str, Callable[[object], Any]] = {
     "delay": parse_duration,
     "silent": _switch,
 }
+_CLOCK: Mapping[str, Callable[[object], Any]] = {"offset": _offset, "drift": _ppm, "ask": _interval}
 _FAULTS: Mapping[str, Callable[[object], Any]] = {
     fault.name: _share if fault.name in ("duplicates", "bad_values") else parse_duration for fault in fields(Faults)
 }
@@ -170,6 +189,9 @@ def _group(item: object, path: str, problems: list[str]) -> Group:
     given = dict(item) if isinstance(item, dict) else {}
     faults = _checked(given.pop("faults", {}), f"{path}.faults", _FAULTS, problems)
     commands = _replies(given.pop("commands", {}), f"{path}.commands", problems)
+    clock = None
+    if "clock" in given:
+        clock = Clock(**_checked(given.pop("clock"), f"{path}.clock", _CLOCK, problems))
     values = _checked(given, path, _GROUP, problems)
     problems += [f"{path}.{key}: is missing" for key in ("name", "kind", "count") if key not in given]
     return Group(
@@ -178,6 +200,7 @@ def _group(item: object, path: str, problems: list[str]) -> Group:
         count=values.get("count", 1),
         interval=values.get("interval"),
         prefix=values.get("prefix"),
+        clock=clock,
         faults=Faults(**faults),
         commands=commands,
     )

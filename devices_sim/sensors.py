@@ -54,6 +54,8 @@ class Sensor:
     bad_share: float = 0.0
     samples: int = 20
     """Samples that a machine takes in one tick, at most."""
+    drift: float = 0.0
+    """Millionths by which the device's clock runs fast."""
 
     @property
     def ticks(self) -> int:
@@ -84,7 +86,8 @@ class Sensor:
 
     def time_ms(self, tick: int) -> int:
         """The moment of ``tick`` by the device's clock."""
-        return self.start_ms + tick * self.interval_ms
+        passed = tick * self.interval_ms
+        return self.start_ms + passed + round(passed * self.drift / 1e6)
 
     def spoils(self, tick: int) -> bool:
         """Whether this tick's reading is one to be refused."""

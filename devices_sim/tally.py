@@ -73,6 +73,8 @@ class Tally:
     """Commands that came, by name."""
     settings: int = 0
     """Times that settings came."""
+    times: int = 0
+    """Times that devices were told the time."""
     ignored: Counter[str] = field(default_factory=Counter)
     violations: int = 0
     violation_texts: list[str] = field(default_factory=list)
@@ -99,6 +101,6 @@ class Tally:
 
 _PLAIN = (
     "sent", "history", "acked", "refused", "resent", "oversized", "held_back", "messages", "duplicates", "connects",
-    "reconnects", "connect_failures", "drained", "stopped", "settings", "lag", "violations",
+    "reconnects", "connect_failures", "drained", "stopped", "settings", "times", "lag", "violations",
 )  # fmt: skip
 _COUNTERS = ("throttled", "reject_codes", "error_codes", "closes", "commands", "ignored")

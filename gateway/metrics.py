@@ -64,6 +64,7 @@ class Metrics:
         self.commands = Counter(
             "gateway_commands_total", "Commands to devices, by the state in which they ended", ["state"], registry=r
         )
+        self.time_requests = Counter("gateway_time_requests_total", "Times a device asked for the time", registry=r)
         self.commands_open = Gauge("gateway_commands_open", "Commands to devices that have not ended", registry=r)
 
     def _count_readings(self, r: CollectorRegistry) -> None:

@@ -19,6 +19,7 @@ import orjson
 from gateway.errors import MessageError
 from gateway.ledger import NO_SEQ
 from gateway.protocol import downlink
+from gateway.protocol.exchange import time_request
 from gateway.protocol.messages import MAX_SEQ, Ack, Block, Code, Hello, Readings
 from gateway.protocol.shown import cut, kind_of, shown
 from gateway.protocol.timestamps import is_number
@@ -95,6 +96,8 @@ def _typed(kind: Any, value: dict[str, Any]) -> Message:
         return downlink.result(value)
     if kind == "reported":
         return downlink.reported(value)
+    if kind == "time":
+        return time_request(value)
     seq = value.get("seq")
     readable = seq.__class__ is int and 0 <= seq <= MAX_SEQ
     raise MessageError(Code.UNKNOWN_TYPE, f"this gateway knows no {shown(kind)} message", seq=seq if readable else None)

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gateway.ledger import NO_SEQ, Entry
+from gateway.protocol.device_clock import DeviceClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 MAX_SEQ = 2**53
 """Greatest sequence number: the last integer that a double holds together with all below it."""
+NS_PER_MS = 1_000_000
 VERDICT_BYTES = 1024
 """Most bytes of refusals that are kept with an entry."""
 
@@ -134,7 +136,19 @@ class Reported:
     settings: dict[str, Any]
 
 
-Message = Hello | Readings | Result | Reported
+@dataclass(slots=True)
+class TimeRequest:
+    """A device that wants to know the time, which it took to be ``t0`` (ms). An effect, too: call `Session.tell_time`.
+
+    ``last``: ``t0`` of the request before, and when the answer to it arrived by the device's clock.
+    """
+
+    t0: float
+    last: tuple[float, float] | None
+    arrived_ns: int = 0
+
+
+Message = Hello | Readings | Result | Reported | TimeRequest
 
 
 @dataclass(slots=True)
@@ -172,7 +186,7 @@ class AckLater:
     """Call `Session.acknowledge` within ``Terms.ack_delay_ms``: until then more may come that one ack covers."""
 
 
-Effect = Entry | Send | Close | Authenticate | AckLater | Result | Reported
+Effect = Entry | Send | Close | Authenticate | AckLater | Result | Reported | TimeRequest | DeviceClock
 Effects = tuple[Effect, ...]
 Outcome = Effects | Entry | Send
 """What an event leads to. Nearly all lead to one thing, which then comes without a tuple around it."""
@@ -218,6 +232,11 @@ class Answers:
     def settings(self, version: int, desired: bytes) -> Send:
         """The settings the device should have, all of them; ``desired`` is JSON."""
         return self._answer("settings", NO_SEQ, version=version, settings=orjson.loads(desired))
+
+    def time(self, t0: float, arrived_ns: int, sent_ns: int) -> Send:
+        """What the time was when a request arrived, and is now that it is answered; ``t0`` as it came."""
+        t1, t2 = arrived_ns // NS_PER_MS, sent_ns // NS_PER_MS
+        return self._answer("time", NO_SEQ, t0=t0, t1=t1, t2=t2)
 
     def drain(self, reconnect_after_ms: int) -> Send:
         """The gateway is about to close this connection; the device is expected back after so long."""

@@ -32,7 +32,9 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.errors import MessageError
 from gateway.ledger import NO_SEQ, READINGS, Entry
+from gateway.protocol.device_clock import DeviceClock
 from gateway.protocol.endings import Endings, State, Terms
+from gateway.protocol.exchange import Exchange
 from gateway.protocol.flow import Flow
 from gateway.protocol.messages import (
     MAX_SEQ,
@@ -43,6 +45,7 @@ from gateway.protocol.messages import (
     Code,
     Hello,
     Readings,
+    TimeRequest,
     all_of,
     verdicts,
 )
@@ -70,24 +73,30 @@ _DURABLE = Ack.DURABLE
 class Session(Endings):
     """What one connection of a device means. Methods that return `Effects` are events; the shell runs them in order."""
 
-    __slots__ = ("_account", "_device", "_encoder", "_flow", "_own", "_session", "_strikes", "ack", "boot", "info")
+    __slots__ = (
+        "_account", "_clock", "_device", "_encoder", "_exchange", "_flow", "_greeted_ns", "_own", "_session",
+        "_strikes", "ack", "boot", "info",
+    )  # fmt: skip
 
     def __init__(self, device_id: str, session_id: str, terms: Terms, subprotocol: Subprotocol = JSON) -> None:
         super().__init__(terms, subprotocol)
         self._device = device_id
         self._session = session_id
         self._strikes: deque[int] | None = None
+        self._exchange: Exchange | None = None
         self.boot = session_id
         self.ack = Ack.DURABLE
         self.info: dict[str, Any] = {}
 
-    def welcome(self, account: Account, encoder: Encoder, now_ns: int) -> Effects:
-        """The credentials are good."""
+    def welcome(self, account: Account, encoder: Encoder, now_ns: int, clock: DeviceClock | None = None) -> Effects:
+        """The credentials are good; ``clock`` is what is known of the device's from its earlier connections."""
         if self._state is not State.UNKNOWN:
             return ()
         self._state = State.READY
         self._account = account
         self._encoder = encoder
+        self._clock = clock
+        self._greeted_ns = now_ns
         self._flow = Flow(self._terms.max_unacked, self._answers)
         self._own = self._flow.sequence
         return self._greet(now_ns)
@@ -103,6 +112,8 @@ class Session(Endings):
     def _greet(self, now_ns: int) -> Effects:
         named = self.boot != self._session
         self._flow.restart(self._account.sequence(self.boot) if named else self._own, self.ack)
+        if self._clock is not None:
+            self._go_by(self._clock)
         terms, last_seq = self._terms, self._flow.safe_seq
         return (
             self._answers.welcome(
@@ -136,6 +147,8 @@ class Session(Endings):
             if isinstance(message, Hello):
                 self._introduce(message)
                 return self._greet(now_ns)
+            if isinstance(message, TimeRequest):
+                message.arrived_ns = now_ns
             return self._readings(message, now_ns, room=room) if isinstance(message, Readings) else (message,)
         except MessageError as error:
             return self._error(error, now_ns)
@@ -261,6 +274,25 @@ class Session(Endings):
         if self._flow.ignoring:
             return self._close(CloseCode.RATE_IGNORED, "kept sending messages that a throttle had told to wait")
         return held
+
+    def tell_time(self, request: TimeRequest, now_ns: int) -> Effects:
+        """The answer to a time request, sent at ``now_ns``, and what is known of the device's clock now."""
+        if self._state is not State.READY:
+            return ()
+        if self._exchange is None:
+            self._exchange = Exchange(self._greeted_ns)
+        clock = self._encoder.clock
+        if clock is None:
+            clock = self._clock = self._encoder.clock = DeviceClock(self.boot)
+        clock.note(self._exchange.sample(request))
+        self._exchange.answered(request, now_ns)
+        return self._answers.time(request.t0, request.arrived_ns, now_ns), clock
+
+    def _go_by(self, clock: DeviceClock) -> None:
+        """Believe what is known of the clock if it is of this boot, of which the device may have spoken only now."""
+        if clock.boot == self._session:
+            clock.boot = self.boot
+        self._encoder.clock = clock if clock.boot == self.boot else None
 
     def command(self, command_id: str, name: str, params: bytes, expires_in_ms: int) -> Effects:
         """Somebody wants the device to do something; nothing if it cannot be told any more."""

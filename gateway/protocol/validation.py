@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gateway.config.sections import ProfileSection
+    from gateway.protocol.device_clock import DeviceClock
     from gateway.protocol.fields import Rulebook, Rules
     from gateway.protocol.messages import Readings
 
@@ -41,7 +42,9 @@ RESERVED = frozenset(("seq", "ts", "age_ms", "m", "tags", "type", "values", "rea
 class Encoder:
     """Turns one device's readings into line protocol; ``tags`` are the registry's, checked when they went in there."""
 
-    __slots__ = ("_book", "_device", "_last_arrival", "_others", "_prefix", "_profile", "_rules", "_series", "units")
+    __slots__ = (
+        "_book", "_device", "_last_arrival", "_others", "_prefix", "_profile", "_rules", "_series", "clock", "units",
+    )  # fmt: skip
 
     def __init__(self, device_id: str, profile: ProfileSection, tags: Mapping[str, str], book: Rulebook) -> None:
         self._device = device_id
@@ -52,12 +55,15 @@ class Encoder:
         self._series = DeviceSeries(device_id, profile, tags)
         self._prefix = self._series.default.encode()
         self._last_arrival = 0
+        self.clock: DeviceClock | None = None
+        """What is known of the device's clock."""
         self.units: dict[str, str] | None = None
         """Where units go that the device tells, by field; None: nowhere."""
 
     def follow(self, other: Encoder) -> None:
         """Take the place of ``other`` in a session: no moment of arrival is given out twice."""
         self._last_arrival = other._last_arrival
+        self.clock = other.clock
         self.units = other.units
 
     def encode(self, message: Readings, now_ns: int) -> Encoded:

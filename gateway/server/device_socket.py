@@ -18,6 +18,7 @@ from gateway.config.names import DEVICE_ID
 from gateway.errors import SpoolFull
 from gateway.ledger import NO_SEQ, Entry
 from gateway.protocol.counting import CountingSession
+from gateway.protocol.device_clock import DeviceClock
 from gateway.protocol.messages import (
     Ack,
     AckLater,
@@ -29,6 +30,7 @@ from gateway.protocol.messages import (
     Reported,
     Result,
     Send,
+    TimeRequest,
 )
 from gateway.protocol.session import Session
 from gateway.protocol.shown import cut
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.command_log import Command
-    from gateway.protocol.messages import Effects, Outcome
+    from gateway.protocol.messages import Effect, Effects, Outcome
     from gateway.registry import Device
     from gateway.server.context import Context
     from gateway.server.fleet import DeviceView
@@ -192,7 +194,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
         encoder = self.context.encoder(device)
         if session.subprotocol is SENML:
             encoder.units = self.view.tell_units()
-        self._run(session.welcome(self.view.account, encoder, now))
+        self._run(session.welcome(self.view.account, encoder, now, self.view.clock))
         self.context.settings.connected(self.device_id)
         self.context.downlink.connected(self.device_id)
 
@@ -238,12 +240,22 @@ class DeviceSocket(JsonErrors, StreamHandler):
                 self.context.acks.owe(self)
             elif isinstance(effect, Close):
                 self._close(effect)
-            elif isinstance(effect, Authenticate) and self.session is not None:
-                self._authenticate(self.session, effect.token)
-            elif isinstance(effect, Result) and self.session is not None:
-                self._take_result(self.session, effect)
-            elif isinstance(effect, Reported) and not self.context.settings.reported(self.device_id, effect):
-                self.refuse_report(TOO_FAST)
+            elif self.session is not None:
+                self._do(self.session, effect)
+
+    def _do(self, session: Session, effect: Effect) -> None:
+        """What a device seldom asks for."""
+        if isinstance(effect, Authenticate):
+            self._authenticate(session, effect.token)
+        elif isinstance(effect, Result):
+            self._take_result(session, effect)
+        elif isinstance(effect, TimeRequest):
+            self.context.metrics.time_requests.inc()
+            self._run(session.tell_time(effect, time.time_ns()))
+        elif isinstance(effect, DeviceClock) and self.view is not None:
+            self.view.clock = effect
+        elif isinstance(effect, Reported) and not self.context.settings.reported(self.device_id, effect):
+            self.refuse_report(TOO_FAST)
 
     def _take_result(self, session: Session, result: Result) -> None:
         if not self.context.downlink.answered(self.device_id, result):

@@ -141,6 +141,7 @@ def describe(view: DeviceView, now_ns: int) -> dict[str, Any]:
         "rate": view.rate_at(now_ns),
         "latest": view.latest,
         "ledger": view.account.sums(),
+        "clock": _clock(view, now_ns),
     }
     if view.units:
         found["units"] = dict(view.units)
@@ -154,3 +155,15 @@ def describe(view: DeviceView, now_ns: int) -> dict[str, Any]:
             "keepalive": {"silent_ms": round(silent * 1000)},
         }
     return found
+
+
+def _clock(view: DeviceView, now_ns: int) -> dict[str, float] | None:
+    """How far the device's clock is behind, in ms, and for certain to within what; None while it is not known."""
+    estimate = None if view.clock is None else view.clock.estimate(now_ns)
+    if estimate is None:
+        return None
+    return {
+        "offset_ms": estimate.offset_ns / NS_PER_MS,
+        "uncertainty_ms": estimate.uncertainty_ns / NS_PER_MS,
+        "at": estimate.at_ns // NS_PER_MS,
+    }

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from gateway.command_log import Command
     from gateway.ledger import Ledger
+    from gateway.protocol.device_clock import DeviceClock
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,8 @@ class DeviceView:
     told: str = ""
     units: dict[str, str] | None = None
     """By field, as the device tells them; None for one that never could."""
+    clock: DeviceClock | None = None
+    """What is known of its clock; None for one that never asked for the time."""
     _rate: float = 0.0
     _arrival_ns: int = 0
     _messages: int = 0

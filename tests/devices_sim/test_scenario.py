@@ -5,6 +5,7 @@ from importlib.resources import files
 import pytest
 
 from devices_sim.downlink import Reply
+from devices_sim.exchange import Clock
 from devices_sim.scenario import (
     Faults,
     Group,
@@ -45,6 +46,19 @@ def test_a_group_has_a_kind_a_count_and_faults() -> None:
         Group("rooms", "climate", 5, 0.5, faults),
         Group("plain", "machine", 1, None, Faults()),
     )
+
+
+def test_clocks_may_be_ahead_or_behind_and_run_wrong() -> None:
+    text = """
+    groups:
+      - {name: a, kind: climate, count: 1, clock: {offset: -10m, drift: 50, ask: 5s}}
+      - {name: b, kind: climate, count: 1, clock: {offset: 1h}}
+    """
+    assert [group.clock for group in parse_scenario(text)] == [Clock(-600.0, 50.0, 5.0), Clock(3600.0)]
+    with pytest.raises(ScenarioError) as caught:
+        parse_scenario("groups: [{name: a, kind: climate, count: 1, clock: {offset: -, drift: fast, ask: 0s, x: 1}}]")
+    for problem in ("offset: not a duration", "drift: must be a number", "ask: must be at least", "x: unknown key"):
+        assert f"groups[0].clock.{problem}" in str(caught.value)
 
 
 def test_every_problem_is_reported_at_once_with_its_path() -> None:

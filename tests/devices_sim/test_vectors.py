@@ -12,6 +12,7 @@ import pytest
 
 from devices_sim.downlink import Reply
 from devices_sim.effects import Send, Stop
+from devices_sim.exchange import Exchange, OwnTime
 from devices_sim.protocol import Device, Phase
 from devices_sim.tally import Tally
 from tests.support.meaning import meaning
@@ -60,6 +61,9 @@ class Play:
     def say(self, message: Any) -> None:
         if not isinstance(message, dict):
             return
+        if message.get("type") == "time" and isinstance(message.get("t0"), int | float):
+            self.device.exchange = self.device.exchange or Exchange(OwnTime(message["t0"], self.clock), 60.0)
+            self.device.exchange.asked = message["t0"]
         if message.get("type") == "hello" and isinstance(message.get("boot"), str):
             self.device.boot, self.device.ack = message["boot"], message.get("ack", "durable")
         seq = message.get("seq")
@@ -76,6 +80,9 @@ class Play:
             case "settings":
                 (report,) = (json.loads(effect.data) for effect in effects if isinstance(effect, Send))
                 assert report in sent(self.case)
+            case "time":
+                assert self.device.exchange is not None
+                assert self.device.exchange.asked is None, "it was taken for the answer"
             case "ack":
                 assert not [seq for seq in self.device.pending if seq <= answer["seq"]]
             case "welcome" if answer["boot"] == self.device.boot:

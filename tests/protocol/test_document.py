@@ -70,6 +70,7 @@ def test_answers_in_the_document_are_json_with_the_keys_that_are_sent() -> None:
         "throttle",
         "command",
         "settings",
+        "time",
         "drain",
         "error",
     ]

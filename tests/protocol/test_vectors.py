@@ -82,6 +82,7 @@ def effects_of(bench: Bench, step: dict[str, Any]) -> list[Any]:
     if "happens" in step:
         event = step["happens"]
         return goes_down(bench, event) if isinstance(event, dict) else happen(bench, event)
+    bench.answers_after_ms = step.get("answers_after_ms", 0)
     room = step.get("room", True)
     if "send_text" in step:
         return bench.send_bytes(step["send_text"].encode(), room=room)

@@ -9,8 +9,9 @@ import orjson
 
 from gateway.config.sections import ProfileSection
 from gateway.ledger import NO_SEQ, Entry, Ledger
+from gateway.protocol.device_clock import DeviceClock
 from gateway.protocol.fields import Rulebook
-from gateway.protocol.messages import AckLater, Authenticate, Close, Reported, Result, Send, all_of
+from gateway.protocol.messages import AckLater, Authenticate, Close, Reported, Result, Send, TimeRequest, all_of
 from gateway.protocol.session import Session, Terms
 from gateway.protocol.subprotocols import JSON, Subprotocol
 from gateway.protocol.types import FieldTypes
@@ -61,6 +62,8 @@ class Bench:
         self.encoder = encoder(profile, tags)
         self.session = Session("d1", name, terms(**changed), subprotocol)
         self.now_ns = NOW_NS
+        self.answers_after_ms = 0
+        """Of a time request."""
         self.queue: list[Entry] = []
         self.committed: list[Entry] = []
         self.record = 0
@@ -86,7 +89,21 @@ class Bench:
         effects = all_of(outcome)
         self.queue += [effect for effect in effects if isinstance(effect, Entry)]
         decode = cbor2.loads if self.session.subprotocol.binary else orjson.loads
-        return [shown(effect, decode) for effect in effects]
+        found: list[Any] = []
+        for effect in effects:
+            if isinstance(effect, TimeRequest):
+                self.now_ns += self.answers_after_ms * 1_000_000
+                found += self.run(self.session.tell_time(effect, self.now_ns))
+            else:
+                found.append(self.clock(effect) if isinstance(effect, DeviceClock) else shown(effect, decode))
+        return found
+
+    def clock(self, clock: DeviceClock) -> dict[str, Any]:
+        estimate = clock.estimate(self.now_ns)
+        if estimate is None:
+            return {"clock": None}
+        offset, uncertainty = estimate.offset_ns / 1_000_000, estimate.uncertainty_ns / 1_000_000
+        return {"clock": {"offset_ms": offset, "uncertainty_ms": uncertainty}}
 
     def commit(self) -> list[Any]:
         entries, self.queue = self.queue, []
@@ -129,6 +146,7 @@ def shown(effect: Effect, decode: Callable[[bytes], Any] = orjson.loads) -> dict
             return {"result": {"id": command, "ok": ok, **told}}
         case Reported(version, settings):
             return {"reported": {"version": version, "settings": settings}}
+    assert isinstance(effect, Entry)
     payload = effect.payload
     assert payload.count(b"\n") >= effect.lines
     stored = {
