@@ -23,6 +23,7 @@ from gateway.config.names import check_name
 from gateway.errors import ReadingError
 from gateway.protocol.flatten import MAX_FIELDS, TOO_DEEP, flatten, too_deep
 from gateway.protocol.messages import Code
+from gateway.protocol.shapes import Shape
 from gateway.protocol.shown import MAX_SHOWN_NAME, cut, kind_of, shown
 from gateway.reading import escape, quote
 
@@ -36,6 +37,7 @@ MAX_TEXT_BYTES = 1024
 KNOWN_NAMES = 4096
 KEPT_RULES = 256
 """Rules kept though no session uses them just now."""
+KEPT_SHAPES = 64
 INT_LIMIT = 2**63
 EXACT_LIMIT = 2**53
 """Beyond it a double stands for several integers."""
@@ -138,6 +140,8 @@ class Rules:
         self._known: dict[str, Field] = {}
         self.plain: dict[str, str] = {}
         self._verbatim: set[str] = set()
+        self.shapes: dict[tuple[str, ...] | None, Shape] = {}
+        """Those of messages whose readings all have the same names, each of them known and good for any number."""
         self.fresh: list[tuple[str, Type]] = []
         """Fields of the reading written last whose type is not known yet: `learn` them once it is accepted."""
 
@@ -173,6 +177,13 @@ class Rules:
         if not readings or not all(map(self._verbatim_numbers, readings)):
             return None
         return orjson.dumps(readings).translate(_COLON_TO_EQUALS, _JSON_LISTS)[:-1].split(b"},")
+
+    def shape(self, names: tuple[str, ...]) -> None:
+        """Know the shape of messages with these names, which `write_numbers` has just written."""
+        if names not in self.shapes:
+            if len(self.shapes) >= KEPT_SHAPES:
+                self.shapes.clear()
+            self.shapes[names] = Shape(names)
 
     def _verbatim_numbers(self, values: Mapping[str, Any]) -> bool:
         """Whether a reading has nothing but numbers under names that JSON and a line write alike, and some."""
@@ -274,6 +285,7 @@ class Rules:
         self._known.clear()
         self.plain.clear()
         self._verbatim.clear()
+        self.shapes.clear()
 
 
 class Rulebook:

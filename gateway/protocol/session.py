@@ -140,6 +140,11 @@ class Session(Endings):
         if self._state is not _READY:
             return self._before_welcome(data)
         try:
+            encoder = self._encoder
+            if encoder.shape is not None and self.subprotocol is JSON:
+                rows = encoder.recognised(data)
+                if rows is not None:
+                    return self._readings(rows, now_ns, room=room)
             value = self.subprotocol.parse(data)
             if room and value.__class__ is dict and (entry := self._ordinary(value, now_ns)) is not None:
                 return entry

@@ -20,6 +20,10 @@ MIN_NS = -9223372036854775806
 MAX_NS = 9223372036854775806
 NS_PER_MS = 1_000_000
 
+# Milliseconds from 1973 to 2262: integers that are milliseconds by their magnitude and in range.
+LEAST_MS = 10**11
+MOST_MS = MAX_NS // NS_PER_MS
+
 # Numbers smaller than these in magnitude are seconds, milliseconds and microseconds; the rest are nanoseconds.
 _SECONDS = 10**11
 _MILLISECONDS = 10**14

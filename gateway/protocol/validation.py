@@ -20,8 +20,9 @@ from gateway.protocol.encoded import Encoded, Point
 from gateway.protocol.messages import Block, Code
 from gateway.protocol.senml import Pack, encode_pack
 from gateway.protocol.series import KEPT, DeviceSeries
+from gateway.protocol.shapes import Rows
 from gateway.protocol.shown import kind_of
-from gateway.protocol.timestamps import MAX_NS, NS_PER_MS, aged, moment
+from gateway.protocol.timestamps import LEAST_MS, MOST_MS, NS_PER_MS, aged, moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,9 +32,8 @@ if TYPE_CHECKING:
     from gateway.protocol.fields import Rulebook, Rules
     from gateway.protocol.messages import Readings
 
-# Milliseconds from 1973 to 2262, the common case of `timestamps.moment`.
-LEAST_MS = 10**11
-MOST_MS = MAX_NS // NS_PER_MS
+MOST_MISSES = 8
+"""Messages in a row that are not of the shape expected, after which none is expected any more."""
 
 RESERVED = frozenset(("seq", "ts", "age_ms", "m", "tags", "type", "values", "readings", "columns"))
 """Keys that are no fields in the flat form."""
@@ -43,7 +43,8 @@ class Encoder:
     """Turns one device's readings into line protocol; ``tags`` are the registry's, checked when they went in there."""
 
     __slots__ = (
-        "_book", "_device", "_last_arrival", "_others", "_prefix", "_profile", "_rules", "_series", "clock", "units",
+        "_book", "_device", "_last_arrival", "_misses", "_others", "_prefix", "_profile", "_rules", "_series", "clock",
+        "shape", "units",
     )  # fmt: skip
 
     def __init__(self, device_id: str, profile: ProfileSection, tags: Mapping[str, str], book: Rulebook) -> None:
@@ -57,6 +58,9 @@ class Encoder:
         self._last_arrival = 0
         self.clock: DeviceClock | None = None
         """What is known of the device's clock."""
+        self._misses = 0
+        self.shape: tuple[str, ...] | None = None
+        """The names in the last message of several ordinary readings; None: nothing is known of the next one."""
         self.units: dict[str, str] | None = None
         """Where units go that the device tells, by field; None: nowhere."""
 
@@ -78,6 +82,8 @@ class Encoder:
         if isinstance(message, Pack):
             arrived_ns = self._arrival(now_ns)
             return encode_pack(message, self._device, self._rules, self._series.default, arrived_ns, self.units)
+        if isinstance(message, Rows):
+            return message.encode(self._device, self._prefix)
         encoded = self._encode_ordinary(message)
         if encoded is None:
             encoded = Encoded(self._device)
@@ -97,11 +103,29 @@ class Encoder:
         fields = self._rules.write_numbers(taken)
         if fields is None:
             return None
+        self._expect(tuple(taken[-1]))
         count, newest = len(taken), max(times)
         latest = taken[count - 1 - times[::-1].index(newest)]
         line = (self._prefix.replace(b"%", b"%%") + b"%b %d\n").__mod__
         payload = b"".join(map(line, zip(fields, times, strict=True)))
         return Encoded(self._device, count, payload, count, latest, newest)
+
+    def _expect(self, names: tuple[str, ...]) -> None:
+        """The next message may have readings of these names alone, all of which were met."""
+        if self._misses < MOST_MISSES:
+            self._misses += 1
+            self.shape = names
+            self._rules.shape(names)
+        else:
+            self.shape = None
+
+    def recognised(self, data: bytes) -> Rows | None:
+        """The message that ``data`` is in JSON, if it is of the `shape` expected and stays so; else None."""
+        shape = self._rules.shapes.get(self.shape)
+        found = None if shape is None else shape.read(data)
+        if found is not None:
+            self._misses = 0
+        return found
 
     def ordinary(self, reading: Mapping[str, Any], size: int) -> tuple[bytes, int] | None:
         """Line and time that `encode` makes of a reading, if it is ordinary; else None.

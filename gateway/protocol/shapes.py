@@ -1,0 +1,157 @@
+"""Messages of one shape: the same text again but for its numbers, as nearly all of a device's messages of several are.
+
+Reading such a message as JSON makes two dictionaries for each reading, only to find in all of them what was in the
+message before. Here the text is taken apart at its numbers, and put together again with the known text between them:
+if the same bytes come of it, then nothing but numbers has changed.
+
+Rules that hold here:
+
+* A shape takes a message only if that is so, byte by byte, and its numbers are numbers in JSON. Any other goes the
+  long way (`codec`, `validation`), which this one agrees with to the byte.
+* Numbers are written as orjson writes them, however the device did: ``22.50`` is 22.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.protocol.codec import MAX_READINGS
+from gateway.protocol.encoded import Encoded
+from gateway.protocol.messages import MAX_SEQ, Readings
+from gateway.protocol.timestamps import LEAST_MS, MOST_MS, NS_PER_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LONGEST_START = 64
+"""Bytes within which the readings of a message begin."""
+_NUMBERS_ONLY = bytes(byte if byte in b"0123456789.-" else ord(" ") for byte in range(256))
+_NS_OF_MS = b"000000"
+
+
+@dataclass(slots=True, kw_only=True)
+class Rows(Readings):
+    """Readings of the same names: ``numbers`` are their times (ms) and values, row by row, and ``texts`` as written.
+
+    ``items`` is empty.
+    """
+
+    shape: Shape
+    texts: Sequence[bytes]
+    numbers: Sequence[float]
+
+    @property
+    def count(self) -> int:
+        """Readings in the message."""
+        return len(self.texts) // self.shape.width
+
+    def encode(self, device: str, prefix: bytes) -> Encoded:
+        """Write every reading behind ``prefix``. None is refused: the names are known, and take any number."""
+        width, texts, count = self.shape.width, self.texts, self.count
+        first, *between = self.shape.keys
+        start = prefix + first
+        line: list[bytes] = []
+        for key in between:
+            line += (b"", key)
+        line += (b"", b" ", b"", _NS_OF_MS + b"\n" + start)
+        lines = line * count
+        for value in range(1, width):
+            lines[2 * value - 2 :: 2 * width] = texts[value::width]
+        lines[2 * width - 2 :: 2 * width] = texts[::width]
+        lines[-1] = _NS_OF_MS + b"\n"
+        payload = start + b"".join(lines)
+        times = self.numbers[::width]
+        newest = max(times)
+        at = (count - 1 - times[::-1].index(newest)) * width
+        latest = dict(zip(self.shape.names, self.numbers[at + 1 : at + width], strict=True))
+        return Encoded(device, count, payload, count, latest, int(newest) * NS_PER_MS)
+
+
+class Shape:
+    """``{"seq":_,"readings":[{"ts":_,"values":{NAME:_,..}},..]}``, with a space behind each ``,`` and ``:`` or none.
+
+    ``names`` are such as stand alike in JSON and in a line.
+    """
+
+    __slots__ = ("_close", "_known", "_spaced", "keys", "names", "width")
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        self.width = 1 + len(names)
+        """Numbers in a row."""
+        encoded = [name.encode() for name in names]
+        keys = [name + b"=" for name in encoded]
+        self.keys = keys[:1] + [b"," + key for key in keys[1:]]
+        """What goes before each value in a line."""
+        self._known = _Text(encoded, b",", b":")
+        self._spaced = _Text(encoded, b", ", b": ")
+
+    def read(self, data: bytes) -> Rows | None:
+        """The message that ``data`` is; None if it is not of this shape, or not sure to be right."""
+        return (self._spaced if data[7:8] == b" " else self._known).read(data, self)
+
+
+class _Text:
+    """The text of a message between its numbers, for names encoded, with these signs for ``,`` and ``:``."""
+
+    __slots__ = ("_cycle", "_first", "_from", "_opening", "_stride")
+
+    def __init__(self, names: Sequence[bytes], comma: bytes, colon: bytes) -> None:
+        self._first = comma + b'"readings"' + colon + b'[{"ts"' + colon
+        before = [comma + b'"' + name + b'"' + colon for name in names]
+        before[0] = comma + b'"values"' + colon + b"{" + before[0].removeprefix(comma)
+        self._opening = [b'{"seq"' + colon, b"", self._first]
+        self._cycle: list[bytes] = []
+        for text in [*before, b"}}" + comma + b'{"ts"' + colon]:
+            self._cycle += (b"", text)
+        # A name may have digits, which look like numbers at first.
+        digits = accumulate(len(text.translate(_NUMBERS_ONLY).split()) for text in before)
+        self._from = [1, *(2 + value + more for value, more in enumerate(digits))]
+        """Where the numbers of each column begin among all that look like numbers, the ``seq`` before them."""
+        self._stride = self._from[-1]
+
+    def read(self, data: bytes, shape: Shape) -> Rows | None:
+        """See `Shape.read`."""
+        if self._first not in data[:_LONGEST_START]:
+            return None
+        found = data.translate(_NUMBERS_ONLY).split()
+        count, rest = divmod(len(found) - 1, self._stride)
+        if rest or not 0 < count <= MAX_READINGS:
+            return None
+        if self._stride != shape.width:
+            found = self._without_names(found, count)
+        text = self._opening + self._cycle * count
+        text[1::2] = found
+        text[-1] = b"}}]}"
+        if b"".join(text) != data:
+            return None
+        return _rows(shape, found)
+
+    def _without_names(self, found: list[bytes], count: int) -> list[bytes]:
+        width = len(self._from)
+        numbers = found[:1] * (1 + count * width)
+        for column, start in enumerate(self._from):
+            numbers[1 + column :: width] = found[start :: self._stride]
+        return numbers
+
+
+def _rows(shape: Shape, texts: list[bytes]) -> Rows | None:
+    """The message of these numbers, its ``seq`` first; None if one is no number, or not what it should be here."""
+    text = b"[%b]" % b",".join(texts)
+    try:
+        numbers: list[Any] = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    written = orjson.dumps(numbers)
+    if written != text:
+        texts = written[1:-1].split(b",")
+    seq, times = numbers[0], numbers[1 :: shape.width]
+    if seq.__class__ is not int or not 0 <= seq <= MAX_SEQ or set(map(type, times)) != {int}:
+        return None
+    if min(times) < LEAST_MS or max(times) > MOST_MS:
+        return None
+    return Rows(seq, (), shape=shape, texts=texts[1:], numbers=numbers[1:])
