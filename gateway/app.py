@@ -20,6 +20,7 @@ from gateway.errors import GatewayError, SpoolFull
 from gateway.field_types import FieldTypeStore
 from gateway.gauges import show_now
 from gateway.metrics import Metrics
+from gateway.protocol.budgets import Budgets
 from gateway.protocol.fields import Rulebook
 from gateway.protocol.session import Terms
 from gateway.protocol.types import FieldTypes, declared_by
@@ -193,7 +194,7 @@ class Gateway:
             devices_allowed=devices_allowed(),
             directory=Directory(self.registry.ids, self.fleet.known),
             writes=self.writes,
-            rulebook=Rulebook(self.types),
+            rulebook=Rulebook(self.types, Budgets(config.limits.series_per_day)),
             access=Access(load_secret(config.state.directory / SECRET)),
             dead_letters=self.dead_letters,
             commands=self.commands,

@@ -86,6 +86,11 @@ class Metrics:
         self.field_types_ignored = Gauge(
             "gateway_field_types_ignored", "Times a field's type was not learned for want of room", registry=r
         )
+        self.series_refused = Gauge(
+            "gateway_series_refused_readings",
+            "Readings refused since the start for series above the budget",
+            registry=r,
+        )
         self.dead_letters = Counter(
             "gateway_dead_letters_total", "Points the database refused, by reason", ["reason"], registry=r
         )

@@ -124,6 +124,7 @@ class Reloader:
         context = self._context
         context.config = found.config
         context.terms = self._terms(found.config)
+        context.rulebook.budgets.per_day = found.config.limits.series_per_day
         self._source.changed(found.config)
         self._listener.renew(tls, Proxies(found.config.server.trusted_proxies))
         if sink is not None:

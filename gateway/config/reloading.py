@@ -28,6 +28,7 @@ LIVE = frozenset({
     "sink", "influxdb.url", "influxdb.api", "influxdb.org", "influxdb.bucket", "influxdb.token", "influxdb.database",
     "influxdb.username", "influxdb.password", "influxdb.gzip", "influxdb.timeout", "sqlite.retention",
     "limits.readings_per_second", "limits.burst", "limits.max_unacked", "limits.strikes_per_minute",
+    "limits.series_per_day",
     "profiles", "logging.level", "logging.format",
 })  # fmt: skip
 """In force as soon as the file is read again."""

@@ -236,6 +236,8 @@ class LimitsSection(Section):
     """Numbered messages sent and not yet acknowledged."""
     strikes_per_minute: int = Field(default=60, ge=1, le=1_000_000)
     """Messages that cannot be understood, before the connection is closed."""
+    series_per_day: int = Field(default=1000, ge=1, le=100_000)
+    """Measurements and tags of its own, and fields that are new, that a device may begin to use in a day."""
 
 
 class FieldSection(Section):

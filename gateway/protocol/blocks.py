@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.errors import ReadingError
+from gateway.errors import MessageError, ReadingError
+from gateway.ledger import NO_SEQ
 from gateway.protocol.encoded import Encoded
 from gateway.protocol.fields import NUMBERS
 from gateway.protocol.flatten import MAX_FIELDS
 from gateway.protocol.messages import Code
+from gateway.protocol.series import check_repeated
 from gateway.protocol.shown import shown
 from gateway.protocol.timestamps import MAX_NS, MIN_NS, NS_PER_MS, aged, from_ms, in_range, is_number
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gateway.protocol.encoded import Point
     from gateway.protocol.fields import Rules
@@ -43,14 +45,23 @@ def encode_block(block: Block, device: str, rules: Rules, series: DeviceSeries, 
     try:
         prefix = series.default
         if block.measurement is not None or block.tags is not None:
-            prefix = series.prefix(block.measurement, block.tags)
+            prefix = series.prefix(block.measurement, block.tags, now_ns)
         start_ns = _start(block, now_ns)
     except ReadingError as error:
         encoded.refuse(error, *range(block.samples))
         encoded.received = block.samples
         return encoded
-    if not _quickly(block, rules, prefix, start_ns, encoded):
-        encoded.collect(block, range(block.samples), lambda index: _point(block, index, rules, prefix, start_ns))
+    problem = check_repeated(len(prefix) + sum(map(len, block.columns)), block.samples)
+    if problem is not None:
+        seq = None if block.seq == NO_SEQ else block.seq
+        raise MessageError(Code.BAD_MESSAGE, problem, seq=seq, readings=block.samples)
+
+    def learn() -> None:
+        if rules.fresh:
+            series.learn(rules, now_ns)
+
+    if not _quickly(block, rules, prefix, start_ns, encoded, learn):
+        encoded.collect(block, range(block.samples), lambda index: _point(block, index, rules, prefix, start_ns, learn))
     return encoded
 
 
@@ -62,16 +73,22 @@ def _start(block: Block, now_ns: int) -> int:
     return in_range(from_ms(block.t0), block.t0, "t0")
 
 
-def _quickly(block: Block, rules: Rules, prefix: str, start_ns: int, encoded: Encoded) -> bool:
+def _quickly(
+    block: Block, rules: Rules, prefix: str, start_ns: int, encoded: Encoded, learn: Callable[[], None]
+) -> bool:
     times = _times(block, start_ns)
     formats = _formats(block, rules)
     if times is None or formats is None:
+        return False
+    rules.note(block.columns)
+    try:
+        learn()
+    except ReadingError:
         return False
     template = b"%b%b %%d\n" % (prefix.replace("%", "%%").encode(), b",".join(formats))
     columns = [orjson.dumps(column)[1:-1].split(b",") for column in block.columns.values()]
     encoded.payload = b"".join(map(template.__mod__, zip(*columns, times, strict=True)))
     encoded.lines = encoded.received = block.samples
-    rules.accept(block.columns)
     encoded.time_ns = max(times)
     newest = len(times) - 1 - times[::-1].index(encoded.time_ns)
     encoded.latest = {name: column[newest] for name, column in block.columns.items()}
@@ -111,13 +128,14 @@ def _formats(block: Block, rules: Rules) -> list[bytes] | None:
     return formats
 
 
-def _point(block: Block, index: int, rules: Rules, prefix: str, start_ns: int) -> Point | None:
+def _point(
+    block: Block, index: int, rules: Rules, prefix: str, start_ns: int, learn: Callable[[], None]
+) -> Point | None:
     text, fields = rules.write({name: column[index] for name, column in block.columns.items()})
     if not text:
         return None
     time_ns = _time(block.dt, index, start_ns)
-    if rules.fresh:
-        rules.learn()
+    learn()
     return f"{prefix}{text} {time_ns}\n", time_ns, fields
 
 

@@ -21,6 +21,7 @@ import orjson
 
 from gateway.config.names import check_name
 from gateway.errors import ReadingError
+from gateway.protocol.budgets import Budgets
 from gateway.protocol.flatten import MAX_FIELDS, TOO_DEEP, flatten, too_deep
 from gateway.protocol.messages import Code
 from gateway.protocol.shapes import Shape
@@ -135,7 +136,7 @@ class Rules:
     def __init__(self, profile: ProfileSection, measurement: str, types: FieldTypes) -> None:
         self.strict = profile.strict
         self._profile = profile
-        self._measurement = measurement
+        self.measurement = measurement
         self._types = types
         self._known: dict[str, Field] = {}
         self.plain: dict[str, str] = {}
@@ -246,27 +247,25 @@ class Rules:
             check_field_name(name)
         if declared is None and self.strict:
             raise ReadingError(Code.UNKNOWN_FIELD, "the device's profile has no such field", cut(name, MAX_SHOWN_NAME))
-        known = self._types.get(self._measurement, name)
+        known = self._types.get(self.measurement, name)
         if declared is None:
             found = Field(name, f"{escape(name)}=", known)
         else:
             found = Field(name, f"{escape(name)}=", declared.type, declared.min, declared.max)
-            if known is not None and known != declared.type and self._measurement != self._profile.measurement:
+            if known is not None and known != declared.type and self.measurement != self._profile.measurement:
                 text = f"expected {known}, got {declared.type} of the device's profile"
                 raise ReadingError(Code.WRONG_TYPE, text, cut(name, MAX_SHOWN_NAME))
         if known is not None:
             self._remember(found)
         return found
 
-    def accept(self, numbers: Iterable[str]) -> None:
-        """Fields of these names are accepted, all of them as numbers."""
+    def note(self, numbers: Iterable[str]) -> None:
+        """Fields of these names are about to be accepted, all of them as numbers: those not known yet are `fresh`."""
         self.fresh = [(name, self.field(name).type or "float") for name in numbers if name not in self._known]
-        if self.fresh:
-            self.learn()
 
     def learn(self) -> None:
         """The reading written last is accepted: from now on its fields have these types, if there is room to know."""
-        self._types.learn(self._measurement, self.fresh)
+        self._types.learn(self.measurement, self.fresh)
         for name, _ in self.fresh:
             self._remember(self.field(name))
         self.fresh = []
@@ -289,10 +288,11 @@ class Rules:
 
 
 class Rulebook:
-    """The rules of each profile for each measurement, made once and shared by all sessions."""
+    """The rules of each profile for each measurement, made once and shared by all sessions, as ``budgets`` are."""
 
-    def __init__(self, types: FieldTypes) -> None:
+    def __init__(self, types: FieldTypes, budgets: Budgets | None = None) -> None:
         self._types = types
+        self.budgets = Budgets() if budgets is None else budgets
         self._all: WeakValueDictionary[tuple[int, str], Rules] = WeakValueDictionary()
         self._kept: deque[Rules] = deque(maxlen=KEPT_RULES)
         types.watch(self._forget)

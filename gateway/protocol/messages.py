@@ -55,6 +55,7 @@ class Code(StrEnum):
     UNKNOWN_TAG = "unknown_tag"
     TOO_MANY_FIELDS = "too_many_fields"
     TOO_LONG = "too_long"
+    TOO_MANY_SERIES = "too_many_series"
     SPOOL_FULL = "spool_full"
     UNKNOWN_COMMAND = "unknown_command"
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from gateway.protocol.fields import Rules
     from gateway.protocol.messages import Message
+    from gateway.protocol.series import DeviceSeries
 
 VERSION = 10
 RELATIVE = 2**28
@@ -157,7 +158,7 @@ def _value(record: Mapping[str, Any], base: Mapping[str, Any], total: float | No
 
 
 def encode_pack(
-    pack: Pack, device: str, rules: Rules, prefix: str, now_ns: int, units: dict[str, str] | None
+    pack: Pack, device: str, rules: Rules, series: DeviceSeries, now_ns: int, units: dict[str, str] | None
 ) -> Encoded:
     """Judge and write every record of ``pack``; what accepted ones say of units goes to ``units``, if there is any.
 
@@ -174,10 +175,10 @@ def encode_pack(
         text, fields = rules.write(_values(item, field))
         time_ns = _time(item.seconds, now_ns)
         if rules.fresh:
-            rules.learn()
+            series.learn(rules, now_ns)
         if item.unit is not None and units is not None and (field in units or len(units) < MAX_UNITS):
             units[field] = item.unit
-        return f"{prefix}{text} {time_ns}\n", time_ns, fields
+        return f"{series.default}{text} {time_ns}\n", time_ns, fields
 
     encoded = Encoded(device)
     encoded.collect(pack, pack.items, point)

@@ -3,7 +3,7 @@
 Rules that hold here:
 
 * Tags of the reading go before those of the device, and those before the profile's. ``device`` is the gateway's own.
-* A device may send only the tags that its profile allows.
+* A device may send only the tags that its profile allows, and only so many different ones (`gateway.protocol.budgets`).
 """
 
 from __future__ import annotations
@@ -20,28 +20,33 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gateway.config.sections import ProfileSection
+    from gateway.protocol.budgets import Budgets
+    from gateway.protocol.fields import Rules
 
 KEPT = 64
 """Series remembered per device beside its default one."""
+MOST_REPEATED = 4 * 1024**2
+"""Bytes that a message may say once and have in every one of its points: 64 times the longest message by default."""
 
 
 class DeviceSeries:
     """Line prefixes of one device; ``default`` is for readings with neither ``m`` nor ``tags``."""
 
-    __slots__ = ("_device", "_kept", "_profile", "_tags", "default")
+    __slots__ = ("_budgets", "_device", "_kept", "_profile", "_tags", "default")
 
-    def __init__(self, device: str, profile: ProfileSection, tags: Mapping[str, str]) -> None:
+    def __init__(self, device: str, profile: ProfileSection, tags: Mapping[str, str], budgets: Budgets) -> None:
+        self._budgets = budgets
         self._device = device
         self._profile = profile
         self._tags = tags
         self._kept: dict[Any, str] = {}
         self.default = self._prefix(None, {})
 
-    def prefix(self, measurement: Any, tags: Any) -> str:
-        """What stands before the fields; both arguments as the device sent them.
+    def prefix(self, measurement: Any, tags: Any, now_ns: int) -> str:
+        """What stands before the fields; measurement and tags as the device sent them.
 
         Raises:
-            ReadingError: ``wrong_type``, ``bad_name``, ``unknown_tag`` or ``too_long``.
+            ReadingError: ``wrong_type``, ``bad_name``, ``unknown_tag``, ``too_long`` or ``too_many_series``.
         """
         if tags is None:
             tags = {}
@@ -52,14 +57,25 @@ class DeviceSeries:
             found = self._kept.get(key)
         except TypeError:  # an array or object in it: never kept, and about to be refused
             found = None
-        return found or self._learn(key, measurement, tags)
+        return found or self._learn(key, measurement, tags, now_ns)
 
-    def _learn(self, key: Any, measurement: Any, tags: Mapping[str, Any]) -> str:
+    def learn(self, rules: Rules, now_ns: int) -> None:
+        """Let the fields be known that the reading written last by ``rules`` was the first to have.
+
+        Raises:
+            ReadingError: ``too_many_series``.
+        """
+        self._budgets.begin_fields(self._device, rules.measurement, (name for name, _ in rules.fresh), now_ns)
+        rules.learn()
+
+    def _learn(self, key: Any, measurement: Any, tags: Mapping[str, Any], now_ns: int) -> str:
         if measurement is not None:
             _check_measurement(measurement)
         given = {name: value for name, value in tags.items() if value is not None}
         for name, value in given.items():
             self._check_tag(name, value)
+        if given or measurement is not None:
+            self._budgets.begin_series(self._device, measurement, given, now_ns)
         if len(self._kept) >= KEPT:
             self._kept = {}
         found = self._kept[key] = self._prefix(measurement, given)
@@ -82,6 +98,13 @@ class DeviceSeries:
             check_tag(name, value)
         except ValueError as error:
             raise ReadingError(Code.BAD_NAME, str(error), shown) from None
+
+
+def check_repeated(size: int, times: int) -> str | None:
+    """What is wrong with a message that has ``size`` bytes written into each of ``times`` points, if anything is."""
+    if size * times <= MOST_REPEATED:
+        return None
+    return f"names and tags that every point repeats would be {size * times} bytes, of at most {MOST_REPEATED}"
 
 
 def _check_measurement(measurement: Any) -> None:

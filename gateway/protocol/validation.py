@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.errors import ReadingError
+from gateway.errors import MessageError, ReadingError
+from gateway.ledger import NO_SEQ
 from gateway.protocol.blocks import encode_block
 from gateway.protocol.encoded import Encoded, Point
 from gateway.protocol.messages import Block, Code
 from gateway.protocol.senml import Pack, encode_pack
-from gateway.protocol.series import KEPT, DeviceSeries
+from gateway.protocol.series import KEPT, DeviceSeries, check_repeated
 from gateway.protocol.shapes import Rows
 from gateway.protocol.shown import kind_of
 from gateway.protocol.timestamps import LEAST_MS, MOST_MS, NS_PER_MS, aged, moment
@@ -53,7 +54,7 @@ class Encoder:
         self._book = book
         self._rules = book.rules(profile, profile.measurement)
         self._others: dict[str, Rules] = {}
-        self._series = DeviceSeries(device_id, profile, tags)
+        self._series = DeviceSeries(device_id, profile, tags, book.budgets)
         self._prefix = self._series.default.encode()
         self._last_arrival = 0
         self.clock: DeviceClock | None = None
@@ -81,11 +82,12 @@ class Encoder:
             return encode_block(message, self._device, rules, self._series, now_ns)
         if isinstance(message, Pack):
             arrived_ns = self._arrival(now_ns)
-            return encode_pack(message, self._device, self._rules, self._series.default, arrived_ns, self.units)
+            return encode_pack(message, self._device, self._rules, self._series, arrived_ns, self.units)
         if isinstance(message, Rows):
             return message.encode(self._device, self._prefix)
         encoded = self._encode_ordinary(message)
         if encoded is None:
+            self._check_repeated(message, now_ns)
             encoded = Encoded(self._device)
             encoded.collect(message, message.items, lambda item: self._point(item, message, now_ns))
         return encoded
@@ -127,6 +129,19 @@ class Encoder:
             self._misses = 0
         return found
 
+    def _check_repeated(self, message: Readings, now_ns: int) -> None:
+        """Refuse a message whose own measurement and tags would be far more in its points than in itself."""
+        if message.tags is None and message.measurement is None:
+            return
+        try:
+            size = len(self._series.prefix(message.measurement, message.tags, now_ns))
+        except ReadingError:
+            return  # a reading may name others, which count instead
+        problem = check_repeated(size, message.count)
+        if problem is not None:
+            seq = None if message.seq == NO_SEQ else message.seq
+            raise MessageError(Code.BAD_MESSAGE, problem, seq=seq, readings=message.count)
+
     def ordinary(self, reading: Mapping[str, Any], size: int) -> tuple[bytes, int] | None:
         """Line and time that `encode` makes of a reading, if it is ordinary; else None.
 
@@ -158,14 +173,14 @@ class Encoder:
             tags = _merged(message.tags, tags)
         prefix = self._series.default
         if measurement is not None or tags is not None:
-            prefix = self._series.prefix(measurement, tags)
+            prefix = self._series.prefix(measurement, tags, now_ns)
         ts = item.get("ts")
         if ts.__class__ is int and LEAST_MS <= ts <= MOST_MS:
             time_ns = ts * NS_PER_MS
         else:
             time_ns = self._time(ts, item.get("age_ms"), now_ns)
         if rules.fresh:
-            rules.learn()
+            self._series.learn(rules, now_ns)
         return f"{prefix}{text} {time_ns}\n", time_ns, fields
 
     def _rules_for(self, measurement: Any) -> Rules:

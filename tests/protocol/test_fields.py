@@ -211,7 +211,8 @@ def test_what_is_forgotten_is_learned_anew_by_all_rules() -> None:
 
 def test_columns_are_learned_as_numbers() -> None:
     some = rules({"n": {"type": "int"}})
-    some.accept(("a", "n"))
+    some.note(("a", "n"))
+    some.learn()
     assert outcome(some.write, {"a": "x"})[2] == "expected float, got string"
     assert some._types.get("m", "n") == "int"
 

@@ -7,20 +7,23 @@ from hypothesis import given
 
 from gateway.config.sections import ProfileSection
 from gateway.errors import ReadingError
+from gateway.protocol.budgets import Budgets
 from gateway.protocol.series import KEPT, DeviceSeries
 from gateway.reading import Series, parse_line
 from tests.support.readings import MEASUREMENTS, NAMES, TAG_VALUES
 
+NOW = 1_700_000_000_000_000_000
+
 
 def series(profile: dict[str, Any] | None = None, **tags: str) -> DeviceSeries:
-    return DeviceSeries("d1", ProfileSection.model_validate(profile or {}), tags)
+    return DeviceSeries("d1", ProfileSection.model_validate(profile or {}), tags, Budgets())
 
 
 def refused(measurement: Any, tags: Any, **profile: Any) -> tuple[str, str | None]:
     found = series(profile)
     for _ in range(2):  # nothing refused is ever remembered
         with pytest.raises(ReadingError) as caught:
-            found.prefix(measurement, tags)
+            found.prefix(measurement, tags, NOW)
     return caught.value.code, caught.value.field
 
 
@@ -32,15 +35,15 @@ def test_the_default_is_the_profiles_with_the_tags_of_profile_and_registry() -> 
 
 def test_a_reading_may_change_what_is_allowed() -> None:
     some = series({"tags": {"a": "1"}, "allowed_tags": ["a", "b"]})
-    assert some.prefix(None, None) == some.default
-    assert some.prefix("x", None) == "x,a=1,device=d1 "
-    assert some.prefix(None, {"b": "2", "a": None}) == "telemetry,a=1,b=2,device=d1 "
-    assert some.prefix("x", {"a": "2"}) == "x,a=2,device=d1 "
+    assert some.prefix(None, None, NOW) == some.default
+    assert some.prefix("x", None, NOW) == "x,a=1,device=d1 "
+    assert some.prefix(None, {"b": "2", "a": None}, NOW) == "telemetry,a=1,b=2,device=d1 "
+    assert some.prefix("x", {"a": "2"}, NOW) == "x,a=2,device=d1 "
 
 
 @given(MEASUREMENTS, NAMES.filter(lambda name: name != "device"), TAG_VALUES)
 def test_every_good_name_is_escaped_so_that_it_reads_back(measurement: str, tag: str, value: str) -> None:
-    prefix = series({"allowed_tags": [tag]}).prefix(measurement, {tag: value})
+    prefix = series({"allowed_tags": [tag]}).prefix(measurement, {tag: value}, NOW)
     assert parse_line(f"{prefix}a=1 1".encode())[:2] == (measurement, {tag: value, "device": "d1"})
     assert prefix == Series(measurement, {tag: value, "device": "d1"}).prefix
 
@@ -90,5 +93,5 @@ def test_the_device_tag_is_the_gateways_even_if_a_profile_allows_it() -> None:
 def test_what_is_remembered_is_bounded() -> None:
     some = series()
     for n in range(KEPT * 3):
-        assert some.prefix(f"m{n}", None) == f"m{n},device=d1 "
+        assert some.prefix(f"m{n}", None, NOW) == f"m{n},device=d1 "
     assert len(some._kept) <= KEPT

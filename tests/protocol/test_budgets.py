@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.config.sections import ProfileSection
+from gateway.errors import MessageError, ReadingError
+from gateway.protocol import codec, series
+from gateway.protocol.budgets import DAY_NS, Budgets
+from gateway.protocol.fields import Rulebook
+from gateway.protocol.types import FieldTypes
+from gateway.protocol.validation import Encoder
+
+NOW = 1_700_000_000_000_000_000
+TS = NOW // 1_000_000
+
+
+def refusal(budgets: Budgets, device: str, measurement: str | None, now_ns: int = NOW, **tags: str) -> str | None:
+    """The tag that is named, None if the series is taken."""
+    refused = budgets.refused
+    try:
+        budgets.begin_series(device, measurement, tags, now_ns)
+    except ReadingError as error:
+        return error.field if (error.code, budgets.refused) == ("too_many_series", refused + 1) else "wrong"
+    return None
+
+
+def test_a_series_counts_once_a_day_and_the_refusal_names_the_tag_that_changes() -> None:
+    budgets = Budgets(3)
+    for _ in range(2):
+        for batch in "123":
+            assert refusal(budgets, "d", None, site="north", batch=batch) is None
+    assert refusal(budgets, "d", None, site="north", batch="4") == "batch"
+    assert refusal(budgets, "d", None, site="south", batch="1") == "batch"
+    assert refusal(budgets, "d", "other") == "m"
+    assert refusal(budgets, "d", None, site="north", batch="2") is None, "what is in use goes on"
+    assert budgets.refused == 3
+
+
+def test_another_device_has_a_budget_of_its_own() -> None:
+    budgets = Budgets(1)
+    assert refusal(budgets, "a", "m1") is None
+    assert refusal(budgets, "a", "m2") == "m"
+    assert refusal(budgets, "b", "m2") is None
+
+
+def test_the_order_of_tags_makes_no_series() -> None:
+    budgets = Budgets(1)
+    budgets.begin_series("d", None, {"a": "1", "b": "2"}, NOW)
+    budgets.begin_series("d", None, {"b": "2", "a": "1"}, NOW)
+    assert len(budgets) == 1
+
+
+@pytest.mark.parametrize("later", [NOW + DAY_NS, NOW - 1])
+def test_a_day_later_or_after_a_clock_was_set_back_it_begins_anew(later: int) -> None:
+    budgets = Budgets(1)
+    assert refusal(budgets, "d", "m1") is None
+    assert refusal(budgets, "d", "m2", NOW + DAY_NS - 1) == "m"
+    assert refusal(budgets, "d", "m2", later) is None
+    assert len(budgets) == 1
+
+
+def test_a_limit_that_was_raised_counts_at_once() -> None:
+    budgets = Budgets(1)
+    assert refusal(budgets, "d", "m1") is None
+    budgets.per_day = 2
+    assert refusal(budgets, "d", "m2") is None
+
+
+def test_what_is_kept_is_bounded_and_who_began_a_series_longest_ago_is_forgotten() -> None:
+    budgets = Budgets(10, most=30)
+    for n in range(10):
+        assert refusal(budgets, "old", f"m{n}") is None
+    for device in range(100):
+        for n in range(10):
+            assert refusal(budgets, f"d{device}", f"m{n}") is None
+        assert len(budgets) <= 30
+    assert refusal(budgets, "d99", "one more") == "m"
+    assert refusal(budgets, "old", "one more") is None
+
+
+def encoder(budgets: Budgets, device: str = "d1", types: FieldTypes | None = None) -> Encoder:
+    profile = ProfileSection(allowed_tags=("batch",))
+    return Encoder(device, profile, {}, Rulebook(FieldTypes() if types is None else types, budgets))
+
+
+def errors(encoder: Encoder, message: bytes) -> list[tuple[int, str, str | None]]:
+    encoded = encoder.encode(codec.decode(message), NOW)  # type: ignore[arg-type]
+    return [(fault["index"], fault["code"], fault.get("field")) for fault in encoded.rejects]
+
+
+def test_a_bomb_of_tags_is_refused_reading_by_reading_and_the_ordinary_ones_go_on() -> None:
+    some = encoder(Budgets(5))
+    readings = ",".join(f'{{"ts":{TS + n},"tags":{{"batch":"{n}"}},"values":{{"a":1}}}}' for n in range(8))
+    found = errors(some, f'{{"seq":1,"readings":[{readings},{{"a":2}}]}}'.encode())
+    # one of the five is the field that is new
+    assert found == [(n, "too_many_series", "batch") for n in (4, 5, 6, 7)]
+
+
+def test_a_reconnect_brings_no_new_budget() -> None:
+    budgets = Budgets(2)
+    for n in range(4):
+        found = errors(encoder(budgets), b'{"m":"m%d","values":{"a":1}}' % n)
+        assert (found == []) is (n == 0), "the first is a measurement and a field"
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b'{"values":{"f%d":1}}',
+        b'{"t0":1700000000000,"dt":1,"columns":{"f%d":[1,2]}}',
+        b'{"t0":1700000000000,"dt":1,"columns":{"f%d":["x","y"]}}',
+    ],
+)
+def test_a_bomb_of_fields_leaves_room_for_those_of_others(bomb: bytes) -> None:
+    types = FieldTypes()
+    budgets = Budgets(10)
+    some = encoder(budgets, types=types)
+    refused = [n for n in range(50) if errors(some, bomb % n)]
+    assert refused == list(range(10, 50))
+    assert len(types) == 10
+    assert errors(encoder(budgets, "d2", types), b'{"values":{"temp":1}}') == []
+    assert errors(some, b'{"values":{"f1":"x" }}' if b"x" in bomb else b'{"values":{"f1":1}}') == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"seq": 7, "m": "x" * 64, "tags": {"batch": "y" * 256}, "readings": [{"a": 1}] * 5000},
+        {"seq": 7, "t0": TS, "dt": 1, "columns": {f"{n:064}": [n] * 100 for n in range(256)}},
+    ],
+)
+def test_what_is_said_once_cannot_become_much_more_in_the_points(
+    message: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series, "MOST_REPEATED", 1024**2)
+    data = orjson.dumps(message)
+    assert len(data) < 128 * 1024
+    with pytest.raises(MessageError) as caught:
+        encoder(Budgets()).encode(codec.decode(data), NOW)  # type: ignore[arg-type]
+    assert (caught.value.code, caught.value.seq) == ("bad_message", 7)
+    assert caught.value.readings in {5000, 100}
