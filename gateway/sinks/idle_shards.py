@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gateway.reading import split_lines
@@ -41,26 +42,35 @@ class RecentHours:
         self._clock = clock
         self._written: dict[int, float] = {}
 
-    def cold(self, lines: bytes) -> bytes:
-        """The points of ``lines`` (times in ns) in hours not written to within `WARM`; usually none."""
+    def cold(self, lines: bytes, hours: set[int]) -> bytes:
+        """The points of ``lines``, which are in ``hours``, whose hour was not written to within `WARM`; usually none."""
         since = self._clock() - WARM
         written = self._written
-        cold = {hour for hour in _hours(lines) if written.get(hour, since) <= since}
+        cold = {hour for hour in hours if written.get(hour, since) <= since}
         if not cold:
             return b""
         points = split_lines(lines) if b'"' in lines else lines.splitlines(keepends=True)
-        return b"".join(point for point in points if not cold.isdisjoint(_hours(point, _SECONDS_AT_END)))
+        return b"".join(point for point in points if not cold.isdisjoint(_found(_SECONDS_AT_END, point)))
 
-    def wrote(self, lines: bytes) -> None:
-        """All points of ``lines`` are written, the cold ones twice."""
+    def wrote(self, hours: set[int]) -> None:
+        """Points in all these hours are written, the cold ones twice."""
         now = self._clock()
         written = self._written
         if len(written) > MOST_HOURS:
             written = {hour: at for hour, at in written.copy().items() if at > now - WARM}
         if len(written) > MOST_HOURS:
             written = {}
-        self._written = written | dict.fromkeys(_hours(lines), now)
+        self._written = written | dict.fromkeys(hours, now)
 
 
-def _hours(lines: bytes, pattern: re.Pattern[bytes] = _SECONDS) -> set[int]:
+def hours_of(lines: bytes) -> set[int]:
+    """The hours since 1970 of the points of ``lines`` (times in ns), perhaps with some in which there are none."""
+    if b'"' not in lines:
+        # A time of our century has 19 digits. Of a shorter one there is something else in the way of `int`.
+        with suppress(ValueError):
+            return {int(seconds) // _HOUR for seconds in {line[-20:-9] for line in lines[:-1].split(b"\n")}}
+    return _found(_SECONDS, lines)
+
+
+def _found(pattern: re.Pattern[bytes], lines: bytes) -> set[int]:
     return {int(seconds) // _HOUR for seconds in set(pattern.findall(lines))}

@@ -26,7 +26,7 @@ from gateway.delivery.sink import History
 from gateway.errors import QueryError
 from gateway.reading import split_lines
 from gateway.sinks import answers, influxql, metricsql
-from gateway.sinks.idle_shards import PAUSE, RecentHours
+from gateway.sinks.idle_shards import PAUSE, RecentHours, hours_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,12 +109,13 @@ class InfluxSink(ABC):
 
     def _repeat(self, lines: bytes) -> Outcome:
         """Write again those of ``lines``, just written, that may be lost."""
-        if cold := self._recent.cold(lines):
+        hours = hours_of(lines)
+        if cold := self._recent.cold(lines, hours):
             time.sleep(PAUSE)
             outcome = answers.outcome(self._send(cold), time.time())
             if outcome != Stored():
                 return outcome
-        self._recent.wrote(lines)
+        self._recent.wrote(hours)
         return Stored()
 
     def _query(self, query: SeriesQuery, cancellation: Cancellation | None) -> History:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from gateway.delivery.outcome import Refused, Retry, Stored
+from gateway.reading import Series
 from gateway.sinks import idle_shards
-from gateway.sinks.idle_shards import MOST_HOURS, WARM, RecentHours
+from gateway.sinks.idle_shards import MOST_HOURS, WARM, RecentHours, hours_of
 from gateway.sinks.influxdb_v1 import InfluxV1Sink
 from gateway.sinks.influxdb_v2 import InfluxV2Sink
+from tests.support.readings import FLOATS, TIMES
 from tests.support.scripted import Reply, ScriptedServer
 
 if TYPE_CHECKING:
@@ -117,27 +121,41 @@ def test_the_second_write_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_hour_is_warm_for_a_while() -> None:
     clock = Clock()
     hours = RecentHours(clock)
-    assert hours.cold(at(START)) == at(START)
-    hours.wrote(at(START))
+    assert hours.cold(at(START), hours_of(at(START))) == at(START)
+    hours.wrote(hours_of(at(START)))
     clock.now += WARM - 1
-    assert hours.cold(at(START + HOUR - 1)) == b""
-    hours.wrote(at(START))
+    assert hours.cold(at(START + HOUR - 1), hours_of(at(START + HOUR - 1))) == b""
+    hours.wrote(hours_of(at(START)))
     clock.now += WARM - 1
-    assert hours.cold(at(START)) == b""
+    assert hours.cold(at(START), hours_of(at(START))) == b""
     clock.now += 1
-    assert hours.cold(at(START)) == at(START)
+    assert hours.cold(at(START), hours_of(at(START))) == at(START)
 
 
 def test_a_newline_in_a_string_cuts_no_point() -> None:
     hours = RecentHours(Clock())
     lines = b'm,device=d1 s="one\ntwo 5000000000000000000\nthree" %d\n' % START + at(START + HOUR)
-    assert hours.cold(lines) == lines
-    hours.wrote(at(START + HOUR))
-    assert hours.cold(lines) == lines[: -len(at(START + HOUR))]
+    assert hours.cold(lines, hours_of(lines)) == lines
+    hours.wrote(hours_of(at(START + HOUR)))
+    assert hours.cold(lines, hours_of(lines)) == lines[: -len(at(START + HOUR))]
 
 
 def test_what_is_kept_has_a_bound() -> None:
     hours = RecentHours(Clock())
     for n in range(0, 2 * MOST_HOURS, 5000):
-        hours.wrote(at(*(START + HOUR * hour for hour in range(n, n + 5000))))
+        hours.wrote(set(range(n, n + 5000)))
     assert len(hours._written) <= MOST_HOURS + 5000
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["m", "1", "-1234567890", "m" * 30]), FLOATS | st.integers(), TIMES), min_size=1)
+)
+@example([("m", 1234567890, 123456789), ("m", 5, 999_999_999 * 10**9)])
+@example([("m", 1, -1795424606 * 10**9), ("m", 1, 9 * 10**18)])
+def test_the_hour_of_every_point_is_found(points: list[tuple[str, float, int]]) -> None:
+    lines = b"".join(Series(measurement, {}).line({"v": value}, time) for measurement, value, time in points)
+    first_second = {time for _, _, time in points if abs(time) < 10**9}
+    truncated = {int(str(time)[:-9]) // 3600 for _, _, time in points if time not in first_second}
+    assert truncated <= hours_of(lines)
+    if not first_second:
+        assert truncated == hours_of(lines)
