@@ -43,7 +43,7 @@ class RecentHours:
         self._written: dict[int, float] = {}
 
     def cold(self, lines: bytes, hours: set[int]) -> bytes:
-        """The points of ``lines``, which are in ``hours``, whose hour was not written to within `WARM`; usually none."""
+        """The points of ``lines``, all in ``hours``, whose hour was not written to within `WARM`; usually none."""
         since = self._clock() - WARM
         written = self._written
         cold = {hour for hour in hours if written.get(hour, since) <= since}
