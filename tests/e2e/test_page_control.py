@@ -244,6 +244,23 @@ def test_settings_that_somebody_else_has_changed_meanwhile(plant: RunningGateway
     only(page, "409", "413")
 
 
+def test_a_clock_that_is_an_hour_ahead(plant: RunningGateway, page: Page) -> None:
+    def own_time() -> int:
+        return round(time.time() * 1000) + 3_600_000
+
+    with connect(f"{plant.ws}/v1/devices/hasty/stream") as socket:
+        asked = own_time()
+        socket.send(json.dumps({"type": "time", "t0": asked}))
+        received(socket, "time")
+        socket.send(json.dumps({"type": "time", "t0": own_time(), "last": {"t0": asked, "t3": own_time()}}))
+        received(socket, "time")
+        page.open("#/devices/hasty")
+        clock = page.wait_text(".facts", "Its clock").partition("Its clock")[2]
+        assert clock.startswith(
+            ("1\N{NO-BREAK SPACE}h ahead, to within ", "59\N{NO-BREAK SPACE}min ahead, to within ")
+        ), clock
+
+
 def test_who_only_looks_sees_neither(plant: RunningGateway, page: Page) -> None:
     page.driver.delete_all_cookies()
     page.open(f"#/devices/{DEVICE}?tab=commands")

@@ -151,8 +151,12 @@ test("facts of a device", () => {
   const facts = (more, behind = 0) => factsOf({ rate: 1, ...more }, behind)["Its clock"];
   assert.equal(facts({}), null);
   assert.equal(plain(facts({}, 40_000)), "40 s behind, or readings are sent late");
-  assert.equal(plain(facts({ clock: { offset_ms: -3, uncertainty_ms: 8, at: 1 } }, 40_000)), "right, ± 8.0 ms");
-  assert.equal(plain(facts({ clock: { offset_ms: 1500, uncertainty_ms: 20, at: 1 } })), "1.5 s ahead, ± 20 ms");
+  assert.equal(plain(facts({ clock: { offset_ms: -3, uncertainty_ms: 8, at: 1 } }, 40_000)), "right, to within 8.0 ms");
+  assert.equal(plain(facts({ clock: { offset_ms: 1500, uncertainty_ms: 20, at: 1 } })), "1.5 s behind, to within 20 ms");
+  assert.equal(plain(facts({ clock: { offset_ms: -90_000, uncertainty_ms: 20, at: 1 } })), "1 min ahead, to within 20 ms");
   assert.deepEqual([undefined, null, { throttled: false }].map(limited), ["", "", ""]);
-  assert.match(limited({ throttled: true }), /throttled/);
+  const limits = { throttled: true, throttles: 2, limit: "backlog.readings_per_second", observed: 1200, allowed: 50, at: 1e12 };
+  assert.equal(limited(limits), "throttled: 1,200 of 50 readings per second of old readings");
+  assert.match(factsOf({ limits }, 0)["Held back"], /^2 times, last at .* for readings per second of old readings$/);
+  assert.equal(factsOf({ limits: { throttled: false, throttles: 0 } }, 0)["Held back"], null);
 });

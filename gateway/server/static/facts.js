@@ -1,6 +1,6 @@
 /** What is told of a device beside its values: its rhythm, its clock, its limits, who it says it is. */
 
-import { duration, latency, rate } from "./format.js";
+import { count, duration, latency, moment, rate } from "./format.js";
 
 /** Times of readings further than this from their arrival are pointed out. */
 const CLOCK_MS = 30_000;
@@ -12,9 +12,9 @@ const CLOCK_MS = 30_000;
 function clock(measured, behind) {
   if (measured) {
     const { offset_ms: offset, uncertainty_ms: uncertainty } = measured;
-    const within = `± ${latency(uncertainty)}`;
+    const within = `to within ${latency(uncertainty)}`;
     if (Math.abs(offset) <= uncertainty) return `right, ${within}`;
-    return `${distance(Math.abs(offset))} ${offset > 0 ? "ahead" : "behind"}, ${within}`;
+    return `${distance(Math.abs(offset))} ${offset > 0 ? "behind" : "ahead"}, ${within}`;
   }
   if (Math.abs(behind) < CLOCK_MS) return null;
   return `${duration(Math.abs(behind) / 1000)} ${behind > 0 ? "behind, or readings are sent late" : "ahead"}`;
@@ -24,9 +24,24 @@ function distance(ms) {
   return ms < 60_000 ? latency(ms) : duration(ms / 1000);
 }
 
-/** @returns {string} that a device sends more than its limits allow; empty if it does not */
+/** @returns {string} which of its limits a device is over, and by how much; empty if it does not have to wait for one */
 export function limited(limits) {
-  return limits?.throttled ? "throttled: it sends more than its limits allow" : "";
+  if (!limits?.throttled) return "";
+  const { limit, observed, allowed } = limits;
+  return limit ? `throttled: ${count(observed)} of ${count(allowed)} ${said(limit)}` : "throttled";
+}
+
+/** How often it had to wait, and for what the last time. */
+function held(limits) {
+  if (!limits?.throttles) return null;
+  const times = `${count(limits.throttles)} ${limits.throttles === 1 ? "time" : "times"}`;
+  return limits.limit ? `${times}, last at ${moment(limits.at)} for ${said(limits.limit)}` : times;
+}
+
+/** `backlog.readings_per_second`: the limits of old readings are apart. */
+function said(limit) {
+  const words = limit.replaceAll("_", " ");
+  return words.startsWith("backlog.") ? `${words.slice("backlog.".length)} of old readings` : words;
 }
 
 /** @returns {Object<string, unknown>} facts by name; those without a value are not shown */
@@ -36,6 +51,7 @@ export function factsOf(device, behind) {
     Messages: rate(perSecond),
     "Usual rhythm": rhythm ? `every ${duration(rhythm / 1000)}` : "not known yet",
     "Its clock": clock(device.clock, behind),
+    "Held back": held(device.limits),
     "Silent for": keepalive ? duration(keepalive.silent_ms / 1000) : null,
     Address: address,
     Profile: profile,
