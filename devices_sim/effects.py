@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +53,18 @@ class Answer:
     command: str
 
 
-Effect = Send | Ping | Drop | Reconnect | Wake | Stop | Answer
+@dataclass(frozen=True, slots=True)
+class Show:
+    """Show this claim code, which somebody compares before the device is approved."""
+
+    claim: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """This is the device's token from now on; it is not told again."""
+
+    token: str = field(repr=False)
+
+
+Effect = Send | Ping | Drop | Reconnect | Wake | Stop | Answer | Show | Keep

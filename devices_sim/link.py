@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from picows import WSError, WSHandshakeError
 
 from devices_sim.connection import Connection, connect
-from devices_sim.effects import Answer, Drop, Effect, Ping, Reconnect, Send, Stop, Wake
+from devices_sim.effects import Answer, Drop, Effect, Keep, Ping, Reconnect, Send, Show, Stop, Wake
 from devices_sim.protocol import SUBPROTOCOL, Device, Phase
 from devices_sim.scheduler import clock
 
@@ -46,6 +46,9 @@ class Link:
         self.stopped_because = ""
         self._network = network
         self._token = token
+        if token is None and network.keyring is not None:
+            self._token = network.keyring.token(device.id)
+            device.enrolment = {} if self._token else network.keyring.enrolment(device.id)
         self._connection: Connection | None = None
         self._hung = False
         self._was_connected = False
@@ -183,14 +186,28 @@ class Link:
                 case Reconnect(after):
                     self._retry = self._network.scheduler.at(clock() + after, self.connect)
                 case Wake(at):
-                    if self._wake is not None:
-                        self._wake.cancel()
-                    self._wake = self._network.scheduler.at(at, self._resume)
+                    self._wake_at(at)
                 case Answer(at, command):
                     self._network.scheduler.at(at, partial(self._answer, command))
+                case Show() | Keep():
+                    self._enrol(effect)
                 case Stop(reason):
                     self.stopped_because = reason
                     self._network.tally.stopped += 1
+
+    def _wake_at(self, at: float) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+        self._wake = self._network.scheduler.at(at, self._resume)
+
+    def _enrol(self, effect: Show | Keep) -> None:
+        keyring = self._network.keyring
+        if isinstance(effect, Keep):
+            self._token = effect.token
+            if keyring is not None:
+                keyring.keep(self.device.id, effect.token)
+        elif keyring is not None:
+            keyring.show(self.device.id, effect.claim)
 
     def _answer(self, command: str) -> None:
         self._apply(self.device.answer(command))

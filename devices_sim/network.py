@@ -11,6 +11,7 @@ from devices_sim.scheduler import Scheduler, clock
 if TYPE_CHECKING:
     import ssl
 
+    from devices_sim.keyring import Keyring
     from devices_sim.link import Link
     from devices_sim.tally import Tally
 
@@ -20,12 +21,15 @@ CLOSE_TIMEOUT = 5.0
 class Network:
     """What the links of one run share: the gateway's address, the clock, the counts, and the look after silence."""
 
-    def __init__(self, url: str, tally: Tally, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, url: str, tally: Tally, *, tls: ssl.SSLContext | None = None, keyring: Keyring | None = None
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.scheduler = Scheduler(self.loop, self.fail)
         self.tally = tally
         self.url = url
         self.tls = tls
+        self.keyring = keyring
         self.links: list[Link] = []
         self.failed: asyncio.Future[None] = self.loop.create_future()
         self.last_failure = ""

@@ -22,7 +22,7 @@ import orjson
 
 from devices_sim.backoff import Backoff
 from devices_sim.downlink import Commands, Settings
-from devices_sim.effects import Drop, Effect, Ping, Reconnect, Send, Stop, Wake
+from devices_sim.effects import Drop, Effect, Keep, Ping, Reconnect, Send, Show, Stop, Wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +41,7 @@ class Phase(Enum):
 
     OFFLINE = "offline"
     GREETING = "greeting"
+    HELD = "held"
     READY = "ready"
     DRAINING = "draining"
     STOPPED = "stopped"
@@ -80,8 +81,8 @@ class Device:
 
     __slots__ = (
         "_backoff", "_blocked_until", "_heard_at", "_sent_to", "_tally", "_waiting_for_pong",
-        "ack", "acked_to", "boot", "commands", "exchange", "highest_sent", "id", "info", "limits", "next_seq",
-        "pending", "phase", "refused", "settings",
+        "ack", "acked_to", "boot", "commands", "enrolment", "exchange", "highest_sent", "id", "info", "limits",
+        "next_seq", "pending", "phase", "refused", "settings",
     )  # fmt: skip
 
     def __init__(self, device_id: str, boot: str, tally: Tally, rng: Random, *, ack: str = "durable") -> None:
@@ -89,6 +90,8 @@ class Device:
         self.boot = boot
         self.ack = ack
         self.info: dict[str, Any] = {"model": "simulated"}
+        self.enrolment: dict[str, str] = {}
+        """What a device without a token says in its hello to get one: ``claim`` and ``secret``."""
         self.phase = Phase.OFFLINE
         self.exchange: Exchange | None = None
         self.commands = Commands()
@@ -139,7 +142,7 @@ class Device:
         self._backoff.told = None
         self._blocked_until = 0.0
         self.heard(now)
-        hello = {"type": "hello", "boot": self.boot, "ack": self.ack, "info": self.info}
+        hello = {"type": "hello", "boot": self.boot, "ack": self.ack, "info": self.info, **self.enrolment}
         return (Send(orjson.dumps(hello)),)
 
     def heard(self, now: float) -> None:
@@ -165,7 +168,7 @@ class Device:
         silent = now - self._heard_at
         if self.phase is Phase.GREETING and silent > WELCOME_WITHIN:
             return (Drop("no welcome"),)
-        if self.phase not in (Phase.READY, Phase.DRAINING):
+        if self.phase not in (Phase.HELD, Phase.READY, Phase.DRAINING):
             return ()
         if silent > self.limits.timeout:
             return (Drop("gateway silent"),)
@@ -201,6 +204,18 @@ class Device:
         self.phase = Phase.STOPPED
 
     # The gateway's messages.
+
+    def _held(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
+        """Somebody has to approve first; how long that may take is the gateway's business."""
+        if self.phase is Phase.GREETING:
+            self.phase = Phase.HELD
+        return (Show(message["claim"]),)
+
+    def _approved(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
+        if self.phase is Phase.HELD:
+            self.phase = Phase.GREETING
+        self.enrolment = {}
+        return (Keep(message["token"]),)
 
     def _welcome(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
         self.limits.update(message)
@@ -276,6 +291,8 @@ class Device:
         return self.settings.take(version, desired)
 
     _HANDLERS: ClassVar[dict[str, Callable[[Device, dict[str, Any], float], Sequence[Effect]]]] = {
+        "pending": _held,
+        "token": _approved,
         "welcome": _welcome,
         "ack": _ack,
         "reject": _reject,

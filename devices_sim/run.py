@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator, Sequence
 
+    from devices_sim.keyring import Keyring
     from devices_sim.link import Link
     from devices_sim.report import DeviceReport
 
@@ -72,6 +73,8 @@ class Plan:
     grace: float = 10.0
     tls: ssl.SSLContext | None = None
     connect_rate: float = 500.0
+    keyring: Keyring | None = None
+    """Where devices without a token ask for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ class Outcome:
 async def conduct(plan: Plan, build: Callable[[Network, str], Sequence[Source]], display: Display) -> Outcome:
     """Run the sources that ``build`` makes for a network and a boot id, and say what came of it."""
     tally = Tally()
-    network = Network(plan.url, tally, tls=plan.tls)
+    network = Network(plan.url, tally, tls=plan.tls, keyring=plan.keyring)
     boot = secrets.token_hex(4)
     sources = build(network, boot)
     cpu_gateway = await gateway_cpu_seconds(plan.url, plan.tls)

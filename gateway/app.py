@@ -8,7 +8,7 @@ import logging
 import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
-from gateway import checkpoint, command_log, field_types, twins
+from gateway import checkpoint, command_log, enrolments, field_types, twins
 from gateway.command_log import CommandLog
 from gateway.config.tls import server_context
 from gateway.delivery import write_log
@@ -16,6 +16,7 @@ from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.forwarder import Forwarder
 from gateway.delivery.why import Records
 from gateway.delivery.write_log import WriteLog
+from gateway.enrolments import Enrolments
 from gateway.errors import GatewayError, SpoolFull
 from gateway.field_types import FieldTypeStore
 from gateway.gauges import show_now
@@ -33,6 +34,7 @@ from gateway.server.bookkeeper import Bookkeeper
 from gateway.server.context import Context
 from gateway.server.directory import Directory
 from gateway.server.downlink import Downlink
+from gateway.server.enrolling import Enrolling
 from gateway.server.file_limit import devices_allowed, shortage
 from gateway.server.fleet import Fleet
 from gateway.server.keepalive import Keepalive
@@ -204,6 +206,13 @@ class Gateway:
                 config.spool.directory, config.state.directory / write_log.NAME, self.dead_letters, known=True
             ),
         )
+        self.context.enrolling = Enrolling(
+            _opened("enrolments", Enrolments, config.state.directory / enrolments.NAME),
+            self.registry,
+            lambda result: self.metrics.enrolments.labels(result).inc(),
+            self.context.credentials_changed,
+        )
+        self.context.enrolling.recover()
         self.context.status = Status(self.context)
         self.context.live = Live(self.fleet, self.metrics, self.context.status.totals)
         self.keepalive = Keepalive(
@@ -264,6 +273,7 @@ class Gateway:
                 await self.bookkeeper.settle()
                 for device in await asyncio.to_thread(self.registry.refresh):
                     self.context.credentials_changed(device)
+                await self.context.enrolling.settle()
             except Exception:
                 log.exception("the registry could not be read again; what is known of the devices stays in force")
 
@@ -306,6 +316,8 @@ class Gateway:
         await self._refresh_types()
         self.type_store.close()
         self.dead_letters.close()
+        await self.context.enrolling.settle()
+        self.context.enrolling.close()
         self.registry.close()
         log.info("stopped")
 
@@ -337,6 +349,7 @@ def terms(config: Config) -> Terms:
         burst=config.limits.burst,
         strikes_per_minute=config.limits.strikes_per_minute,
         ack_delay_ms=round(config.server.ack_delay * 1000),
+        enrol=config.auth.enrol == "approve",
     )
 
 

@@ -12,7 +12,9 @@
     ├── QueryError             a database that did not answer a history query
     └── RegistryError
         ├── UnknownDevice
-        └── DeviceExists
+        ├── DeviceExists
+        ├── UnknownEnrolment
+        └── EnrolmentConflict  it is not clear which device would be approved
 """
 
 from __future__ import annotations
@@ -86,3 +88,11 @@ class UnknownDevice(RegistryError):
 
 class DeviceExists(RegistryError):
     """A device of that id is registered already."""
+
+
+class UnknownEnrolment(RegistryError):
+    """No device of that id waits to be approved."""
+
+
+class EnrolmentConflict(RegistryError):
+    """More than one device would be meant by an approval."""

@@ -17,6 +17,7 @@ _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2
 _SLOW = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 _RESULTS = "accepted", "unauthorized", "too_many", "busy", "clock", "bad_subprotocol", "bad_origin"
+_ENROLMENTS = "pending", "approved", "refused", "expired", "too_many"
 _ENDINGS = "keepalive", "lost"
 _CUTS = "gave_way", "slow_reader"
 _REFUSALS = "type_conflict", "malformed", "beyond_retention", "too_large", "refused"
@@ -61,6 +62,13 @@ class Metrics:
             "gateway_requests_cut_total", "HTTP connections closed to make room or as too slow", ["reason"], registry=r
         )
         _begin(self.requests_cut, _CUTS)
+        self.enrolments = Counter(
+            "gateway_enrolments_total", "Devices that asked to be let in, by what came of it", ["result"], registry=r
+        )
+        _begin(self.enrolments, _ENROLMENTS)
+        self.enrolments_open = Gauge(
+            "gateway_enrolments_open", "Devices that wait to be approved, or to come back after it", registry=r
+        )
         self.commands = Counter(
             "gateway_commands_total", "Commands to devices, by the state in which they ended", ["state"], registry=r
         )

@@ -150,22 +150,51 @@ class Registry:
             RegistryError: its id or its tags cannot be any.
         """
         tags = dict(tags or {})
-        try:
-            check_device_id(device_id)
-            for name, value in tags.items():
-                check_tag(name, value)
-        except ValueError as error:
-            raise RegistryError(str(error)) from error
-        token, now = secrets.token_urlsafe(TOKEN_BYTES), time.time_ns()
+        check_device(device_id, tags)
+        token = secrets.token_urlsafe(TOKEN_BYTES)
         with self._change() as db:
             known = db.execute("SELECT token_sha256 IS NULL FROM devices WHERE id = ?", (device_id,)).fetchone()
             if known is not None:
                 hint = "is revoked; rotate gives it a new token" if known[0] else "is registered already"
                 raise DeviceExists(f"the device {device_id} {hint}")
-            db.execute(
-                f"INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, {_NEXT_VERSION})",
-                (device_id, profile, json.dumps(tags, sort_keys=True), _hash(token), now, now),
+            _insert(db, device_id, profile, tags, token)
+        return token
+
+    def check_new(self, device_id: str) -> None:
+        """Accept an id for a device that was approved, and that nothing is to be replaced for.
+
+        Raises:
+            DeviceExists: it is registered, or was and is revoked.
+        """
+        self.refresh_devices()
+        device = self.lookup(device_id)
+        if device is not None:
+            state = "was revoked" if device.revoked else "is registered"
+            raise DeviceExists(
+                f"the device {device_id} {state}: with replace (--replace) it gets a new token, and an old one ends"
             )
+
+    def enrol(self, device_id: str, profile: str | None, tags: Mapping[str, str] | None, *, replaces: bool) -> str:
+        """A token for a device that was approved; ``replaces``: also for one that is registered, or was.
+
+        What is None is the default with a new device, and stays as it is with one that is known.
+
+        Raises:
+            DeviceExists: it is registered, or was, and nothing may be replaced.
+            RegistryError: as `add`.
+        """
+        if not replaces:
+            return self.add(device_id, DEFAULT_PROFILE if profile is None else profile, tags)
+        check_device(device_id, tags or {})
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        with self._change() as db:
+            done = db.execute(
+                "UPDATE devices SET profile = coalesce(?, profile), tags = coalesce(?, tags), token_sha256 = ?,"
+                f" changed_ns = ?, version = {_NEXT_VERSION} WHERE id = ?",
+                (profile, None if tags is None else _json(tags), _hash(token), time.time_ns(), device_id),
+            )
+            if done.rowcount == 0:
+                _insert(db, device_id, DEFAULT_PROFILE if profile is None else profile, tags or {}, token)
         return token
 
     def rotate(self, device_id: str) -> str:
@@ -195,11 +224,8 @@ class Registry:
             if done.rowcount == 0:
                 raise UnknownDevice(f"there is no device {device_id}")
 
-    def refresh(self) -> frozenset[str]:
-        """Take in what changed in the file; the devices whose token ended since the last call.
-
-        A file that cannot be read is logged, once, and the devices known so far stay.
-        """
+    def refresh_devices(self) -> None:
+        """Take in what changed in the file; a file that cannot be read is logged, once, and the devices known stay."""
         with self._lock:
             try:
                 found: int = self._db.execute("PRAGMA data_version").fetchone()[0]
@@ -211,6 +237,11 @@ class Registry:
                 if self._readable:
                     log.warning("registry %s cannot be read: %s; going on with the devices known", self._path, error)
                 self._readable = False
+
+    def refresh(self) -> frozenset[str]:
+        """Likewise; the devices whose token ended since the last call."""
+        self.refresh_devices()
+        with self._lock:
             changed, self._changed = frozenset(self._changed), set()
         return changed
 
@@ -256,6 +287,32 @@ def check_profile(profile: str, profiles: Collection[str]) -> None:
     """
     if profile not in profiles:
         raise RegistryError(f"the configuration has no profile {profile}; it has {', '.join(profiles)}")
+
+
+def check_device(device_id: str, tags: Mapping[str, str]) -> None:
+    """Accept the id and the tags of a device.
+
+    Raises:
+        RegistryError: they cannot be any.
+    """
+    try:
+        check_device_id(device_id)
+        for name, value in tags.items():
+            check_tag(name, value)
+    except ValueError as error:
+        raise RegistryError(str(error)) from error
+
+
+def _insert(db: sqlite3.Connection, device_id: str, profile: str, tags: Mapping[str, str], token: str) -> None:
+    now = time.time_ns()
+    db.execute(
+        f"INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, {_NEXT_VERSION})",
+        (device_id, profile, _json(tags), _hash(token), now, now),
+    )
+
+
+def _json(tags: Mapping[str, str]) -> str:
+    return json.dumps(dict(tags), sort_keys=True)
 
 
 def _hash(token: str) -> bytes:

@@ -13,6 +13,7 @@ from google_crc32c import value as crc32c
 from gateway import backup, checkpoint
 from gateway.command_log import CommandLog
 from gateway.delivery.dead_letters import DeadLetters
+from gateway.enrolments import Enrolments
 from gateway.errors import GatewayError
 from gateway.field_types import FieldTypeStore
 from gateway.ledger import Entry, Ledger
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-STORES = [CommandLog, DeadLetters, FieldTypeStore, Registry, Twins]
+STORES = [CommandLog, DeadLetters, Enrolments, FieldTypeStore, Registry, Twins]
 
 
 def set_version(path: Path, version: int) -> None:
@@ -37,7 +38,7 @@ def set_version(path: Path, version: int) -> None:
 
 @pytest.mark.parametrize("store", STORES)
 def test_a_newer_store_is_refused_in_words_and_not_touched(
-    tmp_path: Path, store: Callable[[Path], CommandLog | DeadLetters | FieldTypeStore | Registry | Twins]
+    tmp_path: Path, store: Callable[[Path], CommandLog | DeadLetters | Enrolments | FieldTypeStore | Registry | Twins]
 ) -> None:
     path = tmp_path / "store.db"
     store(path).close()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from devices_sim.cli.conducting import carry_out, conclude
-from devices_sim.cli.options import FILE, connection_options, duration, read_tokens, tls_context
+from devices_sim.cli.options import FILE, NEW_FILE, connection_options, duration, read_tokens, tls_context
 from devices_sim.fleet import Fleet, names
+from devices_sim.keyring import Keyring, KeyringError
 from devices_sim.run import Plan
 from devices_sim.scenario import Group, ScenarioError, bundled_scenarios, default_scenario, load_scenario, scaled
 
@@ -62,6 +63,11 @@ Examples:
     "--duration", callback=duration, metavar="DURATION", help="Stop sampling after this; without it, at Ctrl-C."
 )
 @click.option("--tokens", type=FILE, help="Lines `device,token`; the devices are those of the file.")
+@click.option(
+    "--enrol",
+    type=NEW_FILE,
+    help="Ask the gateway for the tokens that are not in this file, and keep there those that somebody approves.",
+)
 @click.option("--prefix", default="sim-", show_default=True, help="Device ids are this and a number.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed measures the same.")
 @click.option(
@@ -80,6 +86,7 @@ def run(  # noqa: PLR0913 - an option each
     history: float,
     duration: float | None,
     tokens: Path | None,
+    enrol: Path | None,
     prefix: str,
     seed: int,
     connect_rate: float,
@@ -101,9 +108,20 @@ def run(  # noqa: PLR0913 - an option each
     if identities is None:
         identities = [(name, None) for name in names(groups, prefix)]
     fleet = Fleet(groups, identities, interval, seed, ack, keep_report=report is not None, history=history)
-    plan = Plan(url, duration, grace, tls_context(ca), connect_rate)
+    plan = Plan(url, duration, grace, tls_context(ca), connect_rate, _keyring(enrol))
     outcome = carry_out(plan, fleet.build, len(identities), quiet=quiet)
     conclude(outcome, {"command": "run", "url": url, "ack": ack, "seed": seed}, report, as_json=as_json)
+
+
+def _keyring(path: Path | None) -> Keyring | None:
+    try:
+        return None if path is None else Keyring(path, _show_claim)
+    except KeyringError as error:
+        raise click.BadParameter(str(error), param_hint="--enrol") from error
+
+
+def _show_claim(device: str, claim: str) -> None:
+    click.echo(f"{device} waits to be approved and shows {claim}", err=True)
 
 
 def _from_tokens(path: Path, devices: int | None) -> Sequence[tuple[str, str | None]]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.cli.enrolling import approve, print_pending, refuse
 from gateway.cli.options import json_option, with_config
 from gateway.cli.output import moment, print_json, print_table
+from gateway.cli.registry import opened, parse_tags, path_of
 from gateway.config import DEFAULT_PROFILE
-from gateway.errors import RegistryError
-from gateway.registry import Registry, check_profile
+from gateway.registry import check_profile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from gateway.config import Config
     from gateway.registry import Device
 
@@ -30,31 +27,6 @@ def devices() -> None:
     """
 
 
-def _path(config: Config) -> Path:
-    return config.state.directory / "registry.db"
-
-
-@contextlib.contextmanager
-def _registry(config: Config, *, create: bool = False) -> Iterator[Registry]:
-    path = _path(config)
-    if create:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    elif not path.exists():
-        raise RegistryError(f"no device is registered yet: there is no {path}")
-    registry = Registry(path)
-    try:
-        yield registry
-    finally:
-        registry.close()
-
-
-def _tags(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    tags = dict(value.partition("=")[::2] for value in values)
-    if len(tags) < len(values) or not all("=" in value for value in values):
-        raise click.BadParameter("expected NAME=VALUE, each name once, such as --tag site=north")
-    return tags
-
-
 def _print_token(device: str, token: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"id": device, "token": token})
@@ -65,7 +37,9 @@ def _print_token(device: str, token: str, *, as_json: bool) -> None:
 @devices.command()
 @click.argument("device", metavar="ID")
 @click.option("--profile", default=DEFAULT_PROFILE, show_default=True, help="A profile of the configuration.")
-@click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", callback=_tags, help="Written on every reading.")
+@click.option(
+    "--tag", "tags", multiple=True, metavar="NAME=VALUE", callback=parse_tags, help="Written on every reading."
+)
 @json_option
 @with_config
 def add(config: Config, device: str, profile: str, tags: dict[str, str], *, as_json: bool) -> None:
@@ -75,27 +49,35 @@ def add(config: Config, device: str, profile: str, tags: dict[str, str], *, as_j
     Example:  gateway devices add kiln-7 --profile kiln --tag site=north
     """
     check_profile(profile, config.profiles)
-    with _registry(config, create=True) as registry:
+    with opened(config, create=True) as registry:
         _print_token(device, registry.add(device, profile, tags), as_json=as_json)
 
 
+devices.add_command(approve)
+devices.add_command(refuse)
+
+
 @devices.command(name="list")
+@click.option("--pending", is_flag=True, help="Those that ask to be let in, with their claim codes.")
 @json_option
 @with_config
-def list_devices(config: Config, *, as_json: bool) -> None:
-    """List the devices that are or were registered.
+def list_devices(config: Config, *, pending: bool, as_json: bool) -> None:
+    """List the devices that are or were registered, or those that wait to be approved.
 
     \b
     Example:  gateway devices list --json | jq -r '.[].id'
     """
+    if pending:
+        return print_pending(config, as_json=as_json)
     found: list[Device] = []
-    if _path(config).exists():
-        with _registry(config) as registry:
+    if path_of(config).exists():
+        with opened(config) as registry:
             found = registry.list()
     if as_json:
         print_json([_described(device) for device in found])
     else:
         print_table(("id", "profile", "tags", "state", "registered"), [_row(device) for device in found])
+    return None
 
 
 @devices.command()
@@ -108,7 +90,7 @@ def show(config: Config, device: str, *, as_json: bool) -> None:
     \b
     Example:  gateway devices show kiln-7
     """
-    with _registry(config) as registry:
+    with opened(config) as registry:
         described = _described(registry.show(device))
     if as_json:
         print_json(described)
@@ -127,7 +109,7 @@ def rotate(config: Config, device: str, *, as_json: bool) -> None:
     \b
     Example:  gateway devices rotate kiln-7
     """
-    with _registry(config) as registry:
+    with opened(config) as registry:
         _print_token(device, registry.rotate(device), as_json=as_json)
 
 
@@ -141,7 +123,7 @@ def revoke(config: Config, device: str, *, as_json: bool) -> None:
     \b
     Example:  gateway devices revoke kiln-7
     """
-    with _registry(config) as registry:
+    with opened(config) as registry:
         registry.revoke(device)
         if as_json:
             print_json(_described(registry.show(device)))

@@ -48,6 +48,11 @@ def _network(config: Config) -> Iterator[Conflict]:
 
 
 def _tokens(config: Config) -> Iterator[Conflict]:
+    if config.auth.enrol != "never" and config.auth.mode == "open":
+        yield Conflict(
+            (("auth", "enrol"), ("auth", "mode")),
+            "with auth.mode: open every device is let in, and none would ever ask: use token, or never here",
+        )
     if config.auth.viewer_token is not None and config.auth.viewer_token == config.auth.admin_token:
         yield Conflict(
             (("auth", "viewer_token"), ("auth", "admin_token")),

@@ -24,7 +24,7 @@ M = TypeVar("M", bound=BaseModel)
 LIVE = frozenset({
     "server.tls.certificate", "server.tls.key", "server.tls.client_ca", "server.max_connections",
     "server.allowed_origins", "server.trusted_proxies",
-    "auth.admin_token", "auth.viewer_token",
+    "auth.admin_token", "auth.viewer_token", "auth.enrol", "auth.enrol_expiry",
     "sink", "influxdb.url", "influxdb.api", "influxdb.org", "influxdb.bucket", "influxdb.token", "influxdb.database",
     "influxdb.username", "influxdb.password", "influxdb.gzip", "influxdb.timeout", "sqlite.retention",
     "limits.readings_per_second", "limits.burst", "limits.max_unacked", "limits.strikes_per_minute",

@@ -141,6 +141,10 @@ class AuthSection(Section):
     """Bearer token for reading; without it reading is free on loopback and needs the admin token elsewhere."""
     timeout: Annotated[Duration, between("100ms", "5m", parse_duration)] = 10.0
     """How long a device may take to say who it is."""
+    enrol: Literal["never", "approve"] = "never"
+    """approve: a device without a token may ask for one, and gets it when an operator approves."""
+    enrol_expiry: Annotated[Duration, between("1s", "7d", parse_duration)] = 900.0
+    """How long a device is held for an operator to approve, and how long an approval waits for it to come back."""
 
 
 class KeepaliveSection(Section):

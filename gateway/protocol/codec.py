@@ -34,8 +34,12 @@ MAX_BOOT = 64
 MAX_TOKEN = 512
 MAX_INFO = 32
 MAX_INFO_TEXT = 256
+MAX_CLAIM = 32
+SECRET = range(22, 129)
+"""Characters: from 128 bits in base64 on."""
 
 _INFO = frozenset((str, int, float, bool, type(None)))
+_CLAIM = re.compile(r"[A-Z0-9](?:-?[A-Z0-9]){5,31}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -176,7 +180,17 @@ def _hello(value: dict[str, Any]) -> Hello:
         raise _bad_hello("ack", '"durable", "stored" or "none"', shown(ack))
     if info is not None:
         _check_info(info)
-    return Hello(token, boot, None if ack is None else Ack(ack), info)
+    claim, secret = value.get("claim"), value.get("secret")
+    if claim is not None or secret is not None:
+        _check_claim(claim, secret)
+    return Hello(token, boot, None if ack is None else Ack(ack), info, claim, secret)
+
+
+def _check_claim(claim: Any, secret: Any) -> None:
+    if claim is not None and (claim.__class__ is not str or len(claim) > MAX_CLAIM or not _CLAIM.fullmatch(claim)):
+        raise _bad_hello("claim", f"6 to {MAX_CLAIM} of A-Z 0-9, with single hyphens between them", shown(claim))
+    if secret is not None and (secret.__class__ is not str or len(secret) not in SECRET):
+        raise _bad_hello("secret", f"a string of {SECRET[0]} to {SECRET[-1]} characters", kind_of(secret))
 
 
 def _check_info(info: Any) -> None:

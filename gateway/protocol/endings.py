@@ -34,12 +34,15 @@ class Terms:
     burst: int
     strikes_per_minute: int
     ack_delay_ms: int
+    enrol: bool = False
+    """Whether a device without a token may ask for one."""
 
 
 class State(Enum):
     """How far a session is."""
 
     UNKNOWN = auto()
+    HELD = auto()
     READY = auto()
     CLOSED = auto()
 
@@ -67,6 +70,18 @@ class Endings:
     def credentials_late(self) -> Effects:
         """The device has not said who it is in time."""
         return self._close(CloseCode.CREDENTIALS, "no credentials in time")
+
+    def claim_taken(self) -> Effects:
+        """Another device has shown the same claim."""
+        return self._close(CloseCode.CREDENTIALS, "another device asks with this claim; ask with a new one")
+
+    def not_approved(self) -> Effects:
+        """An operator does not know the device."""
+        return self._close(CloseCode.CREDENTIALS, "an operator has refused this device")
+
+    def unanswered(self) -> Effects:
+        """Nobody has approved of the device in time."""
+        return self._close(CloseCode.TRY_AGAIN_LATER, "nobody has approved of this device in time, ask again")
 
     def receive_other(self) -> Effects:
         """A binary message came where text is spoken, or text where binary is."""

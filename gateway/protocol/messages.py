@@ -86,6 +86,8 @@ class Hello:
     boot: str | None
     ack: Ack | None
     info: dict[str, Any] | None
+    claim: str | None = None
+    secret: str | None = None
 
 
 @dataclass(slots=True)
@@ -183,11 +185,19 @@ class Authenticate:
 
 
 @dataclass(frozen=True, slots=True)
+class Enrol:
+    """Ask an operator, then call `Session.held`, and `Session.enrolled` if he says yes; None: the device has none."""
+
+    claim: str | None
+    secret: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class AckLater:
     """Call `Session.acknowledge` within ``Terms.ack_delay_ms``: until then more may come that one ack covers."""
 
 
-Effect = Entry | Send | Close | Authenticate | AckLater | Result | Reported | TimeRequest | DeviceClock
+Effect = Entry | Send | Close | Authenticate | Enrol | AckLater | Result | Reported | TimeRequest | DeviceClock
 Effects = tuple[Effect, ...]
 Outcome = Effects | Entry | Send
 """What an event leads to. Nearly all lead to one thing, which then comes without a tuple around it."""
@@ -242,6 +252,14 @@ class Answers:
     def drain(self, reconnect_after_ms: int) -> Send:
         """The gateway is about to close this connection; the device is expected back after so long."""
         return self._answer("drain", NO_SEQ, reconnect_after_ms=reconnect_after_ms)
+
+    def pending(self, claim: str, expires_in_ms: int) -> Send:
+        """Somebody has to approve of the device first, by comparing the claim."""
+        return self._answer("pending", NO_SEQ, claim=claim, expires_in_ms=expires_in_ms)
+
+    def token(self, token: str) -> Send:
+        """The device was approved of: this is its token from now on."""
+        return self._answer("token", NO_SEQ, token=token)
 
     def welcome(self, **members: Any) -> Send:
         """The session stands; ``members`` as in PROTOCOL.md."""

@@ -5,10 +5,14 @@
     UNKNOWN --credentials good--> READY --any close--> CLOSED
        |    hello with a token: ask the shell to check it          ^
        +---- anything else, or no credentials in time -------------+
+       |                                                           |
+       +-- hello without a token, where that is allowed --> HELD --+
+                                     HELD --approved--> READY
 
 Rules that hold here:
 
 * UNKNOWN takes nothing but a hello with a token, and nothing it says reaches the ledger. CLOSED takes and says nothing.
+  HELD waits for an operator, and is like UNKNOWN otherwise.
 * Every message with readings or a number yields one `Entry`, refused and repeated ones too, so that the ledger can say
   what became of it. Every message that cannot be taken is answered.
 * A number at or below `Sequence.accepted` is a duplicate: not stored again, acknowledged. The sequence is shared by all
@@ -43,6 +47,7 @@ from gateway.protocol.messages import (
     Authenticate,
     CloseCode,
     Code,
+    Enrol,
     Hello,
     Readings,
     TimeRequest,
@@ -90,7 +95,7 @@ class Session(Endings):
 
     def welcome(self, account: Account, encoder: Encoder, now_ns: int, clock: DeviceClock | None = None) -> Effects:
         """The credentials are good; ``clock`` is what is known of the device's from its earlier connections."""
-        if self._state is not State.UNKNOWN:
+        if self._state not in {State.UNKNOWN, State.HELD}:
             return ()
         self._state = State.READY
         self._account = account
@@ -182,10 +187,25 @@ class Session(Endings):
             message = self.subprotocol.interpret(self.subprotocol.parse(data))
         except MessageError as error:
             return self._close(CloseCode.CREDENTIALS, f"expected a hello with a token: {error.code}")
-        if not isinstance(message, Hello) or message.token is None:
+        if not isinstance(message, Hello) or not (message.token or self._may_enrol):
             return self._close(CloseCode.CREDENTIALS, "expected a hello with a token")
         self._introduce(message)
-        return (Authenticate(message.token),)
+        return (Enrol(message.claim, message.secret) if message.token is None else Authenticate(message.token),)
+
+    @property
+    def _may_enrol(self) -> bool:
+        return self._terms.enrol and self._state is State.UNKNOWN
+
+    def held(self, claim: str, expires_in_ms: int) -> Effects:
+        """An operator is asked, who compares the claim."""
+        if self._state is not State.UNKNOWN:
+            return ()
+        self._state = State.HELD
+        return (self._answers.pending(claim, expires_in_ms),)
+
+    def enrolled(self, token: str) -> Effects:
+        """The operator has said yes; `welcome` follows. Nothing if the device cannot be told any more."""
+        return (self._answers.token(token),) if self._state is State.HELD else ()
 
     def _introduce(self, hello: Hello) -> None:
         """What a hello leaves out stays as it was."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from gateway.server.device_socket import DeviceSocket
     from gateway.server.directory import Directory
     from gateway.server.downlink import Downlink
+    from gateway.server.enrolling import Enrolling
     from gateway.server.fleet import Fleet
     from gateway.server.live import Live
     from gateway.server.settings import SettingsLink
@@ -77,6 +78,7 @@ class Context:
     devices_allowed: int = UNLIMITED
     """By the system's limit of open files."""
     problems: Problems = field(default_factory=Problems)
+    enrolling: Enrolling = field(init=False)
     status: Status = field(init=False)
     live: Live = field(init=False)
     sockets: set[DeviceSocket] = field(default_factory=set)
@@ -102,7 +104,10 @@ class Context:
         if not self.needs_token:
             return self.registry.lookup(device_id) or Device(id=device_id)
         if token is not None:
-            return self.registry.authenticate(device_id, token)
+            known = self.registry.authenticate(device_id, token)
+            if known is not None:
+                self.enrolling.arrived(device_id)
+            return known
         device = self.registry.lookup(device_id) if device_id in names else None
         return None if device is None or device.revoked else device
 

@@ -26,6 +26,7 @@ from gateway.protocol.messages import (
     Close,
     CloseCode,
     Code,
+    Enrol,
     Refusal,
     Reported,
     Result,
@@ -37,6 +38,7 @@ from gateway.protocol.shown import cut
 from gateway.protocol.subprotocols import JSON, SENML, SUBPROTOCOLS
 from gateway.server.access import bearer_token, page_may_send
 from gateway.server.credentials import certificate_names
+from gateway.server.enrolling import Refused
 from gateway.server.handshake import VERSION, lacking, offered_subprotocols, offered_token
 from gateway.server.requests import JsonErrors
 from gateway.server.settings import TOO_FAST
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.command_log import Command
+    from gateway.enrolments import Request
     from gateway.protocol.messages import Effect, Effects, Outcome
     from gateway.registry import Device
     from gateway.server.context import Context
@@ -84,6 +87,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
         "context",
         "device",
         "device_id",
+        "held",
         "opened_at",
         "paused",
         "pinged_at",
@@ -99,6 +103,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
         self.context = context
         self.session: Session | None = None
         self.view: DeviceView | None = None
+        self.held: Request | None = None
         self.authenticated = False
         self.binary = False
         self.pinged_at = 0.0
@@ -247,6 +252,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
         """What a device seldom asks for."""
         if isinstance(effect, Authenticate):
             self._authenticate(session, effect.token)
+        elif isinstance(effect, Enrol):
+            self._ask(session, effect)
         elif isinstance(effect, Result):
             self._take_result(session, effect)
         elif isinstance(effect, TimeRequest):
@@ -307,9 +314,33 @@ class DeviceSocket(JsonErrors, StreamHandler):
             self.context.metrics.connections_total.labels("unauthorized").inc()
             self._run(session.credentials_refused())
         else:
-            self.context.strangers.forget(self)
-            self.admit_messages(self.context.config.server.max_message_bytes)
-            self._welcome(session, device)
+            self._admit(session, device)
+
+    def _admit(self, session: Session, device: Device) -> None:
+        """Let in a device that has said who it is in a message."""
+        self.context.strangers.forget(self)
+        self.admit_messages(self.context.config.server.max_message_bytes)
+        self._welcome(session, device)
+
+    def _ask(self, session: Session, enrol: Enrol) -> None:
+        request = self.context.enrolling.ask(self, enrol, self.context.config.auth.enrol_expiry)
+        if isinstance(request, Refused):
+            self._run(getattr(session, request.why)(*request.told))
+        else:
+            self.held = request
+            self.context.strangers.forget(self)  # who waits for a person has a place among those that do
+            self._run(session.held(request.claim, max(0, request.expires_ns - time.time_ns()) // 1_000_000))
+
+    def enrolled(self, device: Device, token: str) -> None:
+        """An operator has approved: here is the token, and the way is free."""
+        self.held = None
+        if self.session is not None:
+            self._run(self.session.enrolled(token))
+            self._admit(self.session, device)
+
+    def not_enrolled(self, why: str) -> None:
+        """Nobody has approved; ``why`` is the session's event."""
+        self._end(why)
 
     def durable(self, numbered: int) -> None:
         """A commit with ``numbered`` of this session's messages is on disk."""
@@ -396,6 +427,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
         self.context.backpressure.forget(self)
         self.context.strangers.forget(self)
         self.context.socket_closed(self)
+        if self.held is not None:
+            self.context.enrolling.left(self, self.held)
         reason = ENDINGS.get(self.close_code, str(self.close_cause))
         self.context.metrics.disconnects.labels(reason).inc()
         if self.view is not None:

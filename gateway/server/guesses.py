@@ -42,12 +42,12 @@ class Guesses:
 
     def wait(self, address: str) -> float:
         """Seconds until ``address`` may try a token; 0 at most times."""
-        guesser = self._guessers.get(_network(address))
+        guesser = self._guessers.get(network_of(address))
         return 0.0 if guesser is None else max(0.0, (1 - self._left(guesser)) * EVERY)
 
     def wrong(self, address: str, token: str) -> bool:
         """Count a wrong token; whether it was the last guess that the address had."""
-        network, now = _network(address), self._clock()
+        network, now = network_of(address), self._clock()
         guesser = self._guessers.setdefault(network, _Guesser(BURST, now))
         self._guessers.move_to_end(network)
         if hash(token) in guesser.wrong:
@@ -62,7 +62,7 @@ class Guesses:
         return min(BURST, guesser.left + (self._clock() - guesser.at) / EVERY)
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """What one guesser has at the least: an IPv4 address, or the 64 bits of IPv6 that any of its hosts may vary."""
     try:
         found = ipaddress.ip_address(address)

@@ -42,6 +42,11 @@ class Watched(Protocol):
         """0 between messages; inside one a number of its own, the same until it has ended."""
         ...
 
+    @property
+    def held(self) -> object | None:
+        """Something while an operator has to say who it is; that has an end of its own."""
+        ...
+
     def send_ping(self) -> None:
         """Send one ping frame."""
         ...
@@ -114,12 +119,12 @@ class Keepalive:
         for socket in [s for s in self._sockets if s.last_byte_at <= ping_before or not s.authenticated]:
             if socket.paused:
                 continue
-            if not socket.authenticated:
+            if not socket.authenticated and socket.held is None:
                 if now - socket.opened_at >= self._credentials_timeout:
                     socket.credentials_late()
             elif now - socket.last_byte_at >= self._timeout:
                 socket.expire()
-            elif socket.pinged_at <= socket.last_byte_at:  # uvloop counts in ms, and a pong may take less
+            elif socket.pinged_at <= socket.last_byte_at <= ping_before:  # uvloop counts in ms, a pong may take less
                 socket.pinged_at = now
                 socket.send_ping()
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tornado.web import Finish, HTTPError
 
 from gateway.config import DEFAULT_PROFILE
-from gateway.errors import DeviceExists, RegistryError, UnknownDevice
+from gateway.errors import DeviceExists, EnrolmentConflict, RegistryError, UnknownDevice, UnknownEnrolment
 from gateway.registry import check_profile
 from gateway.server.asking import AskingHandler
 from gateway.server.devices import DeviceHandler, DevicesHandler
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from gateway.registry import Registry
 
 T = TypeVar("T")
+
+_ANSWERS: dict[type[RegistryError], tuple[int, str]] = {
+    UnknownDevice: (404, "unknown_device"),
+    UnknownEnrolment: (404, "unknown_enrolment"),
+    DeviceExists: (409, "device_exists"),
+    EnrolmentConflict: (409, "enrolment_conflict"),
+}
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +62,7 @@ class ChangingHandler(AskingHandler):
         try:
             return await self.ask(make)
         except RegistryError as error:
-            self.refuse(*_judged(error), str(error))
+            self.refuse(*judged(error), str(error))
             raise Finish from None
 
 
@@ -66,7 +73,7 @@ class RegisteringHandler(DevicesHandler, ChangingHandler):
         """Register ``{"id","profile"?,"tags"?}``: 201 with its token."""
         body = self.body_object({"id": str, "profile": str, "tags": dict})
         device_id, profile = body.get("id", ""), body.get("profile", DEFAULT_PROFILE)
-        tags = _texts(body.get("tags", {}))
+        tags = texts(body.get("tags", {}))
 
         def register(registry: Registry) -> str:
             check_profile(profile, self.context.config.profiles)
@@ -94,15 +101,16 @@ class TokenHandler(ChangingHandler):
         self.answer({"id": device_id, "token": token})
 
 
-def _judged(error: RegistryError) -> tuple[int, str]:
-    if isinstance(error, UnknownDevice):
-        return 404, "unknown_device"
-    if isinstance(error, DeviceExists):
-        return 409, "device_exists"
+def judged(error: RegistryError) -> tuple[int, str]:
+    """Status and code of the answer to what the registry refused."""
+    for kind, answer in _ANSWERS.items():
+        if isinstance(error, kind):
+            return answer
     return (503, "registry") if isinstance(error.__cause__, sqlite3.Error) else (MALFORMED, "bad_request")
 
 
-def _texts(tags: dict[str, Any]) -> dict[str, str]:
+def texts(tags: dict[str, Any]) -> dict[str, str]:
+    """The tags of a body; 400 where they are none."""
     if not all(isinstance(value, str) for value in tags.values()):
         raise HTTPError(MALFORMED, "the value of a tag is text")
     return tags

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tornado.web import Application, RequestHandler, url
 
-from gateway.server import api, commanding, letters, ops, registering
+from gateway.server import api, approving, commanding, letters, ops, registering
 from gateway.server.device_socket import DeviceSocket
 from gateway.server.history import WhyHandler
 from gateway.server.login import SessionHandler
@@ -32,6 +32,9 @@ PATHS: dict[str, type[RequestHandler]] = {
     r"/v1/devices/([^/]+)/settings": SettingsHandler,
     r"/v1/devices": registering.RegisteringHandler,
     r"/v1/devices/([^/]+)": registering.RevokingHandler,
+    r"/v1/enrolments": approving.EnrolmentsHandler,
+    r"/v1/enrolments/([^/]+)/approve": approving.ApprovingHandler,
+    r"/v1/enrolments/([^/]+)/refuse": approving.RefusingHandler,
     r"/v1/dead-letters": letters.DeadLettersHandler,
     r"/v1/dead-letters/replay": letters.ReplayHandler,
     r"/v1/live": LiveHandler,

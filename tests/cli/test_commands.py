@@ -42,6 +42,8 @@ def test_these_are_the_commands() -> None:
         "devices show",
         "devices rotate",
         "devices revoke",
+        "devices approve",
+        "devices refuse",
         "dead-letters list",
         "dead-letters show",
         "dead-letters replay",

@@ -64,6 +64,8 @@ def test_answers_in_the_document_are_json_with_the_keys_that_are_sent() -> None:
     section = table("Messages of the gateway")
     shown = [json.loads(text) for text in re.findall(r"\n((?:    .*\n)+)", section)]
     assert [message["type"] for message in shown] == [
+        "pending",
+        "token",
         "welcome",
         "ack",
         "reject",

@@ -22,6 +22,9 @@ CASES = [
 ENDINGS = {
     "credentials_refused",
     "credentials_late",
+    "claim_taken",
+    "not_approved",
+    "unanswered",
     "too_big",
     "replaced",
     "revoked",
@@ -36,8 +39,11 @@ def bench_for(case: dict[str, Any]) -> Bench:
     for boot, known in case.get("before", {}).items():
         durable = known["durable"]
         ledger.account("d1").boots[boot] = Sequence(durable, durable, known.get("stored", durable))
-    bench = Bench(ledger=ledger, profile=case.get("profile"), tags=case.get("tags"), **case.get("terms", {}))
-    return bench if case.get("start") == "unknown" else bench.ready()
+    start, more = case.get("start"), dict(case.get("terms", {}))
+    if start == "enrolling":
+        more["enrol"] = True
+    bench = Bench(ledger=ledger, profile=case.get("profile"), tags=case.get("tags"), **more)
+    return bench if start in {"unknown", "enrolling"} else bench.ready()
 
 
 def goes_down(bench: Bench, event: dict[str, Any]) -> list[Any]:
@@ -47,6 +53,10 @@ def goes_down(bench: Bench, event: dict[str, Any]) -> list[Any]:
     if kind == "settings":
         desired = json.dumps(message["settings"]).encode()
         return bench.run(bench.session.settings(message["version"], desired))
+    if kind == "held":
+        return bench.run(bench.session.held(message, 900_000))
+    if kind == "enrolled":
+        return bench.run(bench.session.enrolled(message))
     assert kind == "command"
     params = json.dumps(message["params"]).encode()
     return bench.run(bench.session.command(message["id"], message["name"], params, message["expires_in_ms"]))

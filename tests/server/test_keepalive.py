@@ -13,6 +13,7 @@ class Socket:
     last_byte_at: float = 0.0
     pinged_at: float = -1.0
     authenticated: bool = True
+    held: object | None = None
     paused: bool = False
     unfinished: int = 0
     did: list[str] = field(default_factory=list)
@@ -163,3 +164,15 @@ def test_a_message_that_ended_leaves_no_time_to_the_next_one() -> None:
     assert socket.did == []
     watch.look_for_unfinished(239.0)
     assert socket.did == ["message late"]
+
+
+def test_a_device_that_is_held_is_pinged_and_dropped_like_others_but_is_not_late() -> None:
+    socket = Socket(authenticated=False, held=object())
+    watch = keepalive(socket)
+    watch.scan(19.0)
+    assert socket.did == []
+    for now in (20.0, 21.0):
+        watch.scan(now)
+    assert socket.did == ["ping"]
+    watch.scan(30.0)
+    assert socket.did == ["ping", "expire"]

@@ -11,7 +11,7 @@ from gateway.config.sections import ProfileSection
 from gateway.ledger import NO_SEQ, Entry, Ledger
 from gateway.protocol.device_clock import DeviceClock
 from gateway.protocol.fields import Rulebook
-from gateway.protocol.messages import AckLater, Authenticate, Close, Reported, Result, Send, TimeRequest, all_of
+from gateway.protocol.messages import AckLater, Authenticate, Close, Enrol, Reported, Result, Send, TimeRequest, all_of
 from gateway.protocol.session import Session, Terms
 from gateway.protocol.subprotocols import JSON, Subprotocol
 from gateway.protocol.types import FieldTypes
@@ -141,6 +141,8 @@ def shown(effect: Effect, decode: Callable[[bytes], Any] = orjson.loads) -> dict
             return {"acks": "later"}
         case Authenticate(token):
             return {"authenticates": token}
+        case Enrol(claim, secret):
+            return {"enrols": {"claim": claim, "secret": secret}}
         case Result(command, ok, value, error):
             told = {"value": orjson.loads(value)} if ok else {"error": error}
             return {"result": {"id": command, "ok": ok, **told}}

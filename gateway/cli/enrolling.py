@@ -1,0 +1,127 @@
+"""``gateway devices list --pending``, ``approve`` and ``refuse``: devices that ask to be let in.
+
+The gateway that runs carries out what is decided here, within a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.cli.options import json_option, with_config
+from gateway.cli.output import moment, print_json, print_table
+from gateway.cli.registry import opened, parse_tags, path_of
+from gateway.enrolments import NAME, Decision, Enrolments, Request, State
+from gateway.errors import UnknownEnrolment
+from gateway.registry import check_device, check_profile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gateway.config import Config
+
+NS_PER_S = 1_000_000_000
+
+claim_option = click.option("--claim", metavar="CODE", help="The code that the device shows; needed where several ask.")
+
+
+@contextlib.contextmanager
+def _store(config: Config) -> Iterator[Enrolments | None]:
+    """The store; None when no gateway has made one, so that looking makes no file."""
+    path = config.state.directory / NAME
+    if not path.exists():
+        yield None
+        return
+    with contextlib.closing(Enrolments(path)) as store:
+        yield store
+
+
+def print_pending(config: Config, *, as_json: bool) -> None:
+    """Show who waits for a decision."""
+    with _store(config) as store:
+        waiting = store.waiting(time.time_ns()) if store else []
+    found = [request for request in waiting if request.decision is None]
+    if as_json:
+        print_json([request.shown() for request in found])
+    else:
+        print_table(("id", "claim", "address", "since", "until", "tells"), [_row(request) for request in found])
+
+
+def _row(request: Request) -> tuple[object, ...]:
+    told = " ".join(f"{name}={value}" for name, value in request.info.items())
+    claim = f"{request.claim} (twice!)" if request.contested else request.claim
+    since, until = moment(request.since_ns), moment(request.expires_ns)
+    return request.id, claim, request.address, since, until, told or None
+
+
+@click.command()
+@click.argument("device", metavar="ID")
+@claim_option
+@click.option("--profile", help="A profile of the configuration.  [default: default]")
+@click.option(
+    "--tag", "tags", multiple=True, metavar="NAME=VALUE", callback=parse_tags, help="Written on every reading."
+)
+@click.option(
+    "--replace", is_flag=True, help="The device is registered already: give it a new token, the old one ends."
+)
+@json_option
+@with_config
+def approve(
+    config: Config,
+    device: str,
+    claim: str | None,
+    profile: str | None,
+    tags: dict[str, str],
+    *,
+    replace: bool,
+    as_json: bool,
+) -> None:
+    """Let in a device that waits; it gets its token over its own connection. Compare its claim code first.
+
+    \b
+    Example:  gateway devices approve kiln-7 --claim K7QD-93XA --tag site=north
+    """
+    if profile is not None:
+        check_profile(profile, config.profiles)
+    check_device(device, tags)
+    decided = {"profile": profile, "tags": tags or None, "replaces": replace}
+    _decide(config, device, claim, State.APPROVED, as_json=as_json, **decided)
+
+
+@click.command()
+@click.argument("device", metavar="ID")
+@claim_option
+@json_option
+@with_config
+def refuse(config: Config, device: str, claim: str | None, *, as_json: bool) -> None:
+    """Turn away a device that waits to be approved.
+
+    \b
+    Example:  gateway devices refuse kiln-7
+    """
+    _decide(config, device, claim, State.REFUSED, as_json=as_json)
+
+
+def _accept(config: Config, device: str, decision: Decision) -> None:
+    if decision.state is State.APPROVED and not decision.replaces and path_of(config).exists():
+        with opened(config) as registry:
+            registry.check_new(device)
+
+
+def _decide(config: Config, device: str, claim: str | None, state: State, *, as_json: bool, **decided: Any) -> None:
+    now = time.time_ns()
+    by = f"the command line (uid {os.geteuid()})"
+    decision = Decision(state, by, now + round(config.auth.enrol_expiry * NS_PER_S), **decided)
+    with _store(config) as store:
+        if store is None:
+            raise UnknownEnrolment(f"no device waits to be approved: there is no {config.state.directory / NAME}")
+        request = store.decide(device, claim, decision, now, partial(_accept, config, device, decision))
+    if as_json:
+        print_json({"id": device, "claim": request.claim, "state": str(state)})
+    else:
+        click.echo(f"{device} with the claim {request.claim} is {state}", err=True)

@@ -1,0 +1,49 @@
+"""The registry's file, and what options say of devices: what the commands below ``gateway devices`` share."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.errors import RegistryError
+from gateway.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from gateway.config import Config
+
+
+def path_of(config: Config) -> Path:
+    """Where the registry is, or will be."""
+    return config.state.directory / "registry.db"
+
+
+@contextlib.contextmanager
+def opened(config: Config, *, create: bool = False) -> Iterator[Registry]:
+    """The registry.
+
+    Raises:
+        RegistryError: there is none, and ``create`` is false.
+    """
+    path = path_of(config)
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    elif not path.exists():
+        raise RegistryError(f"no device is registered yet: there is no {path}")
+    registry = Registry(path)
+    try:
+        yield registry
+    finally:
+        registry.close()
+
+
+def parse_tags(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Tags as options give them."""
+    tags = dict(value.partition("=")[::2] for value in values)
+    if len(tags) < len(values) or not all("=" in value for value in values):
+        raise click.BadParameter("expected NAME=VALUE, each name once, such as --tag site=north")
+    return tags

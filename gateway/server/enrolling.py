@@ -1,0 +1,315 @@
+"""Devices that are held until an operator approves of them (PROTOCOL.md, "A new device").
+
+Rules that hold here:
+
+* Whether an id is registered is not asked before an operator decides: so no answer tells which ids there are.
+* The same claim resumes a request only with the same secret. A device without one is trusted as far as its connection
+  lasts: its request ends with it.
+* Requests, decisions and tokens meet in `Enrolling.settle` alone, one call at a time; the command line's decisions come
+  in there, too.
+* A token is made when it can be sent. A second one is made only for a device that proves by its secret that it is the
+  same, has not come back with the first, and of which nothing has changed in the registry meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+
+from gateway.enrolments import Request, State
+from gateway.errors import RegistryError
+from gateway.server.waiting import Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gateway.enrolments import Decision, Enrolments, Key
+    from gateway.protocol.messages import Enrol
+    from gateway.registry import Device, Registry
+
+log = logging.getLogger(__name__)
+
+MOST_INFO = 1024
+"""Bytes of JSON of what a device tells about itself; more is not kept."""
+NS_PER_S = 1_000_000_000
+_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+"""None that people take for another."""
+
+
+class Held(Protocol):
+    """A socket whose device waits."""
+
+    device_id: str
+    remote: str
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the device told about itself."""
+        ...
+
+    def enrolled(self, device: Device, token: str) -> None:
+        """The device is registered: tell it its token and go on."""
+        ...
+
+    def not_enrolled(self, why: str) -> None:
+        """Close; ``why`` is the session's event."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A device cannot be held: ``why`` is the session's event, ``told`` what it may say beside it."""
+
+    why: str
+    told: tuple[str, ...] = ()
+
+
+_TAKEN = Refused("claim_taken")
+_FULL = Refused("busy", ("too many devices wait to be approved, try again later",))
+
+
+class Enrolling:
+    """The requests of a gateway that runs. On the event loop; ``count`` gets each result for the metrics."""
+
+    def __init__(
+        self,
+        store: Enrolments,
+        registry: Registry,
+        count: Callable[[str], None],
+        credentials_changed: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._count = count
+        self._credentials_changed = credentials_changed
+        self._waiting = Waiting()
+        self._sockets: dict[Key, Held] = {}
+        self._changed: dict[Key, Request] = {}
+        self._gone: set[Key] = set()
+        self._settling = asyncio.Lock()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def recover(self) -> None:
+        """Take up what the last run left; of devices without a secret nothing is left."""
+        now = time.time_ns()
+        for request in self._store.waiting(0):
+            if request.secret_sha256 is None or request.expires_ns <= now:
+                self._gone.add(request.key)
+            else:
+                self._waiting.add(request)
+
+    def shown(self) -> list[dict[str, Any]]:
+        """Who waits for a decision, the oldest first."""
+        undecided = [request for request in self._waiting if request.decision is None]
+        return [
+            {
+                **request.shown(),
+                "connected": request.key in self._sockets,
+                "registered": self._registry.lookup(request.id) is not None,
+            }
+            for request in sorted(undecided, key=lambda request: request.since_ns)
+        ]
+
+    def ask(self, socket: Held, enrol: Enrol, expiry: float) -> Request | Refused:
+        """Hold ``socket``, for at most ``expiry`` seconds; the request that it is from now on, or why not."""
+        secret = None if enrol.secret is None else hashlib.sha256(enrol.secret.encode()).digest()
+        known = self._find(socket.device_id, enrol.claim, secret)
+        if known is None:
+            return self._begin(socket, enrol.claim or _new_claim(), secret, expiry)
+        if known.secret_sha256 != secret:
+            self._contest(known, socket.remote)
+            return _TAKEN
+        return self._resume(known, socket)
+
+    def _find(self, device_id: str, claim: str | None, secret: bytes | None) -> Request | None:
+        of_device = self._waiting.of(device_id)
+        if claim is not None:
+            return of_device.get(claim)
+        return next((r for r in of_device.values() if secret is not None and r.secret_sha256 == secret), None)
+
+    def _begin(self, socket: Held, claim: str, secret: bytes | None, expiry: float) -> Request | Refused:
+        device_id, address, now = socket.device_id, socket.remote, time.time_ns()
+        going = self._waiting.make_room(device_id, address, self._sockets.keys())
+        if going is None:
+            self._count("too_many")
+            return _FULL
+        for request in going:
+            self._end(request, "pushed_out")
+        info = socket.info if len(orjson.dumps(socket.info)) <= MOST_INFO else {}
+        request = Request(device_id, claim, secret, address, now, now + round(expiry * NS_PER_S), info)
+        self._waiting.add(request)
+        self._hold(request, socket)
+        self._count("pending")
+        _tell(request, f"asks to be let in, with the claim {claim}, from {address}")
+        return request
+
+    def _hold(self, request: Request, socket: Held) -> None:
+        self._sockets[request.key] = socket
+        self._changed[request.key] = request
+
+    def _resume(self, request: Request, socket: Held) -> Request:
+        before = self._sockets.pop(request.key, None)
+        if before is not None:
+            before.not_enrolled("replaced")
+            if request.secret_sha256 is None and request.address != socket.remote:
+                self._contest(request, socket.remote)
+        self._waiting.move(request, socket.remote)
+        self._hold(request, socket)
+        return request
+
+    def _contest(self, request: Request, address: str) -> None:
+        if not request.contested:
+            request.contested = True
+            self._changed[request.key] = request
+            _tell(request, f"is two: the claim {request.claim} came from {request.address} and from {address}")
+
+    def left(self, socket: Held, request: Request) -> None:
+        """The socket of a request has closed."""
+        if self._sockets.get(request.key) is socket:
+            del self._sockets[request.key]
+            if request.secret_sha256 is None:
+                self._end(request, "left")
+
+    def arrived(self, device_id: str) -> None:
+        """The device came with its token: nobody is given another in its name."""
+        for request in list(self._waiting.of(device_id).values()):
+            if request.delivered_ns:
+                self._end(request)
+
+    async def decide(self, device_id: str, claim: str | None, decision: Decision) -> Request:
+        """Say yes or no to a request.
+
+        Raises:
+            RegistryError: as `Enrolments.decide`; DeviceExists: it is registered, and nothing is to be replaced.
+            sqlite3.Error: it could not be written down.
+        """
+        await self.settle()
+
+        def accept() -> None:
+            if decision.state is State.APPROVED and not decision.replaces:
+                self._registry.check_new(device_id)
+
+        request = await asyncio.to_thread(self._store.decide, device_id, claim, decision, time.time_ns(), accept)
+        await self.settle()
+        return request
+
+    async def settle(self) -> None:
+        """Write down who asks, and carry out what was decided.
+
+        Raises:
+            sqlite3.Error: the file failed; what was not written will be.
+        """
+        async with self._settling:
+            if self._waiting or self._gone:
+                await self._exchange()
+                self._expire()
+                await self._hand_over()
+
+    async def _exchange(self) -> None:
+        (changed, self._changed), (gone, self._gone) = (self._changed, {}), (self._gone, set())
+        try:
+            decided = await asyncio.to_thread(self._store.sync, list(changed.values()), gone)
+        except BaseException:
+            still = {key: request for key, request in changed.items() if self._waiting.has(request)}
+            self._changed, self._gone = still | self._changed, gone | self._gone
+            raise
+        for found in decided:
+            request = self._waiting.of(found.id).get(found.claim)
+            if request is not None and request.decision is None and request.since_ns == found.since_ns:
+                self._take_up(request, found.decision)
+
+    def _take_up(self, request: Request, decision: Decision | None) -> None:
+        if decision is None:
+            return
+        request.decision, request.expires_ns = decision, decision.expires_ns
+        self._count(decision.state)
+        _tell(request, f"with the claim {request.claim} was {decision.state} by {decision.by}")
+        if decision.state is State.REFUSED:
+            self._end(request, why="not_approved")
+
+    def _expire(self) -> None:
+        now = time.time_ns()
+        for request in self._waiting:
+            if request.expires_ns <= now:
+                self._end(request, "" if request.delivered_ns else "expired", "unanswered")
+
+    async def _hand_over(self) -> None:
+        due = [request for request in self._waiting if request.decision is not None and request.key in self._sockets]
+        if not due:
+            return
+        tokens, changed = await asyncio.to_thread(self._make_tokens, due)
+        for device_id in changed:
+            self._credentials_changed(device_id)
+        for request, token in zip(due, tokens, strict=True):
+            if token is None and self._waiting.has(request):
+                self._end(request, "void", "not_approved")
+            elif token is not None:
+                self._deliver(request, token)
+
+    def _make_tokens(self, due: Sequence[Request]) -> tuple[list[str | None], frozenset[str]]:
+        """A token for each, None where its approval is void; and the devices whose tokens ended."""
+        changed = self._registry.refresh()
+        tokens = [self._make_token(request, request.decision) for request in due]
+        return tokens, changed | self._registry.refresh()
+
+    def _make_token(self, request: Request, decision: Decision | None) -> str | None:
+        known, again = self._registry.lookup(request.id), request.delivered_ns > 0
+        void = again and (known is None or known.changed_ns != request.delivered_ns)
+        if decision is None or request.contested or void:
+            return None
+        try:
+            replaces = decision.replaces or again
+            token = self._registry.enrol(request.id, decision.profile, decision.tags, replaces=replaces)
+            request.delivered_ns = self._registry.show(request.id).changed_ns
+        except RegistryError as error:
+            log.warning("device %s was approved, but: %s", request.id, error, extra={"device": request.id})
+            return None
+        return token
+
+    def _deliver(self, request: Request, token: str) -> None:
+        socket = self._sockets.pop(request.key, None)
+        if socket is None:
+            _tell(request, "was registered, but has left before its token came")
+        else:
+            _tell(request, "was registered and given its token")
+            socket.enrolled(self._registry.show(request.id), token)
+        if not self._waiting.has(request):
+            return
+        if request.secret_sha256 is None:
+            self._end(request)
+        else:
+            self._changed[request.key] = request
+
+    def _end(self, request: Request, result: str = "", why: str = "") -> None:
+        """Forget a request; ``result`` is for the metrics, ``why`` tells its device."""
+        self._waiting.remove(request)
+        self._changed.pop(request.key, None)
+        self._gone.add(request.key)
+        socket = self._sockets.pop(request.key, None)
+        if result:
+            self._count(result)
+            _tell(request, f"with the claim {request.claim} waits no more: {result.replace('_', ' ')}")
+        if socket is not None and why:
+            socket.not_enrolled(why)
+
+    def close(self) -> None:
+        """Let go of the file; what has not been written is asked again."""
+        self._store.close()
+
+
+def _new_claim() -> str:
+    letters = "".join(secrets.choice(_LETTERS) for _ in range(8))
+    return f"{letters[:4]}-{letters[4:]}"
+
+
+def _tell(request: Request, what: str) -> None:
+    log.info("device %s %s", request.id, what, extra={"device": request.id})

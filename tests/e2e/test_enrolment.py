@@ -1,0 +1,202 @@
+"""A new device, from a hello without a token to its readings in the database: clients of another library, the API, the
+command line, which is another process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from tests.support.device import answer
+from tests.support.gateway import RunningGateway, running_gateway, wait_for
+from tests.support.visitor import Visitor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ADMIN = "admin-token-for-tests-0123456789"
+SECRET = "Vb0gIR1dM0lOCj7vS9vhyQ"
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    over = {"auth": {"mode": "token", "enrol": "approve", "timeout": "1s"}, "profiles": {"kiln": {}}}
+    with running_gateway(tmp_path_factory.mktemp("gateway"), over) as running:
+        yield running
+
+
+@pytest.fixture
+def admin(gateway: RunningGateway) -> Visitor:
+    visitor = Visitor(gateway.url)
+    assert visitor.login(ADMIN).status == 200
+    return visitor
+
+
+def dial(gateway: RunningGateway, device: str, **more: Any) -> ClientConnection:
+    return connect(f"{gateway.ws}/v1/devices/{device}/stream", compression=None, **more)
+
+
+def ask(socket: ClientConnection, **hello: Any) -> dict[str, Any]:
+    socket.send(json.dumps({"type": "hello", **hello}))
+    return answer(socket)
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def enrolments(admin: Visitor) -> dict[str, dict[str, Any]]:
+    return {found["id"]: found for found in admin.send("GET", "/v1/enrolments").body["enrolments"]}
+
+
+def test_a_third_party_client_gets_its_token_when_somebody_approves(gateway: RunningGateway, admin: Visitor) -> None:
+    with dial(gateway, "kiln-7") as socket:
+        pending = ask(socket, claim="K7QD-93XA", secret=SECRET, boot="b1", info={"model": "kiln-2"})
+        assert (pending["type"], pending["claim"]) == ("pending", "K7QD-93XA")
+        assert 890_000 < pending["expires_in_ms"] <= 900_000
+        found = enrolments(admin)["kiln-7"]
+        assert (found["claim"], found["address"], found["info"]) == ("K7QD-93XA", "127.0.0.1", {"model": "kiln-2"})
+        with pytest.raises(TimeoutError):
+            socket.recv(timeout=1.5)  # longer than one who says nothing may take
+        body = {"claim": "K7QD-93XA", "profile": "kiln", "tags": {"site": "north"}}
+        approved = admin.change("POST", "/v1/enrolments/kiln-7/approve", body)
+        assert (approved.status, approved.body) == (200, {"id": "kiln-7", "claim": "K7QD-93XA", "approved": True})
+        token, welcome = answer(socket), answer(socket)
+        assert (token["type"], welcome["type"], welcome["boot"]) == ("token", "welcome", "b1")
+        socket.send('{"seq":1,"ts":1700000000000,"values":{"temp":1}}')
+        assert answer(socket) == {"type": "ack", "seq": 1}
+    with dial(gateway, "kiln-7", additional_headers=bearer(token["token"])) as socket:
+        assert answer(socket)["type"] == "welcome"
+    assert "kiln-7" not in enrolments(admin)
+    assert gateway.settled("kiln-7")["stored"] == 1
+    device = gateway.device("kiln-7")
+    assert (device["profile"], device["tags"]) == ("kiln", {"site": "north"})
+    assert token["token"] not in gateway.log
+    assert "was approved by an administrator at 127.0.0.1" in gateway.log
+
+
+def test_the_command_line_approves_in_another_process(gateway: RunningGateway) -> None:
+    with dial(gateway, "kiln-8") as socket:
+        claim = ask(socket)["claim"]
+        listed = wait_for(lambda: json.loads(gateway.cli("devices", "list", "--pending", "--json").stdout), "the list")
+        assert [(found["id"], found["claim"]) for found in listed] == [("kiln-8", claim)]
+        assert claim in gateway.cli("devices", "list", "--pending").stdout
+        done = gateway.cli("devices", "approve", "kiln-8", "--claim", claim, "--tag", "site=north")
+        assert (done.returncode, done.stdout) == (0, "")
+        begun = time.monotonic()
+        token = answer(socket)["token"]
+        print(f"token after {time.monotonic() - begun:.2f} s")
+        assert answer(socket)["type"] == "welcome"
+    assert gateway.request("/v1/devices/kiln-8/readings", body=b'{"a":1}', token=token)[0] == 200
+    assert f"approved by the command line (uid {os.geteuid()})" in gateway.log
+
+
+def test_a_refused_device_is_told_and_closed(gateway: RunningGateway, admin: Visitor) -> None:
+    for device, refuse in (
+        ("no-1", lambda: admin.change("POST", "/v1/enrolments/no-1/refuse", {"claim": "AAAA-AAAA"}).status == 200),
+        ("no-2", lambda: gateway.cli("devices", "refuse", "no-2").returncode == 0),
+    ):
+        with dial(gateway, device) as socket:
+            ask(socket, claim="AAAA-AAAA")
+            wait_for(refuse, "the refusal to be taken", 5)
+            with pytest.raises(ConnectionClosed, match="4401"):
+                socket.recv(timeout=10)
+    assert gateway.request("/v1/devices/no-1")[0] == 404
+
+
+def test_a_held_device_can_store_nothing(gateway: RunningGateway) -> None:
+    before = gateway.metric("gateway_messages_received_total")
+    with dial(gateway, "held") as socket:
+        ask(socket)
+        socket.send('{"seq":1,"temp":1}')
+        with pytest.raises(ConnectionClosed, match="4401"):
+            socket.recv(timeout=10)
+    assert gateway.request("/v1/devices/held/readings", body=b'{"a":1}', token="none")[0] == 401
+    assert gateway.request("/v1/devices/held")[0] == 404
+    assert gateway.metric("gateway_messages_received_total") == before
+
+
+def test_nothing_tells_an_id_that_is_registered_from_one_that_is_not(gateway: RunningGateway) -> None:
+    assert gateway.cli("devices", "add", "known").returncode == 0
+    assert gateway.cli("devices", "add", "gone").returncode == 0
+    assert gateway.cli("devices", "revoke", "gone").returncode == 0
+    wait_for(lambda: gateway.request("/v1/devices/gone")[0] == 200, "the gateway to know them", 5)
+    answers = []
+    for device in ("known", "gone", "unknown"):
+        with pytest.raises(InvalidStatus) as refused:
+            dial(gateway, device, additional_headers=bearer("wrong")).close()
+        with dial(gateway, device) as socket:
+            pending = ask(socket, claim="AAAA-AAAA")
+            with pytest.raises(TimeoutError):
+                socket.recv(timeout=0.1)
+        with dial(gateway, device) as socket:
+            socket.send('{"type":"hello","token":"wrong"}')
+            with pytest.raises(ConnectionClosed) as closed:
+                socket.recv(timeout=10)
+        response = refused.value.response
+        answers.append(
+            (response.status_code, bytes(response.body or b""), pending["type"], pending["claim"], str(closed.value))
+        )
+    assert len(set(answers)) == 1
+
+
+def test_what_cannot_be_approved_is_told(gateway: RunningGateway, admin: Visitor) -> None:
+    def approve(device: str, body: Any) -> tuple[int, str]:
+        refused = admin.change("POST", f"/v1/enrolments/{device}/approve", body)
+        return refused.status, refused.code
+
+    assert approve("nobody", {}) == (404, "unknown_enrolment")
+    assert approve("a%20b", {}) == (400, "bad_request")
+    assert admin.change("POST", "/v1/enrolments/nobody/refuse").status == 404
+    assert gateway.cli("devices", "add", "mine").returncode == 0
+    with dial(gateway, "mine") as one, dial(gateway, "mine") as two:
+        ask(one, claim="AAAA-AAAA", secret=SECRET)
+        assert approve("mine", {"claim": "CCCC-CCCC"}) == (404, "unknown_enrolment")
+        assert approve("mine", {"profile": "oven"}) == (400, "bad_request")
+        assert approve("mine", {"tags": {"device": "x"}}) == (400, "bad_request")
+        assert approve("mine", {"tags": {"site": 7}}) == (400, "bad_request")
+        assert approve("mine", {"claim": 7}) == (400, "bad_request")
+        assert approve("mine", {}) == (409, "device_exists")
+        assert gateway.cli("devices", "approve", "mine").returncode == 1
+        ask(two, claim="BBBB-BBBB")
+        assert approve("mine", {"replace": True}) == (409, "enrolment_conflict")
+        assert (
+            admin.change("POST", "/v1/enrolments/mine/approve", {"replace": True, "claim": "AAAA-AAAA"}).status == 200
+        )
+        assert answer(one)["type"] == "token"
+
+
+def test_only_administrators_see_and_decide(gateway: RunningGateway) -> None:
+    for method, path in (("GET", ""), ("POST", "/x/approve"), ("POST", "/x/refuse")):
+        assert Visitor(gateway.url).send(method, f"/v1/enrolments{path}", b"{}").status == 403
+
+
+def test_a_device_goes_on_after_a_restart_of_the_gateway(tmp_path_factory: pytest.TempPathFactory) -> None:
+    over = {"auth": {"mode": "token", "enrol": "approve"}}
+    directory = tmp_path_factory.mktemp("restart")
+    with running_gateway(directory, over) as gateway:
+        with dial(gateway, "kiln-9") as socket:
+            claim = ask(socket, secret=SECRET)["claim"]
+            assert gateway.stop() == 0
+            with pytest.raises(ConnectionClosed, match="1012"):
+                socket.recv(timeout=10)
+        assert gateway.cli("devices", "approve", "kiln-9", "--claim", claim).returncode == 0
+    with running_gateway(directory, over) as gateway, dial(gateway, "kiln-9") as socket:
+        assert ask(socket, secret=SECRET)["claim"] == claim
+        assert [answer(socket)["type"] for _ in range(2)] == ["token", "welcome"]
+
+
+def test_a_held_device_does_not_outstay_its_time(tmp_path_factory: pytest.TempPathFactory) -> None:
+    over = {"auth": {"mode": "token", "enrol": "approve", "enrol_expiry": "1s"}}
+    with running_gateway(tmp_path_factory.mktemp("expiry"), over) as gateway, dial(gateway, "slow") as socket:
+        ask(socket, secret=SECRET)
+        with pytest.raises(ConnectionClosed, match="1013"):
+            socket.recv(timeout=10)
+        assert gateway.metric('gateway_enrolments_total{result="expired"}') == 1
+        wait_for(lambda: gateway.metric("gateway_enrolments_open") == 0, "the request to go")

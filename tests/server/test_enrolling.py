@@ -1,0 +1,394 @@
+"""Devices that ask to be let in: the requests and their bounds, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gateway.enrolments import Decision, Enrolments, Request, State
+from gateway.errors import DeviceExists, EnrolmentConflict, UnknownEnrolment
+from gateway.protocol.messages import Enrol
+from gateway.registry import Registry
+from gateway.server import waiting
+from gateway.server.enrolling import Enrolling, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from gateway.registry import Device
+
+SECRET, OTHER = "s" * 22, "o" * 22
+EXPIRY = 900.0
+
+
+@dataclass(eq=False)
+class Socket:
+    """A held device's socket that remembers what became of it."""
+
+    device_id: str = "d1"
+    remote: str = "192.0.2.1"
+    info: dict[str, Any] = field(default_factory=dict)
+    tokens: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+
+    def enrolled(self, device: Device, token: str) -> None:
+        assert device.id == self.device_id
+        self.tokens.append(token)
+
+    def not_enrolled(self, why: str) -> None:
+        self.ended.append(why)
+
+
+class World:
+    """Store, registry and the gateway's side of them; ``counted`` are the results."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.registry = Registry(directory / "registry.db")
+        self.counted: Counter[str] = Counter()
+        self.changed: list[str] = []
+        self.enrolling = self.begin()
+
+    def begin(self) -> Enrolling:
+        store = Enrolments(self.directory / "enrolments.db")
+        enrolling = Enrolling(store, self.registry, lambda result: self.counted.update([result]), self.changed.append)
+        enrolling.recover()
+        return enrolling
+
+    def ask(self, socket: Socket, claim: str | None = "ABCD-EFGH", secret: str | None = SECRET) -> Request | Refused:
+        return self.enrolling.ask(socket, Enrol(claim, secret), EXPIRY)
+
+    def settle(self) -> None:
+        asyncio.run(self.enrolling.settle())
+
+    def decide(self, claim: str | None = None, state: State = State.APPROVED, **more: Any) -> Request:
+        """As over HTTP."""
+        return asyncio.run(self.enrolling.decide("d1", claim, decision(state, **more)))
+
+    @contextmanager
+    def another_process(self) -> Iterator[Enrolments]:
+        """The store as the command line has it."""
+        self.settle()
+        store = Enrolments(self.directory / "enrolments.db")
+        yield store
+        store.close()
+
+    def close(self) -> None:
+        self.enrolling.close()
+        self.registry.close()
+
+
+def decision(state: State = State.APPROVED, seconds: float = EXPIRY, **more: Any) -> Decision:
+    return Decision(state, "a test", time.time_ns() + round(seconds * 1e9), **more)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.close()
+
+
+def lets_in(world: World, token: str) -> bool:
+    return world.registry.authenticate("d1", token) is not None
+
+
+def test_a_device_that_is_approved_gets_a_token_that_is_good(world: World) -> None:
+    socket = Socket(info={"model": "kiln-2"})
+    request = world.ask(socket)
+    assert isinstance(request, Request)
+    (shown,) = world.enrolling.shown()
+    assert 899_000 < shown["expires"] - shown["since"] <= 900_000
+    assert (shown["claim"], shown["address"], shown["info"]) == ("ABCD-EFGH", "192.0.2.1", {"model": "kiln-2"})
+    assert (shown["registered"], shown["contested"], shown["connected"]) == (False, False, True)
+    world.decide("ABCD-EFGH", profile="kiln", tags={"site": "north"})
+    assert [lets_in(world, token) for token in socket.tokens] == [True]
+    device = world.registry.show("d1")
+    assert (device.profile, device.tags) == ("kiln", {"site": "north"})
+    assert world.enrolling.shown() == []
+    assert world.counted == {"pending": 1, "approved": 1}
+
+
+def test_the_command_line_decides_through_the_file(world: World) -> None:
+    approved, refused = Socket(), Socket("d2")
+    world.ask(approved)
+    world.ask(refused)
+    with world.another_process() as store:
+        assert [(r.id, r.claim, r.decision) for r in store.waiting(time.time_ns())] == [
+            ("d1", "ABCD-EFGH", None),
+            ("d2", "ABCD-EFGH", None),
+        ]
+        store.decide("d1", None, decision(), time.time_ns())
+        store.decide("d2", None, decision(State.REFUSED), time.time_ns())
+        with pytest.raises(UnknownEnrolment):
+            store.decide("d1", None, decision(State.REFUSED), time.time_ns())
+    world.settle()
+    assert (len(approved.tokens), approved.ended) == (1, [])
+    assert (refused.tokens, refused.ended) == ([], ["not_approved"])
+    assert world.registry.lookup("d2") is None
+
+
+def test_no_token_or_secret_is_on_disk_or_in_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret, socket = "a-secret-of-22-and-more", Socket()
+    world.ask(socket, secret=secret)
+    world.decide()
+    everything = b"".join(file.read_bytes() for file in world.directory.iterdir())
+    assert hashlib.sha256(secret.encode()).digest() in everything
+    for hidden in (secret, socket.tokens[0]):
+        assert hidden.encode() not in everything
+        assert hidden not in caplog.text
+    for told in ("asks to be let in, with the claim ABCD-EFGH, from 192.0.2.1", "was approved by a test", "its token"):
+        assert told in caplog.text
+
+
+def test_a_gateway_makes_claims_that_nobody_has_twice(world: World) -> None:
+    requests = [world.ask(Socket(f"d{n}"), claim=None, secret=None) for n in range(40)]
+    claims = {request.claim for request in requests if isinstance(request, Request)}
+    assert len(claims) == 40
+    assert all(len(claim) == 9 and claim[4] == "-" for claim in claims)
+
+
+@pytest.mark.parametrize("claim", ["ABCD-EFGH", None])
+def test_the_same_secret_goes_on_with_the_same_request(world: World, claim: str | None) -> None:
+    first, second = Socket(), Socket(remote="198.51.100.7")
+    request = world.ask(first)
+    assert world.ask(second, claim) is request
+    assert first.ended == ["replaced"]
+    world.enrolling.left(first, request)  # type: ignore[arg-type]
+    (shown,) = world.enrolling.shown()
+    assert (shown["address"], shown["connected"], shown["contested"]) == ("198.51.100.7", True, False)
+    world.decide()
+    assert (len(first.tokens), len(second.tokens)) == (0, 1)
+
+
+@pytest.mark.parametrize(("first", "second"), [(SECRET, OTHER), (SECRET, None), (None, OTHER)])
+def test_who_shows_a_claim_without_its_secret_gets_nothing_and_spoils_it(
+    world: World, first: str | None, second: str | None
+) -> None:
+    socket, thief = Socket(), Socket(remote="203.0.113.66")
+    world.ask(socket, secret=first)
+    refused = world.ask(thief, secret=second)
+    assert isinstance(refused, Refused)
+    assert refused.why == "claim_taken"
+    assert [shown["contested"] for shown in world.enrolling.shown()] == [True]
+    with pytest.raises(EnrolmentConflict, match="another device has shown the claim"):
+        world.decide()
+    world.decide(state=State.REFUSED)
+    assert socket.ended == ["not_approved"]
+
+
+def test_a_claim_that_is_shown_by_another_after_it_was_approved_is_void(world: World) -> None:
+    socket = Socket()
+    world.ask(socket)
+    with world.another_process() as store:
+        store.decide("d1", None, decision(), time.time_ns())
+        world.ask(Socket(), secret=OTHER)
+    world.settle()
+    assert (socket.tokens, socket.ended) == ([], ["not_approved"])
+    assert world.registry.lookup("d1") is None
+
+
+def test_without_a_secret_a_claim_is_good_for_one_connection(world: World) -> None:
+    first, second = Socket(), Socket()
+    request = world.ask(first, secret=None)
+    assert world.ask(second, secret=None) is request
+    assert first.ended == ["replaced"]
+    assert [shown["contested"] for shown in world.enrolling.shown()] == [False]
+    assert world.ask(Socket(remote="203.0.113.66"), secret=None) is request
+    assert [shown["contested"] for shown in world.enrolling.shown()] == [True]
+
+
+def test_what_was_approved_of_a_device_without_a_secret_ends_with_its_connection(world: World) -> None:
+    socket, later = Socket(), Socket()
+    request = world.ask(socket, secret=None)
+    with world.another_process() as store:
+        store.decide("d1", None, decision(), time.time_ns())
+    world.enrolling.left(socket, request)  # type: ignore[arg-type]
+    world.ask(later, secret=None)
+    world.settle()
+    assert later.tokens == []
+    assert [shown["approved"] for shown in world.enrolling.shown()] == [False]
+
+
+def test_two_devices_of_one_id_are_two_requests_and_one_claim_is_chosen(world: World) -> None:
+    genuine, other = Socket(), Socket()
+    world.ask(genuine, "AAAA-AAAA")
+    world.ask(other, "BBBB-BBBB", OTHER)
+    with pytest.raises(EnrolmentConflict, match="AAAA-AAAA, BBBB-BBBB"):
+        world.decide()
+    world.decide("AAAA-AAAA")
+    assert (len(genuine.tokens), len(other.tokens)) == (1, 0)
+    with pytest.raises(DeviceExists):
+        world.decide("BBBB-BBBB")
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+def test_a_registered_id_asks_like_any_other_and_is_replaced_only_expressly(world: World, revoked: bool) -> None:
+    old = world.registry.add("d1", "kiln", {"site": "north"})
+    if revoked:
+        world.registry.revoke("d1")
+    world.registry.refresh()
+    socket = Socket()
+    assert isinstance(world.ask(socket), Request)
+    assert [shown["registered"] for shown in world.enrolling.shown()] == [True]
+    with pytest.raises(DeviceExists, match="with replace"):
+        world.decide()
+    assert socket.tokens == []
+    world.decide(replaces=True)
+    assert (lets_in(world, socket.tokens[0]), lets_in(world, old)) == (True, False)
+    device = world.registry.show("d1")
+    assert (device.profile, device.tags, device.revoked) == ("kiln", {"site": "north"}, False)
+    assert world.changed == ([] if revoked else ["d1"])
+
+
+def test_a_device_registered_between_approval_and_token_keeps_its_own(world: World) -> None:
+    socket = Socket()
+    world.ask(socket)
+    with world.another_process() as store:
+        store.decide("d1", None, decision(), time.time_ns())
+    own = world.registry.add("d1")
+    world.settle()
+    assert (socket.tokens, socket.ended) == ([], ["not_approved"])
+    assert lets_in(world, own)
+
+
+def test_a_token_that_got_lost_is_not_made_anew_once_another_has_shown_the_claim(world: World) -> None:
+    socket, thief, again = Socket(), Socket(), Socket()
+    world.ask(socket)
+    world.decide()
+    assert isinstance(world.ask(thief, secret=OTHER), Refused)
+    world.ask(again, None)
+    world.settle()
+    assert (again.tokens, thief.tokens) == ([], [])
+    assert lets_in(world, socket.tokens[0])
+
+
+def test_a_lost_token_ends_when_its_device_has_another(world: World) -> None:
+    socket, again = Socket(), Socket()
+    request = world.ask(socket)
+    world.decide()
+    world.enrolling.left(socket, request)  # type: ignore[arg-type]
+    world.ask(again)
+    world.settle()
+    assert (lets_in(world, socket.tokens[0]), lets_in(world, again.tokens[0])) == (False, True)
+
+
+def test_who_has_come_with_the_token_is_given_no_other(world: World) -> None:
+    socket, again = Socket(), Socket()
+    request = world.ask(socket)
+    world.decide()
+    world.enrolling.left(socket, request)  # type: ignore[arg-type]
+    world.enrolling.arrived("d1")
+    world.ask(again)
+    world.settle()
+    assert again.tokens == []
+    assert [shown["approved"] for shown in world.enrolling.shown()] == [False]
+
+
+@pytest.mark.parametrize("change", ["revoke", "rotate"])
+def test_a_secret_brings_no_revoked_device_back(world: World, change: str) -> None:
+    socket, again = Socket(), Socket()
+    request = world.ask(socket)
+    world.decide()
+    world.enrolling.left(socket, request)  # type: ignore[arg-type]
+    getattr(world.registry, change)("d1")
+    world.ask(again)
+    world.settle()
+    assert (again.tokens, again.ended) == ([], ["not_approved"])
+
+
+def test_an_approved_device_that_is_away_finds_its_token_when_it_comes_back_even_after_a_restart(world: World) -> None:
+    socket, back = Socket(), Socket()
+    request = world.ask(socket)
+    world.enrolling.left(socket, request)  # type: ignore[arg-type]
+    world.decide()
+    assert world.registry.lookup("d1") is None
+    world.settle()
+    world.enrolling.close()
+    world.enrolling = world.begin()
+    world.ask(back, None)
+    world.settle()
+    assert lets_in(world, back.tokens[0])
+
+
+def test_what_nobody_decides_expires_and_a_held_device_goes_with_it(world: World) -> None:
+    held = Socket()
+    world.enrolling.ask(held, Enrol("ABCD-EFGH", SECRET), 0.0)
+    world.settle()
+    assert held.ended == ["unanswered"]
+    assert len(world.enrolling) == 0
+    assert world.counted == {"pending": 1, "expired": 1}
+    with pytest.raises(UnknownEnrolment):
+        world.decide()
+
+
+def test_an_approval_that_is_not_fetched_expires(world: World) -> None:
+    request = world.ask(Socket())
+    world.enrolling.left(next(iter(world.enrolling._sockets.values())), request)  # type: ignore[arg-type]
+    with world.another_process() as store:
+        store.decide("d1", None, decision(seconds=-1), time.time_ns())
+    world.settle()
+    assert len(world.enrolling) == 0
+
+
+def full(asked: Request | Refused) -> bool:
+    return isinstance(asked, Refused) and asked.why == "busy"
+
+
+def test_a_flood_of_requests_is_bounded_by_device_by_address_and_in_all(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "MOST", 60)
+    for n in range(waiting.MOST_OF_DEVICE):
+        assert not full(world.ask(Socket("one", f"192.0.2.{n}"), f"AAAA-AAA{n}"))
+    assert full(world.ask(Socket("one", "192.0.2.200"), "BBBB-BBBB"))
+    for n in range(waiting.MOST_OF_ADDRESS):
+        assert not full(world.ask(Socket(f"v6-{n}", f"2001:db8::{n:x}")))
+    assert full(world.ask(Socket("v6-x", "2001:db8::ffff:1")))
+    asked = [world.ask(Socket(f"many-{n}", f"198.51.100.{n}")) for n in range(20)]
+    assert [full(one) for one in asked] == [False] * 6 + [True] * 14
+    assert len(world.enrolling) == 60
+    assert world.counted == {"pending": 60, "too_many": 16}
+
+
+def test_who_has_left_makes_room_and_who_is_there_does_not(world: World) -> None:
+    sockets = [Socket("one") for _ in range(waiting.MOST_OF_DEVICE)]
+    requests = [world.ask(socket, f"AAAA-AAA{n}") for n, socket in enumerate(sockets)]
+    world.enrolling.left(sockets[2], requests[2])  # type: ignore[arg-type]
+    assert not full(world.ask(Socket("one"), "BBBB-BBBB"))
+    assert full(world.ask(Socket("one"), "CCCC-CCCC"))
+    claims = {shown["claim"] for shown in world.enrolling.shown()}
+    assert claims == {"AAAA-AAA0", "AAAA-AAA1", "AAAA-AAA3", "BBBB-BBBB"}
+
+
+def test_what_a_device_tells_is_kept_only_if_it_is_short(world: World) -> None:
+    world.ask(Socket(info={"text": "x" * 2000}))
+    assert [shown["info"] for shown in world.enrolling.shown()] == [{}]
+
+
+def test_a_file_that_fails_loses_nothing_that_is_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    socket, gone = Socket(), Socket("d2")
+    world.ask(socket)
+    left = world.ask(gone, secret=None)
+    store = world.enrolling._store
+
+    def fails(*_arguments: Any) -> Any:
+        world.enrolling.left(gone, left)  # type: ignore[arg-type]
+        raise OSError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "sync", fails)
+        with pytest.raises(OSError, match="the disk is gone"):
+            world.settle()
+    world.settle()
+    assert [request.id for request in store.waiting(time.time_ns())] == ["d1"]
