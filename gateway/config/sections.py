@@ -265,6 +265,17 @@ class FieldSection(Section):
         return self
 
 
+class TimestampsSection(Section):
+    """Times that devices give their readings, as seen from their arrival."""
+
+    max_future: Annotated[Duration, between("1s", "36500d", parse_duration)] = 600.0
+    """How far after the arrival of its message a reading's time may be."""
+    max_age: Annotated[Duration, between("1s", "36500d", parse_duration)] | None = 365 * 86400.0
+    """How far before; null: any age."""
+    when_outside: Literal["keep", "correct", "refuse"] = "keep"
+    """keep: stored as sent; correct: by what is known of the device's clock, else refused; refuse: refused."""
+
+
 class ProfileSection(Section):
     """What devices of one kind send."""
 
@@ -278,6 +289,7 @@ class ProfileSection(Section):
     """Refuse readings with fields that are not declared below."""
     fields: dict[Name, FieldSection] = {}
     """Types and ranges of fields."""
+    timestamps: TimestampsSection = TimestampsSection()
 
     @field_validator("tags")
     @classmethod

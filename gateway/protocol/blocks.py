@@ -31,9 +31,12 @@ if TYPE_CHECKING:
     from gateway.protocol.fields import Rules
     from gateway.protocol.messages import Block
     from gateway.protocol.series import DeviceSeries
+    from gateway.protocol.time_bounds import Vetting
 
 
-def encode_block(block: Block, device: str, rules: Rules, series: DeviceSeries, now_ns: int) -> Encoded:
+def encode_block(
+    block: Block, device: str, rules: Rules, series: DeviceSeries, now_ns: int, vetting: Vetting | None = None
+) -> Encoded:
     """Judge and write every sample of ``block``.
 
     Raises:
@@ -60,9 +63,24 @@ def encode_block(block: Block, device: str, rules: Rules, series: DeviceSeries, 
         if rules.fresh:
             series.learn(rules, now_ns)
 
-    if not _quickly(block, rules, prefix, start_ns, encoded, learn):
-        encoded.collect(block, range(block.samples), lambda index: _point(block, index, rules, prefix, start_ns, learn))
+    added = None if vetting is None else _correction(block, start_ns, vetting)
+    if added is not None or not _quickly(block, rules, prefix, start_ns, encoded, learn):
+        vet = vetting if added is not None else None
+        encoded.collect(
+            block,
+            range(block.samples),
+            lambda index: _point(block, index, rules, prefix, start_ns, learn, vet, added or 0),
+        )
     return encoded
+
+
+def _correction(block: Block, start_ns: int, vetting: Vetting) -> int | None:
+    """What to add to the times of a block; None if all of them are within the bounds."""
+    offsets = block.dt if block.dt.__class__ is list else (0, block.dt * (block.samples - 1))
+    found = [start_ns + from_ms(offset) for offset in offsets if is_number(offset)]
+    if all(map(vetting.holds, found)):
+        return None
+    return 0 if block.t0 is None else vetting.correction()
 
 
 def _start(block: Block, now_ns: int) -> int:
@@ -129,12 +147,23 @@ def _formats(block: Block, rules: Rules) -> list[bytes] | None:
 
 
 def _point(
-    block: Block, index: int, rules: Rules, prefix: str, start_ns: int, learn: Callable[[], None]
+    block: Block,
+    index: int,
+    rules: Rules,
+    prefix: str,
+    start_ns: int,
+    learn: Callable[[], None],
+    vetting: Vetting | None,
+    added: int,
 ) -> Point | None:
     text, fields = rules.write({name: column[index] for name, column in block.columns.items()})
     if not text:
         return None
     time_ns = _time(block.dt, index, start_ns)
+    if vetting is not None:
+        own_ms, key = time_ns // NS_PER_MS, "t0" if block.t0 is not None else "age_ms"
+        time_ns = vetting.checked(time_ns + added, added, block.t0 if block.t0 is not None else block.age_ms, key)
+        text += rules.device_time(own_ms, fields) if added else ""
     learn()
     return f"{prefix}{text} {time_ns}\n", time_ns, fields
 

@@ -26,6 +26,7 @@ from gateway.protocol.flatten import MAX_FIELDS, TOO_DEEP, flatten, too_deep
 from gateway.protocol.messages import Code
 from gateway.protocol.shapes import Shape
 from gateway.protocol.shown import MAX_SHOWN_NAME, cut, kind_of, shown
+from gateway.protocol.time_bounds import DEVICE_TIME
 from gateway.reading import escape, quote
 
 if TYPE_CHECKING:
@@ -258,6 +259,21 @@ class Rules:
         if known is not None:
             self._remember(found)
         return found
+
+    def device_time(self, time_ms: int, fields: Mapping[str, Any]) -> str:
+        """The field for a device's own time, to be put behind its ``fields``, which are accepted.
+
+        Raises:
+            ReadingError: ``bad_name`` if the device has such a field itself, ``wrong_type`` if others had it as text.
+        """
+        if DEVICE_TIME in fields:
+            raise ReadingError(Code.BAD_NAME, "this field is for the device's own time", DEVICE_TIME)
+        known = self._types.get(self.measurement, DEVICE_TIME)
+        if known is None:
+            self._types.learn(self.measurement, ((DEVICE_TIME, "int"),))
+        elif known not in {"int", "float"}:
+            raise ReadingError(Code.WRONG_TYPE, f"expected {known}, got the device's own time", DEVICE_TIME)
+        return f",{DEVICE_TIME}={float(time_ms)!r}" if known == "float" else f",{DEVICE_TIME}={time_ms}i"
 
     def note(self, numbers: Iterable[str]) -> None:
         """Fields of these names are about to be accepted, all of them as numbers: those not known yet are `fresh`."""

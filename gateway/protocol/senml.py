@@ -22,7 +22,7 @@ from gateway.protocol import codec
 from gateway.protocol.encoded import Encoded, Point
 from gateway.protocol.messages import Code, Readings
 from gateway.protocol.shown import MAX_SHOWN_NAME, cut, kind_of, shown
-from gateway.protocol.timestamps import MAX_NS, in_range, moment
+from gateway.protocol.timestamps import MAX_NS, NS_PER_MS, in_range, moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gateway.protocol.fields import Rules
     from gateway.protocol.messages import Message
     from gateway.protocol.series import DeviceSeries
+    from gateway.protocol.time_bounds import Vetting
 
 VERSION = 10
 RELATIVE = 2**28
@@ -158,7 +159,13 @@ def _value(record: Mapping[str, Any], base: Mapping[str, Any], total: float | No
 
 
 def encode_pack(
-    pack: Pack, device: str, rules: Rules, series: DeviceSeries, now_ns: int, units: dict[str, str] | None
+    pack: Pack,
+    device: str,
+    rules: Rules,
+    series: DeviceSeries,
+    now_ns: int,
+    units: dict[str, str] | None,
+    vetting: Vetting | None = None,
 ) -> Encoded:
     """Judge and write every record of ``pack``; what accepted ones say of units goes to ``units``, if there is any.
 
@@ -174,6 +181,9 @@ def encode_pack(
         field = _field(item, device)
         text, fields = rules.write(_values(item, field))
         time_ns = _time(item.seconds, now_ns)
+        if vetting is not None:
+            time_ns, added = vetting.settle(time_ns, item.seconds, "t", by_clock=item.seconds >= RELATIVE)
+            text += rules.device_time((time_ns - added) // NS_PER_MS, fields) if added else ""
         if rules.fresh:
             series.learn(rules, now_ns)
         if item.unit is not None and units is not None and (field in units or len(units) < MAX_UNITS):

@@ -147,7 +147,7 @@ class Session(Endings):
         try:
             encoder = self._encoder
             if encoder.shape is not None and self.subprotocol is JSON:
-                rows = encoder.recognised(data)
+                rows = encoder.recognised(data, now_ns)
                 if rows is not None:
                     return self._readings(rows, now_ns, room=room)
             value = self.subprotocol.parse(data)
@@ -171,7 +171,7 @@ class Session(Endings):
         seq, flow = value.get("seq"), self._flow
         if seq.__class__ is not int or seq > MAX_SEQ or not flow.ready(seq):
             return None
-        point = self._encoder.ordinary(value, MEMBERS)
+        point = self._encoder.ordinary(value, MEMBERS, now_ns)
         if point is None:
             return None
         line, time_ns = point

@@ -49,6 +49,11 @@ class Rows(Readings):
         """Readings in the message."""
         return len(self.texts) // self.shape.width
 
+    @property
+    def times(self) -> Sequence[float]:
+        """Of the readings, in ms: whole numbers."""
+        return self.numbers[:: self.shape.width]
+
     def encode(self, device: str, prefix: bytes) -> Encoded:
         """Write every reading behind ``prefix``. None is refused: the names are known, and take any number."""
         width, texts, count = self.shape.width, self.texts, self.count
@@ -64,7 +69,7 @@ class Rows(Readings):
         lines[2 * width - 2 :: 2 * width] = texts[::width]
         lines[-1] = _NS_OF_MS + b"\n"
         payload = start + b"".join(lines)
-        times = self.numbers[::width]
+        times = self.times
         newest = max(times)
         at = (count - 1 - times[::-1].index(newest)) * width
         latest = dict(zip(self.shape.names, self.numbers[at + 1 : at + width], strict=True))

@@ -23,6 +23,7 @@ from gateway.protocol.senml import Pack, encode_pack
 from gateway.protocol.series import KEPT, DeviceSeries, check_repeated
 from gateway.protocol.shapes import Rows
 from gateway.protocol.shown import kind_of
+from gateway.protocol.time_bounds import Vetting, bounds_of
 from gateway.protocol.timestamps import LEAST_MS, MOST_MS, NS_PER_MS, aged, moment
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class Encoder:
     """Turns one device's readings into line protocol; ``tags`` are the registry's, checked when they went in there."""
 
     __slots__ = (
-        "_book", "_device", "_last_arrival", "_misses", "_others", "_prefix", "_profile", "_rules", "_series", "clock",
-        "shape", "units",
+        "_book", "_bounds", "_device", "_last_arrival", "_misses", "_others", "_prefix", "_profile", "_rules",
+        "_series", "clock", "shape", "units",
     )  # fmt: skip
 
     def __init__(self, device_id: str, profile: ProfileSection, tags: Mapping[str, str], book: Rulebook) -> None:
@@ -53,6 +54,7 @@ class Encoder:
         self._profile = profile
         self._book = book
         self._rules = book.rules(profile, profile.measurement)
+        self._bounds = bounds_of(profile.timestamps)
         self._others: dict[str, Rules] = {}
         self._series = DeviceSeries(device_id, profile, tags, book.budgets)
         self._prefix = self._series.default.encode()
@@ -77,22 +79,24 @@ class Encoder:
         Raises:
             MessageError: the message is refused whole.
         """
+        if isinstance(message, Pack):
+            now_ns = self._arrival(now_ns)
+        vetting = None if self._bounds is None else Vetting(self._bounds, self.clock, now_ns)
         if isinstance(message, Block):
             rules = self._rules_for(message.measurement)
-            return encode_block(message, self._device, rules, self._series, now_ns)
+            return encode_block(message, self._device, rules, self._series, now_ns, vetting)
         if isinstance(message, Pack):
-            arrived_ns = self._arrival(now_ns)
-            return encode_pack(message, self._device, self._rules, self._series, arrived_ns, self.units)
+            return encode_pack(message, self._device, self._rules, self._series, now_ns, self.units, vetting)
         if isinstance(message, Rows):
             return message.encode(self._device, self._prefix)
-        encoded = self._encode_ordinary(message)
+        encoded = self._encode_ordinary(message, vetting)
         if encoded is None:
             self._check_repeated(message, now_ns)
             encoded = Encoded(self._device)
-            encoded.collect(message, message.items, lambda item: self._point(item, message, now_ns))
+            encoded.collect(message, message.items, lambda item: self._point(item, message, now_ns, vetting))
         return encoded
 
-    def _encode_ordinary(self, message: Readings) -> Encoded | None:
+    def _encode_ordinary(self, message: Readings, vetting: Vetting | None) -> Encoded | None:
         """What `encode` does where all readings are `ordinary`, and all values numbers; None where they are not."""
         if message.measurement is not None or message.tags is not None:
             return None
@@ -102,6 +106,8 @@ class Encoder:
                 return None
             taken.append(found[0])
             times.append(found[1])
+        if vetting is not None and not all(map(vetting.holds, times)):
+            return None
         fields = self._rules.write_numbers(taken)
         if fields is None:
             return None
@@ -121,12 +127,19 @@ class Encoder:
         else:
             self.shape = None
 
-    def recognised(self, data: bytes) -> Rows | None:
-        """The message that ``data`` is in JSON, if it is of the `shape` expected and stays so; else None."""
+    def recognised(self, data: bytes, now_ns: int) -> Rows | None:
+        """The message that ``data`` is in JSON, if it is of the `shape` expected and stays so; else None.
+
+        All its times are within the bounds at ``now_ns``.
+        """
         shape = self._rules.shapes.get(self.shape)
         found = None if shape is None else shape.read(data)
         if found is not None:
             self._misses = 0
+            if self._bounds is not None:
+                vetting = Vetting(self._bounds, self.clock, now_ns)
+                if not all(vetting.holds(int(time_ms) * NS_PER_MS) for time_ms in found.times):
+                    return None
         return found
 
     def _check_repeated(self, message: Readings, now_ns: int) -> None:
@@ -142,23 +155,26 @@ class Encoder:
             seq = None if message.seq == NO_SEQ else message.seq
             raise MessageError(Code.BAD_MESSAGE, problem, seq=seq, readings=message.count)
 
-    def ordinary(self, reading: Mapping[str, Any], size: int) -> tuple[bytes, int] | None:
+    def ordinary(self, reading: Mapping[str, Any], size: int, now_ns: int) -> tuple[bytes, int] | None:
         """Line and time that `encode` makes of a reading, if it is ordinary; else None.
 
-        Ordinary is ``{"ts", "values"}`` (and what else of its ``size`` members the caller knows), with the time in ms
-        and nothing but scalars under names met before.
+        Ordinary is ``{"ts", "values"}`` (and what else of its ``size`` members the caller knows), with the time in ms,
+        within the bounds at ``now_ns``, and nothing but scalars under names met before.
         """
         found = _ordinary(reading, size)
         if found is None:
             return None
         values, time_ns = found
+        bounds = self._bounds
+        if bounds is not None and not -bounds.behind_ns <= time_ns - now_ns <= bounds.ahead_ns:
+            return None
         try:
             fields = self._rules.write_known(values)
         except ReadingError:
             return None
         return (b"%b%b %d\n" % (self._prefix, fields, time_ns), time_ns) if fields else None
 
-    def _point(self, item: Any, message: Readings, now_ns: int) -> Point | None:
+    def _point(self, item: Any, message: Readings, now_ns: int, vetting: Vetting | None) -> Point | None:
         """Line, time and fields of one reading; None if there is nothing to store."""
         values = _fields_of(item)
         measurement = item.get("m")
@@ -179,6 +195,9 @@ class Encoder:
             time_ns = ts * NS_PER_MS
         else:
             time_ns = self._time(ts, item.get("age_ms"), now_ns)
+        if vetting is not None:
+            time_ns, own = _vetted(vetting, time_ns, item, rules, fields)
+            text += own
         if rules.fresh:
             self._series.learn(rules, now_ns)
         return f"{prefix}{text} {time_ns}\n", time_ns, fields
@@ -212,6 +231,17 @@ def _ordinary(reading: Mapping[str, Any], size: int) -> tuple[dict[str, Any], in
     if values.__class__ is not dict or ts.__class__ is not int or len(reading) != size:
         return None
     return (values, ts * NS_PER_MS) if LEAST_MS <= ts <= MOST_MS else None
+
+
+def _vetted(
+    vetting: Vetting, time_ns: int, item: Mapping[str, Any], rules: Rules, fields: Mapping[str, Any]
+) -> tuple[int, str]:
+    """The time to store a reading with, and what to put behind its fields. That of its arrival needs no vetting."""
+    key = "age_ms" if item.get("ts") is None else "ts"
+    if item.get(key) is None:
+        return time_ns, ""
+    time_ns, added = vetting.settle(time_ns, item[key], key, by_clock=key == "ts")
+    return time_ns, rules.device_time((time_ns - added) // NS_PER_MS, fields) if added else ""
 
 
 def _fields_of(item: Any) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class LongWay(Encoder):
 
     __slots__ = ()
 
-    def recognised(self, _data: bytes) -> None:
+    def recognised(self, _data: bytes, _now_ns: int) -> None:
         pass
 
 
@@ -62,11 +62,11 @@ def messages(draw: st.DrawFn, *, odd: bool) -> tuple[list[str], bytes]:
     return names, data
 
 
-def expecting(names: list[str]) -> Encoder:
+def expecting(names: list[str], profile: dict[str, Any] | None = None) -> Encoder:
     """An encoder that has met `FIELDS`, and a message with ``names``."""
-    made = encoder()
+    made = encoder(profile)
     made.encode(Readings(NO_SEQ, [{"values": dict.fromkeys(FIELDS, 1)}]), NOW_NS)
-    made.encode(Readings(NO_SEQ, [{"ts": 10**12, "values": dict.fromkeys(names, 1)}] * 2), NOW_NS)
+    made.encode(Readings(NO_SEQ, [{"ts": NOW_NS // 1_000_000, "values": dict.fromkeys(names, 1)}] * 2), NOW_NS)
     assert made.shape == tuple(names)
     return made
 
@@ -74,7 +74,7 @@ def expecting(names: list[str]) -> Encoder:
 def check(names: list[str], data: bytes) -> bool:
     """Whether a message was recognised; if so, the long way makes the same of it."""
     short = expecting(names)
-    rows = short.recognised(data)
+    rows = short.recognised(data, NOW_NS)
     if rows is None:
         return False
     message = decode(data)
@@ -138,7 +138,7 @@ def test_the_second_message_of_a_shape_is_not_read_as_json(monkeypatch: pytest.M
 def test_latest_is_of_the_last_of_the_newest() -> None:
     rows = [("1700000000002", ["1"]), ("1700000000002", ["2"]), ("1700000000001", ["3"])]
     short = expecting(["temp"])
-    recognised = short.recognised(text("1", ["temp"], rows, (",", ":")))
+    recognised = short.recognised(text("1", ["temp"], rows, (",", ":")), NOW_NS)
     assert recognised is not None
     encoded = short.encode(recognised, NOW_NS)
     assert (encoded.latest, encoded.time_ns) == ({"temp": 2}, 1_700_000_000_002_000_000)
@@ -154,9 +154,17 @@ def test_names_that_are_doubted_are_recognised_no_more() -> None:
     bench = Bench().ready()
     for seq in (1, 2):
         bench.send_bytes(BATCH % (seq, 1))
-    assert bench.encoder.recognised(BATCH % (3, 1)) is not None
+    assert bench.encoder.recognised(BATCH % (3, 1), NOW_NS) is not None
     bench.encoder._book._types.doubt("telemetry", ["a"])
-    assert bench.encoder.recognised(BATCH % (3, 1)) is None
+    assert bench.encoder.recognised(BATCH % (3, 1), NOW_NS) is None
+
+
+def test_times_outside_of_the_bounds_go_the_long_way() -> None:
+    made = expecting(["temp"], {"timestamps": {"max_future": "1s", "when_outside": "refuse"}})
+    rows = [(str(NOW_NS // 1_000_000 + off), ["1"]) for off in (0, 1000, -5, 1001)]
+    assert made.recognised(text("1", ["temp"], rows[:3], (",", ":")), NOW_NS) is not None
+    assert made.recognised(text("1", ["temp"], rows, (",", ":")), NOW_NS) is None
+    assert made.recognised(text("1", ["temp"], rows, (",", ":")), NOW_NS + 1_000_000) is not None
 
 
 def test_who_never_sends_the_same_shape_twice_is_not_expected_to() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +15,9 @@ from gateway.protocol.validation import RESERVED, Encoder
 from gateway.reading import parse_line, split_lines
 from tests.support.readings import FLOATS, NAMES, TEXT
 from tests.support.sessions import NOW_NS, encoder
+
+if TYPE_CHECKING:
+    from gateway.protocol.time_bounds import Vetting
 
 VALUES = st.one_of(FLOATS, st.integers(-(2**63), 2**64 - 1), st.booleans(), TEXT)
 STAMPS = st.one_of(st.none(), st.integers(10**11, 9_223_372_036_853), st.integers(0, 9_000_000_000))
@@ -53,12 +56,15 @@ def test_what_is_sent_is_what_the_lines_say(readings: list[tuple[dict[str, Any],
     assert times == list(range(NOW_NS, NOW_NS + len(times)))
 
 
+NOW_MS = NOW_NS // 1_000_000
+
+
 class LongWay(Encoder):
     """Takes no message for an ordinary one."""
 
     __slots__ = ()
 
-    def _encode_ordinary(self, message: Readings) -> None:
+    def _encode_ordinary(self, message: Readings, vetting: Vetting | None) -> None:
         pass
 
 
@@ -67,7 +73,7 @@ NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.integers(-(10**9), 10**9).map(la
 FIELDS = ["a", "b", "c d", "[e]", "f}", 'g"', "h:", "i,", "é"]
 NEARLY_ORDINARY = st.fixed_dictionaries(
     {
-        "ts": st.integers(10**11, 10**12),
+        "ts": st.integers(10**11, 10**12) | st.integers(NOW_MS - 2_000, NOW_MS + 2_000),
         "values": st.sampled_from(FIELDS).flatmap(
             lambda name: st.dictionaries(st.sampled_from(["a", "é", name]), NUMBERS, min_size=1)
         ),
@@ -80,14 +86,29 @@ ODD = st.one_of(
 )
 
 
+@pytest.mark.parametrize("when_outside", ["keep", "refuse", "correct"])
 @given(st.lists(st.lists(NEARLY_ORDINARY, max_size=4) | st.lists(NEARLY_ORDINARY | ODD, max_size=4), max_size=4))
-def test_the_short_way_of_ordinary_readings_ends_where_the_long_way_does(messages: list[list[Any]]) -> None:
-    short, long = encoder(), encoder()
+def test_the_short_way_of_ordinary_readings_ends_where_the_long_way_does(
+    when_outside: str, messages: list[list[Any]]
+) -> None:
+    profile = {"timestamps": {"max_future": "1s", "max_age": "1s", "when_outside": when_outside}}
+    short, long = encoder(profile), encoder(profile)
     long.__class__ = LongWay
     for each in (short, long):  # a name is ordinary once it was met
         assert each.encode(Readings(NO_SEQ, [{"values": dict.fromkeys(FIELDS, 1)}]), NOW_NS).rejects == []
     for readings in messages:
         assert short.encode(Readings(NO_SEQ, readings), NOW_NS) == long.encode(Readings(NO_SEQ, readings), NOW_NS)
+
+
+@pytest.mark.parametrize(
+    ("off_ms", "ordinary"), [(-1001, False), (-1000, True), (0, True), (1000, True), (1001, False)]
+)
+def test_a_reading_within_the_bounds_is_ordinary(off_ms: int, ordinary: bool) -> None:
+    made = encoder({"timestamps": {"max_future": "1s", "max_age": "1s", "when_outside": "refuse"}})
+    reading = {"ts": NOW_MS + off_ms, "values": {"a": 1}}
+    made.encode(Readings(NO_SEQ, [{"a": 1}]), NOW_NS)
+    assert (made.ordinary(reading, 2, NOW_NS) is not None) is ordinary
+    assert encoder().ordinary(reading, 2, NOW_NS) is None, "a name that was not met"
 
 
 @given(READINGS)
