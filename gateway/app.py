@@ -43,6 +43,7 @@ from gateway.server.live import Live
 from gateway.server.ops import readiness
 from gateway.server.plain import PlainConnections
 from gateway.server.proxies import Proxies
+from gateway.server.quotas import rates_by_profile
 from gateway.server.routes import application
 from gateway.server.session import SECRET, load_secret
 from gateway.server.settings import SettingsLink
@@ -192,6 +193,7 @@ class Gateway:
             forwarder=self.forwarder,
             sink=self.sink,
             terms=terms(config),
+            rates=rates_by_profile(config),
             clock=self.clock,
             devices_allowed=devices_allowed(),
             directory=Directory(self.registry.ids, self.fleet.known),
@@ -345,8 +347,6 @@ def terms(config: Config) -> Terms:
         timeout_ms=round(config.keepalive.timeout * 1000),
         max_message_bytes=config.server.max_message_bytes,
         max_unacked=config.limits.max_unacked,
-        readings_per_second=config.limits.readings_per_second,
-        burst=config.limits.burst,
         strikes_per_minute=config.limits.strikes_per_minute,
         ack_delay_ms=round(config.server.ack_delay * 1000),
         enrol=config.auth.enrol == "approve",

@@ -20,6 +20,8 @@ _RESULTS = "accepted", "unauthorized", "too_many", "busy", "clock", "bad_subprot
 _ENROLMENTS = "pending", "approved", "refused", "expired", "too_many"
 _ENDINGS = "keepalive", "lost"
 _CUTS = "gave_way", "slow_reader"
+RATES = tuple(f"{lane}{unit}_per_second" for lane in ("", "backlog.") for unit in ("messages", "readings", "bytes"))
+_LIMITS = "spool_bytes", "spool_write", "max_unacked", "commit_queue", *RATES
 _REFUSALS = "type_conflict", "malformed", "beyond_retention", "too_large", "refused"
 
 
@@ -69,6 +71,17 @@ class Metrics:
         self.enrolments_open = Gauge(
             "gateway_enrolments_open", "Devices that wait to be approved, or to come back after it", registry=r
         )
+        self.throttles = Counter(
+            "gateway_throttles_total", "Times a device was told to send again later, by limit", ["limit"], registry=r
+        )
+        _begin(self.throttles, _LIMITS)
+        self.rests = Counter(
+            "gateway_rests_total",
+            "Times a device that was too fast was not read for a while, by limit",
+            ["limit"],
+            registry=r,
+        )
+        _begin(self.rests, RATES)
         self.commands = Counter(
             "gateway_commands_total", "Commands to devices, by the state in which they ended", ["state"], registry=r
         )

@@ -20,6 +20,7 @@ from gateway.config.tls import server_context
 from gateway.errors import ConfigError, GatewayError
 from gateway.protocol.types import declared_by
 from gateway.server.proxies import Proxies
+from gateway.server.quotas import rates_by_profile
 from gateway.sinks import make_sink
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class Reloader:
         context.config = found.config
         context.terms = self._terms(found.config)
         context.rulebook.budgets.per_day = found.config.limits.series_per_day
+        context.rates = rates_by_profile(found.config)
         self._source.changed(found.config)
         self._listener.renew(tls, Proxies(found.config.server.trusted_proxies))
         if sink is not None:

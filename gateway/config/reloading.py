@@ -27,7 +27,8 @@ LIVE = frozenset({
     "auth.admin_token", "auth.viewer_token", "auth.enrol", "auth.enrol_expiry",
     "sink", "influxdb.url", "influxdb.api", "influxdb.org", "influxdb.bucket", "influxdb.token", "influxdb.database",
     "influxdb.username", "influxdb.password", "influxdb.gzip", "influxdb.timeout", "sqlite.retention",
-    "limits.readings_per_second", "limits.burst", "limits.max_unacked", "limits.strikes_per_minute",
+    "limits.readings_per_second", "limits.burst", "limits.messages_per_second", "limits.message_burst",
+    "limits.bytes_per_second", "limits.byte_burst", "limits.backlog", "limits.max_unacked", "limits.strikes_per_minute",
     "limits.series_per_day",
     "profiles", "logging.level", "logging.format",
 })  # fmt: skip

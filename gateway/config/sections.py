@@ -95,6 +95,7 @@ Origin = Annotated[str, AfterValidator(_check_origin)]
 Network = Annotated[str, AfterValidator(_check_network)]
 Name = Annotated[str, AfterValidator(check_name)]
 Measurement = Annotated[str, AfterValidator(check_measurement)]
+RateBytes = Annotated[Size, between("1KiB", "16GiB", parse_size)]
 Switch = Annotated[bool | Literal["auto"], BeforeValidator(_check_switch)]
 Number = Annotated[int | float, BeforeValidator(_check_number), WithJsonSchema({"type": "number"})]
 
@@ -232,10 +233,20 @@ class StateSection(Section):
 class LimitsSection(Section):
     """What one device may do; told to it in its welcome."""
 
-    readings_per_second: int = Field(default=200, ge=1, le=10_000_000)
+    readings_per_second: int = Field(default=20_000, ge=1, le=10_000_000)
     """Sustained rate."""
-    burst: int = Field(default=2000, ge=1, le=10_000_000)
-    """Readings above the rate that may come at once."""
+    burst: int = Field(default=200_000, ge=1, le=10_000_000)
+    """Readings that may come at once."""
+    messages_per_second: int = Field(default=5_000, ge=1, le=10_000_000)
+    """Sustained rate."""
+    message_burst: int = Field(default=100_000, ge=1, le=10_000_000)
+    """Messages that may come at once."""
+    bytes_per_second: RateBytes = 4 * 1024**2
+    """Sustained rate, of the messages' own bytes."""
+    byte_burst: RateBytes = 64 * 1024**2
+    """Bytes that may come at once."""
+    backlog: Number = Field(default=1, gt=0, le=1000)
+    """What is older than a minute, or comes again, has a lane of its own with so many times these limits."""
     max_unacked: int = Field(default=1000, ge=1, le=1_000_000)
     """Numbered messages sent and not yet acknowledged."""
     strikes_per_minute: int = Field(default=60, ge=1, le=1_000_000)
@@ -276,6 +287,23 @@ class TimestampsSection(Section):
     """keep: stored as sent; correct: by what is known of the device's clock, else refused; refuse: refused."""
 
 
+class ProfileLimits(Section):
+    """Other limits for devices of a profile; null: those of ``limits``."""
+
+    readings_per_second: int | None = Field(default=None, ge=1, le=10_000_000)
+    """Sustained rate."""
+    burst: int | None = Field(default=None, ge=1, le=10_000_000)
+    """Readings that may come at once."""
+    messages_per_second: int | None = Field(default=None, ge=1, le=10_000_000)
+    """Sustained rate."""
+    message_burst: int | None = Field(default=None, ge=1, le=10_000_000)
+    """Messages that may come at once."""
+    bytes_per_second: RateBytes | None = None
+    """Sustained rate, of the messages' own bytes."""
+    byte_burst: RateBytes | None = None
+    """Bytes that may come at once."""
+
+
 class ProfileSection(Section):
     """What devices of one kind send."""
 
@@ -290,6 +318,8 @@ class ProfileSection(Section):
     fields: dict[Name, FieldSection] = {}
     """Types and ranges of fields."""
     timestamps: TimestampsSection = TimestampsSection()
+    limits: ProfileLimits = ProfileLimits()
+    """What one device of this profile may do, where that differs from ``limits``."""
 
     @field_validator("tags")
     @classmethod

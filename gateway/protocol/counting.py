@@ -5,7 +5,8 @@ Rules that hold here:
 * Both sides count alike. Every message is counted that does not begin with ``{``, refused ones too; objects (a hello)
   are not. The first one after the welcome to a boot is the one after its ``last_seq``, or 1.
 * What has to come again cannot be told from what was in flight behind it, so nothing is ever throttled: where a session
-  with numbers says so, this one closes with 1013, and the next connection counts anew.
+  with numbers says so, this one closes with 1013, and the next connection counts anew. Too high a rate closes nothing:
+  the device is not read for a while.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class CountingSession(Session):
 
     __slots__ = ("_boot", "_count", "_counts")
 
+    resends = False
+
     def __init__(self, device_id: str, session_id: str, terms: Terms, subprotocol: Subprotocol) -> None:
         super().__init__(device_id, session_id, terms, subprotocol)
         self._boot: str | None = None
@@ -48,16 +51,16 @@ class CountingSession(Session):
         self._counts = not data.lstrip(b" \t\r\n").startswith(b"{")
         return super().receive(data, now_ns, room=room)
 
-    def _ordinary(self, _value: dict[str, Any], _now_ns: int) -> None:
+    def _ordinary(self, _value: dict[str, Any], _size: int, _now_ns: int) -> None:
         return None
 
     def _next(self) -> int:
         self._count += 1
         return self._count
 
-    def _readings(self, message: Readings, now_ns: int, *, room: bool) -> Effects:
+    def _readings(self, message: Readings, size: int, now_ns: int, *, room: bool) -> Effects:
         message.seq = self._next()
-        return super()._readings(message, now_ns, room=room)
+        return super()._readings(message, size, now_ns, room=room)
 
     def _error(self, error: MessageError, now_ns: int) -> Effects:
         if error.seq is None and self._counts:

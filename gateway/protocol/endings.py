@@ -30,8 +30,6 @@ class Terms:
     timeout_ms: int
     max_message_bytes: int
     max_unacked: int
-    readings_per_second: int
-    burst: int
     strikes_per_minute: int
     ack_delay_ms: int
     enrol: bool = False

@@ -6,7 +6,8 @@ Rules that hold here:
 * Messages are counted until a commit (at level ``stored`` a delivery) is reported for them, in the order in which they
   were taken. Those of an earlier boot come first and are nobody's business any more.
 * While ``from_seq`` is set nothing above it is taken. What comes above it, or comes again before its time, counts as
-  ignoring the throttle.
+  ignoring the throttle; so does whatever comes above it `LONGEST_FLIGHT_NS` after its time.
+* What has to come again because of the gateway's own disk is remembered by its highest number: it is no new message.
 * At level ``none`` nothing is ever held back.
 * What is safe is owed an ack until one is sent. It waits only for a device that streams, so that there is something to
   wait for, and only while more than half of its window is left. A device streams when more than one message was safe or
@@ -23,6 +24,7 @@ from gateway.protocol.messages import Ack
 if TYPE_CHECKING:
     from gateway.ledger import Entry
     from gateway.protocol.messages import Answers, Effects
+    from gateway.protocol.rates import Excess
 
 _STORED = Ack.STORED  # a member is slow to look up in its class before Python 3.12
 
@@ -31,6 +33,9 @@ RETRY_UNACKED_MS = 100
 RETRY_SLOW_DISK_MS = 2000
 NS_PER_MS = 1_000_000
 LONGEST_RETRY_NS = 60_000 * NS_PER_MS
+LONGEST_FLIGHT_NS = 60_000 * NS_PER_MS
+"""What was sent before a throttle arrived comes no later, however slow the line."""
+_OF_THE_DISK = frozenset({"spool_bytes", "spool_write"})
 
 
 class Flow:
@@ -42,7 +47,9 @@ class Flow:
         "_from_seq",
         "_ignored",
         "_limit",
+        "_of_the_disk",
         "_owed",
+        "_resent_to",
         "_retry_at_ns",
         "_streams",
         "_uncommitted",
@@ -62,6 +69,8 @@ class Flow:
         self._owed = 0
         self._streams = False
         self._from_seq = NO_SEQ
+        self._resent_to = NO_SEQ
+        self._of_the_disk = False
         self._retry_at_ns = 0
         self._ignored = 0
 
@@ -70,6 +79,7 @@ class Flow:
         if sequence is not self.sequence:
             self._earlier += self._uncommitted
             self._uncommitted = self._unstored = 0
+            self._resent_to = NO_SEQ
         self.sequence = sequence
         self.ack = ack
         self._owed = 0
@@ -81,9 +91,9 @@ class Flow:
         self._limit = limit
 
     def ready(self, seq: int) -> bool:
-        """Whether ``seq`` is new, not the boot's first, and nothing is held back."""
+        """Whether ``seq`` is new, not the boot's first, and nothing is held back or has to come again."""
         return (
-            NO_SEQ < self.sequence.accepted < seq
+            NO_SEQ < self.sequence.accepted < seq > self._resent_to
             and self._from_seq == NO_SEQ
             and (self._unstored if self.ack is _STORED else self._uncommitted) < self._limit
         )
@@ -111,7 +121,7 @@ class Flow:
         if self.ack is Ack.NONE:
             return None
         if NO_SEQ < self._from_seq < seq:
-            self._ignored += 1
+            self._pass_over(seq, now_ns)
             return ()
         if not room:
             return self._throttle("spool_bytes", seq, now_ns, RETRY_SPOOL_FULL_MS)
@@ -121,6 +131,23 @@ class Flow:
         if seq == self._from_seq:
             self._from_seq = NO_SEQ
         return None
+
+    def _pass_over(self, seq: int, now_ns: int) -> None:
+        self._retry_at_ns = self._retry_at_ns or now_ns
+        late = now_ns - self._retry_at_ns > LONGEST_FLIGHT_NS
+        self._ignored = self._limit + 1 if late else self._ignored + 1
+        if self._of_the_disk:
+            self._resent_to = max(self._resent_to, seq)
+
+    def resent(self, seq: int) -> bool:
+        """Whether the gateway has had ``seq`` before, and did not keep it for a reason of its own."""
+        return seq <= self._resent_to
+
+    def exceeds(self, excess: Excess, seq: int, now_ns: int) -> Effects:
+        """The new message ``seq``, which `hold` has let pass, is too much for a rate."""
+        early = 0 < self._retry_at_ns - now_ns <= LONGEST_RETRY_NS
+        counts = {"allowed": excess.allowed, "observed": excess.observed}
+        return self._tell(excess.limit, seq, now_ns, excess.wait_ms, early=early, **counts)
 
     @property
     def _unsafe(self) -> int:
@@ -144,9 +171,15 @@ class Flow:
     def _throttle(self, limit: str, seq: int, now_ns: int, retry_after_ms: int, **counts: int) -> Effects:
         # A clock that was set back must not make a device early for hours.
         early = self._from_seq != NO_SEQ and 0 < self._retry_at_ns - now_ns <= LONGEST_RETRY_NS
+        return self._tell(limit, seq, now_ns, retry_after_ms, early=early, **counts)
+
+    def _tell(self, limit: str, seq: int, now_ns: int, retry_after_ms: int, *, early: bool, **counts: int) -> Effects:
         self._ignored = self._ignored + 1 if early else 0
         self._from_seq = seq
         self._retry_at_ns = now_ns + retry_after_ms * NS_PER_MS
+        self._of_the_disk = limit in _OF_THE_DISK
+        if self._of_the_disk:
+            self._resent_to = max(self._resent_to, seq)
         return (self._answers.throttle(limit, retry_after_ms, seq, **counts),)
 
     def slow_down(self) -> Effects:
@@ -190,8 +223,11 @@ class Flow:
         self._unstored = max(0, self._unstored - own)
         self._earlier = max(0, self._earlier - earlier)
 
-    def fall_back(self, first: Entry, retry_after_ms: int) -> Effects:
-        """The messages from ``first`` on did not reach the disk: they have to come again."""
+    def fall_back(self, first: Entry, last: Entry, retry_after_ms: int) -> Effects:
+        """The messages from ``first`` to ``last`` did not reach the disk: they have to come again."""
+        self._resent_to = max(self._resent_to, last.seq)
+        self._of_the_disk = True
+        self._retry_at_ns = 0
         self.sequence.accepted = min(self.sequence.accepted, first.seq - first.gaps - 1)
         self._from_seq = first.seq if self._from_seq == NO_SEQ else min(first.seq, self._from_seq)
         self._ignored = 0

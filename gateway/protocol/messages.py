@@ -169,6 +169,21 @@ class Refusal(Send):
     errors: Sequence[Fault]
 
 
+@dataclass(slots=True)
+class Throttle(Send):
+    """A ``throttle``; ``limit`` is the name of what was exceeded."""
+
+    limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Read nothing more of this device for ``ms``: it has used up ``limit``, and what it sends does not come again."""
+
+    ms: int
+    limit: str
+
+
 @dataclass(frozen=True, slots=True)
 class Close:
     """Close the connection; nothing follows."""
@@ -197,7 +212,7 @@ class AckLater:
     """Call `Session.acknowledge` within ``Terms.ack_delay_ms``: until then more may come that one ack covers."""
 
 
-Effect = Entry | Send | Close | Authenticate | Enrol | AckLater | Result | Reported | TimeRequest | DeviceClock
+Effect = Entry | Send | Rest | Close | Authenticate | Enrol | AckLater | Result | Reported | TimeRequest | DeviceClock
 Effects = tuple[Effect, ...]
 Outcome = Effects | Entry | Send
 """What an event leads to. Nearly all lead to one thing, which then comes without a tuple around it."""
@@ -231,9 +246,10 @@ class Answers:
         fault = {"code": code, "message": message}
         return Refusal(self._answer("error", seq, **fault).data, seq, [fault])
 
-    def throttle(self, limit: str, retry_after_ms: int, from_seq: int, **counts: int) -> Send:
+    def throttle(self, limit: str, retry_after_ms: int, from_seq: int, **counts: int) -> Throttle:
         """Messages from ``from_seq`` on were not taken; ``counts`` are ``allowed`` and ``observed`` where known."""
-        return self._answer("throttle", NO_SEQ, limit=limit, **counts, retry_after_ms=retry_after_ms, from_seq=from_seq)
+        members = {"limit": limit, **counts, "retry_after_ms": retry_after_ms, "from_seq": from_seq}
+        return Throttle(self._answer("throttle", NO_SEQ, **members).data, limit)
 
     def command(self, command_id: str, name: str, params: bytes, expires_in_ms: int) -> Send:
         """Do this, and answer within the time; ``params`` is JSON."""

@@ -26,7 +26,8 @@ Rules that hold here:
   taken for duplicates.
 * Readings are refused one by one (`reject`), whole messages by an `error`. An error is a strike; more strikes within a
   minute than allowed close the connection.
-* Who sends no number, or wants no acknowledgement, does not send again: what cannot be taken is refused for good.
+* Who sends no number, or wants no acknowledgement, does not send again: what cannot be taken is refused for good. Where
+  only its rate is too high it is taken, and the shell reads nothing more of it for a while (`Rest`).
 """
 
 from __future__ import annotations
@@ -50,10 +51,12 @@ from gateway.protocol.messages import (
     Enrol,
     Hello,
     Readings,
+    Rest,
     TimeRequest,
     all_of,
     verdicts,
 )
+from gateway.protocol.rates import BACKLOG_NS, is_backlog
 from gateway.protocol.subprotocols import JSON
 
 if TYPE_CHECKING:
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
 
     from gateway.ledger import Account
     from gateway.protocol.messages import Effects, Outcome
+    from gateway.protocol.rates import Allowance, Lane, Rates
     from gateway.protocol.subprotocols import Subprotocol
     from gateway.protocol.validation import Encoder
 
@@ -79,9 +83,12 @@ class Session(Endings):
     """What one connection of a device means. Methods that return `Effects` are events; the shell runs them in order."""
 
     __slots__ = (
-        "_account", "_clock", "_device", "_encoder", "_exchange", "_flow", "_greeted_ns", "_own", "_session",
-        "_strikes", "ack", "boot", "info",
+        "_account", "_allowance", "_clock", "_device", "_encoder", "_exchange", "_flow", "_greeted_ns", "_own",
+        "_session", "_strikes", "ack", "boot", "info", "late",
     )  # fmt: skip
+
+    resends = True
+    """Whether a device can be told from which number on to send again."""
 
     def __init__(self, device_id: str, session_id: str, terms: Terms, subprotocol: Subprotocol = JSON) -> None:
         super().__init__(terms, subprotocol)
@@ -89,16 +96,24 @@ class Session(Endings):
         self._session = session_id
         self._strikes: deque[int] | None = None
         self._exchange: Exchange | None = None
+        self.late = False
+        """Whether the last message with readings was backlog."""
         self.boot = session_id
         self.ack = Ack.DURABLE
         self.info: dict[str, Any] = {}
 
-    def welcome(self, account: Account, encoder: Encoder, now_ns: int, clock: DeviceClock | None = None) -> Effects:
-        """The credentials are good; ``clock`` is what is known of the device's from its earlier connections."""
+    def welcome(
+        self, account: Account, encoder: Encoder, allowance: Allowance, now_ns: int, clock: DeviceClock | None = None
+    ) -> Effects:
+        """The credentials are good.
+
+        ``allowance`` is the device's over all its connections, ``clock`` what its earlier ones told of its own.
+        """
         if self._state not in {State.UNKNOWN, State.HELD}:
             return ()
         self._state = State.READY
         self._account = account
+        self._allowance = allowance
         self._encoder = encoder
         self._clock = clock
         self._greeted_ns = now_ns
@@ -106,10 +121,11 @@ class Session(Endings):
         self._own = self._flow.sequence
         return self._greet(now_ns)
 
-    def renew(self, terms: Terms, encoder: Encoder | None) -> None:
+    def renew(self, terms: Terms, encoder: Encoder | None = None, rates: Rates | None = None) -> None:
         """The configuration changed: go by this one. A throttle names its limit, so no welcome is due for it."""
         self._terms = terms
-        if self._state is State.READY and encoder is not None:
+        if self._state is State.READY and encoder is not None and rates is not None:
+            self._allowance.renew(rates)
             encoder.follow(self._encoder)
             self._encoder = encoder
             self._flow.allow(terms.max_unacked)
@@ -132,15 +148,15 @@ class Session(Endings):
                 limits={
                     "max_message_bytes": terms.max_message_bytes,
                     "max_unacked": terms.max_unacked,
-                    "readings_per_second": terms.readings_per_second,
-                    "burst": terms.burst,
+                    **self._allowance.rates.told(),
                 },
             ),
         )
 
     def receive(self, data: bytes, now_ns: int, *, room: bool = True) -> Outcome:
         """One message, nothing of it checked yet; ``room``: the spool takes readings."""
-        if len(data) > self._terms.max_message_bytes:
+        size = len(data)
+        if size > self._terms.max_message_bytes:
             return self.too_big()
         if self._state is not _READY:
             return self._before_welcome(data)
@@ -149,21 +165,23 @@ class Session(Endings):
             if encoder.shape is not None and self.subprotocol is JSON:
                 rows = encoder.recognised(data, now_ns)
                 if rows is not None:
-                    return self._readings(rows, now_ns, room=room)
+                    return self._readings(rows, size, now_ns, room=room)
             value = self.subprotocol.parse(data)
-            if room and value.__class__ is dict and (entry := self._ordinary(value, now_ns)) is not None:
+            if room and value.__class__ is dict and (entry := self._ordinary(value, size, now_ns)) is not None:
                 return entry
             message = self.subprotocol.interpret(value)
+            if isinstance(message, Readings):
+                return self._readings(message, size, now_ns, room=room)
             if isinstance(message, Hello):
                 self._introduce(message)
-                return self._greet(now_ns)
+                return self._greet(now_ns) + self._charge(0, size, now_ns)
             if isinstance(message, TimeRequest):
                 message.arrived_ns = now_ns
-            return self._readings(message, now_ns, room=room) if isinstance(message, Readings) else (message,)
+            return (message, *self._charge(0, size, now_ns))
         except MessageError as error:
-            return self._error(error, now_ns)
+            return self._error(error, now_ns) + self._charge(error.readings, size, now_ns)
 
-    def _ordinary(self, value: dict[str, Any], now_ns: int) -> Entry | None:
+    def _ordinary(self, value: dict[str, Any], size: int, now_ns: int) -> Entry | None:
         """The entry of a message that is as nearly all are: one reading in the common form, new, and not held back.
 
         None for any other: `_readings` comes to the same end for all of them, by a longer way.
@@ -175,6 +193,14 @@ class Session(Endings):
         if point is None:
             return None
         line, time_ns = point
+        self.late = late = now_ns - time_ns >= BACKLOG_NS
+        lane = self._allowance.backlog if late else self._allowance.live
+        if lane.left <= 0 or lane.left_bytes <= 0 or now_ns >= lane.look_ns:
+            lane = self._allowance.lane(now_ns, backlog=late)
+            if not lane.look(now_ns):
+                return None
+        lane.left -= 1
+        lane.left_bytes -= size
         gaps, latest = flow.take(seq), value["values"]
         return Entry(
             self._device, self.boot, seq, 1, 0, 0, gaps, line, b"", READINGS, now_ns, latest, time_ns, flow.sequence
@@ -213,24 +239,55 @@ class Session(Endings):
         self.ack = hello.ack or self.ack
         self.info = hello.info if hello.info is not None else self.info
 
-    def _readings(self, message: Readings, now_ns: int, *, room: bool) -> Effects:
+    def _readings(self, message: Readings, size: int, now_ns: int, *, room: bool) -> Effects:
         seq, flow, gaps = message.seq, self._flow, 0
         if seq != NO_SEQ:
             if seq <= flow.sequence.accepted:
-                return self._repeated(message, now_ns)
+                return self._repeated(message, size, now_ns)
             held = flow.hold(seq, now_ns, room=room)
             if held is not None:
                 return self._unless_ignored(held)
         if not room:
-            return self._lost(message, now_ns)
+            return self._lost(message, now_ns) + self._charge(0, size, now_ns)
         encoded = self._encoder.encode(message, now_ns)
+        self.late = is_backlog(encoded.time_ns, now_ns) or (seq != NO_SEQ and flow.resent(seq))
+        lane = self._allowance.lane(now_ns, backlog=self.late)
+        rest: Effects = ()
+        if seq != NO_SEQ and self._comes_again:
+            excess = lane.excess(encoded.received, size, now_ns)
+            if excess is not None:
+                self._allowance.note(excess, now_ns)
+                return self._unless_ignored(flow.exceeds(excess, seq, now_ns))
+            lane.spend(encoded.received, size)
+        else:
+            rest = self._spend(lane, encoded.received, size, now_ns)
         if seq != NO_SEQ:
             gaps = self._take(seq)
         elif not encoded.received:
-            return ()
+            return rest
         entry = encoded.entry(now_ns, self.boot, seq, gaps)
         entry.sequence = flow.sequence
-        return (entry, self._answers.reject(seq, encoded.rejects)) if encoded.rejects else (entry,)
+        return (entry, self._answers.reject(seq, encoded.rejects), *rest) if encoded.rejects else (entry, *rest)
+
+    @property
+    def _comes_again(self) -> bool:
+        """Whether a numbered message that is not taken is sent again."""
+        return self.resends and self.ack is not Ack.NONE
+
+    def _charge(self, readings: int, size: int, now_ns: int) -> Effects:
+        """A message that has no part in the order of numbers was as much work as one that has."""
+        if self._state is not State.READY:
+            return ()
+        return self._spend(self._allowance.lane(now_ns, backlog=False), readings, size, now_ns)
+
+    def _spend(self, lane: Lane, readings: int, size: int, now_ns: int) -> Effects:
+        """Take a message that would not come again, and have no more of them read while there is a debt."""
+        lane.spend(readings, size)
+        excess = lane.excess(0, 0, now_ns)
+        if excess is None:
+            return ()
+        self._allowance.note(excess, now_ns)
+        return (Rest(excess.wait_ms, excess.limit),)
 
     def _entry(self, seq: int, now_ns: int) -> Entry:
         return Entry(self._device, self.boot, seq, arrived_ns=now_ns, sequence=self._flow.sequence)
@@ -242,13 +299,16 @@ class Session(Endings):
             self._account.keep(self.boot, self._flow.sequence)
         return self._flow.take(seq)
 
-    def _repeated(self, message: Readings, now_ns: int) -> Effects:
+    def _repeated(self, message: Readings, size: int, now_ns: int) -> Effects:
         """A duplicate; what was refused in it is said again, because the first reject may never have arrived."""
+        self.late = True
         encoded = self._encoder.encode(message, now_ns)
         self._flow.count()
         entry = self._entry(message.seq, now_ns)
         entry.duplicate = encoded.received
-        return (entry, self._answers.reject(message.seq, encoded.rejects)) if encoded.rejects else (entry,)
+        rest = self._spend(self._allowance.lane(now_ns, backlog=True), encoded.received, size, now_ns)
+        again: Effects = (self._answers.reject(message.seq, encoded.rejects),) if encoded.rejects else ()
+        return (entry, *again, *rest)
 
     def _lost(self, message: Readings, now_ns: int) -> Effects:
         """The spool is full and the device will not send this again."""
@@ -390,7 +450,8 @@ class Session(Endings):
             effects = (self._answers.error(NO_SEQ, Code.SPOOL_FULL, text),)
         missing = [entry for entry in awaited if entry.seq > self._flow.sequence.durable]
         if missing:
-            return effects + self._flow.fall_back(min(missing, key=lambda entry: entry.seq), retry_after_ms)
+            missing.sort(key=lambda entry: entry.seq)
+            return effects + self._flow.fall_back(missing[0], missing[-1], retry_after_ms)
         if awaited and self.ack is Ack.DURABLE:
             self._flow.owe(len(awaited))
             return effects + all_of(self.acknowledge())

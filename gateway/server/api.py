@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +15,7 @@ from gateway.errors import MessageError, SpoolFull
 from gateway.ledger import Entry
 from gateway.protocol import codec
 from gateway.protocol.messages import Readings, verdicts
+from gateway.protocol.rates import is_backlog
 from gateway.server.access import bearer_token, page_may_send
 from gateway.server.credentials import certificate_names
 from gateway.server.requests import ApiHandler
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tornado.http1connection import HTTP1Connection
+
+    from gateway.protocol.encoded import Encoded
+    from gateway.protocol.rates import Excess
+    from gateway.registry import Device
 
 MOST_THROWN_AWAY = 64 * 1024**2
 """Bytes of a body that is too large which are still read."""
@@ -96,6 +102,8 @@ class ReadingsHandler(ApiHandler):
         except MessageError as error:
             self._count_refused(device_id, now, error)
             return self.refuse(400, error.code, error.message)
+        if excess := self._excess(device, encoded, now):
+            return self._throttle(excess)
         if encoded.rejects:
             self.context.problems.told(device_id, encoded.rejects, None, now)
         return await self._store(encoded.entry(now), encoded.rejects)
@@ -130,6 +138,24 @@ class ReadingsHandler(ApiHandler):
         if self.context.clock.wrong is not None:
             return "clock", "the gateway's clock is not set; send the readings again later"
         return None if self.context.spool.room else SPOOL_FULL
+
+    def _excess(self, device: Device, encoded: Encoded, now_ns: int) -> Excess | None:
+        """What the device has used up, over this way or its socket; None if the message may be taken, which it is."""
+        allowance = self.context.allowance(self.context.fleet.view(device.id), device)
+        lane = allowance.lane(now_ns, backlog=is_backlog(encoded.time_ns, now_ns))
+        excess = lane.excess(encoded.received, self._size, now_ns)
+        if excess is None:
+            lane.spend(encoded.received, self._size)
+        else:
+            allowance.note(excess, now_ns)
+            self.context.metrics.throttles.labels(excess.limit).inc()
+        return excess
+
+    def _throttle(self, excess: Excess) -> None:
+        self.set_header("Retry-After", str(math.ceil(excess.wait_ms / 1000)))
+        told = {"limit": excess.limit, "allowed": excess.allowed, "observed": excess.observed}
+        message = f"{excess.limit}: {excess.allowed} are allowed; send the readings again later"
+        self.refuse(429, "rate_limited", message, **told, retry_after_ms=excess.wait_ms)
 
     def _later(self, code: str, message: str) -> None:
         self.set_header("Retry-After", "1")

@@ -1,27 +1,37 @@
-"""Devices that are not read for a moment, because more waits for the disk than should.
+"""Devices that are not read for a moment: because more waits for the disk than should, or because they are too fast.
 
 Rules that hold here:
 
-* Who sends while the spool is congested is not read any more. TCP then holds the device back, and nothing is lost:
-  what it has sent waits in the kernel, and in at most one chunk that was read already.
-* Who was paused first is resumed first, in slices, and no more of them once the spool is congested again: each gets at
-  least one message through before any other gets its second turn.
-* One timer for all, and for each device its place in the line.
-* Who waits longer than `PATIENCE` is told once, by a throttle that asks for patience and refuses nothing.
+* Who is not read is held back by TCP, and nothing is lost: what it has sent waits in the kernel, and in at most one
+  chunk that was read already.
+* While the disk is behind, what each device sends is weighed. What has room until the next commit is divided by deficit
+  round robin (Shreedhar and Varghese, 1995): a device is not read on once it has used its part, and what it took too
+  much counts against its next ones. So who sends little is not kept waiting for who sends much.
+* Live goes first: who catches up is resumed after all others, and has a part of theirs (`LIVE_WEIGHT`).
+* Resumed is in slices, and no more of them once the spool is congested again. In each round somebody is.
+* Nothing is weighed, and nobody called, while the disk keeps up.
+* One timer for all who wait for the disk and one for all who were too fast; for each device its place in the line.
+* Who waits for the disk longer than `PATIENCE` is told once, by a throttle that asks for patience and refuses nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SLICE = 64
 """Devices resumed before the event loop sees what they send."""
 PATIENCE = 1.0
 """Seconds that a device waits unread before it is told."""
+LIVE_WEIGHT = 4
+"""Parts of a device that sends what is live, for one of a device that catches up."""
+MESSAGE_BYTES = 256
+"""What a message weighs beside its own bytes: it takes memory, too."""
 
 
 class Sender(Protocol):
@@ -29,6 +39,11 @@ class Sender(Protocol):
 
     paused: bool
     last_byte_at: float
+
+    @property
+    def late(self) -> bool:
+        """Whether it catches up: its last readings were old when they came."""
+        ...
 
     def pause_reading(self) -> None:
         """Leave what comes in the kernel."""
@@ -47,32 +62,60 @@ class Congested(Protocol):
     """The spool, as far as it matters here."""
 
     congested: bool
+    scarce: bool
+    headroom: int
     eased: Callable[[], None]
 
 
 class Backpressure:
-    """The line of paused devices. ``count`` is called for each that joins it."""
+    """The line of paused devices, and those that rest. ``count`` is called for each that joins the line."""
 
     def __init__(self, spool: Congested, count: Callable[[], None]) -> None:
         self._spool = spool
         self._count = count
-        self._told: dict[Sender, float] = {}
+        self._live: dict[Sender, None] = {}
+        self._late: dict[Sender, None] = {}
+        self._credit: dict[Sender, float] = {}
+        self._left = 0.0
+        self._part = 0.0
         self._untold: dict[Sender, float] = {}
         self._timer: asyncio.Handle | None = None
         self._resuming: asyncio.Handle | None = None
+        self._resting: dict[Sender, float] = {}
+        self._alarms: list[tuple[float, int, Sender]] = []
+        self._ticket = itertools.count()
+        self._alarm: asyncio.TimerHandle | None = None
         self._stopped = False
-        spool.eased = self._resume
+        spool.eased = self._begin_round
 
     def __len__(self) -> int:
-        return len(self._told) + len(self._untold)
+        return len(self._live) + len(self._late)
 
-    def pause(self, sender: Sender) -> None:
-        """Read no more of ``sender`` until its turn comes."""
+    def took(self, sender: Sender, size: int) -> None:
+        """While the disk is behind, ``sender`` got a message of so many bytes through."""
         if sender.paused or self._stopped:
             return
+        credit = self._credit.get(sender)
+        if credit is None:
+            credit = 0.0 if self._spool.congested else self._grant(sender)
+        self._credit[sender] = credit = credit - size - MESSAGE_BYTES
+        if credit <= 0:
+            self._join(sender)
+
+    def _grant(self, sender: Sender) -> float:
+        """The part of one that was not in the line when the round began, as far as anything is left."""
+        part = max(0.0, min(self._left, self._part_of(sender)))
+        self._left -= part
+        return part
+
+    def _part_of(self, sender: Sender) -> float:
+        return self._part if sender.late else LIVE_WEIGHT * self._part
+
+    def _join(self, sender: Sender) -> None:
+        loop = asyncio.get_running_loop()
         sender.paused = True
         sender.pause_reading()
-        loop = asyncio.get_running_loop()
+        (self._late if sender.late else self._live)[sender] = None
         self._untold[sender] = loop.time()
         if self._timer is None:
             self._timer = loop.call_later(PATIENCE, self._tell)
@@ -80,34 +123,66 @@ class Backpressure:
 
     def forget(self, sender: Sender) -> None:
         """``sender`` is closed."""
+        self._credit.pop(sender, None)
         if sender.paused:
-            self._told.pop(sender, None)
-            self._untold.pop(sender, None)
+            self._leave(sender)
+            self._resting.pop(sender, None)
+
+    def _leave(self, sender: Sender) -> None:
+        self._live.pop(sender, None)
+        self._late.pop(sender, None)
+        self._untold.pop(sender, None)
 
     def stop(self) -> None:
         """Pause and resume nobody any more."""
         self._stopped = True
-        for handle in (self._timer, self._resuming):
+        for handle in (self._timer, self._resuming, self._alarm):
             if handle is not None:
                 handle.cancel()
-        self._told, self._untold = {}, {}
+        self._live, self._late, self._untold, self._credit, self._resting = {}, {}, {}, {}, {}
 
-    def _resume(self) -> None:
-        """The spool is not congested: let the first in the line go on."""
+    def _begin_round(self) -> None:
+        """The disk has caught up with what waited: divide what may come until it waits again."""
         if self._resuming is not None:
             self._resuming.cancel()
             self._resuming = None
-        loop = asyncio.get_running_loop()
-        for _ in range(SLICE):
-            line = self._told or self._untold  # who was told has waited longer
-            if not line or self._spool.congested:
-                return
-            sender = next(iter(line))
-            del line[sender]
-            sender.paused = False
-            sender.last_byte_at = loop.time()  # it may have sent all the while
-            sender.resume_reading()
-        self._resuming = loop.call_soon(self._resume)
+        if not len(self):
+            self._spool.scarce = False
+            self._credit = {}
+            return
+        self._left = self._spool.headroom
+        # Who sent in the last round and is not in the line will send again: there is a part for him, too. What he has
+        # left of his last one was not needed, and is not kept for later.
+        senders = {*self._credit, *self._in_line()}
+        self._part = self._left / sum(1 if sender.late else LIVE_WEIGHT for sender in senders)
+        owed = {sender: min(0.0, self._credit.get(sender, 0.0)) for sender in self._in_line()}
+        parts = min(-credit / self._part_of(sender) for sender, credit in owed.items())
+        rounds = 1 + int(parts)  # as many as it takes until somebody has paid
+        self._credit = {sender: credit + rounds * self._part_of(sender) for sender, credit in owed.items()}
+        self._resume()
+
+    def _in_line(self) -> Iterator[Sender]:
+        yield from self._live
+        yield from self._late
+
+    def _resume(self) -> None:
+        """Let the first in the line who have something left go on."""
+        self._resuming = None
+        if self._spool.congested:
+            return
+        ready = [sender for sender in self._in_line() if self._credit[sender] > 0]
+        for sender in ready[:SLICE]:
+            self._left -= self._credit[sender]
+            self._leave(sender)
+            if sender not in self._resting:
+                self._read_on(sender)
+        if len(ready) > SLICE:
+            self._resuming = asyncio.get_running_loop().call_soon(self._resume)
+
+    def _read_on(self, sender: Sender) -> None:
+        sender.paused = False
+        sender.last_byte_at = asyncio.get_running_loop().time()  # it may have sent all the while
+        sender.resume_reading()
 
     def _tell(self) -> None:
         loop = asyncio.get_running_loop()
@@ -120,6 +195,38 @@ class Backpressure:
             if since > latest:
                 self._timer = loop.call_at(since + PATIENCE, self._tell)
                 return
-            self._told[sender] = self._untold.pop(sender)
+            del self._untold[sender]
             sender.tell_paused()
         self._timer = loop.call_soon(self._tell)
+
+    def rest(self, sender: Sender, seconds: float) -> None:
+        """Read no more of ``sender`` for so long: it was too fast."""
+        if self._stopped:
+            return
+        loop = asyncio.get_running_loop()
+        self._resting[sender] = due = loop.time() + seconds
+        heapq.heappush(self._alarms, (due, next(self._ticket), sender))
+        if not sender.paused:
+            sender.paused = True
+            sender.pause_reading()
+        if self._alarms[0][0] == due:
+            self._wake_at(due)
+
+    def _wake_at(self, due: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_at(due, self._wake)
+
+    def _wake(self) -> None:
+        self._alarm = None
+        now = asyncio.get_running_loop().time()
+        for _ in range(SLICE):
+            if not self._alarms or self._alarms[0][0] > now:
+                break
+            due, _, sender = heapq.heappop(self._alarms)
+            if self._resting.get(sender) == due:
+                del self._resting[sender]
+                if sender not in self._live and sender not in self._late:
+                    self._read_on(sender)
+        if self._alarms:
+            self._wake_at(self._alarms[0][0])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gateway.config import DEFAULT_PROFILE
 from gateway.config.reloading import Standing
+from gateway.protocol.rates import Allowance
 from gateway.protocol.validation import Encoder
 from gateway.registry import Device
 from gateway.server.asking import Questions
@@ -19,7 +20,7 @@ from gateway.server.strangers import Strangers
 from gateway.server.wall_clock import WallClock
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from gateway.command_log import CommandLog
     from gateway.config import Config, ProfileSection
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from gateway.ledger import Ledger
     from gateway.metrics import Metrics
     from gateway.protocol.fields import Rulebook
+    from gateway.protocol.rates import Rates
     from gateway.protocol.session import Terms
     from gateway.registry import Registry
     from gateway.server.access import Access
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from gateway.server.directory import Directory
     from gateway.server.downlink import Downlink
     from gateway.server.enrolling import Enrolling
-    from gateway.server.fleet import Fleet
+    from gateway.server.fleet import DeviceView, Fleet
     from gateway.server.live import Live
     from gateway.server.settings import SettingsLink
     from gateway.server.status import Status
@@ -62,6 +64,8 @@ class Context:
     forwarder: Forwarder
     sink: Sink
     terms: Terms
+    rates: Mapping[str, Rates]
+    """By profile."""
     writes: WriteLog
     rulebook: Rulebook
     history: Records
@@ -114,6 +118,19 @@ class Context:
     def encoder(self, device: Device) -> Encoder:
         """What turns this device's readings into line protocol."""
         return Encoder(device.id, self._profile(device.profile), device.tags, self.rulebook)
+
+    def rates_of(self, device: Device) -> Rates:
+        """How much this device may send."""
+        return self.rates.get(device.profile or DEFAULT_PROFILE) or self.rates[DEFAULT_PROFILE]
+
+    def allowance(self, view: DeviceView, device: Device) -> Allowance:
+        """What is left of that, for all connections and requests of the device together."""
+        rates = self.rates_of(device)
+        if view.allowance is None:
+            view.allowance = Allowance(rates)
+        elif view.allowance.rates is not rates:
+            view.allowance.renew(rates)
+        return view.allowance
 
     def units(self, profile: str | None) -> dict[str, str]:
         """The unit of each field that has one in a profile."""

@@ -29,8 +29,10 @@ from gateway.protocol.messages import (
     Enrol,
     Refusal,
     Reported,
+    Rest,
     Result,
     Send,
+    Throttle,
     TimeRequest,
 )
 from gateway.protocol.session import Session
@@ -113,6 +115,11 @@ class DeviceSocket(JsonErrors, StreamHandler):
     def info(self) -> dict[str, Any]:
         """What the device told about itself in its hello."""
         return {} if self.session is None else self.session.info
+
+    @property
+    def late(self) -> bool:
+        """Whether the device catches up."""
+        return self.session is not None and self.session.late
 
     async def get(self, device_id: str) -> None:
         """Refuse a request that can never become a session, in words; else shake hands."""
@@ -199,7 +206,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
         encoder = self.context.encoder(device)
         if session.subprotocol is SENML:
             encoder.units = self.view.tell_units()
-        self._run(session.welcome(self.view.account, encoder, now, self.view.clock))
+        allowance = self.context.allowance(self.view, device)
+        self._run(session.welcome(self.view.account, encoder, allowance, now, self.view.clock))
         self.context.settings.connected(self.device_id)
         self.context.downlink.connected(self.device_id)
 
@@ -212,8 +220,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
                 return
             spool = self.context.spool
             outcome = session.receive(data, time.time_ns(), room=spool.room and self.context.clock.wrong is None)
-            if spool.congested:
-                self.context.backpressure.pause(self)
+            if spool.scarce:
+                self.context.backpressure.took(self, len(data))
             self._run(outcome)  # after that: a close has to be able to read on
             if outcome.__class__ is not Entry and session.ack is Ack.STORED:
                 self._await_stored()
@@ -239,8 +247,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
                 self._store(effect)
             elif isinstance(effect, Send):
                 self._say(effect.data)
-                if effect.__class__ is Refusal:
-                    self._refused(effect)
+                if effect.__class__ is not Send:
+                    self._note(effect)
             elif isinstance(effect, AckLater):
                 self.context.acks.owe(self)
             elif isinstance(effect, Close):
@@ -254,6 +262,9 @@ class DeviceSocket(JsonErrors, StreamHandler):
             self._authenticate(session, effect.token)
         elif isinstance(effect, Enrol):
             self._ask(session, effect)
+        elif isinstance(effect, Rest):
+            self.context.metrics.rests.labels(effect.limit).inc()
+            self.context.backpressure.rest(self, effect.ms / 1000)
         elif isinstance(effect, Result):
             self._take_result(session, effect)
         elif isinstance(effect, TimeRequest):
@@ -288,11 +299,13 @@ class DeviceSocket(JsonErrors, StreamHandler):
         self._run(effects)
         return bool(effects)
 
-    def _refused(self, refusal: Refusal) -> None:
-        """Keep what the device was told is wrong, once it is known that it is this device."""
-        if self.authenticated:
-            seq = None if refusal.seq == NO_SEQ else refusal.seq
-            self.context.problems.told(self.device_id, refusal.errors, seq, time.time_ns())
+    def _note(self, said: Send) -> None:
+        """Keep what the device was told is wrong, once it is known that it is this device, and count what holds it."""
+        if isinstance(said, Throttle):
+            self.context.metrics.throttles.labels(said.limit).inc()
+        elif isinstance(said, Refusal) and self.authenticated:
+            seq = None if said.seq == NO_SEQ else said.seq
+            self.context.problems.told(self.device_id, said.errors, seq, time.time_ns())
 
     def _store(self, entry: Entry) -> None:
         try:
@@ -412,8 +425,11 @@ class DeviceSocket(JsonErrors, StreamHandler):
     def renew(self) -> None:
         """The configuration has changed."""
         if self.session is not None:
-            encoder = None if self.device is None else self.context.encoder(self.device)
-            self.session.renew(self.context.terms, encoder)
+            if self.device is None:
+                self.session.renew(self.context.terms)
+            else:
+                encoder, rates = self.context.encoder(self.device), self.context.rates_of(self.device)
+                self.session.renew(self.context.terms, encoder, rates)
 
     def revoke(self) -> None:
         """The device's credentials no longer count."""

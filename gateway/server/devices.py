@@ -143,6 +143,8 @@ def describe(view: DeviceView, now_ns: int) -> dict[str, Any]:
         "ledger": view.account.sums(),
         "clock": _clock(view, now_ns),
     }
+    if view.allowance is not None:
+        found["limits"] = view.allowance.shown(now_ns)
     if view.units:
         found["units"] = dict(view.units)
     if connection is not None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.command_log import Command
     from gateway.ledger import Ledger
     from gateway.protocol.device_clock import DeviceClock
+    from gateway.protocol.rates import Allowance
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +127,8 @@ class DeviceView:
     takeovers: deque[int] | None = None
     rhythm_ns: float = 0.0
     told: str = ""
+    allowance: Allowance | None = None
+    """What it may still send; None until it connects."""
     units: dict[str, str] | None = None
     """By field, as the device tells them; None for one that never could."""
     clock: DeviceClock | None = None

@@ -91,6 +91,10 @@ class SpoolQueue:
         self._many_queued = self._max_queued // 2
         self.congested = False
         """More waits for the disk than should: who sends had better wait, until ``eased`` is called."""
+        self.scarce = False
+        """It has been so, and who waits has not all had a turn: ``eased`` is called again and again, and ends it."""
+        self.headroom = self._max_queued // 4
+        """Bytes that may come when it has eased, before it is congested again."""
         self.eased: Callable[[], None] = lambda: None
         self._log = Log(files, directory, segment_bytes)
         self._committer = Committer(self._log, self, commit_interval, clock_ns)
@@ -280,7 +284,7 @@ class SpoolQueue:
         committer = self._committer
         committer.add(entry, owner, size)
         if committer.bytes >= self._many_queued or committer.entries >= MAX_QUEUED_ENTRIES // 2:
-            self.congested = True
+            self.congested = self.scarce = True
 
     def may_commit(self, size: int) -> bool:
         """See `gateway.spool.committer.CommitSink`."""
@@ -324,7 +328,7 @@ class SpoolQueue:
     def _look_at_queue(self) -> None:
         committer = self._committer
         few = committer.bytes <= self._max_queued // 4 and committer.entries <= MAX_QUEUED_ENTRIES // 4
-        if self.congested and few:
+        if self.scarce and few:
             self.congested = False
             self.eased()
 

@@ -12,7 +12,7 @@ from gateway.protocol.device_clock import DeviceClock
 from gateway.protocol.exchange import ARRIVED_NS, MAX_TIME_MS, Exchange
 from gateway.protocol.messages import TimeRequest
 from gateway.protocol.subprotocols import CBOR, SENML
-from tests.support.sessions import NOW_NS, Bench
+from tests.support.sessions import NOW_NS, Bench, rates
 
 MS = 1_000_000
 NOW_MS = NOW_NS // MS
@@ -123,7 +123,7 @@ def test_what_is_known_is_of_a_boot() -> None:
     assert bench.encoder.clock is None
 
     again = Bench(name="s2")
-    again.run(again.session.welcome(again.ledger.account("d1"), again.encoder, NOW_NS, clock))
+    again.run(again.session.welcome(again.ledger.account("d1"), again.encoder, again.allowance, NOW_NS, clock))
     assert again.encoder.clock is None, "the device has not said that it is still the boot it was"
     again.send({"type": "hello", "boot": "b1"})
     assert again.encoder.clock is clock
@@ -133,7 +133,7 @@ def test_a_reload_forgets_no_clock() -> None:
     bench = Bench().ready()
     bench.send({"type": "time", "t0": NOW_MS})
     other = Bench().encoder
-    bench.session.renew(bench.session._terms, other)
+    bench.session.renew(bench.session._terms, other, rates())
     assert other.clock is bench.encoder.clock is not None
 
 

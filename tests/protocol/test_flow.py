@@ -167,7 +167,7 @@ def test_after_a_failure_the_first_that_is_missing_comes_next() -> None:
     some = flow(limit=3)
     taken(some, 4, 7, 8)
     some.failed(3, 0)
-    assert throttle(some.fall_back(Entry("d", seq=7, gaps=2), 500)) == {
+    assert throttle(some.fall_back(Entry("d", seq=7, gaps=2), Entry("d", seq=8), 500)) == {
         "limit": "spool_write",
         "retry_after_ms": 500,
         "from_seq": 7,
@@ -182,7 +182,7 @@ def test_a_failure_never_raises_what_the_ledger_took_back() -> None:
     some = flow()
     taken(some, 4)
     some.sequence.accepted = NO_SEQ
-    some.fall_back(Entry("d", seq=4), 500)
+    some.fall_back(Entry("d", seq=4), Entry("d", seq=4), 500)
     assert some.sequence.accepted == NO_SEQ
 
 
@@ -190,9 +190,9 @@ def test_a_failure_during_a_throttle_goes_back_further() -> None:
     some = flow()
     taken(some, 1, 2)
     some.hold(3, 0, room=False)
-    assert throttle(some.fall_back(Entry("d", seq=1), 500))["from_seq"] == 1
+    assert throttle(some.fall_back(Entry("d", seq=1), Entry("d", seq=1), 500))["from_seq"] == 1
     some.hold(2, 0, room=True)
-    assert throttle(some.fall_back(Entry("d", seq=2), 500))["from_seq"] == 1
+    assert throttle(some.fall_back(Entry("d", seq=2), Entry("d", seq=2), 500))["from_seq"] == 1
 
 
 def test_an_ack_may_wait_while_more_than_half_of_the_window_is_left() -> None:

@@ -11,8 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gateway.ledger import Account, Entry, Ledger, Sequence
 from gateway.protocol.messages import MAX_SEQ, Authenticate, Send, all_of
+from gateway.protocol.rates import Allowance
 from gateway.protocol.session import Session, State
-from tests.support.sessions import NOW_NS, Bench, encoder, terms
+from tests.support.sessions import NOW_NS, Bench, encoder, rates, terms
 
 
 def kinds(effects: list[Any]) -> list[str]:
@@ -66,7 +67,7 @@ class LongWay(Session):
 
     __slots__ = ()
 
-    def _ordinary(self, value: dict[str, Any], now_ns: int) -> None:
+    def _ordinary(self, value: dict[str, Any], size: int, now_ns: int) -> None:
         pass
 
 
@@ -101,7 +102,7 @@ def test_unknown_to_ready_by_a_hello_with_a_token() -> None:
     hello = b'{"type":"hello","token":"T","boot":"b7","ack":"stored","info":{"fw":1}}'
     assert session.receive(hello, NOW_NS) == (Authenticate("T"),)
     assert (session._state, session.boot, session.ack, session.info) == (State.UNKNOWN, "b7", "stored", {"fw": 1})
-    [welcome] = session.welcome(Account(boots={"b7": Sequence(9, 9, 4)}), encoder(), NOW_NS)
+    [welcome] = session.welcome(Account(boots={"b7": Sequence(9, 9, 4)}), encoder(), Allowance(rates()), NOW_NS)
     assert isinstance(welcome, Send)
     answer = orjson.loads(welcome.data)
     assert (answer["boot"], answer["ack"], answer["last_seq"], answer["session"]) == ("b7", "stored", 4, "s1")

@@ -11,7 +11,7 @@ import pytest
 from gateway.ledger import Ledger, Sequence
 from gateway.protocol.messages import Code
 from gateway.reading import split_lines
-from tests.support.sessions import TERMS, Bench
+from tests.support.sessions import QUOTA, TERMS, Bench
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 CASES = [
@@ -42,7 +42,8 @@ def bench_for(case: dict[str, Any]) -> Bench:
     start, more = case.get("start"), dict(case.get("terms", {}))
     if start == "enrolling":
         more["enrol"] = True
-    bench = Bench(ledger=ledger, profile=case.get("profile"), tags=case.get("tags"), **more)
+    quota = case.get("limits")
+    bench = Bench(ledger=ledger, profile=case.get("profile"), tags=case.get("tags"), quota=quota, **more)
     return bench if start in {"unknown", "enrolling"} else bench.ready()
 
 
@@ -143,5 +144,5 @@ def test_names_are_unique_and_the_readme_tells_the_terms() -> None:
     ids = [str(param.id) for param in CASES]
     assert len(ids) == len(set(ids))
     readme = (VECTORS / "README.md").read_text(encoding="utf-8")
-    for name, value in TERMS.items():
+    for name, value in {**TERMS, **QUOTA}.items():
         assert f'"{name}": {value}' in readme

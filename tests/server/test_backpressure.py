@@ -4,20 +4,21 @@ import asyncio
 import functools
 from typing import TYPE_CHECKING
 
+import pytest
+
 from gateway.server import backpressure
-from gateway.server.backpressure import PATIENCE, SLICE, Backpressure
+from gateway.server.backpressure import LIVE_WEIGHT, MESSAGE_BYTES, PATIENCE, SLICE, Backpressure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-
-    import pytest
 
 
 class Spool:
     """Congested or not, as the test says."""
 
-    def __init__(self) -> None:
-        self.congested = True
+    def __init__(self, headroom: int = 10**9) -> None:
+        self.congested = self.scarce = True
+        self.headroom = headroom
         self.eased: Callable[[], None] = lambda: None
 
     def ease(self) -> None:
@@ -29,6 +30,7 @@ class Sender:
     def __init__(self, name: int, resumed: list[int]) -> None:
         self.name = name
         self.paused = False
+        self.late = False
         self.reading = True
         self.last_byte_at = 0.0
         self.told = 0
@@ -52,14 +54,14 @@ class Sender:
 
 
 class World:
-    def __init__(self, senders: int) -> None:
-        self.spool = Spool()
+    def __init__(self, senders: int, headroom: int = 10**9) -> None:
+        self.spool = Spool(headroom)
         self.counted = 0
         self.resumed: list[int] = []
         self.line = Backpressure(self.spool, self.count)
         self.senders = [Sender(n, self.resumed) for n in range(senders)]
         for sender in self.senders:
-            self.line.pause(sender)
+            self.line.took(sender, 1)
 
     def count(self) -> None:
         self.counted += 1
@@ -81,7 +83,7 @@ def on_a_loop(test: Callable[[], Coroutine[None, None, None]]) -> Callable[[], N
 @on_a_loop
 async def test_who_sends_is_paused_once_and_counted() -> None:
     world = World(3)
-    world.line.pause(world.senders[1])
+    world.line.took(world.senders[1], 1)
     assert [sender.reading for sender in world.senders] == [False] * 3
     assert (world.counted, len(world.line)) == (3, 3)
     world.line.stop()
@@ -105,7 +107,7 @@ async def test_no_more_are_resumed_once_it_is_congested_again_and_newcomers_stan
     world = World(SLICE + 2)
     world.spool.ease()
     world.spool.congested = True
-    world.line.pause(world.senders[0])
+    world.line.took(world.senders[0], 20_000_000)
     await turn()
     assert world.resumed == list(range(SLICE))
     world.spool.ease()
@@ -141,7 +143,7 @@ async def test_at_a_stop_nobody_is_resumed() -> None:
     world.line.stop()
     await turn()
     world.spool.ease()
-    world.line.pause(late := Sender(999, world.resumed))
+    world.line.took(late := Sender(999, world.resumed), 1)
     assert world.resumed == list(range(SLICE))
     assert late.reading
     assert len(world.line) == 0
@@ -153,10 +155,10 @@ def test_who_waits_long_is_told_once_and_still_resumed_first(monkeypatch: pytest
     async def main() -> None:
         world = World(SLICE + 3)
         await world.senders[-1].heard.wait()
-        world.line.pause(late := Sender(999, world.resumed))
+        world.line.took(late := Sender(999, world.resumed), 1)
         world.line.forget(world.senders[0])
         await asyncio.sleep(0.03)
-        world.line.pause(later := Sender(1000, world.resumed))
+        world.line.took(later := Sender(1000, world.resumed), 1)
         await late.heard.wait()
         assert ({sender.told for sender in world.senders}, later.told) == ({1}, 0), "each has its own second"
         world.spool.ease()
@@ -168,3 +170,163 @@ def test_who_waits_long_is_told_once_and_still_resumed_first(monkeypatch: pytest
 
 def test_a_device_is_told_after_about_a_second() -> None:
     assert 0.5 <= PATIENCE <= 1.5
+
+
+class Traffic:
+    """Devices that send what they have whenever they are read, over a disk that takes ``headroom`` bytes a round."""
+
+    def __init__(self, headroom: int) -> None:
+        self.spool = Spool(headroom)
+        self.line = Backpressure(self.spool, lambda: None)
+        self.taken: dict[Sender, int] = {}
+        self.waited: dict[Sender, int] = {}
+
+    def sender(self, *, late: bool = False) -> Sender:
+        made = Sender(len(self.taken), [])
+        made.late = late
+        self.taken[made] = self.waited[made] = 0
+        return made
+
+    def send(self, sender: Sender, size: int, messages: int) -> int:
+        """As many of so many messages as are read."""
+        for sent in range(messages):
+            if sender.paused:
+                return sent
+            self.line.took(sender, size)
+            self.taken[sender] += size
+        return messages
+
+
+@on_a_loop
+async def test_who_sends_little_is_not_kept_waiting_for_who_sends_much() -> None:
+    traffic = Traffic(headroom=400_000)
+    modest, flooding = [traffic.sender() for _ in range(10)], [traffic.sender() for _ in range(2)]
+    for sender in flooding + modest:
+        traffic.send(sender, 1000, 1)
+    sent = dict.fromkeys(modest, 0)
+    for _ in range(200):
+        traffic.spool.ease()
+        for sender in flooding:
+            traffic.send(sender, 50_000, 100)
+        for sender in modest:
+            sent[sender] += traffic.send(sender, 200, 5)
+    assert min(sent.values()) >= 199 * 5, "all that they had, in every round"
+    much = [traffic.taken[sender] for sender in flooding]
+    assert min(much) > 200 * 50_000, "what the others leave is used"
+    assert max(much) < 1.1 * min(much)
+
+
+def jain(shares: list[int]) -> float:
+    """Jain's index of fairness: 1 if all are equal, 1/n if one has everything."""
+    return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares))
+
+
+@on_a_loop
+async def test_devices_that_all_send_too_much_get_as_many_bytes_each_however_large_their_messages() -> None:
+    traffic = Traffic(headroom=100_000)
+    sizes = {traffic.sender(): size for size in (300, 1000, 5000, 20_000, 60_000)}
+    for sender in sizes:
+        traffic.send(sender, 1, 1)
+    for _ in range(300):
+        traffic.spool.ease()
+        for sender, size in sizes.items():
+            traffic.send(sender, size - MESSAGE_BYTES, 10_000)
+    weighed = [
+        taken * size // (size - MESSAGE_BYTES)
+        for (_, taken), size in zip(traffic.taken.items(), sizes.values(), strict=True)
+    ]
+    assert jain(weighed) > 0.99
+    assert sum(weighed) > 0.7 * 300 * 100_000
+
+
+@on_a_loop
+async def test_live_goes_before_backlog_which_goes_on() -> None:
+    traffic = Traffic(headroom=100_000)
+    late, live = traffic.sender(late=True), traffic.sender()
+    for sender in (late, live):
+        traffic.send(sender, 1, 1)
+    for _ in range(400):
+        traffic.spool.ease()
+        for sender in (late, live):
+            traffic.send(sender, 1000, 10_000)
+    assert traffic.taken[live] == pytest.approx(LIVE_WEIGHT * traffic.taken[late], rel=0.1)
+    order = World(3)
+    order.line.forget(order.senders[0])
+    order.senders[0].paused, order.senders[0].reading, order.senders[0].late = False, True, True
+    order.line.took(order.senders[0], 1)
+    order.line.took(last := Sender(9, order.resumed), 1)
+    assert last.paused
+    order.spool.ease()
+    assert order.resumed == [1, 2, 9, 0]
+
+
+@on_a_loop
+async def test_one_that_took_far_too_much_is_resumed_at_once_where_nobody_else_waits() -> None:
+    traffic = Traffic(headroom=1000)
+    sender = traffic.sender()
+    traffic.send(sender, 10**6, 1)
+    assert sender.paused
+    traffic.spool.ease()
+    assert not sender.paused
+
+
+@on_a_loop
+async def test_weighing_ends_when_nobody_waits() -> None:
+    traffic = Traffic(headroom=100_000)
+    sender = traffic.sender()
+    traffic.send(sender, 1000, 1)
+    traffic.spool.ease()
+    assert traffic.spool.scarce
+    traffic.spool.ease()
+    assert not traffic.spool.scarce
+
+
+@on_a_loop
+async def test_newcomers_have_what_the_line_leaves() -> None:
+    traffic = Traffic(headroom=100_000)
+    first, newcomer = traffic.sender(), traffic.sender()
+    traffic.send(first, 1000, 1)
+    traffic.spool.ease()
+    assert traffic.send(newcomer, 1000, 1) == 1
+    assert newcomer.paused, "the line had all of it"
+    traffic.spool.ease()
+    assert not newcomer.paused
+
+
+@on_a_loop
+async def test_who_was_too_fast_rests_for_its_time_and_has_no_place_in_the_line() -> None:
+    world = World(0)
+    first, second = Sender(1, world.resumed), Sender(2, world.resumed)
+    world.line.rest(second, 0.04)
+    world.line.rest(first, 0.02)
+    assert (first.reading, second.reading, len(world.line)) == (False, False, 0)
+    world.spool.ease()
+    await asyncio.sleep(0.2)
+    assert world.resumed == [1, 2]
+    assert not first.paused
+
+
+@on_a_loop
+async def test_who_rests_and_waits_for_the_disk_is_read_when_both_are_over() -> None:
+    world = World(2)
+    for sender in world.senders:
+        world.line.rest(sender, 0.05)
+    world.line.forget(world.senders[1])
+    world.spool.ease()
+    assert world.resumed == []
+    world.line.took(later := Sender(3, world.resumed), 10**10)
+    world.line.rest(later, 0.01)
+    await asyncio.sleep(0.2)
+    assert world.resumed == [0], "one still waits for the disk, one has left"
+    world.spool.ease()
+    assert world.resumed == [0, 3]
+
+
+@on_a_loop
+async def test_at_a_stop_nobody_is_woken() -> None:
+    world = World(1)
+    world.line.rest(resting := Sender(5, world.resumed), 0.01)
+    world.line.stop()
+    world.line.rest(later := Sender(6, world.resumed), 0.01)
+    await asyncio.sleep(0.1)
+    assert (resting.reading, later.reading, world.resumed) == (False, True, [])

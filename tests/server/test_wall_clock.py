@@ -19,9 +19,11 @@ from gateway.app import Gateway
 from gateway.config import load
 from gateway.ledger import Account
 from gateway.protocol.endings import Terms
+from gateway.protocol.rates import Allowance
 from gateway.protocol.session import Session
 from gateway.server.wall_clock import BEHIND_NS, EARLIEST_NS, NS, TOLD_NS, WallClock
 from tests.support.gateway import config_for
+from tests.support.sessions import encoder, rates
 
 TODAY = 1_790_000_000 * NS
 MAY_ASK_THE_TIME = {
@@ -128,7 +130,7 @@ def test_strikes_do_not_outlast_a_clock_that_is_set_back() -> None:
     session = Session(
         "d", "s", Terms(**{name: 2 if name == "strikes_per_minute" else 1000 for name in Terms.__dataclass_fields__})
     )
-    session.welcome(Account(), object(), TODAY)  # type: ignore[arg-type]
+    session.welcome(Account(), encoder(), Allowance(rates()), TODAY)
     for now in (TODAY, TODAY + NS, TODAY - 3600 * NS, TODAY - 3500 * NS, TODAY - 3400 * NS):
         session.receive(b"{", now)
     assert session.open

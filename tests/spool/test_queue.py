@@ -306,7 +306,11 @@ def test_congestion_begins_at_half_the_bound_and_ends_when_little_is_left(
             assert (eased, process.queue.congested, process.queue.queued_bytes) == (1, False, 0)
             process.queue.append(Entry("a", lines=1, payload=b"x"), process)
             await process.queue.flush()
-            assert eased == 1
+            assert eased == 2, "somebody may still wait for a turn"
+            process.queue.scarce = False
+            process.queue.append(Entry("a", lines=1, payload=b"x"), process)
+            await process.queue.flush()
+            assert eased == 2
             process.ledger.total.received = 0
 
     run(main())

@@ -11,7 +11,19 @@ from gateway.config.sections import ProfileSection
 from gateway.ledger import NO_SEQ, Entry, Ledger
 from gateway.protocol.device_clock import DeviceClock
 from gateway.protocol.fields import Rulebook
-from gateway.protocol.messages import AckLater, Authenticate, Close, Enrol, Reported, Result, Send, TimeRequest, all_of
+from gateway.protocol.messages import (
+    AckLater,
+    Authenticate,
+    Close,
+    Enrol,
+    Reported,
+    Rest,
+    Result,
+    Send,
+    TimeRequest,
+    all_of,
+)
+from gateway.protocol.rates import Allowance, Quota, Rates
 from gateway.protocol.session import Session, Terms
 from gateway.protocol.subprotocols import JSON, Subprotocol
 from gateway.protocol.types import FieldTypes
@@ -28,16 +40,28 @@ TERMS = {
     "timeout_ms": 30_000,
     "max_message_bytes": 65_536,
     "max_unacked": 1_000,
-    "readings_per_second": 200,
-    "burst": 2_000,
     "strikes_per_minute": 60,
     "ack_delay_ms": 0,
+}
+QUOTA = {
+    "readings_per_second": 200,
+    "burst": 2_000,
+    "messages_per_second": 100,
+    "message_burst": 1_500,
+    "bytes_per_second": 65_536,
+    "byte_burst": 1_048_576,
 }
 
 
 def terms(**changed: int) -> Terms:
     """The defaults of the vectors, with some of them replaced."""
     return Terms(**{**TERMS, **changed})
+
+
+def rates(*, backlog: float = 1.0, **changed: float) -> Rates:
+    """The defaults of the vectors, with some of them replaced; the lane for backlog has so many times as much."""
+    quota = Quota(**{**QUOTA, **changed})
+    return Rates(quota, quota.times(backlog))
 
 
 def encoder(profile: Mapping[str, Any] | None = None, tags: Mapping[str, str] | None = None) -> Encoder:
@@ -56,10 +80,12 @@ class Bench:
         tags: Mapping[str, str] | None = None,
         name: str = "s1",
         subprotocol: Subprotocol = JSON,
+        quota: Mapping[str, float] | None = None,
         **changed: int,
     ) -> None:
         self.ledger = ledger or Ledger()
         self.encoder = encoder(profile, tags)
+        self.allowance = Allowance(rates(**(quota or {})))
         self.session = Session("d1", name, terms(**changed), subprotocol)
         self.now_ns = NOW_NS
         self.answers_after_ms = 0
@@ -75,7 +101,7 @@ class Bench:
         return self
 
     def good(self) -> list[Any]:
-        return self.run(self.session.welcome(self.ledger.account("d1"), self.encoder, self.now_ns))
+        return self.run(self.session.welcome(self.ledger.account("d1"), self.encoder, self.allowance, self.now_ns))
 
     def send(self, message: Any, *, room: bool = True, after_ms: int = 0) -> list[Any]:
         encode = cbor2.dumps if self.session.subprotocol.binary else orjson.dumps
@@ -139,6 +165,8 @@ def shown(effect: Effect, decode: Callable[[bytes], Any] = orjson.loads) -> dict
             return {"closes": int(code)}
         case AckLater():
             return {"acks": "later"}
+        case Rest(ms, limit):
+            return {"rests": {"limit": limit, "ms": ms}}
         case Authenticate(token):
             return {"authenticates": token}
         case Enrol(claim, secret):

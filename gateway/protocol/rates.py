@@ -1,0 +1,232 @@
+"""How much a device may send: token buckets for messages, readings and bytes, in two lanes.
+
+Rules that hold here:
+
+* A message is taken while every bucket of its lane holds something, whatever it costs: the last one may leave a debt,
+  so a burst is exceeded by one message at most, and no message is too large for a bucket.
+* Readings older than `BACKLOG_NS`, and messages that come again, use the lane for backlog: catching up takes nothing
+  from what is measured now.
+* What was refused costs nothing; it is paid for when it comes again and is taken.
+* Messages are only counted down (``left``, ``left_bytes``); the buckets are looked at when one of these is used up, or
+  after `LOOK_NS`. So the time in which a bucket is full counts for a second too much at most, and a message of one
+  reading costs two subtractions and three comparisons.
+* Who is let go on after a refusal finds more than one message's worth, so that refusals do not come one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+NS_PER_SECOND = 1_000_000_000
+NS_PER_MS = 1_000_000
+BACKLOG_NS = 60 * NS_PER_SECOND
+"""What is older when it comes is backlog."""
+LOOK_NS = NS_PER_SECOND
+REFILL_SECONDS = 1.0
+"""Who has used up a bucket waits until it holds what comes in so long, or half of it if it is smaller."""
+LONGEST_WAIT_NS = 60 * NS_PER_SECOND
+LIMITS = "messages_per_second", "readings_per_second", "bytes_per_second"
+BACKLOG = "backlog."
+"""What stands before the name of a limit of the lane for backlog."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What one lane allows: sustained rates, and what may come at once. ``burst`` is in readings."""
+
+    readings_per_second: float
+    burst: float
+    messages_per_second: float
+    message_burst: float
+    bytes_per_second: float
+    byte_burst: float
+
+    def told(self) -> dict[str, int]:
+        """As in the welcome."""
+        return {one.name: max(1, int(getattr(self, one.name))) for one in fields(self)}
+
+    def times(self, factor: float) -> Quota:
+        """Each limit so many times, and never less than one message of one reading."""
+        return Quota(**{one.name: max(1.0, getattr(self, one.name) * factor) for one in fields(self)})
+
+    @property
+    def rates(self) -> tuple[float, float, float]:
+        """In the order of `LIMITS`."""
+        return self.messages_per_second, self.readings_per_second, self.bytes_per_second
+
+    @property
+    def bursts(self) -> tuple[float, float, float]:
+        """In the order of `LIMITS`."""
+        return self.message_burst, self.burst, self.byte_burst
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """The quotas of both lanes."""
+
+    live: Quota
+    backlog: Quota
+
+    def told(self) -> dict[str, Any]:
+        """As in the welcome."""
+        return {**self.live.told(), "backlog": {"older_than_ms": BACKLOG_NS // NS_PER_MS, **self.backlog.told()}}
+
+
+class Excess(NamedTuple):
+    """A limit that is used up: its name, what it allows a second, about how much came in the last, and the wait."""
+
+    limit: str
+    allowed: int
+    observed: int
+    wait_ms: int
+
+
+class Lane:
+    """The three buckets of one lane.
+
+    ``left`` messages of one reading, ``left_bytes`` long in all, may be taken before `look` is due. A message of more
+    readings takes as many of them, and one of none takes one; what is too much of that, the next look puts right.
+    """
+
+    __slots__ = (
+        "_at_ns",
+        "_empty",
+        "_more",
+        "_name",
+        "_observed",
+        "_quota",
+        "_since_ns",
+        "_spent",
+        "_tokens",
+        "left",
+        "left_bytes",
+        "look_ns",
+    )
+
+    def __init__(self, quota: Quota, name: str, now_ns: int) -> None:
+        self._quota = quota
+        self._name = name
+        self._tokens = list(quota.bursts)
+        self._spent = [0.0, 0.0, 0.0]
+        self._observed = [0.0, 0.0, 0.0]
+        self._at_ns = self._since_ns = now_ns
+        self._share_out(now_ns)
+
+    def _share_out(self, now_ns: int) -> None:
+        messages, readings, size = self._tokens
+        self.left = int(min(messages, readings))
+        self.left_bytes = int(size)
+        self._more = self._empty = 0
+        self.look_ns = now_ns + LOOK_NS
+
+    def _collect(self) -> None:
+        """Take from the buckets what was counted down since the last look."""
+        messages, readings, size = self._tokens
+        used = int(min(messages, readings)) - self.left
+        for place, cost in enumerate((used - self._more, used - self._empty, int(size) - self.left_bytes)):
+            self._tokens[place] -= cost
+            self._spent[place] += cost
+
+    def look(self, now_ns: int) -> bool:
+        """Fill up by the time that has passed; whether a message may be taken."""
+        self._collect()
+        elapsed = max(0, now_ns - self._at_ns) / NS_PER_SECOND  # a clock that was set back brings nothing
+        self._at_ns = now_ns
+        for place, (rate, burst) in enumerate(zip(self._quota.rates, self._quota.bursts, strict=True)):
+            self._tokens[place] = min(burst, self._tokens[place] + rate * elapsed)
+        self._observe(now_ns)
+        self._share_out(now_ns)
+        return self.left > 0 and self.left_bytes > 0
+
+    def _observe(self, now_ns: int) -> None:
+        seconds = (now_ns - self._since_ns) / NS_PER_SECOND
+        if not 0 <= seconds < 1:
+            self._observed = [spent / seconds if seconds > 0 else 0.0 for spent in self._spent]
+            self._spent = [0.0, 0.0, 0.0]
+            self._since_ns = now_ns
+
+    def spend(self, readings: int, size: int) -> None:
+        """A message is taken, or was as much work."""
+        cost = readings or 1
+        self.left -= cost
+        self._more += cost - 1
+        self._empty += cost - readings
+        self.left_bytes -= size
+
+    def excess(self, readings: int, size: int, now_ns: int) -> Excess | None:
+        """Why one more message, of so many readings and bytes, may not be taken now; None if it may."""
+        if (self.left > 0 and self.left_bytes > 0 and now_ns < self.look_ns) or self.look(now_ns):
+            return None
+        rates, bursts = self._quota.rates, self._quota.bursts
+        waits = [
+            (min(burst / 2, rate * REFILL_SECONDS) + 1 - tokens) / rate if tokens < 1 else 0.0
+            for tokens, rate, burst in zip(self._tokens, rates, bursts, strict=True)
+        ]
+        longest = max(waits)
+        place = waits.index(longest)
+        came = self._spent[place] + (1, readings, size)[place]
+        allowed = max(1, int(rates[place]))
+        observed = max(allowed + 1, round(self._observed[place]), round(came))
+        wait_ns = min(LONGEST_WAIT_NS, longest * NS_PER_SECOND)
+        return Excess(self._name + LIMITS[place], allowed, observed, max(1, round(wait_ns / NS_PER_MS)))
+
+    def renew(self, quota: Quota) -> None:
+        """Go by other limits: what is in debt stays so, what is full stays no fuller than it may be."""
+        self._collect()
+        self._quota = quota
+        self._tokens = [min(tokens, burst) for tokens, burst in zip(self._tokens, quota.bursts, strict=True)]
+        self._share_out(self._at_ns)
+
+
+_UNTOUCHED = Lane(Quota(1, 0, 1, 0, 1, 0), "", 0)
+"""In the place of a lane that nothing has used: it has nothing left, and is never taken from."""
+
+
+class Allowance:
+    """Both lanes of one device, over all of its connections; one that sends nothing has none of them yet."""
+
+    __slots__ = ("_told_ns", "backlog", "live", "rates", "throttles", "told")
+
+    def __init__(self, rates: Rates) -> None:
+        self.rates = rates
+        self.live = self.backlog = _UNTOUCHED
+        self.throttles = 0
+        self.told: Excess | None = None
+        self._told_ns = 0
+
+    def lane(self, now_ns: int, *, backlog: bool) -> Lane:
+        """The lane, made on first use."""
+        if backlog:
+            if self.backlog is _UNTOUCHED:
+                self.backlog = Lane(self.rates.backlog, BACKLOG, now_ns)
+            return self.backlog
+        if self.live is _UNTOUCHED:
+            self.live = Lane(self.rates.live, "", now_ns)
+        return self.live
+
+    def renew(self, rates: Rates) -> None:
+        """The configuration changed, or the device has another profile."""
+        self.rates = rates
+        for lane, quota in ((self.live, rates.live), (self.backlog, rates.backlog)):
+            if lane is not _UNTOUCHED:
+                lane.renew(quota)
+
+    def note(self, excess: Excess, now_ns: int) -> None:
+        """The device has to wait for this."""
+        self.throttles += 1
+        self.told, self._told_ns = excess, now_ns
+
+    def shown(self, now_ns: int) -> dict[str, Any]:
+        """For the operator: whether it has to wait now, how often it had to, and for which limit the last time."""
+        found: dict[str, Any] = {"throttled": False, "throttles": self.throttles}
+        if self.told is not None:
+            limit, allowed, observed, wait_ms = self.told
+            found |= {"limit": limit, "allowed": allowed, "observed": observed, "at": self._told_ns // NS_PER_MS}
+            found["throttled"] = 0 <= now_ns - self._told_ns < wait_ms * NS_PER_MS
+        return found
+
+
+def is_backlog(time_ns: int, now_ns: int) -> bool:
+    """Whether the newest reading of a message makes it backlog; 0: it has no reading."""
+    return 0 < time_ns <= now_ns - BACKLOG_NS

@@ -1,0 +1,27 @@
+"""How much a device of each profile may send, from the configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.config.sections import ProfileLimits
+from gateway.protocol.rates import Quota, Rates
+
+if TYPE_CHECKING:
+    from gateway.config import Config, ProfileSection
+    from gateway.config.sections import LimitsSection
+
+
+def rates_by_profile(config: Config) -> dict[str, Rates]:
+    """The rates of each profile: its own limits where it has some, else those of all."""
+    return {name: _rates(config.limits, profile) for name, profile in config.profiles.items()}
+
+
+def _rates(limits: LimitsSection, profile: ProfileSection) -> Rates:
+    own = profile.limits
+    chosen = {
+        name: getattr(limits, name) if getattr(own, name) is None else getattr(own, name)
+        for name in ProfileLimits.model_fields
+    }
+    quota = Quota(**chosen)
+    return Rates(quota, quota.times(limits.backlog))
