@@ -101,8 +101,8 @@ class SimulatedDevice:
     """One device: samples on its ticks, messages of one or more ticks, faults at moments of their own."""
 
     __slots__ = (
-        "_clock", "_collected", "_faults", "_filling", "_first_tick", "_hung", "_interval", "_log", "_network",
-        "_origin", "_past", "_rng", "_sensor", "_stopped", "_tick", "link",
+        "_ahead_ms", "_clock", "_collected", "_faults", "_filling", "_first_tick", "_hung", "_interval", "_log",
+        "_network", "_origin", "_past", "_rng", "_sensor", "_stopped", "_tick", "link",
     )  # fmt: skip
 
     def __init__(
@@ -118,6 +118,7 @@ class SimulatedDevice:
     ) -> None:
         self.link = link
         self._clock = wrong
+        self._ahead_ms = 0.0
         self._network = network
         self._sensor = sensor
         self._faults = faults
@@ -146,6 +147,7 @@ class SimulatedDevice:
         skew = self._rng.uniform(-1, 1) * self._faults.clock_skew
         if self._clock is not None:
             skew += self._clock.offset
+            self._ahead_ms = skew * 1000
             own = OwnTime((time.time() + skew) * 1000, clock(), self._clock.drift)
             self.link.device.exchange = Exchange(own, self._clock.ask)
         if self._past is None:
@@ -191,6 +193,7 @@ class SimulatedDevice:
             messages=self._log.rows if self._log else [],
             past=self._past.sensor if self._past else None,
             past_messages=self._past.log.rows if self._past else [],
+            ahead_ms=self._ahead_ms,
         )
 
     def _sample(self) -> None:

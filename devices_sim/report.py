@@ -12,6 +12,7 @@ A JSON document::
         "sensor": {...}, "messages": [[0, 0, 1, 60]]        a simulated device, or
         "measurement": null, "points": [[[time_ns, tags, fields], ...], ...]   a replayed one, one list per message
         "past": {"sensor": {...}, "messages": [[0, 29861280, 250, 17]]}    of a simulated device, if it sent any
+        "ahead_ms": 600000         of one that asks for the time: how far its clock is ahead
      }]}
 
 ``sensor`` holds the arguments of `devices_sim.sensors.Sensor`, from which every value can be made again. A row of
@@ -69,6 +70,7 @@ class DeviceReport:
     messages: list[list[int]] = field(default_factory=list)
     past: Sensor | None = None
     past_messages: list[list[int]] = field(default_factory=list)
+    ahead_ms: float = 0.0
     measurement: str | None = None
     points: list[list[tuple[int, dict[str, str], dict[str, Any]]]] = field(default_factory=list)
 
@@ -148,6 +150,8 @@ def _device_json(device: DeviceReport) -> dict[str, Any]:
         found = {**common, "sensor": asdict(device.sensor), "messages": device.messages}
         if device.past is not None:
             found["past"] = {"sensor": asdict(device.past), "messages": device.past_messages}
+        if device.ahead_ms:
+            found["ahead_ms"] = device.ahead_ms
         return found
     return {**common, "measurement": device.measurement, "points": device.points}
 
@@ -163,6 +167,7 @@ def _device(item: dict[str, Any]) -> DeviceReport:
         messages=item.get("messages", []),
         past=Sensor(**item["past"]["sensor"]) if "past" in item else None,
         past_messages=item["past"]["messages"] if "past" in item else [],
+        ahead_ms=item.get("ahead_ms", 0.0),
         measurement=item.get("measurement"),
         points=item.get("points", []),
     )

@@ -3,22 +3,29 @@
 A reading is found when all its fields are. A value that the run never sent, in one of its series and within its time,
 counts as doubled just as a value stored twice does: a resend that was given another time or tags looks like that. What
 was sent and never acknowledged may be there or not.
+
+A gateway may correct the times of a device whose clock is wrong, and then keeps the device's own beside (PROTOCOL.md,
+"Clocks that are wrong"). Such a reading is looked for by its own time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from devices_sim.stores import Question
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from devices_sim.report import DeviceReport
     from devices_sim.sensors import Point, Value
     from devices_sim.stores import Row, Store
 
+DEVICE_TIME = "device_time_ms"
+"""The field with the device's own time of a point whose time was corrected."""
+_UNCERTAIN_NS = 60 * 10**9
+"""No time is corrected so much worse than it could be."""
 _DEVICES_AT_ONCE = 50
 _EXAMPLES = 10
 
@@ -65,10 +72,24 @@ def verify(devices: Sequence[DeviceReport], store: Store) -> Verdict:
         for device in devices[n : n + _DEVICES_AT_ONCE]:
             expectations.add_device(device)
         if (question := expectations.question()) is not None:
-            for row in store.rows(question):
+            corrected = expectations.corrected
+            for row in _by_own_time(store, question) if corrected else store.rows(question):
                 expectations.see(row)
         expectations.conclude()
     return verdict
+
+
+def _by_own_time(store: Store, question: Question) -> Iterator[Row]:
+    """The rows with the times that devices gave them."""
+    question = replace(question, fields=question.fields | {DEVICE_TIME})
+    own = {_point(row): int(row.value) * 1_000_000 for row in store.rows(question) if row.field == DEVICE_TIME}
+    for row in store.rows(question):
+        if row.field != DEVICE_TIME:
+            yield replace(row, time_ns=own.get(_point(row), row.time_ns))
+
+
+def _point(row: Row) -> tuple[str, str, frozenset[tuple[str, str]], int]:
+    return row.device, row.measurement, frozenset(row.tags.items()), row.time_ns
 
 
 @dataclass(slots=True)
@@ -110,8 +131,15 @@ class _Expectations:
         self._slots: dict[tuple[str, str, int], list[_Slot]] = {}
         self._windows: dict[str, tuple[int, int]] = {}
         self._fields: dict[str, set[str]] = {}
+        self._ahead_ns: dict[str, int] = {}
+
+    @property
+    def corrected(self) -> bool:
+        """Whether the times of some readings may have been corrected."""
+        return any(self._ahead_ns.values())
 
     def add_device(self, device: DeviceReport) -> None:
+        self._ahead_ns[device.id] = round(device.ahead_ms * 1e6)
         for point in device.acked():
             self._verdict.acked += 1
             self._add(device.id, point, acked=True)
@@ -122,13 +150,20 @@ class _Expectations:
         """What to ask the database; None when nothing is expected."""
         if not self._windows:
             return None
-        starts, ends = zip(*self._windows.values(), strict=True)
+        spans = [self._span(device, *window) for device, window in self._windows.items()]
         return Question(
             devices=sorted(self._windows),
-            start_ns=min(starts),
-            end_ns=max(ends),
+            start_ns=min(start for start, _ in spans),
+            end_ns=max(end for _, end in spans),
             fields=frozenset().union(*self._fields.values()),
         )
+
+    def _span(self, device: str, start: int, end: int) -> tuple[int, int]:
+        """From when to when its readings may be in the database."""
+        ahead = self._ahead_ns[device]
+        if not ahead:
+            return start, end
+        return min(start, start - ahead - _UNCERTAIN_NS), max(end, end - ahead + _UNCERTAIN_NS)
 
     def see(self, row: Row) -> None:
         """Tick one stored value off."""

@@ -68,7 +68,6 @@ class Exchange:
     def answered(self, request: TimeRequest, sent_ns: int) -> None:
         """The answer is on its way."""
         self._answered = request.t0, request.arrived_ns, sent_ns
-        self._heard_ns = min(self._heard_ns, sent_ns)  # the gateway's clock may have been set back
 
 
 def _bounds(before: float, arrived_ns: int, sent_ns: int, after: float, *, exchanged: bool = False) -> Sample:

@@ -107,6 +107,27 @@ def test_what_is_wrong_is_found(
     assert bool(verdict.examples) == (not verdict.good)
 
 
+HOUR_MS = 3_600_000
+
+
+def corrected(row: Row, by_ns: int) -> list[Row]:
+    moved = replace(row, time_ns=row.time_ns + by_ns)
+    return [moved, replace(moved, field="device_time_ms", value=row.time_ns // MS)]
+
+
+@pytest.mark.parametrize("ahead_ms", [HOUR_MS, -HOUR_MS])
+def test_readings_whose_time_was_corrected_are_found_by_their_own(ahead_ms: int) -> None:
+    report = device(kind="climate", messages=[[0, 0, 1, 2]], ahead_ms=float(ahead_ms))
+    first, *rest = stored(report)
+    by_ns = -ahead_ms * MS + 5_000_000
+    rows = [row for each in rest for row in corrected(each, by_ns)]
+    assert check(rows + corrected(first, by_ns), report).good
+    assert check([first, *rest], report).good, "none of them was"
+    assert counts(check(rows, report)) == (2, 1, 1, 0, 0)
+    assert counts(check(rows + corrected(first, by_ns) + corrected(first, by_ns + 1), report)) == (2, 2, 0, 0, 1)
+    assert not check(rows + corrected(first, by_ns), replace(report, ahead_ms=0.0)).good
+
+
 def test_what_was_not_acknowledged_may_be_there_or_not_but_not_twice() -> None:
     report = device(acked_to=0)
     rows = stored(report)
