@@ -269,13 +269,13 @@ class Gateway:
         while True:
             await asyncio.sleep(REGISTRY_REFRESH)
             try:
+                for device in await asyncio.to_thread(self.registry.refresh):
+                    self.context.credentials_changed(device)
                 self.context.access.enforce(self.context.config.auth)
+                await self.context.enrolling.settle()
                 await asyncio.to_thread(self.writes.flush)
                 await self._refresh_types()
                 await self.bookkeeper.settle()
-                for device in await asyncio.to_thread(self.registry.refresh):
-                    self.context.credentials_changed(device)
-                await self.context.enrolling.settle()
             except Exception:
                 log.exception("the registry could not be read again; what is known of the devices stays in force")
 

@@ -5,6 +5,8 @@ Rules that hold here:
 * A token is 256 random bits, shown once by `Registry.add` or `Registry.rotate`; only its SHA-256 is kept. A slow hash
   would protect nothing: there is no list of likely tokens to try.
 * An unknown device, a revoked one and a wrong token cost the same time and give the same answer.
+* An old token that counts beside a new one ends at its time, or when the new one was first used: at once in this
+  process, and in the file with the next `Registry.refresh`.
 * All devices are in memory, in a mapping that is replaced and never changed: `Registry.authenticate` and
   `Registry.lookup` take no lock and may run on the event loop while another thread is in `Registry.refresh`.
 * Rows are never deleted. Every change takes the next ``version``, so that `Registry.refresh` reads only what is new.
@@ -12,21 +14,19 @@ Rules that hold here:
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import json
 import logging
-import secrets
 import sqlite3
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gateway.config.names import check_device_id, check_tag
 from gateway.config.sections import DEFAULT_PROFILE
 from gateway.errors import DeviceExists, RegistryError, UnknownDevice
+from gateway.registry_layout import NEXT_VERSION, NOBODYS, Device, Known, as_json, hashed, known, new_token, prepare
 from gateway.stores import BUSY_TIMEOUT, transaction
 
 if TYPE_CHECKING:
@@ -36,41 +36,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
-TOKEN_BYTES = 32
-
-_SCHEMA = """
-CREATE TABLE devices (
-    id TEXT PRIMARY KEY,
-    profile TEXT NOT NULL,
-    tags TEXT NOT NULL,          -- a JSON object
-    token_sha256 BLOB,           -- NULL: revoked
-    created_ns INTEGER NOT NULL,
-    changed_ns INTEGER NOT NULL, -- when the token was made or revoked
-    version INTEGER NOT NULL UNIQUE
-) WITHOUT ROWID
-"""
-_NEXT_VERSION = "(SELECT coalesce(max(version), 0) + 1 FROM devices)"
-_NOBODYS = secrets.token_bytes(32)
-"""Compared with where there is no token to compare with; no token has this hash."""
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A registered device; times in ns since 1970, ``changed_ns`` is when its token was made or revoked."""
-
-    id: str
-    profile: str = DEFAULT_PROFILE
-    tags: Mapping[str, str] = field(default_factory=dict)
-    created_ns: int = 0
-    changed_ns: int = 0
-    revoked: bool = False
+NS_PER_S = 1_000_000_000
+_NOBODY = Known(Device("", revoked=True), NOBODYS, NOBODYS)
 
 
 class Registry:
     """The devices in the file at ``path``, which is made if it is missing.
 
-    Methods block except `authenticate`, `lookup`, `ids` and `list`, and may be called from any thread.
+    Methods block except `authenticate`, `holds`, `lookup`, `ids` and `list`, and may be called from any thread.
 
     Raises:
         RegistryError: the file cannot be used; so do all methods but `refresh`.
@@ -79,48 +52,47 @@ class Registry:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._devices: dict[str, tuple[Device, bytes | None]] = {}
+        self._devices: dict[str, Known] = {}
         self._changed: set[str] = set()
+        self._overlaps: dict[str, int] = {}
+        self._used: dict[str, bytes] = {}
         self._version = 0
         self._data_version = -1
         self._readable = True
         with self._errors():
             self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
             try:
-                self._prepare()
+                prepare(self._db, path)
                 self._absorb()
             except BaseException:
                 self._db.close()
                 raise
 
-    def _prepare(self) -> None:
-        if self._found_schema() == 0:
-            self._db.execute("BEGIN IMMEDIATE")
-            if self._found_schema() == 0:  # nobody else was faster
-                self._db.execute(_SCHEMA)
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            self._db.execute("COMMIT")
-        found = self._found_schema()
-        if found > SCHEMA_VERSION:
-            raise RegistryError(
-                f"registry {self._path} was written by a newer gateway (its layout is version {found}, this gateway "
-                f"knows up to {SCHEMA_VERSION}): run that gateway or a later one"
-            )
-
-    def _found_schema(self) -> int:
-        version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
-        return version
-
     def authenticate(self, device_id: str, token: str) -> Device | None:
         """The device, if it is registered and the token is its own."""
-        device, expected = self._devices.get(device_id, (None, None))
-        same = hmac.compare_digest(_hash(token), _NOBODYS if expected is None else expected)
-        return device if same else None
+        found, given = self._devices.get(device_id, _NOBODY), hashed(token)
+        own, old = hmac.compare_digest(given, found.token), hmac.compare_digest(given, found.old)
+        if own:
+            if found.old is not NOBODYS:
+                self._used[device_id] = found.token
+            return found.device
+        return replace(found.device, proof=found.old) if old and self._counts(found, found.old) else None
+
+    def holds(self, device: Device) -> bool:
+        """Whether what ``device`` was let in with still counts."""
+        found = self._devices.get(device.id, _NOBODY)
+        if device.proof:
+            return self._counts(found, device.proof)
+        return not found.device.revoked
+
+    def _counts(self, found: Known, token: bytes) -> bool:
+        used = self._used.get(found.device.id) == found.token
+        return token == found.token if used else found.counts(token, time.time_ns())
 
     def lookup(self, device_id: str) -> Device | None:
         """The device, revoked ones too."""
-        device, _ = self._devices.get(device_id, (None, None))
-        return device
+        found = self._devices.get(device_id)
+        return None if found is None else found.device
 
     def ids(self) -> dict_keys[str, Any]:
         """The ids of all devices, in the order in which they were registered."""
@@ -129,7 +101,7 @@ class Registry:
     def list(self) -> list[Device]:
         """All devices, revoked ones too, by id."""
         devices = self._devices
-        return [devices[device_id][0] for device_id in sorted(devices)]
+        return [devices[device_id].device for device_id in sorted(devices)]
 
     def show(self, device_id: str) -> Device:
         """The device.
@@ -151,11 +123,11 @@ class Registry:
         """
         tags = dict(tags or {})
         check_device(device_id, tags)
-        token = secrets.token_urlsafe(TOKEN_BYTES)
+        token = new_token()
         with self._change() as db:
-            known = db.execute("SELECT token_sha256 IS NULL FROM devices WHERE id = ?", (device_id,)).fetchone()
-            if known is not None:
-                hint = "is revoked; rotate gives it a new token" if known[0] else "is registered already"
+            found = db.execute("SELECT token_sha256 IS NULL FROM devices WHERE id = ?", (device_id,)).fetchone()
+            if found is not None:
+                hint = "is revoked; rotate gives it a new token" if found[0] else "is registered already"
                 raise DeviceExists(f"the device {device_id} {hint}")
             _insert(db, device_id, profile, tags, token)
         return token
@@ -166,7 +138,7 @@ class Registry:
         Raises:
             DeviceExists: it is registered, or was and is revoked.
         """
-        self.refresh_devices()
+        self.look()
         device = self.lookup(device_id)
         if device is not None:
             state = "was revoked" if device.revoked else "is registered"
@@ -186,25 +158,27 @@ class Registry:
         if not replaces:
             return self.add(device_id, DEFAULT_PROFILE if profile is None else profile, tags)
         check_device(device_id, tags or {})
-        token = secrets.token_urlsafe(TOKEN_BYTES)
+        token = new_token()
         with self._change() as db:
             done = db.execute(
                 "UPDATE devices SET profile = coalesce(?, profile), tags = coalesce(?, tags), token_sha256 = ?,"
-                f" changed_ns = ?, version = {_NEXT_VERSION} WHERE id = ?",
-                (profile, None if tags is None else _json(tags), _hash(token), time.time_ns(), device_id),
+                f" old_sha256 = NULL, old_until_ns = NULL, changed_ns = ?, version = {NEXT_VERSION} WHERE id = ?",
+                (profile, None if tags is None else as_json(tags), hashed(token), time.time_ns(), device_id),
             )
             if done.rowcount == 0:
                 _insert(db, device_id, DEFAULT_PROFILE if profile is None else profile, tags or {}, token)
         return token
 
-    def rotate(self, device_id: str) -> str:
-        """Give the device a new token, also when it was revoked; the old one ends.
+    def rotate(self, device_id: str, overlap: float = 0.0) -> str:
+        """Give the device a new token, also when it was revoked.
+
+        The old one ends, with an ``overlap`` after so many seconds, or when the new one is first used.
 
         Raises:
             UnknownDevice: it is not registered.
         """
-        token = secrets.token_urlsafe(TOKEN_BYTES)
-        self._set_hash(device_id, _hash(token))
+        token, until_ns = new_token(), time.time_ns() + round(overlap * NS_PER_S) if overlap else None
+        self._set_token(device_id, hashed(token), until_ns)
         return token
 
     def revoke(self, device_id: str) -> None:
@@ -213,18 +187,20 @@ class Registry:
         Raises:
             UnknownDevice: it is not registered.
         """
-        self._set_hash(device_id, None)
+        self._set_token(device_id, None, None)
 
-    def _set_hash(self, device_id: str, token_hash: bytes | None) -> None:
+    def _set_token(self, device_id: str, token: bytes | None, old_until_ns: int | None) -> None:
         with self._change() as db:
             done = db.execute(
-                f"UPDATE devices SET token_sha256 = ?, changed_ns = ?, version = {_NEXT_VERSION} WHERE id = ?",
-                (token_hash, time.time_ns(), device_id),
+                "UPDATE devices SET old_sha256 = CASE WHEN ?1 THEN token_sha256 END,"
+                " old_until_ns = CASE WHEN token_sha256 IS NOT NULL THEN ?1 END,"
+                f" token_sha256 = ?2, changed_ns = ?3, version = {NEXT_VERSION} WHERE id = ?4",
+                (old_until_ns, token, time.time_ns(), device_id),
             )
             if done.rowcount == 0:
                 raise UnknownDevice(f"there is no device {device_id}")
 
-    def refresh_devices(self) -> None:
+    def look(self) -> None:
         """Take in what changed in the file; a file that cannot be read is logged, once, and the devices known stay."""
         with self._lock:
             try:
@@ -232,6 +208,7 @@ class Registry:
                 if found != self._data_version:
                     self._absorb()
                     self._data_version = found
+                self._end_overlaps(time.time_ns())
                 self._readable = True
             except sqlite3.Error as error:
                 if self._readable:
@@ -239,24 +216,45 @@ class Registry:
                 self._readable = False
 
     def refresh(self) -> frozenset[str]:
-        """Likewise; the devices whose token ended since the last call."""
-        self.refresh_devices()
+        """Likewise; the devices of which a token ended since the last call."""
+        self.look()
         with self._lock:
             changed, self._changed = frozenset(self._changed), set()
         return changed
+
+    def _end_overlaps(self, now_ns: int) -> None:
+        """Forget old tokens whose time is over, or that a new one has taken the place of."""
+        over = {device_id for device_id, until_ns in self._overlaps.items() if until_ns <= now_ns} | set(self._used)
+        if over:
+            # A token that has been replaced itself meanwhile ends nothing of its successor's.
+            tokens = [(device_id, self._used.get(device_id) or self._devices[device_id].token) for device_id in over]
+            with transaction(self._db):
+                self._db.executemany(
+                    f"UPDATE devices SET old_sha256 = NULL, old_until_ns = NULL, version = {NEXT_VERSION}"
+                    " WHERE id = ? AND token_sha256 = ?",
+                    tokens,
+                )
+            self._absorb()
+            for device_id, token in tokens:
+                if self._used.get(device_id) == token:
+                    del self._used[device_id]
 
     def _absorb(self) -> None:
         rows = self._db.execute("SELECT * FROM devices WHERE version > ? ORDER BY version", (self._version,)).fetchall()
         if not rows:
             return
-        devices = dict(self._devices)
-        for device_id, profile, tags, token_hash, created_ns, changed_ns, version in rows:
-            _, before = devices.get(device_id, (None, None))
-            if before is not None and before != token_hash:
+        devices, now_ns = dict(self._devices), time.time_ns()
+        for row in rows:
+            found, self._version = known(row)
+            device_id = found.device.id
+            before = devices.get(device_id, _NOBODY)
+            if any(token is not NOBODYS and not found.counts(token, now_ns) for token in before[1:]):
                 self._changed.add(device_id)
-            device = Device(device_id, profile, json.loads(tags), created_ns, changed_ns, token_hash is None)
-            devices[device_id] = device, token_hash
-            self._version = version
+            devices[device_id] = found
+            if found.old is NOBODYS:
+                self._overlaps.pop(device_id, None)
+            else:
+                self._overlaps[device_id] = found.device.old_until_ns
         self._devices = devices
 
     @contextmanager
@@ -306,14 +304,6 @@ def check_device(device_id: str, tags: Mapping[str, str]) -> None:
 def _insert(db: sqlite3.Connection, device_id: str, profile: str, tags: Mapping[str, str], token: str) -> None:
     now = time.time_ns()
     db.execute(
-        f"INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, {_NEXT_VERSION})",
-        (device_id, profile, _json(tags), _hash(token), now, now),
+        f"INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, {NEXT_VERSION}, NULL, NULL)",
+        (device_id, profile, as_json(tags), hashed(token), now, now),
     )
-
-
-def _json(tags: Mapping[str, str]) -> str:
-    return json.dumps(dict(tags), sort_keys=True)
-
-
-def _hash(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

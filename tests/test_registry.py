@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import hmac
 import logging
 import os
@@ -10,14 +11,17 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway import registry_layout
 from gateway.errors import DeviceExists, RegistryError, UnknownDevice
-from gateway.registry import SCHEMA_VERSION, Registry
+from gateway.registry import Registry
+from gateway.registry_layout import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +88,7 @@ def test_every_comparison_is_constant_in_time_and_takes_place(
     monkeypatch.setattr(hmac, "compare_digest", watched)
     for device in ("known", "unknown", "revoked"):
         registry.authenticate(device, token)
-    assert compared == [(32, 32)] * 3
+    assert compared == [(32, 32)] * 6
 
 
 def test_an_unknown_device_costs_what_a_wrong_token_costs(registry: Registry) -> None:
@@ -110,6 +114,128 @@ def test_rotating_ends_the_old_token(registry: Registry) -> None:
     assert device is not None
     assert device.tags == {"site": "north"}
     assert device.changed_ns > device.created_ns
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The registry's time in ns, to be set."""
+    now = [time.time_ns()]
+    monkeypatch.setattr("gateway.registry.time.time_ns", lambda: now[0])
+    return now
+
+
+def test_with_an_overlap_the_old_token_counts_until_its_time(registry: Registry, clock: list[int]) -> None:
+    old = registry.add("kiln-1")
+    registry.refresh()
+    before = registry.authenticate("kiln-1", old)
+    new = registry.rotate("kiln-1", 3600)
+    assert registry.refresh() == frozenset()
+    assert before is not None
+    assert registry.holds(before)
+    assert registry.authenticate("kiln-1", old) is not None
+    assert registry.show("kiln-1").old_until_ns == clock[0] + 3600 * 10**9
+    clock[0] += 3600 * 10**9
+    assert registry.authenticate("kiln-1", old) is None
+    assert not registry.holds(before)
+    assert registry.refresh() == {"kiln-1"}
+    assert registry.show("kiln-1").old_until_ns == 0
+    assert registry.authenticate("kiln-1", new) is not None
+
+
+def test_the_first_use_of_the_new_token_ends_the_old_one(registry: Registry, other: Registry) -> None:
+    old = registry.add("kiln-1")
+    other.refresh()
+    by_old = other.authenticate("kiln-1", old)
+    new = registry.rotate("kiln-1", 3600)
+    other.refresh()
+    by_new = other.authenticate("kiln-1", new)
+    assert by_old is not None
+    assert by_new is not None
+    assert other.authenticate("kiln-1", old) is None
+    assert (other.holds(by_old), other.holds(by_new)) == (False, True)
+    assert other.refresh() == {"kiln-1"}
+    assert other.refresh() == frozenset()
+    registry.refresh()
+    assert registry.authenticate("kiln-1", old) is None
+    assert registry.show("kiln-1").old_until_ns == 0
+
+
+def test_a_token_that_was_replaced_before_its_use_was_written_down_keeps_its_own_overlap(
+    registry: Registry, other: Registry
+) -> None:
+    registry.add("kiln-1")
+    second = registry.rotate("kiln-1", 3600)
+    other.refresh()
+    assert other.authenticate("kiln-1", second) is not None
+    third = registry.rotate("kiln-1", 3600)
+    other.refresh()
+    other.refresh()
+    assert other.authenticate("kiln-1", second) is not None
+    assert other.authenticate("kiln-1", third) is not None
+    assert other.authenticate("kiln-1", second) is None
+
+
+@pytest.mark.parametrize("how", ["revoke", "rotate"])
+def test_revoking_and_rotating_without_an_overlap_end_both_tokens(registry: Registry, how: str) -> None:
+    tokens = [registry.add("kiln-1"), registry.rotate("kiln-1", 3600)]
+    registry.refresh()
+    getattr(registry, how)("kiln-1")
+    assert registry.refresh() == {"kiln-1"}
+    assert [registry.authenticate("kiln-1", token) for token in tokens] == [None, None]
+
+
+def test_a_revoked_device_has_no_old_token_to_overlap(registry: Registry) -> None:
+    old = registry.add("kiln-1")
+    registry.revoke("kiln-1")
+    new = registry.rotate("kiln-1", 3600)
+    assert registry.show("kiln-1").old_until_ns == 0
+    assert registry.authenticate("kiln-1", old) is None
+    assert registry.authenticate("kiln-1", new) is not None
+
+
+def test_a_certificate_holds_as_long_as_its_device_is_not_revoked(registry: Registry) -> None:
+    registry.add("kiln-1")
+    device = replace(registry.show("kiln-1"), proof=b"")
+    registry.rotate("kiln-1")
+    assert registry.holds(device)
+    registry.revoke("kiln-1")
+    assert not registry.holds(device)
+
+
+def test_no_token_begins_like_an_option_or_a_formula(monkeypatch: pytest.MonkeyPatch, registry: Registry) -> None:
+    made = iter(["-abc", "-def", "good"])
+    monkeypatch.setattr("gateway.registry_layout.secrets.token_urlsafe", lambda _n: next(made))
+    assert registry.add("kiln-1") == "good"
+
+
+FIRST_LAYOUT = """
+CREATE TABLE devices (
+    id TEXT PRIMARY KEY, profile TEXT NOT NULL, tags TEXT NOT NULL, token_sha256 BLOB, created_ns INTEGER NOT NULL,
+    changed_ns INTEGER NOT NULL, version INTEGER NOT NULL UNIQUE
+) WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_registry_of_the_first_layout_is_opened_and_goes_on(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.executescript(FIRST_LAYOUT)
+    hashed = hashlib.sha256(b"its token").digest()
+    db.execute("INSERT INTO devices VALUES ('kiln-1', 'kiln', '{\"site\": \"north\"}', ?, 5, 6, 1)", (hashed,))
+    db.execute("INSERT INTO devices VALUES ('kiln-2', 'default', '{}', NULL, 5, 6, 2)")
+    db.commit()
+    db.close()
+    registry = Registry(path)
+    device = registry.authenticate("kiln-1", "its token")
+    assert device is not None
+    assert (device.profile, device.tags, device.created_ns, device.old_until_ns) == ("kiln", {"site": "north"}, 5, 0)
+    assert registry.show("kiln-2").revoked
+    new = registry.rotate("kiln-1", 3600)
+    registry.close()
+    again = Registry(path)
+    assert again.authenticate("kiln-1", "its token") is not None
+    assert again.authenticate("kiln-1", new) is not None
+    again.close()
 
 
 def test_a_revoked_device_is_remembered_and_can_have_a_new_token(registry: Registry) -> None:
@@ -266,9 +392,9 @@ def test_two_that_make_the_file_at_once_share_it(path: Path, monkeypatch: pytest
     first = Registry(path)
     token = first.add("a")
     first.close()
-    original = Registry._found_schema
+    original = registry_layout._version
     answers = [0]
-    monkeypatch.setattr(Registry, "_found_schema", lambda self: answers.pop() if answers else original(self))
+    monkeypatch.setattr(registry_layout, "_version", lambda *given: answers.pop() if answers else original(*given))
     second = Registry(path)
     assert second.authenticate("a", token) is not None
     second.close()
@@ -314,7 +440,7 @@ def test_a_hundred_thousand_devices_are_opened_and_refreshed_in_moderate_time(pa
     db = sqlite3.connect(path)
     with db:
         db.executemany(
-            "INSERT INTO devices VALUES (?, 'default', '{}', ?, 0, 0, ?)",
+            "INSERT INTO devices VALUES (?, 'default', '{}', ?, 0, 0, ?, NULL, NULL)",
             ((f"device-{n}", n.to_bytes(32, "big"), n) for n in range(1, 100_001)),
         )
     db.close()

@@ -11,11 +11,14 @@ from gateway.cli.options import json_option, with_config
 from gateway.cli.output import moment, print_json, print_table
 from gateway.cli.registry import opened, parse_tags, path_of
 from gateway.config import DEFAULT_PROFILE
+from gateway.config.units import parse_duration
 from gateway.registry import check_profile
 
 if TYPE_CHECKING:
     from gateway.config import Config
-    from gateway.registry import Device
+    from gateway.registry_layout import Device
+
+LONGEST_OVERLAP = 30 * 86400
 
 
 @click.group()
@@ -99,18 +102,35 @@ def show(config: Config, device: str, *, as_json: bool) -> None:
         print_table(("what", "value"), [*described.items(), *((f"tag {name}", tags[name]) for name in tags)])
 
 
+def _overlap(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
+    try:
+        seconds = parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if seconds > LONGEST_OVERLAP:
+        raise click.BadParameter("expected at most 30d")
+    return seconds
+
+
 @devices.command()
 @click.argument("device", metavar="ID")
+@click.option(
+    "--overlap",
+    metavar="DURATION",
+    default="0s",
+    callback=_overlap,
+    help="So long the old token counts, too, but not beyond the first use of the new one.",
+)
 @json_option
 @with_config
-def rotate(config: Config, device: str, *, as_json: bool) -> None:
-    """Give a device a new token and print it; the old one ends, also that of a revoked device.
+def rotate(config: Config, device: str, overlap: float, *, as_json: bool) -> None:
+    """Give a device a new token and print it; the old one ends. A revoked device is let in again.
 
     \b
-    Example:  gateway devices rotate kiln-7
+    Example:  gateway devices rotate kiln-7 --overlap 1h
     """
     with opened(config) as registry:
-        _print_token(device, registry.rotate(device), as_json=as_json)
+        _print_token(device, registry.rotate(device, overlap), as_json=as_json)
 
 
 @devices.command()
@@ -139,6 +159,7 @@ def _described(device: Device) -> dict[str, Any]:
         "state": _state(device),
         "registered": moment(device.created_ns),
         "token_changed": moment(device.changed_ns),
+        "old_token_until": moment(device.old_until_ns or None),
     }
 
 

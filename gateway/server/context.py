@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from gateway.config import DEFAULT_PROFILE
 from gateway.config.reloading import Standing
 from gateway.protocol.rates import Allowance
 from gateway.protocol.validation import Encoder
-from gateway.registry import Device
+from gateway.registry_layout import Device
 from gateway.server.asking import Questions
 from gateway.server.file_limit import UNLIMITED
 from gateway.server.pages import Files
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
     from gateway.server.settings import SettingsLink
     from gateway.server.status import Status
     from gateway.spool.queue import SpoolQueue
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -113,7 +117,7 @@ class Context:
                 self.enrolling.arrived(device_id)
             return known
         device = self.registry.lookup(device_id) if device_id in names else None
-        return None if device is None or device.revoked else device
+        return None if device is None or device.revoked else replace(device, proof=b"")
 
     def encoder(self, device: Device) -> Encoder:
         """What turns this device's readings into line protocol."""
@@ -154,7 +158,11 @@ class Context:
             self.all_gone.set()
 
     def credentials_changed(self, device_id: str) -> None:
-        """End the live session of a device whose token no longer counts."""
+        """End the live session of a device, if what it was let in with no longer counts."""
         view = self.fleet.views.get(device_id)
-        if self.needs_token and view is not None and view.connection is not None:
-            view.connection.revoke()
+        connection = None if view is None else view.connection
+        if not self.needs_token or connection is None or connection.device is None:
+            return
+        if not self.registry.holds(connection.device):
+            log.info("device %s: what it was let in with has ended", device_id, extra={"device": device_id})
+            connection.revoke()

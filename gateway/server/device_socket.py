@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from gateway.command_log import Command
     from gateway.enrolments import Request
     from gateway.protocol.messages import Effect, Effects, Outcome
-    from gateway.registry import Device
+    from gateway.registry_layout import Device
     from gateway.server.context import Context
     from gateway.server.fleet import DeviceView
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from gateway.enrolments import Decision, Enrolments, Key
     from gateway.protocol.messages import Enrol
-    from gateway.registry import Device, Registry
+    from gateway.registry import Registry
+    from gateway.registry_layout import Device
 
 log = logging.getLogger(__name__)
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gateway.ledger import Ledger
     from gateway.protocol.device_clock import DeviceClock
     from gateway.protocol.rates import Allowance
+    from gateway.registry_layout import Device
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ class Connection(Protocol):
     last_byte_at: float
     paused: bool
     """The gateway does not read it for now."""
+    device: Device | None
+    """As the registry knew it when it was let in."""
 
     @property
     def info(self) -> dict[str, Any]:

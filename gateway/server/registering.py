@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LONGEST_OVERLAP_MS = 30 * 86_400_000
 _ANSWERS: dict[type[RegistryError], tuple[int, str]] = {
     UnknownDevice: (404, "unknown_device"),
     UnknownEnrolment: (404, "unknown_enrolment"),
@@ -96,8 +97,14 @@ class TokenHandler(ChangingHandler):
     """``POST /v1/devices/{id}/token``."""
 
     async def post(self, device_id: str) -> None:
-        """A new token; the old one ends. Also for a device that was revoked."""
-        token = await self.change(device_id, "got a new token", lambda registry: registry.rotate(device_id))
+        """A new token, also for a device that was revoked; the old one ends, after ``{"overlap_ms"?}``."""
+        body = self.body_object({"overlap_ms": int}) if self.request.body else {}
+        overlap_ms = body.get("overlap_ms", 0)
+        if not 0 <= overlap_ms <= LONGEST_OVERLAP_MS:
+            raise HTTPError(MALFORMED, f"overlap_ms must be from 0 to {LONGEST_OVERLAP_MS}")
+        token = await self.change(
+            device_id, "got a new token", lambda registry: registry.rotate(device_id, overlap_ms / 1000)
+        )
         self.answer({"id": device_id, "token": token})
 
 

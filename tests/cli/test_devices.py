@@ -54,6 +54,18 @@ def test_rotate_prints_the_new_token_and_ends_the_old(gateway: Command, registry
     assert registry.authenticate("a", new) is not None
 
 
+def test_rotate_with_an_overlap_lets_the_old_token_count_for_a_while(gateway: Command, registry: Registry) -> None:
+    old = gateway("devices", "add", "a").stdout.strip()
+    registry.refresh()
+    new = gateway("devices", "rotate", "a", "--overlap", "1h").stdout.strip()
+    assert registry.refresh() == frozenset()
+    assert gateway.json("devices", "show", "a")["old_token_until"] is not None
+    assert registry.authenticate("a", old) is not None
+    assert registry.authenticate("a", new) is not None
+    for wrong in ("1", "31d", "-1h"):
+        assert gateway("devices", "rotate", "a", "--overlap", wrong).exit_code == 2
+
+
 def test_revoke_ends_access(gateway: Command, registry: Registry) -> None:
     token = gateway("devices", "add", "a").stdout.strip()
     registry.refresh()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from gateway.registry import Device
+    from gateway.registry_layout import Device
 
 SECRET, OTHER = "s" * 22, "o" * 22
 EXPIRY = 900.0
