@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from gateway.protocol.encoded import Encoded
     from gateway.protocol.rates import Excess
-    from gateway.registry import Device
+    from gateway.registry_layout import Device
 
 MOST_THROWN_AWAY = 64 * 1024**2
 """Bytes of a body that is too large which are still read."""
