@@ -30,29 +30,27 @@ if TYPE_CHECKING:
 _LONGEST_START = 64
 """Bytes within which the readings of a message begin."""
 _NUMBERS_ONLY = bytes(byte if byte in b"0123456789.-" else ord(" ") for byte in range(256))
+_NEITHER_NUMBERS_NOR_COMMAS = bytes(byte for byte in range(256) if byte not in b"0123456789.-,")
 _NS_OF_MS = b"000000"
 
 
 @dataclass(slots=True, kw_only=True)
 class Rows(Readings):
-    """Readings of the same names: ``numbers`` are their times (ms) and values, row by row, and ``texts`` as written.
+    """Readings of the same names: ``numbers`` are the seq, then times (ms) and values row by row; ``texts`` as written.
 
-    ``items`` is empty.
+    ``items`` is empty. ``oldest`` and ``newest`` are the first and the last of the times.
     """
 
     shape: Shape
     texts: Sequence[bytes]
     numbers: Sequence[float]
+    oldest: int
+    newest: int
 
     @property
     def count(self) -> int:
         """Readings in the message."""
         return len(self.texts) // self.shape.width
-
-    @property
-    def times(self) -> Sequence[float]:
-        """Of the readings, in ms: whole numbers."""
-        return self.numbers[:: self.shape.width]
 
     def encode(self, device: str, prefix: bytes) -> Encoded:
         """Write every reading behind ``prefix``. None is refused: the names are known, and take any number."""
@@ -65,15 +63,13 @@ class Rows(Readings):
         line += (b"", b" ", b"", _NS_OF_MS + b"\n" + start)
         lines = line * count
         for value in range(1, width):
-            lines[2 * value - 2 :: 2 * width] = texts[value::width]
-        lines[2 * width - 2 :: 2 * width] = texts[::width]
+            lines[2 * value - 2 :: 2 * width] = texts[value + 1 :: width]
+        lines[2 * width - 2 :: 2 * width] = texts[1::width]
         lines[-1] = _NS_OF_MS + b"\n"
         payload = start + b"".join(lines)
-        times = self.times
-        newest = max(times)
-        at = (count - 1 - times[::-1].index(newest)) * width
-        latest = dict(zip(self.shape.names, self.numbers[at + 1 : at + width], strict=True))
-        return Encoded(device, count, payload, count, latest, int(newest) * NS_PER_MS)
+        last = (count - 1 - self.numbers[-width:0:-width].index(self.newest)) * width + 2
+        latest = dict(zip(self.shape.names, self.numbers[last : last + width - 1], strict=True))
+        return Encoded(device, count, payload, count, latest, self.newest * NS_PER_MS)
 
 
 class Shape:
@@ -123,20 +119,26 @@ class _Text:
         """See `Shape.read`."""
         if self._first not in data[:_LONGEST_START]:
             return None
-        found = data.translate(_NUMBERS_ONLY).split()
-        count, rest = divmod(len(found) - 1, self._stride)
+        if self._stride == shape.width:
+            text = data.translate(None, _NEITHER_NUMBERS_NOR_COMMAS)  # of which there is one between two numbers
+            found = text.split(b",")
+        else:
+            found = self._without_names(data.translate(_NUMBERS_ONLY).split())
+            text = b",".join(found)
+        count, rest = divmod(len(found) - 1, shape.width)
         if rest or not 0 < count <= MAX_READINGS:
             return None
-        if self._stride != shape.width:
-            found = self._without_names(found, count)
-        text = self._opening + self._cycle * count
-        text[1::2] = found
-        text[-1] = b"}}]}"
-        if b"".join(text) != data:
+        again = self._opening + self._cycle * count
+        again[1::2] = found
+        again[-1] = b"}}]}"
+        if b"".join(again) != data:
             return None
-        return _rows(shape, found)
+        return _rows(shape, text, found)
 
-    def _without_names(self, found: list[bytes], count: int) -> list[bytes]:
+    def _without_names(self, found: list[bytes]) -> list[bytes]:
+        count, rest = divmod(len(found) - 1, self._stride)
+        if rest:
+            return []
         width = len(self._from)
         numbers = found[:1] * (1 + count * width)
         for column, start in enumerate(self._from):
@@ -144,9 +146,9 @@ class _Text:
         return numbers
 
 
-def _rows(shape: Shape, texts: list[bytes]) -> Rows | None:
+def _rows(shape: Shape, text: bytes, texts: list[bytes]) -> Rows | None:
     """The message of these numbers, its ``seq`` first; None if one is no number, or not what it should be here."""
-    text = b"[%b]" % b",".join(texts)
+    text = b"[%b]" % text
     try:
         numbers: list[Any] = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -154,9 +156,9 @@ def _rows(shape: Shape, texts: list[bytes]) -> Rows | None:
     written = orjson.dumps(numbers)
     if written != text:
         texts = written[1:-1].split(b",")
-    seq, times = numbers[0], numbers[1 :: shape.width]
+    seq, times = numbers[0], sorted(numbers[1 :: shape.width])
     if seq.__class__ is not int or not 0 <= seq <= MAX_SEQ or set(map(type, times)) != {int}:
         return None
-    if min(times) < LEAST_MS or max(times) > MOST_MS:
+    if times[0] < LEAST_MS or times[-1] > MOST_MS:
         return None
-    return Rows(seq, (), shape=shape, texts=texts[1:], numbers=numbers[1:])
+    return Rows(seq, (), shape=shape, texts=texts, numbers=numbers, oldest=times[0], newest=times[-1])

@@ -138,7 +138,7 @@ class Encoder:
             self._misses = 0
             if self._bounds is not None:
                 vetting = Vetting(self._bounds, self.clock, now_ns)
-                if not all(vetting.holds(int(time_ms) * NS_PER_MS) for time_ms in found.times):
+                if not (vetting.holds(found.oldest * NS_PER_MS) and vetting.holds(found.newest * NS_PER_MS)):
                     return None
         return found
 
