@@ -24,6 +24,8 @@ class Spooled(Protocol):
     def entries(self) -> Sequence[Entry]: ...  # noqa: D102
     @property
     def payload(self) -> bytes: ...  # noqa: D102
+    @property
+    def payload_bytes(self) -> int: ...  # noqa: D102
 
 
 class SourceStatus(Protocol):

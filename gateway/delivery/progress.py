@@ -64,7 +64,7 @@ class Progress:
     def add(self, record: Spooled) -> int:
         """Take up a record that was read; the number of its points."""
         lines = sum(entry.lines for entry in record.entries)
-        size = len(record.payload)
+        size = record.payload_bytes
         self._records[record.id] = Underway(record.id, record.committed_ns, record.entries, size, lines)
         self.bytes += size
         self.entries += len(record.entries)

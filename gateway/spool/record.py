@@ -76,10 +76,15 @@ class Record:
         return self.body[self.ledger_bytes :]
 
     @property
+    def payload_bytes(self) -> int:
+        """How many that is, without a copy of them."""
+        return len(self.body) - self.ledger_bytes
+
+    @property
     def entries(self) -> list[Entry]:
         """Its messages, decoded when first asked for; each with its own slice of the payload."""
         if self._entries is None:
-            self._entries = _decode_entries(self.ledger, self.count, self.payload)
+            self._entries = _decode_entries(self.body, self.count, self.ledger_bytes)
         return self._entries
 
 
@@ -186,25 +191,26 @@ def find_fault(data: bytes, at: int, due: int) -> tuple[str, int]:
     return f"the checksum of record {record_id} does not fit", 0
 
 
-def _decode_entries(ledger: bytes, count: int, payload: bytes) -> list[Entry]:
+def _decode_entries(body: bytes, count: int, point: int) -> list[Entry]:
+    """The entries of a body whose points begin at ``point``."""
     entries: list[Entry] = []
-    text, point = ENTRY_BYTES * count, 0
-    for unpacked in _ENTRY.iter_unpack(ledger[:text]):
+    text = ENTRY_BYTES * count
+    for unpacked in _ENTRY.iter_unpack(body[:text]):
         seq, _, arrived_ns, gaps, lines, duplicate, rejected, points, verdicts, device, boot, kind = unpacked
         name_end = text + device
         boot_end = name_end + boot
         end, point_end = boot_end + verdicts, point + points
         entries.append(
             Entry(
-                ledger[text:name_end].decode("utf-8", "surrogatepass"),
-                ledger[name_end:boot_end].decode("utf-8", "surrogatepass"),
+                body[text:name_end].decode("utf-8", "surrogatepass"),
+                body[name_end:boot_end].decode("utf-8", "surrogatepass"),
                 seq,
                 lines,
                 duplicate,
                 rejected,
                 gaps,
-                payload[point:point_end],
-                ledger[boot_end:end],
+                body[point:point_end],
+                body[boot_end:end],
                 _KINDS[kind],
                 arrived_ns,
             )

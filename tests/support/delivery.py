@@ -50,6 +50,10 @@ class MemoryRecord:
     def payload(self) -> bytes:
         return b"".join(entry.payload for entry in self.entries)
 
+    @property
+    def payload_bytes(self) -> int:
+        return len(self.payload)
+
 
 @dataclass(frozen=True)
 class MemoryStatus:
