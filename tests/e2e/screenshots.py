@@ -66,6 +66,13 @@ COMMANDS = {
 """What devices of a kind do when they are asked to."""
 REPORTED = {"firmware": "2.4.1", "interval_s": 60, "fan": {"on_at": 28, "off_at": 26}, "led": False}
 DESIRED = {"interval_s": 30, "fan": {"on_at": 28, "off_at": 25}, "led": False, "note": "north side, second shelf"}
+ASKING: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("kiln-7", {"claim": "K7QD-93XA", "info": {"model": "KL-2", "firmware": "1.0.3"}}),
+    ("oven-1", {"info": {"model": "OV-9"}}),
+    ("twin", {"claim": "TW1N-0001", "secret": "a" * 24}),
+    ("twin", {"claim": "TW1N-0001", "secret": "b" * 24}),
+)
+"""New devices; the last one shows the claim of the one before."""
 UNITS = {
     "temp": "°C",
     "hum": "%",
@@ -182,13 +189,13 @@ def group(directory: Path, gateway: RunningGateway, name: str, kind: str, count:
     return simulate(directory, "run", *options)
 
 
+def admin(gateway: RunningGateway, method: str, path: str, **body: Any) -> None:
+    """A request of an administrator."""
+    Visitor(gateway.url).send(method, path, body, Authorization=f"Bearer {ADMIN}")
+
+
 def control(gateway: RunningGateway) -> None:
     """Have devices do things, and change their settings, with every end that this can have."""
-    admin = Visitor(gateway.url)
-
-    def ask(method: str, path: str, **body: Any) -> None:
-        admin.send(method, f"/v1/devices/{path}", body, Authorization=f"Bearer {ADMIN}")
-
     for name, more in (
         ("restart", {"params": {"delay_s": 3}}),
         ("calibrate", {"params": {"sensor": "temp", "reference": 21.5}}),
@@ -196,9 +203,9 @@ def control(gateway: RunningGateway) -> None:
         ("ping", {}),
         ("selftest", {"keep": True}),
     ):
-        ask("POST", "press-2/commands", name=name, **more)
-    ask("POST", "gate-1/commands", name="open", keep=True)
-    ask("PUT", f"{GREENHOUSE}/settings", settings=DESIRED)
+        admin(gateway, "POST", "/v1/devices/press-2/commands", name=name, **more)
+    admin(gateway, "POST", "/v1/devices/gate-1/commands", name="open", keep=True)
+    admin(gateway, "PUT", f"/v1/devices/{GREENHOUSE}/settings", settings=DESIRED)
 
 
 def settle(page: Page) -> None:
@@ -258,11 +265,24 @@ def main(directory: Path) -> None:
             gateway.stop(signal.SIGKILL)
             wait_for(lambda: page.text("#notice"), "the notice")
             take(page, directory, "disconnected")
-        with running_gateway(Path(temporary) / "empty") as gateway:
+        asking = {"auth": {"mode": "token", "enrol": "approve"}}
+        with running_gateway(Path(temporary) / "empty", asking) as gateway, contextlib.ExitStack() as stack:
             page = Page(driver, gateway.url)
             page.open("#/")
             settle(page)
             take(page, directory, "empty")
+            admin(gateway, "POST", "/v1/devices", id="oven-1")
+            for device, hello in ASKING:
+                socket = stack.enter_context(connect(f"{gateway.ws}/v1/devices/{device}/stream"))
+                socket.send(json.dumps({"type": "hello", **hello}))
+                with contextlib.suppress(ConnectionClosed):  # with the claim of another
+                    socket.recv()
+            page.click("#account")
+            page.log_in(ADMIN)
+            settle(page)
+            page.wait_text(".pending .badge", "3")
+            page.script("document.querySelector('.pending details').open = true")  # a phone begins with it closed
+            take(page, directory, "pending")
 
 
 if __name__ == "__main__":

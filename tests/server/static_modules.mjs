@@ -8,6 +8,7 @@ import { isObject, parseJson } from "./json.js";
 import { answered, recorded, refused } from "./outcomes.js";
 import { Series } from "./series.js";
 import { SNIPPETS } from "./snippets.js";
+import { tagsOf } from "./tags.js";
 import { linesOf, nested } from "./twin.js";
 
 const plain = (text) => text.replaceAll("\u00a0", " ");
@@ -159,4 +160,13 @@ test("facts of a device", () => {
   assert.equal(limited(limits), "throttled: 1,200 of 50 readings per second of old readings");
   assert.match(factsOf({ limits }, 0)["Held back"], /^2 times, last at .* for readings per second of old readings$/);
   assert.equal(factsOf({ limits: { throttled: false, throttles: 0 } }, 0)["Held back"], null);
+});
+
+test("tags as one types them", () => {
+  assert.deepEqual(tagsOf(""), {});
+  assert.deepEqual(tagsOf(" room=kitchen,floor = 2,"), { room: "kitchen", floor: "2" });
+  assert.deepEqual(tagsOf("a=b=c"), { a: "b=c" });
+  assert.throws(() => tagsOf("room"), /room/);
+  assert.throws(() => tagsOf("=1"), /=1/);
+  assert.throws(() => tagsOf("a=1,a=2"), /twice/);
 });

@@ -153,6 +153,11 @@ export class Devices {
     return this.#units[device.profile ?? "default"]?.[field];
   }
 
+  /** @returns {string[]} the profiles that devices have */
+  profiles() {
+    return [...this.all.values()].map(({ profile }) => profile).filter(Boolean);
+  }
+
   /** @returns {Object<string, number>} how many devices are in each state */
   counts() {
     const counts = Object.fromEntries(STATES.map((state) => [state, 0]));

@@ -5,6 +5,7 @@ import { Devices, MEANINGS, MOST, STATES } from "./devices.js";
 import { el, placeholder, setAttribute, setText } from "./dom.js";
 import { count } from "./format.js";
 import { live } from "./live.js";
+import { pending } from "./pending.js";
 import { DeviceRow, deviceLink } from "./row.js";
 import { totalsStrip } from "./totals.js";
 import { VirtualRows } from "./virtual.js";
@@ -36,6 +37,7 @@ class Fleet {
   #typing = 0;
   #trails = 0;
   #totals = totalsStrip();
+  #pending = null;
   #search = el("input", {
     type: "search",
     placeholder: "Search devices",
@@ -56,11 +58,13 @@ class Fleet {
   #message = el("div", { class: "message" });
   #rows;
 
-  constructor(root) {
+  constructor(root, session) {
     this.#viewport.append(this.#canvas);
     this.#table.append(el("div", { role: "rowgroup", class: "heading" }, this.#head), this.#viewport);
     const tools = el("div", { class: "toolbar" }, this.#search, this.#states, this.#found);
-    root.append(el("h1", { class: "unseen" }, "Fleet"), this.#totals.node, tools, this.#table, this.#message);
+    if (session.role === "admin") this.#pending = pending(() => devices.profiles());
+    const top = el("div", { class: "top" }, this.#totals.node, this.#pending?.node);
+    root.append(el("h1", { class: "unseen" }, "Fleet"), top, tools, this.#table, this.#message);
     this.#columns();
     this.#stateButtons();
     this.#rows = new VirtualRows(
@@ -70,15 +74,16 @@ class Fleet {
       (row, index) => this.#fill(row, index),
     );
     this.#listen();
-    const { top } = view;
+    const before = view.top;
     if (devices.loaded) this.#order();
     else this.#say(placeholder("loading", "Loading devices…", ""));
-    this.#viewport.scrollTop = top;
+    this.#viewport.scrollTop = before;
     live.follow();
   }
 
   close() {
     this.#abort.abort();
+    this.#pending?.close();
     this.#rows.close();
     cancelAnimationFrame(this.#frame);
     clearTimeout(this.#typing);
@@ -96,7 +101,7 @@ class Fleet {
     on(this.#viewport, "keydown", (event) => this.#key(event));
     on(this.#viewport, "scroll", () => this.#settle());
     on(document, "keydown", (event) => this.#shortcut(event));
-    const ticking = setInterval(() => this.#rows.refresh(), 1000);
+    const ticking = setInterval(() => (this.#grown ? this.#changed(false) : this.#rows.refresh()), 1000);
     signal.addEventListener("abort", () => clearInterval(ticking));
   }
 
@@ -286,6 +291,6 @@ class Fleet {
 }
 
 /** Show the fleet in `root`. @returns {{close: () => void}} */
-export function mount(root) {
-  return new Fleet(root);
+export function mount(root, { session }) {
+  return new Fleet(root, session);
 }

@@ -9,7 +9,7 @@ export class Polling {
   #abort = null;
   #timer = 0;
 
-  /** @param {(signal: AbortSignal) => Promise<number>} load never fails; answers in how many ms it should be asked again */
+  /** @param {(signal: AbortSignal) => Promise<number>} load never fails; answers in how many ms it wants to be called again */
   constructor(load) {
     this.#load = load;
   }

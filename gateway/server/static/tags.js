@@ -1,0 +1,18 @@
+/** Tags of a device as people type them: `room=kitchen, floor=2`. */
+
+/**
+ * @param {string} text
+ * @returns {Object<string, string>}
+ * @throws {Error} its message is for whoever typed it
+ */
+export function tagsOf(text) {
+  const tags = new Map();
+  for (const part of text.split(",").map((each) => each.trim())) {
+    if (!part) continue;
+    const [, name, value] = /^([^=]+?)\s*=\s*(.+)$/.exec(part) ?? [];
+    if (!name) throw new Error(`A tag is name=value, several with commas: “${part}” is none.`);
+    if (tags.has(name)) throw new Error(`The tag ${name} is there twice.`);
+    tags.set(name, value);
+  }
+  return Object.fromEntries(tags);
+}
