@@ -63,6 +63,7 @@ class Fleet:
         device.info = {"model": f"simulated {group.kind}", "group": group.name}
         device.commands.replies = {**EVERYBODY, **group.commands}
         device.refused = {} if self.keep_report else None
+        device.heedless = group.faults.ignores_throttle
         sensor = Sensor(
             kind=group.kind,
             seed=self.seed * 1_000_003 + number,
@@ -178,6 +179,9 @@ class SimulatedDevice:
             self._filling.cancel()
         self._unhang()
         self._emit()
+        if self.link.device.heedless:  # what it has sent against a throttle has to come again
+            self.link.device.heedless = False
+            self.link.vanish()
         self._stopped = True
 
     def report(self) -> DeviceReport:

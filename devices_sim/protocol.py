@@ -81,14 +81,16 @@ class Device:
 
     __slots__ = (
         "_backoff", "_blocked_until", "_heard_at", "_sent_to", "_tally", "_waiting_for_pong",
-        "ack", "acked_to", "boot", "commands", "enrolment", "exchange", "highest_sent", "id", "info", "limits",
-        "next_seq", "pending", "phase", "refused", "settings",
+        "ack", "acked_to", "boot", "commands", "enrolment", "exchange", "heedless", "highest_sent", "id", "info",
+        "limits", "next_seq", "pending", "phase", "refused", "settings",
     )  # fmt: skip
 
     def __init__(self, device_id: str, boot: str, tally: Tally, rng: Random, *, ack: str = "durable") -> None:
         self.id = device_id
         self.boot = boot
         self.ack = ack
+        self.heedless = False
+        """Whether it goes on sending, whatever the gateway says of limits."""
         self.info: dict[str, Any] = {"model": "simulated"}
         self.enrolment: dict[str, str] = {}
         """What a device without a token says in its hello to get one: ``claim`` and ``secret``."""
@@ -112,7 +114,7 @@ class Device:
     @property
     def room(self) -> bool:
         """Whether one more message may be made: the gateway has said how many it lets a device keep unacknowledged."""
-        return len(self.pending) < self.limits.max_unacked
+        return self.heedless or len(self.pending) < self.limits.max_unacked
 
     @property
     def outstanding(self) -> int:
@@ -255,6 +257,8 @@ class Device:
 
     def _throttle(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
         self._tally.throttled[message["limit"]] += 1
+        if self.heedless:
+            return ()
         self._blocked_until = now + message["retry_after_ms"] / 1000
         if message.get("from_seq") is not None:
             self._sent_to = max(self.acked_to, min(self._sent_to, int(message["from_seq"]) - 1))
@@ -311,7 +315,7 @@ class Device:
         if self.phase is not Phase.READY or now < self._blocked_until:
             return ()
         last = self.next_seq - 1
-        if self.ack != "none":
+        if self.ack != "none" and not self.heedless:
             last = min(last, self.acked_to + self.limits.max_unacked)
         effects: list[Effect] = []
         for seq in range(self._sent_to + 1, last + 1):

@@ -39,6 +39,7 @@ class Faults:
     bad_values: float = 0.0
     clock_skew: float = 0.0
     outage: float = 0.0
+    ignores_throttle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,10 @@ _REPLY: Mapping[str, Callable[[object], Any]] = {
 }
 _CLOCK: Mapping[str, Callable[[object], Any]] = {"offset": _offset, "drift": _ppm, "ask": _interval}
 _FAULTS: Mapping[str, Callable[[object], Any]] = {
-    fault.name: _share if fault.name in ("duplicates", "bad_values") else parse_duration for fault in fields(Faults)
+    **{fault.name: parse_duration for fault in fields(Faults)},
+    "duplicates": _share,
+    "bad_values": _share,
+    "ignores_throttle": _switch,
 }
 
 

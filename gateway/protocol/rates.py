@@ -2,8 +2,8 @@
 
 Rules that hold here:
 
-* A message is taken while every bucket of its lane holds something, whatever it costs: the last one may leave a debt,
-  so a burst is exceeded by one message at most, and no message is too large for a bucket.
+* A message is taken while every bucket of its lane that it takes from holds something, whatever it costs: the last one
+  may leave a debt, so a burst is exceeded by one message at most, and no message is too large for a bucket.
 * Readings older than `BACKLOG_NS`, and messages that come again, use the lane for backlog: catching up takes nothing
   from what is measured now.
 * What was refused costs nothing; it is paid for when it comes again and is taken.
@@ -159,13 +159,16 @@ class Lane:
         if (self.left > 0 and self.left_bytes > 0 and now_ns < self.look_ns) or self.look(now_ns):
             return None
         rates, bursts = self._quota.rates, self._quota.bursts
+        costs = 1, readings, size
         waits = [
-            (min(burst / 2, rate * REFILL_SECONDS) + 1 - tokens) / rate if tokens < 1 else 0.0
-            for tokens, rate, burst in zip(self._tokens, rates, bursts, strict=True)
+            (min(burst / 2, rate * REFILL_SECONDS) + 1 - tokens) / rate if cost and tokens < 1 else 0.0
+            for cost, tokens, rate, burst in zip(costs, self._tokens, rates, bursts, strict=True)
         ]
         longest = max(waits)
+        if not longest:
+            return None
         place = waits.index(longest)
-        came = self._spent[place] + (1, readings, size)[place]
+        came = self._spent[place] + costs[place]
         allowed = max(1, int(rates[place]))
         observed = max(allowed + 1, round(self._observed[place]), round(came))
         wait_ns = min(LONGEST_WAIT_NS, longest * NS_PER_SECOND)

@@ -283,7 +283,7 @@ class Session(Endings):
     def _spend(self, lane: Lane, readings: int, size: int, now_ns: int) -> Effects:
         """Take a message that would not come again, and have no more of them read while there is a debt."""
         lane.spend(readings, size)
-        excess = lane.excess(0, 0, now_ns)
+        excess = lane.excess(readings, size, now_ns)
         if excess is None:
             return ()
         self._allowance.note(excess, now_ns)

@@ -305,3 +305,17 @@ def test_messages_of_a_later_version_are_ignored_and_counted() -> None:
     say(device, type="selfdestruct", after_ms=5)
     assert tally(device).ignored == {"selfdestruct": 1}
     assert tally(device).violations == 0
+
+
+def test_a_heedless_device_goes_on_sending_until_it_comes_to_its_senses() -> None:
+    device = ready(make(), limits={"max_unacked": 2})
+    device.heedless = True
+    assert submit(device, 3) == [b"m0", b"m1", b"m2"]
+    assert device.room
+    assert say(device, type="throttle", limit="readings_per_second", retry_after_ms=100, from_seq=1) == []
+    assert submit(device) == [b"m3"]
+    device.heedless = False
+    assert not device.room
+    device.closed(4429, "a throttle was ignored")
+    device.opened(2.0)
+    assert sent(welcome(device, 2.0, last_seq=0)) == [b"m1", b"m2"]

@@ -108,10 +108,10 @@ def test_scaling_keeps_the_sum_and_the_mixture(devices: int) -> None:
 
 def test_shipped_scenarios_are_valid_and_the_rough_one_has_every_fault() -> None:
     paths = [path for path in files("devices_sim").joinpath("scenarios").iterdir() if path.name.endswith(".yaml")]
-    assert {path.name for path in paths} == {"demo.yaml", "mixed.yaml", "rough.yaml"}
+    assert {path.name for path in paths} == {"demo.yaml", "greedy.yaml", "mixed.yaml", "rough.yaml"}
     for path in paths:
-        groups = load_scenario(path)
-        assert {group.kind for group in groups} == {"climate", "tracker", "logger", "machine"}
+        kinds = {group.kind for group in load_scenario(path)}
+        assert kinds == {"climate", "tracker", "logger", "machine"} or path.name == "greedy.yaml"
     text = next(path for path in paths if path.name == "rough.yaml").read_text()
     for fault in Faults.__slots__:
         assert f"#     {fault} " in text, "described"
