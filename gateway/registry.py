@@ -20,7 +20,7 @@ import sqlite3
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gateway.config.names import check_device_id, check_tag
@@ -31,13 +31,26 @@ from gateway.stores import BUSY_TIMEOUT, transaction
 
 if TYPE_CHECKING:
     from _collections_abc import dict_keys
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 NS_PER_S = 1_000_000_000
+MOST_TOLD = 20
+"""Changes of another process that are logged one by one."""
 _NOBODY = Known(Device("", revoked=True), NOBODYS, NOBODYS)
+
+
+@dataclass(frozen=True, slots=True)
+class NewDevice:
+    """A device to be registered, with a token that it has already, or None for a new one."""
+
+    id: str
+    profile: str
+    tags: Mapping[str, str]
+    token: str | None = field(default=None, repr=False)
+    revoked: bool = False
 
 
 class Registry:
@@ -132,6 +145,26 @@ class Registry:
             _insert(db, device_id, profile, tags, token)
         return token
 
+    def add_all(self, devices: Sequence[NewDevice], keep: Callable[[Sequence[tuple[str, str]]], None]) -> None:
+        """Register all of them or, if anything fails, none.
+
+        ``keep`` gets id and token of each device that came without one, before anything is done for good.
+
+        Raises:
+            RegistryError: one of them is registered.
+        """
+        made, rows, now = [], [], time.time_ns()
+        with self._change() as db:
+            version: int = db.execute(f"SELECT {NEXT_VERSION}").fetchone()[0]
+            for number, device in enumerate(devices, version):
+                token = None if device.revoked else device.token or new_token()
+                if token is not None and device.token is None:
+                    made.append((device.id, token))
+                sha256 = None if token is None else hashed(token)
+                rows.append((device.id, device.profile, as_json(device.tags), sha256, now, now, number, None, None))
+            db.executemany("INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            keep(made)
+
     def check_new(self, device_id: str) -> None:
         """Accept an id for a device that was approved, and that nothing is to be replaced for.
 
@@ -206,7 +239,8 @@ class Registry:
             try:
                 found: int = self._db.execute("PRAGMA data_version").fetchone()[0]
                 if found != self._data_version:
-                    self._absorb()
+                    before = self._devices
+                    self._tell(before, self._absorb())
                     self._data_version = found
                 self._end_overlaps(time.time_ns())
                 self._readable = True
@@ -239,10 +273,21 @@ class Registry:
                 if self._used.get(device_id) == token:
                     del self._used[device_id]
 
-    def _absorb(self) -> None:
+    def _tell(self, before: Mapping[str, Known], changed: Sequence[str]) -> None:
+        """Log what another process did."""
+        if self._data_version < 0:
+            return
+        for device_id in changed[:MOST_TOLD]:
+            what = _change_of(before.get(device_id), self._devices[device_id])
+            log.info("device %s %s, by another process", device_id, what, extra={"device": device_id})
+        if len(changed) > MOST_TOLD:
+            log.info("%d more devices were registered or changed by another process", len(changed) - MOST_TOLD)
+
+    def _absorb(self) -> Sequence[str]:
+        """Take new rows in; the ids of their devices."""
         rows = self._db.execute("SELECT * FROM devices WHERE version > ? ORDER BY version", (self._version,)).fetchall()
         if not rows:
-            return
+            return ()
         devices, now_ns = dict(self._devices), time.time_ns()
         for row in rows:
             found, self._version = known(row)
@@ -256,6 +301,7 @@ class Registry:
             else:
                 self._overlaps[device_id] = found.device.old_until_ns
         self._devices = devices
+        return [row[0] for row in rows]
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
@@ -299,6 +345,14 @@ def check_device(device_id: str, tags: Mapping[str, str]) -> None:
             check_tag(name, value)
     except ValueError as error:
         raise RegistryError(str(error)) from error
+
+
+def _change_of(before: Known | None, now: Known) -> str:
+    if before is None:
+        return "was registered"
+    if before.token != now.token:
+        return "was revoked" if now.device.revoked else "got a new token"
+    return "was changed"
 
 
 def _insert(db: sqlite3.Connection, device_id: str, profile: str, tags: Mapping[str, str], token: str) -> None:

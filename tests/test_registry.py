@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from gateway import registry_layout
 from gateway.errors import DeviceExists, RegistryError, UnknownDevice
-from gateway.registry import Registry
+from gateway.registry import NewDevice, Registry
 from gateway.registry_layout import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -327,6 +327,32 @@ def test_changes_of_another_process_are_taken_in_and_ended_tokens_named(registry
     assert registry.authenticate("rotated", printed[0]) is not None
     assert registry.authenticate("revoked", tokens["revoked"]) is None
     assert registry.authenticate("new", printed[1]) is not None
+
+
+def test_what_another_process_changed_is_in_the_log(
+    registry: Registry, other: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    other.add("kiln-1")
+    token = other.rotate("kiln-1")
+    registry.refresh()
+    other.rotate("kiln-1")
+    registry.refresh()
+    other.revoke("kiln-1")
+    registry.refresh()
+    registry.rotate("kiln-1")
+    registry.refresh()
+    assert [record.message for record in caplog.records] == [
+        "device kiln-1 was registered, by another process",
+        "device kiln-1 got a new token, by another process",
+        "device kiln-1 was revoked, by another process",
+    ]
+    caplog.clear()
+    other.add_all([NewDevice(f"d{n}", "default", {}) for n in range(25)], lambda _tokens: None)
+    registry.refresh()
+    assert len(caplog.records) == 21
+    assert caplog.records[-1].message == "5 more devices were registered or changed by another process"
+    assert token not in caplog.text
 
 
 def test_an_ended_token_is_named_even_when_a_change_of_ones_own_came_first(registry: Registry, other: Registry) -> None:

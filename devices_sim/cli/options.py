@@ -82,7 +82,7 @@ def tls_context(ca: Path | None) -> ssl.SSLContext | None:
 
 
 def read_tokens(path: Path) -> dict[str, str]:
-    """Device id to token, from lines ``device,token``; blank lines and those starting with # are left out.
+    """Device id to token, from lines ``device,token``; blank lines, a heading and those starting with # are left out.
 
     Raises:
         click.BadParameter: a line is something else.
@@ -91,7 +91,7 @@ def read_tokens(path: Path) -> dict[str, str]:
     with path.open(newline="", encoding="utf-8") as file:
         for number, row in enumerate(csv.reader(file), start=1):
             cells = [cell.strip() for cell in row]
-            if not any(cells) or cells[0].startswith("#"):
+            if not any(cells) or cells[0].startswith("#") or cells == ["id", "token"]:
                 continue
             if len(cells) != 2 or not all(cells):
                 raise click.BadParameter(f"{path}:{number}: not `device,token`", param_hint="--tokens")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.cli.bulk import export_devices, import_devices
 from gateway.cli.enrolling import approve, print_pending, refuse
 from gateway.cli.options import json_option, with_config
 from gateway.cli.output import moment, print_json, print_table
@@ -58,6 +59,8 @@ def add(config: Config, device: str, profile: str, tags: dict[str, str], *, as_j
 
 devices.add_command(approve)
 devices.add_command(refuse)
+devices.add_command(import_devices)
+devices.add_command(export_devices)
 
 
 @devices.command(name="list")

@@ -1,0 +1,104 @@
+"""``gateway devices import`` and ``export``: devices by the table."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from gateway.cli.options import with_config
+from gateway.cli.output import moment
+from gateway.cli.registry import opened, path_of
+from gateway.device_table import Table, write_devices, write_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gateway.config import Config
+    from gateway.registry_layout import Device
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command(name="import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--output", type=FILE, help="Write the new tokens into this file, which must not exist, for its owner only."
+)
+@with_config
+def import_devices(config: Config, file: Path, output: Path | None) -> None:
+    """Register the devices of a CSV file, all or none, and print the tokens that were made, this once, as CSV.
+
+    \b
+    The first line names the columns: id and, as needed, profile, token (of a device that
+    has one already: 20 characters or more), state (active or revoked), tag:NAME.
+    Example:  gateway devices import fleet.csv --output tokens.csv
+    """
+    made: list[tuple[str, str]] = []
+    written: list[Path] = []
+    with opened(config, create=True) as registry:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            table = Table(lines, config.profiles, registry.ids())
+        if table.problems:
+            for problem in table.problems:
+                click.echo(f"{file}, {problem}", err=True)
+            click.echo("nothing was imported", err=True)
+            sys.exit(1)
+
+        def keep(tokens: Sequence[tuple[str, str]]) -> None:
+            made.extend(tokens)
+            if output is not None:
+                with _for_its_owner(output) as target:
+                    written.append(output)
+                    write_table(target, ("id", "token"), tokens)
+
+        try:
+            registry.add_all(table.devices, keep)
+        except BaseException:
+            for path in written:
+                path.unlink(missing_ok=True)
+            raise
+    if output is None:
+        write_table(sys.stdout, ("id", "token"), made)
+    click.echo(f"{len(table.devices)} devices are registered, {len(made)} of them with a new token", err=True)
+
+
+@click.command(name="export")
+@click.option("--output", type=FILE, help="Write into this file, which must not exist.")
+@with_config
+def export_devices(config: Config, output: Path | None) -> None:
+    """Print all devices as CSV, as import reads it; there are no tokens in it.
+
+    \b
+    Example:  gateway devices export > fleet.csv
+    """
+    devices: list[Device] = []
+    if path_of(config).exists():
+        with opened(config) as registry:
+            devices = registry.list()
+    described = (_cells(device) for device in devices)
+    with contextlib.nullcontext(sys.stdout) if output is None else _for_its_owner(output) as target:
+        write_devices(target, devices, described)
+
+
+def _cells(device: Device) -> tuple[str, ...]:
+    state = "revoked" if device.revoked else "active"
+    return device.id, device.profile, state, moment(device.created_ns) or "", moment(device.changed_ns) or ""
+
+
+@contextlib.contextmanager
+def _for_its_owner(path: Path) -> Iterator[IO[str]]:
+    """A new file, on disk at the end.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
