@@ -3,6 +3,7 @@
 Rules that hold here:
 
 * One timer for all connections: it starts with the first ack that is owed and ends with all of them written.
+* Acks are made first and then written in a row (`gateway.server.websocket.write_all`).
 * Nothing waits longer than ``delay``, but for the turns of the event loop that many acks take.
 """
 
@@ -13,8 +14,12 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.server.websocket import write_all
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from gateway.server.websocket import Write
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +30,8 @@ SLICE = 256
 class Debtor(Protocol):
     """A connection that owes its device an ack."""
 
-    def acknowledge(self) -> None:
-        """Write it, unless it has been written meanwhile."""
+    def acknowledge(self) -> Write | None:
+        """The ack, to be written; None if none is owed any more."""
         ...
 
 
@@ -65,10 +70,13 @@ class Acks:
         owed = list(self._owed)
         self._owed = dict.fromkeys(owed[SLICE:])
         self._timer = asyncio.get_running_loop().call_soon(self._flush) if self._owed else None
+        writes = []
         for debtor in owed[:SLICE]:
             try:
-                debtor.acknowledge()
+                if (write := debtor.acknowledge()) is not None:
+                    writes.append(write)
             except Exception:  # a bug that one connection meets must not keep the others from their acks
                 log.exception("a connection could not be told that its readings are safe")
+        write_all(writes)
         if self._timer is None:
             self._over()

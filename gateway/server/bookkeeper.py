@@ -21,6 +21,7 @@ from gateway.delivery.outcome import TYPE_CONFLICT, Held, Refused, Retry, Stored
 from gateway.delivery.settled import End
 from gateway.ledger import NO_SEQ, READINGS, Entry
 from gateway.reading import parse_line
+from gateway.server.websocket import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from gateway.protocol.types import FieldTypes
     from gateway.server.acks import Acks
     from gateway.server.fleet import Connection, Fleet
+    from gateway.server.websocket import Write
     from gateway.spool.files import Files
 
 log = logging.getLogger(__name__)
@@ -47,8 +49,8 @@ UNTOLD = "a connection could not be told what became of its readings"
 class Owner(Protocol):
     """Whoever waits for an entry: a device's socket or a request."""
 
-    def durable(self, numbered: int) -> None:
-        """Entries of this owner are on disk; ``numbered`` of them had a sequence number."""
+    def durable(self, numbered: int) -> Write | None:
+        """Entries of this owner are on disk, ``numbered`` of them with a sequence number; what to write for it."""
         ...
 
     def append_failed(self, entries: Sequence[Entry], retry_after_ms: int) -> None:
@@ -110,25 +112,26 @@ class Bookkeeper:
         self, record_id: int, _committed_ns: int, items: Sequence[tuple[Entry, object]], seconds: float
     ) -> None:
         """A group commit is on disk: count it, show it, acknowledge it."""
-        self._ledger.committed(record_id, [entry for entry, _ in items])
+        entries = [entry for entry, _ in items]
+        self._ledger.committed(record_id, entries)
+        self._fleet.show(*entries)
         numbered: dict[Owner, int] = {}
-        show = self._fleet.show
         for entry, waiting in items:
-            if entry.lines and entry.kind is READINGS:
-                show(entry)
             if waiting is not None:
                 owner = cast("Owner", waiting)
                 numbered[owner] = numbered.get(owner, 0) + (entry.seq != NO_SEQ)
+        writes = []
         for owner, count in numbered.items():
             try:  # a context manager would cost as much as half an ack
-                owner.durable(count)
+                if (write := owner.durable(count)) is not None:
+                    writes.append(write)
             except Exception:
                 log.exception(UNTOLD)
-        self._count(items, seconds)
+        write_all(writes)
+        self._count([entry for entry in entries if entry.kind is READINGS], seconds)
 
-    def _count(self, items: Sequence[tuple[Entry, object]], seconds: float) -> None:
+    def _count(self, entries: Sequence[Entry], seconds: float) -> None:
         metrics = self._metrics
-        entries = [entry for entry, _ in items if entry.kind is READINGS]
         metrics.commit.observe(seconds)
         if entries:
             metrics.messages.inc(len(entries))

@@ -34,6 +34,7 @@ from gateway.protocol.messages import (
     Send,
     Throttle,
     TimeRequest,
+    all_of,
 )
 from gateway.protocol.session import Session
 from gateway.protocol.shown import cut
@@ -44,7 +45,7 @@ from gateway.server.enrolling import Refused
 from gateway.server.handshake import VERSION, lacking, offered_subprotocols, offered_token
 from gateway.server.requests import JsonErrors
 from gateway.server.settings import TOO_FAST
-from gateway.server.websocket import StreamHandler
+from gateway.server.websocket import BINARY, TEXT, StreamHandler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from gateway.registry_layout import Device
     from gateway.server.context import Context
     from gateway.server.fleet import DeviceView
+    from gateway.server.websocket import Write
 
 log = logging.getLogger(__name__)
 
@@ -222,8 +224,11 @@ class DeviceSocket(JsonErrors, StreamHandler):
             outcome = session.receive(data, time.time_ns(), room=spool.room and self.context.clock.wrong is None)
             if spool.scarce:
                 self.context.backpressure.took(self, len(data))
-            self._run(outcome)  # after that: a close has to be able to read on
-            if outcome.__class__ is not Entry and session.ack is Ack.STORED:
+            if outcome.__class__ is Entry:
+                self._store(outcome)
+                return
+            self._run(outcome)  # after the pause: a close has to be able to read on
+            if session.ack is Ack.STORED:
                 self._await_stored()
 
     def _await_stored(self) -> None:
@@ -235,18 +240,12 @@ class DeviceSocket(JsonErrors, StreamHandler):
         """One binary message of the device."""
         self.on_text(data, binary=True)
 
-    def _say(self, data: bytes) -> None:
-        if self.binary:
-            self.write_binary(data)
-        else:
-            self.write_text(data)
-
     def _run(self, outcome: Outcome) -> None:
-        for effect in outcome if isinstance(outcome, tuple) else (outcome,):  # `all_of`, on the way of every message
+        for effect in all_of(outcome):
             if isinstance(effect, Entry):
                 self._store(effect)
             elif isinstance(effect, Send):
-                self._say(effect.data)
+                self._write(self._said(effect.data))
                 if effect.__class__ is not Send:
                     self._note(effect)
             elif isinstance(effect, AckLater):
@@ -355,15 +354,23 @@ class DeviceSocket(JsonErrors, StreamHandler):
         """Nobody has approved; ``why`` is the session's event."""
         self._end(why)
 
-    def durable(self, numbered: int) -> None:
-        """A commit with ``numbered`` of this session's messages is on disk."""
-        if self.session is not None:
-            self._run(self.session.durable(numbered))
+    def durable(self, numbered: int) -> Write | None:
+        """A commit with ``numbered`` of this session's messages is on disk; the ack, if that is what it leads to."""
+        return None if self.session is None else self._answer(self.session.durable(numbered))
 
-    def acknowledge(self) -> None:
+    def acknowledge(self) -> Write | None:
         """An ack that was put off is due."""
-        if self.session is not None:
-            self._run(self.session.acknowledge())
+        return None if self.session is None else self._answer(self.session.acknowledge())
+
+    def _answer(self, outcome: Outcome) -> Write | None:
+        if outcome.__class__ is Send:
+            return self._said(outcome.data)
+        self._run(outcome)
+        return None
+
+    def _said(self, data: bytes) -> Write | None:
+        connection = self.ws_connection
+        return None if connection is None else connection.prepare(BINARY if self.binary else TEXT, data)
 
     def tell_paused(self) -> None:
         """The gateway has not read this device for a while."""

@@ -19,7 +19,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.ledger import Account, Entry, Kind
+from gateway.ledger import READINGS, Account, Entry, Kind
 from gateway.reading import Series
 
 if TYPE_CHECKING:
@@ -255,12 +255,15 @@ class Fleet:
             found = self.views[device] = DeviceView(device, self._ledger.account(device))
         return found
 
-    def show(self, entry: Entry) -> None:
-        """A message of a device is durable."""
-        view = self.views.get(entry.device) or self.view(entry.device)
-        view.show(entry)
-        if self.watcher is not None:
-            self.watcher.data(view, entry)
+    def show(self, *entries: Entry) -> None:
+        """Messages of devices are durable."""
+        views, watcher = self.views, self.watcher
+        for entry in entries:
+            if entry.lines and entry.kind is READINGS:
+                view = views.get(entry.device) or self.view(entry.device)
+                view.show(entry)
+                if watcher is not None:
+                    watcher.data(view, entry)
 
     def census(
         self, now_ns: int, differs: Callable[[DeviceView, str], None] | None = None

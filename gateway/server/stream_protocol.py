@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from gateway.server.websocket import StreamHandler
 
 _CHUNK = 64 * 1024
-_TEXT = frames.FINAL | frames.TEXT
 
 MOST_CONTROLS = 300
 CONTROL_SECONDS = 10.0
@@ -50,6 +49,10 @@ CONTROL_SECONDS = 10.0
 _BY_HANDLER = 1
 _BY_AWAITED = 2
 _BY_TURN = 4
+
+
+Write = tuple[TransportStream, bytes]
+"""A frame, and the connection it is to go out on."""
 
 
 class _ReceiveBuffer(threading.local):
@@ -172,7 +175,12 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from uvloop, which reads on at once after a full chunk: others come first then."""
-        self._receive(data)
+        handler = self.handler
+        handler.last_byte_at = self._loop.time()
+        if self._holds or self.server_terminated or (text := self._parser.sole(data)) is None:
+            self._receive(data)
+        else:
+            self._call(handler.on_text, text)
         if len(data) >= _CHUNK:
             self._yield_turn()
 
@@ -182,7 +190,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take bytes from asyncio or `TLSTransport`."""
-        self._receive(self._buffer[:nbytes].tobytes())
+        self.data_received(self._buffer[:nbytes].tobytes())
 
     def eof_received(self) -> None:
         """The peer sends nothing more and has not said goodbye; what was written may still reach it."""
@@ -199,12 +207,8 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
         self.stream.resume_writing()
 
     def _receive(self, data: bytes) -> None:
-        handler = self.handler
-        handler.last_byte_at = self._loop.time()
+        """Whatever is not the one whole message that nearly every read brings."""
         if self.client_terminated:
-            return
-        if not self._holds and not self.server_terminated and (text := self._parser.sole(data)) is not None:
-            self._call(handler.on_text, text)
             return
         found = self._parser.feed(data)
         if self._holds:  # uvloop reads once even when it was paused in connection_made
@@ -352,24 +356,13 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
         if not self._holds and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def write_text(self, data: bytes) -> None:
-        """Send one text message."""
+    def prepare(self, first: int, data: bytes) -> Write | None:
+        """The write of one message, ``first`` as for a frame, to be made before any other; None after a close."""
         if self.server_terminated:
-            return
-        if self._compressor is None:
-            self.stream.send(frames.encode_frame(_TEXT, data))
-        else:
-            data = self._compressor.compress(data)
-            self.stream.send(frames.encode_frame(frames.FINAL | frames.COMPRESSED | frames.TEXT, data))
-
-    def write_binary(self, data: bytes) -> None:
-        """Send one binary message."""
-        if self.server_terminated:
-            return
-        first = frames.FINAL | frames.BINARY
+            return None
         if self._compressor is not None:
             first, data = first | frames.COMPRESSED, self._compressor.compress(data)
-        self.stream.send(frames.encode_frame(first, data))
+        return self.stream, frames.encode_frame(first, data)
 
     def close(self, code: int | None = None, reason: str | None = None, *, timeout: float | None = None) -> None:
         """Send a Close frame, or answer the peer's and close the socket; never waits longer than ``timeout``."""

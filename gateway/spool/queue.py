@@ -106,7 +106,8 @@ class SpoolQueue:
         self._trouble = Trouble()
         self._lock: File | None = None
         self._started = self._closed = False
-        self._limit: int | None = None
+        self._easy = 0
+        """Bytes that may be queued for sure; 0 until someone has looked."""
 
     def open(self, committed_to: int = 0, delivered_to: int = 0) -> Recovery:
         """Take the directory and recover what is in it.
@@ -206,7 +207,7 @@ class SpoolQueue:
         if self._closed or self._lock is None:
             return
         self._closed = True
-        self._limit = None
+        self._easy = 0
         if self._started:
             await self._committer.stop()
             await self._housekeeper.finish()
@@ -217,17 +218,16 @@ class SpoolQueue:
     @property
     def room(self) -> bool:
         """Whether a message with readings would be taken now."""
-        return self._has_room(self._slack, self._slack)
+        committer = self._committer
+        sure = committer.bytes < self._easy and committer.entries < MAX_QUEUED_ENTRIES // 2
+        return sure or self._has_room(self._slack, self._slack)
 
     def _has_room(self, size: int, slack: int) -> bool:
         committer = self._committer
-        queued = committer.bytes
-        if self._limit is None:
-            self._limit = self._measure()
+        queued, limit = committer.bytes, self._measure()
+        self._easy = min(self._many_queued, limit - 2 * self._slack)
         return (
-            queued < self._max_queued
-            and committer.entries < MAX_QUEUED_ENTRIES
-            and queued + size + slack <= self._limit
+            queued < self._max_queued and committer.entries < MAX_QUEUED_ENTRIES and queued + size + slack <= limit
         )
 
     def _measure(self) -> int:
@@ -248,7 +248,7 @@ class SpoolQueue:
     async def look_at_disk(self) -> None:
         """See whether the disk has room for others; where it has not, what was delivered is not kept any longer."""
         full = await asyncio.to_thread(self.floor.look)
-        self._limit = None
+        self._easy = 0
         if full:
             self._housekeeper.disk_is_full()
 
@@ -279,9 +279,10 @@ class SpoolQueue:
             SpoolFull: it was not taken.
         """
         size = ENTRY_BYTES + len(entry.payload) + len(entry.device) + len(entry.boot) + len(entry.verdicts)
-        if not self._has_room(size, self._slack if entry.lines else 0):
-            raise SpoolFull(self.fullness)
         committer = self._committer
+        sure = committer.bytes + size < self._easy and committer.entries < MAX_QUEUED_ENTRIES // 2
+        if not sure and not self._has_room(size, self._slack if entry.lines else 0):
+            raise SpoolFull(self.fullness)
         committer.add(entry, owner, size)
         if committer.bytes >= self._many_queued or committer.entries >= MAX_QUEUED_ENTRIES // 2:
             self.congested = self.scarce = True
@@ -300,7 +301,7 @@ class SpoolQueue:
 
     def committed(self, commit: Commit, items: list[Item], seconds: float) -> None:
         """See `gateway.spool.committer.CommitSink`."""
-        self._limit = None
+        self._easy = 0
         self._trouble.clear(Area.APPEND)
         entries = [entry for entry, _ in items]
         readings = sum([entry.lines for entry in entries if entry.kind is READINGS])
@@ -314,7 +315,7 @@ class SpoolQueue:
 
     def commit_failed(self, items: list[Item], error: BaseException) -> None:
         """See `gateway.spool.committer.CommitSink`."""
-        self._limit = None
+        self._easy = 0
         if not isinstance(error, SpoolFull):
             self._trouble.note(Area.APPEND, error)
         cause = error.__cause__
@@ -333,7 +334,7 @@ class SpoolQueue:
             self.eased()
 
     def _round_done(self) -> None:
-        self._limit = None
+        self._easy = 0
         if not self._closed:
             self._housekeeper.look()
         self._committer.go_on()
@@ -365,7 +366,7 @@ class SpoolQueue:
         self._backlog.acknowledge(record_id)
         await self._housekeeper.store_cursor()
         self._housekeeper.look()
-        self._limit = None
+        self._easy = 0
 
     def status(self) -> SpoolStatus:
         """How it stands now; cheap."""
