@@ -6,8 +6,8 @@ twice the time and more memory per connection; here OpenSSL reads and writes the
 Rules that hold here:
 
 * The protocol is a `BufferedProtocol`: bytes are decrypted straight into its buffer.
-* One read per wake-up, so that no peer keeps the loop to itself. What OpenSSL has decrypted and not handed over does
-  not make the socket readable again, so it is asked for.
+* One read per wake-up, so that no peer keeps the loop to itself. What OpenSSL has decrypted and not handed over, for
+  want of room in the buffer, does not make the socket readable again, so it is asked for.
 * OpenSSL takes a write whole or not at all, however much of it has gone out, so it gets one record at a time. A write
   that it could not finish is repeated with the same bytes in front (SSL_write(3)).
 * ``connection_lost`` comes exactly once, and never from inside a call of the protocol.
@@ -70,28 +70,29 @@ class TLSTransport(asyncio.Transport):
         self._loop.call_soon(self._read_ready)
 
     def _read_ready(self) -> None:
-        if not self.is_reading():
+        if self._paused or self._closing:
             return
+        buffer = self._protocol.get_buffer(-1)
         try:
-            count = self._sock.recv_into(self._protocol.get_buffer(-1))
+            count = self._sock.read(len(buffer), buffer)
         except _WOULD_BLOCK:
             return
         except OSError as error:
             self._end(error)
             return
         try:
-            self._received(count)
+            self._received(count, full=count == len(buffer))
         except Exception as error:
             self._end(error)
             raise
 
-    def _received(self, count: int) -> None:
+    def _received(self, count: int, *, full: bool) -> None:
         if not count:
             self._protocol.eof_received()
             self.close()
             return
         self._protocol.buffer_updated(count)
-        if self._sock.pending():
+        if full and self._sock.pending():
             self._loop.call_soon(self._read_ready)
 
     def is_reading(self) -> bool:
@@ -112,17 +113,28 @@ class TLSTransport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send now what the socket takes and keep the rest."""
-        if self._closing or self._eof:
+        if self._closing or self._eof or not data:
             return
-        idle = not self._buffer
-        self._buffer += data
-        if idle:
+        if self._buffer:
+            self._buffer += data
+        elif len(data) > _RECORD or not self._sent(data):
+            self._buffer += data
             self._flush()
             if self._buffer:
                 self._loop.add_writer(self._sock, self._write_ready)
         if len(self._buffer) > self._high_water and not self._writing_paused:
             self._writing_paused = True
             self._protocol.pause_writing()
+
+    def _sent(self, data: bytes | bytearray | memoryview) -> bool:
+        """Whether the socket took one record, or there is nobody left to take it."""
+        try:
+            return self._sock.write(data) == len(data)
+        except _WOULD_BLOCK:
+            return False
+        except OSError as error:
+            self._end(error)
+            return True
 
     def _flush(self) -> None:
         while self._buffer:
