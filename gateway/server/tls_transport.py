@@ -74,7 +74,8 @@ class TLSTransport(asyncio.Transport):
             return
         buffer = self._protocol.get_buffer(-1)
         try:
-            count = self._sock.read(len(buffer), buffer)
+            # The first would come to the second, by a longer way, as long as there is TLS on the socket.
+            count = self._sock.recv_into(buffer) if self._eof else self._sock.read(len(buffer), buffer)
         except _WOULD_BLOCK:
             return
         except OSError as error:

@@ -226,9 +226,7 @@ class SpoolQueue:
         committer = self._committer
         queued, limit = committer.bytes, self._measure()
         self._easy = min(self._many_queued, limit - 2 * self._slack)
-        return (
-            queued < self._max_queued and committer.entries < MAX_QUEUED_ENTRIES and queued + size + slack <= limit
-        )
+        return queued < self._max_queued and committer.entries < MAX_QUEUED_ENTRIES and queued + size + slack <= limit
 
     def _measure(self) -> int:
         """What may be queued now, in bytes; to be asked again whenever something on the disk has changed."""
