@@ -5,6 +5,8 @@ Rules that hold here:
 * No secret of the configuration and no bearer token is written, whoever logs it: what is written is searched for them
   last, after arguments and tracebacks have become text. A secret that a reload replaced stays one.
 * What devices send is not logged above debug, neither as theirs nor in the words of a database.
+* What is logged cannot begin a line of its own, nor give a terminal orders: control characters are written as escapes,
+  and what follows the first line, a traceback, is indented.
 * A line about a device carries it as a field (``extra={"device": ...}``), by which lines are counted (`log_quota`).
 * Under systemd each line begins with its priority (sd-daemon(3)), so that ``journalctl -p warning`` works.
 """
@@ -30,6 +32,10 @@ _BEARER = re.compile(r"(?i)\b(bearer[ .])[A-Za-z0-9._~+/=-]+")
 
 
 SHORTEST_MASKED = 5
+# C0, DEL and C1, the separators that some viewers take for newlines, and marks that turn the direction of what follows.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CONTROL_BUT_NEWLINE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_INDENT = "    "
 FIELDS = "device", "session", "code"
 """What a record may carry beside its text; ``code`` is that of a close or of a refusal."""
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -38,6 +44,14 @@ _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ER
 class _Console(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-8s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
+        record.message = _harmless(record.message)
+        return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        first, *more = _CONTROL_BUT_NEWLINE.sub(_escaped, super().format(record)).split("\n")
+        return "\n".join([first, *(_INDENT + line for line in more)])
 
 
 class _Json(logging.Formatter):
@@ -51,7 +65,7 @@ class _Json(logging.Formatter):
         line |= {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return _CONTROL.sub(_escaped_for_json, json.dumps(line, ensure_ascii=False))
 
 
 class _Discreet(logging.Formatter):
@@ -74,6 +88,18 @@ class _Discreet(logging.Formatter):
             return text
         prefix = f"<{_PRIORITIES.get(record.levelno, 6)}>"
         return prefix + text.replace("\n", "\n" + prefix)
+
+
+def _harmless(text: str) -> str:
+    return _CONTROL.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+def _escaped_for_json(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def _forms(secret: str) -> set[str]:

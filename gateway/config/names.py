@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-DEVICE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+DEVICE_ID = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9._:-]{1,128}", re.ASCII)
+"""``.`` and ``..`` are none: whoever handles addresses, browsers and proxies, would take them for steps in a path."""
 NAME_LENGTH = 64
 TAG_VALUE_LENGTH = 256
 DEVICE_TAG = "device"

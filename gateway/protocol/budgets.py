@@ -7,8 +7,8 @@ Rules that hold here:
 
 * What a device used stays counted over its reconnects, for a day from the first; a restart begins anew.
 * A refusal names the tag, or ``m``, whose values change most from series to series among those of the reading.
-* Kept are hashes, `MOST_KEPT` of all devices together. Beyond it the device that began a series longest ago is
-  forgotten: what others do must not refuse anybody's readings.
+* Kept are hashes, `MOST_KEPT` of all devices together. Beyond it a device may begin `LEAST` a day: many that went mad
+  together cannot fill the index either, and what they do refuses hardly anything of the others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ MEASUREMENT = "m"
 PER_DAY = 1000
 MOST_KEPT = 250_000
 """Some 100 bytes each."""
+LEAST = 10
 DAY_NS = 86_400 * 10**9
+HOUR_NS = 3600 * 10**9
 
 
 @dataclass(slots=True)
@@ -46,6 +48,7 @@ class Budgets:
         self._most = most
         self._budgets: dict[str, _Budget] = {}
         self._kept = 0
+        self._cleared_ns = 0
         self.refused = 0
         """Readings refused because of them."""
 
@@ -63,13 +66,13 @@ class Budgets:
         if key in budget.used:
             return
         named = {MEASUREMENT: measurement, **tags} if measurement is not None else tags
-        if len(budget.used) >= self.per_day:
+        if len(budget.used) >= self._allowed(now_ns):
             self._refuse(max(named, key=lambda name: budget.changes.get(name, 0)), "its values make one more")
         for name, value in named.items():
             if budget.last.get(name) != (now := hash(value)):
                 budget.last[name] = now
                 budget.changes[name] = budget.changes.get(name, 0) + 1
-        self._use(device, budget, key)
+        self._use(budget, key)
 
     def begin_fields(self, device: str, measurement: str, names: Iterable[str], now_ns: int) -> None:
         """``device`` is the first to send the fields ``names``.
@@ -81,9 +84,9 @@ class Budgets:
         for name in names:
             key = hash((measurement, name))
             if key not in budget.used:
-                if len(budget.used) >= self.per_day:
+                if len(budget.used) >= self._allowed(now_ns):
                     self._refuse(name, "a field that is new is one more")
-                self._use(device, budget, key)
+                self._use(budget, key)
 
     def _of(self, device: str, now_ns: int) -> _Budget:
         budget = self._budgets.get(device)
@@ -92,12 +95,17 @@ class Budgets:
             budget = self._budgets[device] = _Budget(now_ns + DAY_NS)
         return budget
 
-    def _use(self, device: str, budget: _Budget, key: int) -> None:
+    def _use(self, budget: _Budget, key: int) -> None:
         budget.used.add(key)
         self._kept += 1
-        self._budgets[device] = self._budgets.pop(device)  # the last to be forgotten
-        while self._kept > self._most and len(self._budgets) > 1:
-            self._forget(next(iter(self._budgets)))
+
+    def _allowed(self, now_ns: int) -> int:
+        """How many series a device may have begun before the next one is refused."""
+        if self._kept >= self._most and not 0 <= now_ns - self._cleared_ns < HOUR_NS:
+            self._cleared_ns = now_ns
+            for device in [known for known, budget in self._budgets.items() if budget.ends_ns <= now_ns]:
+                self._forget(device)
+        return self.per_day if self._kept < self._most else min(self.per_day, LEAST)
 
     def _forget(self, device: str) -> None:
         budget = self._budgets.pop(device, None)
@@ -106,5 +114,5 @@ class Budgets:
 
     def _refuse(self, name: str, why: str) -> NoReturn:
         self.refused += 1
-        text = f"the device has begun its {self.per_day} series of the day, and {why}"
+        text = f"the device has begun as many series as it may in a day, and {why}"
         raise ReadingError(Code.TOO_MANY_SERIES, text, cut(name, MAX_SHOWN_NAME))

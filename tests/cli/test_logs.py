@@ -76,3 +76,34 @@ def test_requests_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     assert "200" not in written
     assert "404" in written
     assert "careful" in written
+
+
+FORGED = "2026-01-01 00:00:00,000 CRITICAL gateway: forged"
+HOSTILE = f"\r\n{FORGED}\x1b[2J\x00\x85\u2028\u202e\x9b"
+
+
+def test_what_is_logged_makes_no_line_of_its_own_and_gives_a_terminal_no_orders(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure()
+    log = logging.getLogger("gateway.x")
+    log.warning("device %s said %s", f"a{HOSTILE}", HOSTILE)
+    log_failure(log, HOSTILE)
+    written = capsys.readouterr().err
+    first, *others = written.split("\n")[:-1]
+    assert r"device a\r\n2026-01-01" in first
+    assert r"\x1b[2J\x00\x85\u2028\u202e\x9b" in first
+    assert sum(not line.startswith("    ") for line in others) == 1, "but for the line that says failed"
+    assert not any(line.startswith(FORGED) for line in others)
+    assert set("\r\x1b\x00\x85\u2028\u202e\x9b").isdisjoint(written)
+
+
+def test_nor_in_a_log_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(format="json")
+    logging.getLogger("gateway.x").warning("%s", HOSTILE, extra={"device": HOSTILE})
+    log_failure(logging.getLogger("gateway.x"), HOSTILE)
+    written = capsys.readouterr().err
+    assert written.replace("\n", "").isprintable()
+    first, second = map(json.loads, written.splitlines())
+    assert (first["message"], first["device"]) == (HOSTILE, HOSTILE)
+    assert HOSTILE in second["exception"]

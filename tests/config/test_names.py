@@ -40,3 +40,14 @@ def test_a_device_id() -> None:
     for wrong in ("", "x" * 129, "a b", "a/b", "é", "a\n"):
         with pytest.raises(ValueError, match="a device id is 1 to 128"):
             check_device_id(wrong)
+
+
+@pytest.mark.parametrize("name", ["...", "..a", ".a", "a..", "a.b:c-d_E9", "x" * 128])
+def test_possible_device_ids(name: str) -> None:
+    assert check_device_id(name) == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "..\n", "a\x00", "ä", "x" * 129, "a b", "%2e%2e"])
+def test_impossible_device_ids(name: str) -> None:
+    with pytest.raises(ValueError, match="device id"):
+        check_device_id(name)

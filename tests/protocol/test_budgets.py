@@ -8,7 +8,7 @@ import pytest
 from gateway.config.sections import ProfileSection
 from gateway.errors import MessageError, ReadingError
 from gateway.protocol import codec, series
-from gateway.protocol.budgets import DAY_NS, Budgets
+from gateway.protocol.budgets import DAY_NS, LEAST, Budgets
 from gateway.protocol.fields import Rulebook
 from gateway.protocol.types import FieldTypes
 from gateway.protocol.validation import Encoder
@@ -69,16 +69,26 @@ def test_a_limit_that_was_raised_counts_at_once() -> None:
     assert refusal(budgets, "d", "m2") is None
 
 
-def test_what_is_kept_is_bounded_and_who_began_a_series_longest_ago_is_forgotten() -> None:
-    budgets = Budgets(10, most=30)
-    for n in range(10):
-        assert refusal(budgets, "old", f"m{n}") is None
-    for device in range(100):
-        for n in range(10):
-            assert refusal(budgets, f"d{device}", f"m{n}") is None
-        assert len(budgets) <= 30
-    assert refusal(budgets, "d99", "one more") == "m"
-    assert refusal(budgets, "old", "one more") is None
+def test_what_all_devices_begin_together_is_bounded_and_each_has_a_few_all_the_same() -> None:
+    budgets = Budgets(100, most=300)
+    for device in range(5):
+        for n in range(100):
+            refusal(budgets, f"bad{device}", f"m{n}")
+    assert len(budgets) == 300 + 2 * LEAST
+    for n in range(LEAST):
+        assert refusal(budgets, "good", f"m{n}") is None
+    assert refusal(budgets, "good", "one more") == "m"
+    assert refusal(budgets, "bad4", "one more") == "m"
+
+
+def test_what_was_used_a_day_ago_makes_room() -> None:
+    budgets = Budgets(100, most=300)
+    for device in range(3):
+        for n in range(100):
+            assert refusal(budgets, f"gone{device}", f"m{n}") is None
+    for n in range(100):
+        assert refusal(budgets, "good", f"m{n}", NOW + DAY_NS) is None
+    assert len(budgets) == 100
 
 
 def encoder(budgets: Budgets, device: str = "d1", types: FieldTypes | None = None) -> Encoder:
