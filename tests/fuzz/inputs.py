@@ -86,7 +86,11 @@ _CBOR = [
         ("3bffffffffffffffff", "5b7fffffffffffffff", "7bffffffffffffffff", "9bffffffffffffffff", "f0", "81" * 70),
     ),
 ]
-_STEPS = [b"\n\nc", b"\n\nd", b"\n\nf", b"\n\nk", b"\n\nr", b"\n\ns"]
+_STEPS = [b"\n\nc", b"\n\nd", b"\n\nf", b"\n\nk", b"\n\nr", b"\n\ns", b"\n\nw"]
+_TIMES = [
+    *(b'"type":"time","t0":', b'"last":{"t0":1700003600000,"t3":1700003600001}', b'"age_ms":', b'"bt":1700003600'),
+    *(b"1700003600000", b"1700000060000", b"1699913600000", b"1700000060001", b"1.7000036e9", b"86400001"),
+]
 TOKENS: dict[str, list[bytes]] = {
     "frames": [
         *map(
@@ -94,10 +98,11 @@ TOKENS: dict[str, list[bytes]] = {
             ("8180", "8280", "0180", "8080", "8880", "8980", "8a80", "c180", "81fe", "81ff", "81fe0100", "89fe"),
         )
     ],
-    "json": _JSON,
+    "json": [*_JSON, *_TIMES],
     "cbor": _CBOR,
-    "senml": [*_SENML, *_JSON],
-    "session": [*_STEPS, *_JSON, *_SENML, *_CBOR],
+    "senml": [*_SENML, *_JSON, *_TIMES],
+    "session": [*_STEPS, *_TIMES, *_JSON, *_SENML, *_CBOR],
+    "clock": [bytes(8), b"\xff\xff"],
     "spool": [],
     "record": [b"\xffTGR"],
     "lines": [
@@ -141,7 +146,8 @@ def _from_vectors(target: str) -> list[bytes]:
             stored = [step["stores"] for script in scripts for step in script if "stores" in step]
             return [f"{line}\n".encode() for entry in stored for line in entry.get("lines", [])]
         case "session":
-            return [b"\0" + b"\n\nc\n\n".join(_steps(script)) for script in scripts]
+            said = [b"\n\nc\n\n".join(_steps(script)) for script in scripts]
+            return [bytes([first]) + steps for steps in said for first in (0, 6)]
     return []
 
 

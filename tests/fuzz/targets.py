@@ -17,7 +17,9 @@ from gateway.errors import MessageError
 from gateway.ledger import NO_SEQ, Entry
 from gateway.protocol import cbor, senml
 from gateway.protocol.counting import CountingSession
-from gateway.protocol.messages import Code, Readings
+from gateway.protocol.device_clock import DeviceClock, Sample
+from gateway.protocol.exchange import Exchange
+from gateway.protocol.messages import Code, Readings, TimeRequest
 from gateway.protocol.shown import Foreign
 from gateway.protocol.subprotocols import CBOR, JSON, SENML
 from gateway.reading import parse_line, split_lines
@@ -35,7 +37,21 @@ if TYPE_CHECKING:
 
     from gateway.protocol.subprotocols import Subprotocol
 
-PROFILE = {"allowed_tags": ["line"], "fields": {"n": {"type": "int", "min": -5, "max": 5}, "s": {"type": "string"}}}
+PROFILE: dict[str, Any] = {
+    "allowed_tags": ["line"],
+    "fields": {"n": {"type": "int", "min": -5, "max": 5}, "s": {"type": "string"}},
+}
+
+
+AN_HOUR_AHEAD = -3_600_000_000_000
+BOUNDS_S = 60, 86_400
+"""Ahead and behind."""
+POLICIES = ("keep", "refuse", "correct")
+
+
+def _profile(policy: str) -> dict[str, Any]:
+    ahead, behind = BOUNDS_S
+    return {**PROFILE, "timestamps": {"max_future": f"{ahead}s", "max_age": f"{behind}s", "when_outside": policy}}
 
 
 def frames(data: bytes) -> None:
@@ -100,17 +116,23 @@ def senml_(data: bytes) -> None:
 
 
 def _judge(data: bytes, subprotocol: Subprotocol) -> None:
-    """Whatever is accepted can be read back from its lines, and every reading is accounted for."""
+    """What is accepted can be read back from its lines and is within the bounds; every reading is accounted for."""
+    policy = POLICIES[sum(data) % 3]
     try:
         message = subprotocol.interpret(subprotocol.parse(data))
         if not isinstance(message, Readings):
             return
-        device = encoder(PROFILE)
+        device = encoder(_profile(policy))
         device.units = {}
+        device.clock = DeviceClock("b1")
+        device.clock.note(Sample(NOW_NS, AN_HOUR_AHEAD, AN_HOUR_AHEAD))
         encoded = device.encode(message, NOW_NS)
     except MessageError as error:
         subprotocol.answers.error(NO_SEQ, Code(error.code), error.message)
         return
+    _check_times(encoded.payload, encoded.lines, NOW_NS, policy)
+    if subprotocol is JSON and (rows := device.recognised(data, NOW_NS)) is not None:
+        assert device.encode(rows, NOW_NS) == device.encode(message, NOW_NS)
     assert encoded.received == encoded.lines + len(encoded.rejects) <= message.count
     for line in split_lines(encoded.payload, encoded.lines):
         _, _, fields, _ = parse_line(line)
@@ -121,10 +143,17 @@ def _judge(data: bytes, subprotocol: Subprotocol) -> None:
     assert len(device.units) <= senml.MAX_UNITS
 
 
+def _check_times(payload: bytes, lines: int, now_ns: int, policy: str) -> None:
+    ahead, behind = BOUNDS_S
+    for line in split_lines(payload, lines):
+        time_ns = parse_line(line)[3]
+        assert policy == "keep" or -behind * 10**9 <= time_ns - now_ns <= ahead * 10**9, line
+
+
 def session(data: bytes) -> None:
-    """A conversation: one byte for the subprotocol, then lines, each with what happens first."""
-    chosen = (JSON, CBOR, SENML)[data[0] % 3 if data else 0]
-    bench = Bench(profile=PROFILE, subprotocol=chosen, max_unacked=3)
+    """A conversation: one byte for subprotocol and profile, then lines, each with what happens first."""
+    chosen, policy = (JSON, CBOR, SENML)[data[0] % 3 if data else 0], POLICIES[data[0] // 3 % 3 if data else 0]
+    bench = Bench(profile=_profile(policy), subprotocol=chosen, max_unacked=3)
     if chosen is SENML:
         bench.session = CountingSession("d1", "s1", terms(max_unacked=3), SENML)
     if not data[:1] or data[0] < 128:
@@ -134,13 +163,17 @@ def session(data: bytes) -> None:
     for line in data[1:].split(b"\n\n")[:40]:
         if line[:1] == b"f":
             taken.clear()
-        for effect in _happen(bench, line[:1], line[1:]):
+        effects = _happen(bench, line[:1], line[1:])
+        for entry in bench.queue:
+            _check_times(entry.payload, entry.lines, entry.arrived_ns, policy)
+        for effect in effects:
             answer, stored = effect.get("answers", {}), effect.get("stores", {})
             if stored.get("lines") and stored.get("seq") is not None:
                 assert taken.get(stored["boot"], -1) < stored["seq"], "stored twice"
                 taken[stored["boot"]] = stored["seq"]
             if effect.get("authenticates"):
                 bench.good()
+            assert effect.get("clock", {"uncertainty_ms": 0})["uncertainty_ms"] >= 0
             if answer.get("type") == "ack":
                 boot = bench.session.boot
                 assert acked.get(boot, -1) <= answer["seq"] <= bench.session._flow.sequence.accepted
@@ -163,9 +196,40 @@ def _happen(bench: Bench, what: bytes, line: bytes) -> list[Any]:
             return bench.commit_fails()
         case b"k":
             return bench.run(bench.session.kept_waiting())
+        case b"w":
+            return bench.send_bytes(line, after_ms=15_000)
         case b"r":
             return bench.send_bytes(line, room=False, after_ms=1)
     return bench.send_bytes(line, after_ms=1)
+
+
+ROUND = struct.Struct(">HHBHB")
+
+
+def clock(data: bytes) -> None:
+    """Exchanges of times with a clock that is off and drifts, over ways of any length: it is off by what is said."""
+    offset_ms, drift_ppm = struct.unpack(">qb", data[:9].ljust(9, b"\0"))
+    offset_ms, drift_ppm = offset_ms % 4 * 10**12 - 2 * 10**12 + offset_ms % 10**9, drift_ppm % 181 - 90
+    exchange, known, last = Exchange(NOW_NS), DeviceClock("b1"), None
+
+    def true_ns(now_ns: int) -> int:
+        return offset_ms * 10**6 - (now_ns - NOW_NS) * drift_ppm // 10**6
+
+    now_ns = NOW_NS
+    rest = data[9:]
+    for pause, up_ms, answers_ms, down_ms, tells in ROUND.iter_unpack(rest[: len(rest) // ROUND.size * ROUND.size]):
+        asked_ns = now_ns + (down_ms % 9000 + pause * 10) * 10**6
+        request = TimeRequest((asked_ns - true_ns(asked_ns)) // 10**6, last if tells & 1 else None)
+        request.arrived_ns = now_ns = asked_ns + up_ms % 9000 * 10**6
+        known.note(exchange.sample(request))
+        now_ns += answers_ms * 10**6
+        exchange.answered(request, now_ns)
+        last = request.t0, (now_ns + down_ms % 9000 * 10**6 - true_ns(now_ns)) // 10**6
+        estimate = known.estimate(now_ns)
+        assert estimate is not None
+        assert abs(estimate.offset_ns - true_ns(now_ns)) <= estimate.uncertainty_ns
+        added = known.correction(now_ns)
+        assert added is None or abs(added - true_ns(now_ns)) <= 2 * estimate.uncertainty_ns
 
 
 SPOOL = Path("/spool")
@@ -245,6 +309,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "cbor": cbor_,
     "senml": senml_,
     "session": session,
+    "clock": clock,
     "spool": spool,
     "record": record,
     "lines": lines,
