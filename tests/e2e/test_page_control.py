@@ -118,6 +118,7 @@ def test_a_command_its_result_and_its_history(page: Page) -> None:
     page.open(f"#/devices/{DEVICE}")
     page.find(".tabs").find_element("link text", "Commands").click()
     page.wait_text(".control", "Nothing was asked of this device yet.")
+    assert page.script("return document.activeElement.textContent") == "Commands"
     send(page, "restart", '{"delay_s": 3}')
     assert '"uptime_s": 0' in page.wait_text(".outcome", "done")
     assert MARKUP in page.text(".outcome pre")
@@ -141,6 +142,8 @@ def test_what_a_device_refuses_and_what_it_leaves_unanswered(page: Page) -> None
     assert f"probe missing {MARKUP}" in history(page)[1][3]
     page.click(".commands tbody tr:nth-child(2) button")  # again
     assert page.script("return document.querySelector('form.command input').value") == "calibrate"
+    page.find(".tabs").find_element("link text", "Data").click()
+    page.find(".chart canvas")  # which could not be drawn before it was seen
     only(page, "504")
 
 

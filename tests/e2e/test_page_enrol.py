@@ -77,7 +77,7 @@ def test_a_new_device_is_approved(gate: RunningGateway, page: Page) -> None:
         wait_for(lambda: waiting(page) == ["kiln-7"], "it to be listed")
         assert page.text(".pending .badge") == "1"
         assert page.text(".pending .claim") == "K7QD-93XA"
-        assert MARKUP in page.text(".pending li .note")
+        assert page.text(".pending li .note + .note") == f"It says of itself: model {MARKUP}"
         page.type(".decide label:nth-of-type(2) input", "kitchen")
         page.click(".decide button.main")
         page.wait_text(".decide .wrong", "name=value")

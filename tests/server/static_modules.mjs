@@ -114,8 +114,19 @@ const twin = (desired, reported, difference, versions = [1, 1]) => ({
 const states = (found) => Object.fromEntries(linesOf(found).map(({ path, state }) => [path.join("."), state]));
 
 test("settings key by key", () => {
-  const both = twin({ a: 1, b: { c: 2, d: [3] }, e: {} }, { b: { c: 2, x: 0 }, e: {}, f: "own" }, { a: 1, b: { d: [3] } });
-  const said = { a: "differs", "b.c": "in sync", "b.d": "differs", "b.x": "reported only", e: "in sync", f: "reported only" };
+  const both = twin(
+    { a: 1, b: { c: 2, d: [3] }, e: {} },
+    { b: { c: 2, x: 0 }, e: {}, f: "own" },
+    { a: 1, b: { d: [3] } },
+  );
+  const said = {
+    a: "differs",
+    "b.c": "in sync",
+    "b.d": "differs",
+    "b.x": "reported only",
+    e: "in sync",
+    f: "reported only",
+  };
   assert.deepEqual(states(both), said);
   assert.equal(states(twin({ a: 1 }, {}, { a: 1 }, [2, 1])).a, "pending");
   assert.equal(states(twin({ a: 1 }, {}, { a: 1 }, [1, null])).a, "pending");
@@ -132,12 +143,20 @@ test("the patch for a key within keys", () => {
 });
 
 test("what became of a command", () => {
-  assert.deepEqual(answered({ id: "c", ok: true, value: 7 }, 0.12), { mark: "done", word: "done", text: `in ${duration(0.12)}`, value: 7 });
+  assert.deepEqual(answered({ id: "c", ok: true, value: 7 }, 0.12), {
+    mark: "done",
+    word: "done",
+    text: `in ${duration(0.12)}`,
+    value: 7,
+  });
   assert.deepEqual(answered({ id: "c", ok: false, error: "no" }, 1).text, "no");
   assert.equal(answered({ id: "c", keep: true, expires_at: 1 }, 1).word, "kept");
   assert.match(refused({ status: 504, code: "no_answer", message: "" }).text, /not known/);
   assert.match(refused({ status: 409, code: "not_connected", message: "" }).text, /nothing was sent/);
-  assert.match(refused({ status: 0, code: "unreachable", message: "It did not answer." }).text, /^It did not answer\. If/);
+  assert.match(
+    refused({ status: 0, code: "unreachable", message: "It did not answer." }).text,
+    /^It did not answer\. If/,
+  );
   assert.deepEqual(refused({ status: 429, code: "too_many_commands", message: "100 are open" }).text, "100 are open");
   const entry = { state: "answered", ok: true, sent_at: 1000, ended_at: 1120, expires_at: 2000, error: null };
   assert.equal(plain(recorded(entry).text), "after 120 ms");
@@ -153,10 +172,23 @@ test("facts of a device", () => {
   assert.equal(facts({}), null);
   assert.equal(plain(facts({}, 40_000)), "40 s behind, or readings are sent late");
   assert.equal(plain(facts({ clock: { offset_ms: -3, uncertainty_ms: 8, at: 1 } }, 40_000)), "right, to within 8.0 ms");
-  assert.equal(plain(facts({ clock: { offset_ms: 1500, uncertainty_ms: 20, at: 1 } })), "1.5 s behind, to within 20 ms");
-  assert.equal(plain(facts({ clock: { offset_ms: -90_000, uncertainty_ms: 20, at: 1 } })), "1 min ahead, to within 20 ms");
+  assert.equal(
+    plain(facts({ clock: { offset_ms: 1500, uncertainty_ms: 20, at: 1 } })),
+    "1.5 s behind, to within 20 ms",
+  );
+  assert.equal(
+    plain(facts({ clock: { offset_ms: -90_000, uncertainty_ms: 20, at: 1 } })),
+    "1 min ahead, to within 20 ms",
+  );
   assert.deepEqual([undefined, null, { throttled: false }].map(limited), ["", "", ""]);
-  const limits = { throttled: true, throttles: 2, limit: "backlog.readings_per_second", observed: 1200, allowed: 50, at: 1e12 };
+  const limits = {
+    throttled: true,
+    throttles: 2,
+    limit: "backlog.readings_per_second",
+    observed: 1200,
+    allowed: 50,
+    at: 1e12,
+  };
   assert.equal(limited(limits), "throttled: 1,200 of 50 readings per second of old readings");
   assert.match(factsOf({ limits }, 0)["Held back"], /^2 times, last at .* for readings per second of old readings$/);
   assert.equal(factsOf({ limits: { throttled: false, throttles: 0 } }, 0)["Held back"], null);

@@ -16,8 +16,18 @@ const KEEP = { label: "Keep it for, hours", ms: 3_600_000, usual: "24", least: "
 function outcome() {
   const node = el("div", { class: "outcome", role: "status" });
   const show = ({ mark, word, text, value }) => {
-    const shown = value === undefined || value === null ? null : el("pre", { tabindex: "0", "aria-label": "Result" }, pretty(value));
-    const line = el("p", {}, el("span", { class: `mark ${mark}`, "aria-hidden": "true" }), el("b", {}, word), " ", text);
+    const shown =
+      value === undefined || value === null
+        ? null
+        : el("pre", { tabindex: "0", "aria-label": "Result" }, pretty(value));
+    const line = el(
+      "p",
+      {},
+      el("span", { class: `mark ${mark}`, "aria-hidden": "true" }),
+      el("b", {}, word),
+      " ",
+      text,
+    );
     node.replaceChildren(line, ...(shown ? [shown] : []));
   };
   return { node, show };
@@ -71,7 +81,8 @@ export class CommandForm {
 
   suggest(names) {
     const shown = [...this.#names.children].map((option) => option.value);
-    if (shown.join("\n") !== names.join("\n")) this.#names.replaceChildren(...names.map((value) => el("option", { value })));
+    if (shown.join("\n") !== names.join("\n"))
+      this.#names.replaceChildren(...names.map((value) => el("option", { value })));
   }
 
   /** Fill the form with a command that was sent before. */
@@ -99,7 +110,11 @@ export class CommandForm {
     const timeout = Math.round(Number(this.#time.value) * (keep ? KEEP : WAIT).ms);
     const command = { name: this.#name.value.trim(), params: params.value, timeout_ms: timeout, keep };
     this.#send.disabled = true;
-    this.#outcome.show({ mark: "open", word: command.name, text: keep ? "is on its way…" : "is sent; the device has not answered yet…" });
+    this.#outcome.show({
+      mark: "open",
+      word: command.name,
+      text: keep ? "is on its way…" : "is sent; the device has not answered yet…",
+    });
     setTimeout(this.changed, 200); // it is in the history by then
     await this.#told(command);
     this.#send.disabled = false;

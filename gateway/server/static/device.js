@@ -41,7 +41,8 @@ class DeviceView {
   #dataTab;
   #links = Object.entries(TABS).map(([tab, title]) => [tab, el("a", {}, title)]);
   #tabs = el("nav", { class: "tabs", "aria-label": "Of this device" }, ...this.#links.map(([, link]) => link));
-  #main = el("div", { class: "history" });
+  /** What the open tab shows; the tabs stay where they are, with the focus that may be in them. */
+  #content = el("div", {});
   /** Panels that were open, by tab: what is half typed in them stays. */
   #panels = {};
   #presence;
@@ -52,7 +53,12 @@ class DeviceView {
   constructor(root, { id, query, session, go, logIn }) {
     Object.assign(this, { id, query, go, session, logIn, tab: tabOf(query) });
     this.#charts = new DeviceCharts(id, (range) => go(`/devices/${encodeURIComponent(id)}`, range));
-    this.#dataTab = [...this.#charts.nodes, this.#problems.node];
+    this.#dataTab = el(
+      "section",
+      { class: "history", "aria-label": "History" },
+      ...this.#charts.nodes,
+      this.#problems.node,
+    );
     this.#presence = el(
       "p",
       { class: "presence" },
@@ -98,7 +104,7 @@ class DeviceView {
       const first = this.#device === null;
       if (first) await this.#charts.load(device, signal);
       if (signal.aborted) return;
-      if (first) this.#body.replaceChildren(this.#main, this.#aside());
+      if (first) this.#body.replaceChildren(el("div", { class: "history" }, this.#tabs, this.#content), this.#aside());
       this.#show(device);
       if (first) this.#open();
       else this.#charts.reload();
@@ -123,14 +129,7 @@ class DeviceView {
   }
 
   #aside() {
-    return el(
-      "div",
-      { class: "aside" },
-      this.#values.node,
-      this.#ledger.node,
-      this.#facts.node,
-      whyForm(this.id),
-    );
+    return el("div", { class: "aside" }, this.#values.node, this.#ledger.node, this.#facts.node, whyForm(this.id));
   }
 
   /** Another tab, or another range, of the same device. */
@@ -145,7 +144,7 @@ class DeviceView {
     this.#showTabs();
     for (const [name, panel] of Object.entries(this.#panels)) if (name !== tab) panel.hide();
     if (tab === "data") {
-      this.#turnTo(...this.#dataTab);
+      this.#turnTo(this.#dataTab);
       return this.#charts.show(query);
     }
     this.#charts.pause();
@@ -154,8 +153,8 @@ class DeviceView {
     return this.#panels[tab].show(this.#device.connected);
   }
 
-  #turnTo(...nodes) {
-    if (!nodes[0].isConnected) this.#main.replaceChildren(this.#tabs, ...nodes);
+  #turnTo(node) {
+    if (!node.isConnected) this.#content.replaceChildren(node);
   }
 
   #showTabs() {

@@ -68,7 +68,10 @@ export class DeviceCharts {
     const stored = series.filter((each) => each.type !== "string" && each.measurement !== PRESENCE);
     const names = new Set(stored.map((each) => each.field));
     const fresh = Object.keys(latest).filter((field) => typeof latest[field] !== "string" && !names.has(field));
-    return [...stored, ...fresh.map((field) => ({ field, unit: Object.hasOwn(units, field) ? units[field] : undefined }))]
+    return [
+      ...stored,
+      ...fresh.map((field) => ({ field, unit: Object.hasOwn(units, field) ? units[field] : undefined })),
+    ]
       .map((each) => ({ ...each, known: each.field in latest }))
       .sort((a, b) => b.known - a.known);
   }

@@ -98,8 +98,7 @@ export class History {
       for (const curve of curves) {
         const at = Object.hasOwn(times, curve.field) ? times[curve.field] : time;
         const value = latest[curve.field];
-        if (typeof value === "number" || typeof value === "boolean")
-          curve.series.append(at, Number(value));
+        if (typeof value === "number" || typeof value === "boolean") curve.series.append(at, Number(value));
       }
     this.slide();
   }

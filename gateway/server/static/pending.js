@@ -32,7 +32,12 @@ class Pending {
       this.#list,
       this.#profiles,
     );
-    this.node = el("section", { class: "pending", "aria-label": "New devices", hidden: true }, this.#details, this.#said);
+    this.node = el(
+      "section",
+      { class: "pending", "aria-label": "New devices", hidden: true },
+      this.#details,
+      this.#said,
+    );
     this.#polling.start();
   }
 

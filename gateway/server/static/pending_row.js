@@ -7,14 +7,22 @@ import { age, duration } from "./format.js";
 import { tagsOf } from "./tags.js";
 
 const SURE_MS = 5000;
-const CONTESTED = "Another device has shown the same code: neither of them can be approved. Refuse it, and let it ask again.";
+const CONTESTED =
+  "Another device has shown the same code: neither of them can be approved. Refuse it, and let it ask again.";
 const REGISTERED = "This id is registered already. Approving gives it a new token, at which its old one ends.";
 
 export class PendingRow {
   #facts = el("p", { class: "note" });
+  /** Apart from what the gateway says, in words and in lines: whoever asks can say anything. */
+  #info = el("p", { class: "note" });
   #note = el("p", { class: "note caution" });
-  #profile = el("input", { type: "text", list: "profiles", autocomplete: "off", autocapitalize: "off", placeholder: "default" });
-  #tags = el("input", { type: "text", autocomplete: "off", autocapitalize: "off", placeholder: "room=kitchen, floor=2" });
+  #profile = el("input", { type: "text", list: "profiles", autocomplete: "off", autocapitalize: "off" });
+  #tags = el("input", {
+    type: "text",
+    autocomplete: "off",
+    autocapitalize: "off",
+    placeholder: "room=kitchen, floor=2",
+  });
   #replace = el("input", { type: "checkbox", required: true });
   #replaceLabel = el("label", { class: "check" }, this.#replace, "Give it a new token");
   #approve = el("button", { type: "submit", class: "main" }, "Approve");
@@ -30,7 +38,15 @@ export class PendingRow {
     this.node = el(
       "li",
       {},
-      el("div", { class: "who" }, el("code", { class: "claim" }, claim), el("b", {}, id), this.#facts, this.#note),
+      el(
+        "div",
+        { class: "who" },
+        el("code", { class: "claim" }, claim),
+        el("b", {}, id),
+        this.#facts,
+        this.#info,
+        this.#note,
+      ),
       el(
         "form",
         { class: "decide", onsubmit: (event) => this.#approved(event) },
@@ -44,11 +60,19 @@ export class PendingRow {
   }
 
   show({ address, since, expires, info, contested = false, registered = false, connected = true }) {
-    const told = Object.entries(info ?? {}).map(([name, value]) => `${name} ${typeof value === "string" ? value : JSON.stringify(value)}`);
-    const from = `from ${address}, ${age(since, now())} ago, for another ${duration(Math.max(0, (expires - now()) / 1000))}`;
-    setText(this.#facts, [from, connected ? "" : "not connected now", ...told].filter(Boolean).join("; "));
+    const left = duration(Math.max(0, (expires - now()) / 1000));
+    const away = connected ? "" : "; not connected now";
+    const asked = age(since, now());
+    setText(
+      this.#facts,
+      `from ${address}, ${asked === "now" ? "just now" : `${asked} ago`}, for another ${left}${away}`,
+    );
+    const told = Object.entries(info ?? {}).map(([name, value]) => `${name} ${value}`);
+    setText(this.#info, `It says of itself: ${told.join("; ")}`);
+    this.#info.hidden = told.length === 0;
     setText(this.#note, contested ? CONTESTED : registered ? REGISTERED : "");
     this.#note.hidden = !contested && !registered;
+    this.#profile.placeholder = registered ? "as it is" : "default";
     this.#approve.disabled = contested;
     this.#replaceLabel.hidden = !registered;
     this.#replace.disabled = !registered;

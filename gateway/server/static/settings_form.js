@@ -95,7 +95,9 @@ export class SettingsForm {
   #done(twin) {
     const { version } = twin.desired;
     const way = this.connected ? "it is on its way to the device" : "the device gets it when it connects";
-    this.#tell(version === this.#base ? "Nothing to change: it is so already." : `Saved as version ${version}; ${way}.`);
+    this.#tell(
+      version === this.#base ? "Nothing to change: it is so already." : `Saved as version ${version}; ${way}.`,
+    );
     this.saved(twin);
     this.#base = null;
     this.outdated();
