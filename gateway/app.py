@@ -31,6 +31,7 @@ from gateway.server.access import Access
 from gateway.server.acks import Acks
 from gateway.server.backpressure import Backpressure
 from gateway.server.bookkeeper import Bookkeeper
+from gateway.server.connects import Connects
 from gateway.server.context import Context
 from gateway.server.directory import Directory
 from gateway.server.downlink import Downlink
@@ -194,6 +195,7 @@ class Gateway:
             sink=self.sink,
             terms=terms(config),
             rates=rates_by_profile(config),
+            connects=Connects(config.server.connects_per_second, config.server.connect_burst),
             clock=self.clock,
             devices_allowed=devices_allowed(),
             directory=Directory(self.registry.ids, self.fleet.known),
@@ -240,6 +242,7 @@ class Gateway:
             turned_away=self.metrics.connections_total.labels("too_many").inc,
             proxies=Proxies(self.config.server.trusted_proxies),
             ssl_options=tls,
+            may_connect=self.context.may_connect,
             plain=PlainConnections(lambda why: self.metrics.requests_cut.labels(why).inc()),
         )
         host, port = listening[0].getsockname()[:2]

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SLOW = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
-_RESULTS = "accepted", "unauthorized", "too_many", "busy", "clock", "bad_subprotocol", "bad_origin"
+_RESULTS = (
+    "accepted",
+    "unauthorized",
+    "too_many",
+    "busy",
+    "clock",
+    "bad_subprotocol",
+    "bad_origin",
+    "backed_off",
+    "too_often",
+)
 _ENROLMENTS = "pending", "approved", "refused", "expired", "too_many"
 _ENDINGS = "keepalive", "lost"
 _CUTS = "gave_way", "slow_reader"

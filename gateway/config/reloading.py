@@ -35,6 +35,7 @@ LIVE = frozenset({
 """In force as soon as the file is read again."""
 
 AT_START = frozenset({
+    "server.connects_per_second", "server.connect_burst",
     "server.listen", "server.ack_delay", "server.max_message_bytes", "server.allow_open_network",
     "auth.mode", "auth.timeout",
     "keepalive.ping_interval", "keepalive.timeout", "keepalive.message_timeout",

@@ -119,6 +119,10 @@ class ServerSection(Section):
     tls: TlsSection = TlsSection()
     max_connections: int = Field(default=20_000, ge=1, le=1_000_000)
     """Devices connected at the same time; one more is told to try again later."""
+    connects_per_second: int = Field(default=500, ge=1, le=1_000_000)
+    """How often one address may connect, sustained; IPv6 by its first 64 bits."""
+    connect_burst: int = Field(default=20_000, ge=1, le=10_000_000)
+    """How often at once: as many devices as may stand behind one address."""
     max_message_bytes: Annotated[Size, between("1KiB", "16MiB", parse_size)] = 64 * 1024
     """Longest message a device may send."""
     ack_delay: Annotated[Duration, between("0s", "1s", parse_duration)] = 0.02

@@ -88,7 +88,9 @@ class ReadingsHandler(ApiHandler):
             return self.refuse(403, "bad_origin", "server.allowed_origins does not name the page this comes from")
         device = self._device
         if device is None:
-            return self.refuse(401, "unauthorized", "unknown device or wrong token")
+            self.refuse_credentials(self.context, device_id)
+            return None
+        self.context.failures.right(self.request.remote_ip or "", device_id)
         if self._size > self._limit:
             return self.refuse(413, "too_large", f"{self._size} bytes; a message has at most {self._limit}")
         now = time.time_ns()

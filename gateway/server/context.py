@@ -14,6 +14,7 @@ from gateway.protocol.rates import Allowance
 from gateway.protocol.validation import Encoder
 from gateway.registry_layout import Device
 from gateway.server.asking import Questions
+from gateway.server.failures import Failures
 from gateway.server.file_limit import UNLIMITED
 from gateway.server.pages import Files
 from gateway.server.problems import Problems
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from gateway.server.access import Access
     from gateway.server.acks import Acks
     from gateway.server.backpressure import Backpressure
+    from gateway.server.connects import Connects
     from gateway.server.device_socket import DeviceSocket
     from gateway.server.directory import Directory
     from gateway.server.downlink import Downlink
@@ -70,6 +72,7 @@ class Context:
     terms: Terms
     rates: Mapping[str, Rates]
     """By profile."""
+    connects: Connects
     writes: WriteLog
     rulebook: Rulebook
     history: Records
@@ -86,6 +89,7 @@ class Context:
     devices_allowed: int = UNLIMITED
     """By the system's limit of open files."""
     problems: Problems = field(default_factory=Problems)
+    failures: Failures = field(default_factory=Failures)
     enrolling: Enrolling = field(init=False)
     status: Status = field(init=False)
     live: Live = field(init=False)
@@ -122,6 +126,13 @@ class Context:
     def encoder(self, device: Device) -> Encoder:
         """What turns this device's readings into line protocol."""
         return Encoder(device.id, self._profile(device.profile), device.tags, self.rulebook)
+
+    def may_connect(self, address: str) -> bool:
+        """Whether this address may connect once more; counted."""
+        if self.connects.may(address):
+            return True
+        self.metrics.connections_total.labels("too_often").inc()
+        return False
 
     def rates_of(self, device: Device) -> Rates:
         """How much this device may send."""

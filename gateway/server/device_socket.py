@@ -43,6 +43,7 @@ from gateway.server.access import bearer_token, page_may_send
 from gateway.server.credentials import certificate_names
 from gateway.server.enrolling import Refused
 from gateway.server.handshake import VERSION, lacking, offered_subprotocols, offered_token
+from gateway.server.proxies import came_through_proxy
 from gateway.server.requests import JsonErrors
 from gateway.server.settings import TOO_FAST
 from gateway.server.websocket import BINARY, TEXT, StreamHandler
@@ -60,13 +61,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-UNAUTHORIZED = "unknown device, or a token or certificate that is not its own"
 UNREMARKABLE = frozenset({1000, CloseCode.GOING_AWAY, CloseCode.RESTART})
 """Closes that are not logged one by one: a restart would write a line for every device."""
 STRANGER_BYTES = 16 * 1024
 """Longest message before the credentials are good: a hello."""
 FAREWELL = 0.1
 """Seconds for the close that tells a stale device why, before its socket goes."""
+FLAPPING = {
+    "code": "flapping",
+    "message": "connections keep taking over from each other: no new one for a minute; two devices with one id?",
+}
+"""What an operator sees of a device that has connected too often."""
 ENDINGS: dict[int | None, str] = {
     CloseCode.UNSUPPORTED: "binary",
     CloseCode.NOT_UTF8: "not_utf8",
@@ -128,9 +133,12 @@ class DeviceSocket(JsonErrors, StreamHandler):
         self.device_id = device_id
         self.session_id = secrets.token_hex(8)
         self.remote = self.request.remote_ip or "?"
+        headers = self.request.headers
+        if came_through_proxy(headers) and not self.context.may_connect(self.remote):
+            self.set_header("Retry-After", "1")
+            return self.refuse(429, "too_often", "this address connects too often, try again later")
         if not DEVICE_ID.fullmatch(device_id):
             return self.refuse(400, "bad_device_id", "a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
-        headers = self.request.headers
         if problem := lacking(headers):
             self.set_header("Upgrade", "websocket")
             self.set_header("Sec-WebSocket-Version", VERSION)
@@ -151,8 +159,10 @@ class DeviceSocket(JsonErrors, StreamHandler):
         if token is not None or names or not self.context.needs_token:
             self.device = self.context.authenticate(device_id, token, names)
             if self.device is None:
-                self.context.metrics.connections_total.labels("unauthorized").inc()
-                return self.refuse(401, "unauthorized", UNAUTHORIZED)
+                waits = self.refuse_credentials(self.context, device_id)
+                self.context.metrics.connections_total.labels("backed_off" if waits else "unauthorized").inc()
+                return None
+            self.context.failures.right(self.remote, device_id)
         await super().get(device_id)
         return None
 
@@ -205,6 +215,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
         self.device, self.profile = device, device.profile
         self.context.metrics.connections_total.labels("accepted").inc()
         self.view = self.context.fleet.connected(self.device_id, self, now)
+        if self.view.fought_over(now):
+            self.context.problems.told(self.device_id, [FLAPPING], None, now)
         encoder = self.context.encoder(device)
         if session.subprotocol is SENML:
             encoder.units = self.view.tell_units()
@@ -323,9 +335,11 @@ class DeviceSocket(JsonErrors, StreamHandler):
     def _authenticate(self, session: Session, token: str) -> None:
         device = self.context.authenticate(self.device_id, token)
         if device is None:
+            self.context.failures.wrong(self.remote, self.device_id)
             self.context.metrics.connections_total.labels("unauthorized").inc()
             self._run(session.credentials_refused())
         else:
+            self.context.failures.right(self.remote, self.device_id)
             self._admit(session, device)
 
     def _admit(self, session: Session, device: Device) -> None:

@@ -136,6 +136,7 @@ def describe(view: DeviceView, now_ns: int) -> dict[str, Any]:
         "state_since": since_ns // NS_PER_MS or None,
         "state_reason": view.reason_at(now_ns),
         "connected": connection is not None,
+        "flapping": view.fought_over(now_ns),
         "last_data": view.last_data_ns // NS_PER_MS or None,
         "rhythm_ms": round(view.rhythm_ns / NS_PER_MS) or None,
         "rate": view.rate_at(now_ns),

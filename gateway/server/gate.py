@@ -4,7 +4,9 @@ Rules that hold here:
 
 * A connection waits here, for the price of a socket, until it says something. Let in while they are silent, a thousand
   would ask in the same turn of the event loop, and everybody else would wait for all their handshakes.
-* Who spoke is let in in order, `ADMITTED_PER_TURN` in a turn of the loop.
+* Who spoke is let in in order, `ADMITTED_PER_TURN` in a turn of the loop; where several addresses wait, one of each in
+  turn. So a crowd from one address keeps nobody waiting who comes from another.
+* An address that connects too often is closed at once.
 * The silent have a time-out and a bound; one too many is closed at once: there may be no TLS yet to say anything in.
 """
 
@@ -14,6 +16,8 @@ import asyncio
 import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
+
+from gateway.server.guesses import network_of
 
 if TYPE_CHECKING:
     import socket
@@ -40,16 +44,18 @@ class Gate:
         admit: Callable[[socket.socket, Any], None],
         turned_away: Callable[[], None],
         *,
+        may_connect: Callable[[str], bool] = lambda _address: True,
         most_silent: int = MOST_SILENT,
         silent_seconds: float = SILENT_SECONDS,
     ) -> None:
         self._listening = listening
         self._admit = admit
         self._turned_away = turned_away
+        self._may_connect = may_connect
         self._most_silent = most_silent
         self._silent_seconds = silent_seconds
         self._silent: dict[socket.socket, float] = {}
-        self._ready: deque[tuple[socket.socket, Any]] = deque()
+        self._ready: dict[str, deque[tuple[socket.socket, Any]]] = {}
         self._expiring: asyncio.TimerHandle | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -68,7 +74,9 @@ class Gate:
                 self._loop.remove_reader(self._listening)
                 self._pause = self._loop.call_later(PAUSE_SECONDS, self._loop.add_reader, self._listening, self._accept)
                 return
-            if len(self._silent) < self._most_silent:
+            if not self._may_connect(_host(address)):
+                connection.close()
+            elif len(self._silent) < self._most_silent:
                 self._wait_for(connection, address)
             else:
                 self._turned_away()
@@ -84,21 +92,31 @@ class Gate:
     def _spoke(self, connection: socket.socket, address: Any) -> None:
         self._loop.remove_reader(connection)
         del self._silent[connection]
-        self._ready.append((connection, address))
-        if len(self._ready) == 1:
+        if not self._ready:
             self._loop.call_soon(self._let_in)
+        self._ready.setdefault(network_of(_host(address)), deque()).append((connection, address))
 
     def _let_in(self) -> None:
-        ready = self._ready
-        for _ in range(min(ADMITTED_PER_TURN, len(ready))):
-            connection, address = ready.popleft()
+        for _ in range(ADMITTED_PER_TURN):
+            if not self._ready:
+                return
+            connection, address = self._next()
             try:
                 self._admit(connection, address)
             except Exception:  # a bug that one connection meets must not keep all others out for good
                 log.exception("a connection from %s could not be let in", address)
                 connection.close()
-        if ready:
+        if self._ready:
             self._loop.call_soon(self._let_in)
+
+    def _next(self) -> tuple[socket.socket, Any]:
+        """The first of the network whose turn it is."""
+        network = next(iter(self._ready))
+        of_network = self._ready.pop(network)
+        first = of_network.popleft()
+        if of_network:
+            self._ready[network] = of_network  # behind the others
+        return first
 
     def _expire(self) -> None:
         self._expiring = None
@@ -126,4 +144,9 @@ class Gate:
         for connection in list(self._silent):
             self._forget(connection)
         while self._ready:
-            self._ready.popleft()[0].close()
+            self._next()[0].close()
+
+
+def _host(address: Any) -> str:
+    """Of a peer as ``accept`` tells it, which is a path, mostly none, for a socket of this machine only."""
+    return str(address[0]) if isinstance(address, tuple) else ""

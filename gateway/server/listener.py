@@ -73,6 +73,7 @@ class Listener(HTTPServer):
         turned_away: Callable[[], None],
         plain: PlainConnections,
         proxies: Proxies = NO_PROXIES,
+        may_connect: Callable[[str], bool] = lambda _address: True,
         ssl_options: ssl.SSLContext | None = None,
         body_timeout: float = BODY_TIMEOUT,
         idle_timeout: float = IDLE_TIMEOUT,
@@ -80,6 +81,7 @@ class Listener(HTTPServer):
         """Set up; called by Tornado's constructor."""
         self._turned_away = turned_away
         self._proxies = proxies
+        self._may_connect = may_connect
         self._plain = plain
         self._gates: list[Gate] = []
         super().initialize(
@@ -103,7 +105,11 @@ class Listener(HTTPServer):
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Accept connections on these."""
-        self._gates += [Gate(sock, self._let_in, self._turned_away) for sock in sockets]
+        self._gates += [Gate(sock, self._let_in, self._turned_away, may_connect=self._may) for sock in sockets]
+
+    def _may(self, address: str) -> bool:
+        """Whether this may connect; whom a trusted proxy brings is judged when its address is known."""
+        return self._proxies.trusted(address) or self._may_connect(address)
 
     def stop(self) -> None:
         """Accept no more."""

@@ -34,6 +34,7 @@ LONGEST_NUMBER = 20
 """Digits of an argument: Python refuses to read thousands of them, with an error of its own."""
 
 LOOKING = "GET", "HEAD"
+UNAUTHORIZED = "unknown device, or a token or certificate that is not its own"
 
 
 class JsonErrors(RequestHandler):
@@ -50,6 +51,16 @@ class JsonErrors(RequestHandler):
         if status == http.HTTPStatus.UNAUTHORIZED:
             self.set_header("WWW-Authenticate", "Bearer")
         self.finish(orjson.dumps({"error": {"code": code, "message": message, **more}}))
+
+    def refuse_credentials(self, context: Context, device_id: str) -> bool:
+        """Answer a device whose credentials are wrong, or that is unknown; whether it has to wait."""
+        seconds = context.failures.wrong(self.request.remote_ip or "", device_id)
+        if not seconds:
+            self.refuse(401, "unauthorized", UNAUTHORIZED)
+            return False
+        self.set_header("Retry-After", str(math.ceil(seconds)))
+        self.refuse(429, "too_many_failures", f"{UNAUTHORIZED}, again and again; wait {math.ceil(seconds)} s")
+        return True
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Put an error of Tornado's or a bug of ours into the same form."""

@@ -42,6 +42,7 @@ class World:
         self._turn = 0
         self.turns: list[int] = []
         self.admitted: list[socket.socket] = []
+        self.sources: list[str] = []
         self.turned_away = 0
         self.broken = 0
         self.changed = asyncio.Event()
@@ -58,12 +59,13 @@ class World:
         self._turn += 1
         self._ticking = asyncio.get_running_loop().call_soon(self._tick)
 
-    def _admit(self, connection: socket.socket, _address: Any) -> None:
+    def _admit(self, connection: socket.socket, address: Any) -> None:
         assert not connection.getblocking()
         if self.broken:
             self.broken -= 1
             raise AssertionError("a bug")
         self.admitted.append(self._clients.enter_context(connection))
+        self.sources.append(address[0])
         self.turns.append(self._turn)
         self.changed.set()
 
@@ -71,8 +73,8 @@ class World:
         self.turned_away += 1
         self.changed.set()
 
-    def client(self, said: bytes = b"") -> socket.socket:
-        made = self._clients.enter_context(socket.create_connection(self.address, PATIENCE))
+    def client(self, said: bytes = b"", source: str = "127.0.0.1") -> socket.socket:
+        made = self._clients.enter_context(socket.create_connection(self.address, PATIENCE, (source, 0)))
         made.sendall(said)
         return made
 
@@ -212,3 +214,27 @@ def test_a_closed_gate_leaves_nobody_waiting(run: Run) -> None:
             world.client()
 
     run(test)
+
+
+def test_a_crowd_from_one_address_keeps_nobody_waiting_from_another(run: Run) -> None:
+    async def test(world: World) -> None:
+        clients = [world.client() for _ in range(100)] + [world.client(source=f"127.0.0.{n}") for n in (2, 3)]
+        for client in clients:
+            client.sendall(b"x")
+        await world.until(lambda: len(world.admitted) == 102)
+        places = [world.sources.index(f"127.0.0.{n}") for n in (2, 3)]
+        assert max(places) < 100 - ADMITTED_PER_TURN
+
+    run(test)
+
+
+def test_an_address_that_may_not_connect_is_closed_at_once(run: Run) -> None:
+    async def test(world: World) -> None:
+        refused = world.client(b"x", source="127.0.0.2")
+        world.client(b"x")
+        await world.until(lambda: len(world.admitted) == 1)
+        assert await asyncio.to_thread(gone, refused)
+        assert world.sources == ["127.0.0.1"]
+        assert world.turned_away == 0
+
+    run(test, may_connect=lambda address: address != "127.0.0.2")
