@@ -150,7 +150,7 @@ def test_a_fleet_with_wrong_clocks_is_corrected_and_every_reading_is_found(tmp_p
             report = run.finish(60)
         ended_ns = time.time_ns()
         assert report["summary"]["violations"] == 0, report["summary"]["violation_texts"]
-        assert report["summary"]["times"] > 30
+        assert report["summary"]["times"] > 14
         assert set(report["summary"]["reject_codes"]) <= {"wrong_type", "bad_name", "bad_timestamp"}
         for device_id in (item["id"] for item in report["devices"]):
             clock = gateway.device(device_id)["clock"]
