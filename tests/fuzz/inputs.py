@@ -86,7 +86,7 @@ _CBOR = [
         ("3bffffffffffffffff", "5b7fffffffffffffff", "7bffffffffffffffff", "9bffffffffffffffff", "f0", "81" * 70),
     ),
 ]
-_STEPS = [b"\n\nc", b"\n\nd", b"\n\nf", b"\n\nk", b"\n\nr", b"\n\ns", b"\n\nw"]
+_STEPS = [b"\n\nc", b"\n\nd", b"\n\nf", b"\n\nk", b"\n\nr", b"\n\ns", b"\n\nw", b"\n\na"]
 _TIMES = [
     *(b'"type":"time","t0":', b'"last":{"t0":1700003600000,"t3":1700003600001}', b'"age_ms":', b'"bt":1700003600'),
     *(b"1700003600000", b"1700000060000", b"1699913600000", b"1700000060001", b"1.7000036e9", b"86400001"),
@@ -147,7 +147,7 @@ def _from_vectors(target: str) -> list[bytes]:
             return [f"{line}\n".encode() for entry in stored for line in entry.get("lines", [])]
         case "session":
             said = [b"\n\nc\n\n".join(_steps(script)) for script in scripts]
-            return [bytes([first]) + steps for steps in said for first in (0, 6)]
+            return [bytes([first]) + steps for steps in said for first in (0, 6, 9)]
     return []
 
 

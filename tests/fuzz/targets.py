@@ -46,6 +46,7 @@ PROFILE: dict[str, Any] = {
 AN_HOUR_AHEAD = -3_600_000_000_000
 BOUNDS_S = 60, 86_400
 """Ahead and behind."""
+SLOW = {"messages_per_second": 0.5, "message_burst": 2, "readings_per_second": 2, "burst": 5}
 POLICIES = ("keep", "refuse", "correct")
 
 
@@ -151,13 +152,10 @@ def _check_times(payload: bytes, lines: int, now_ns: int, policy: str) -> None:
 
 
 def session(data: bytes) -> None:
-    """A conversation: one byte for subprotocol and profile, then lines, each with what happens first."""
-    chosen, policy = (JSON, CBOR, SENML)[data[0] % 3 if data else 0], POLICIES[data[0] // 3 % 3 if data else 0]
-    bench = Bench(profile=_profile(policy), subprotocol=chosen, max_unacked=3)
-    if chosen is SENML:
-        bench.session = CountingSession("d1", "s1", terms(max_unacked=3), SENML)
-    if not data[:1] or data[0] < 128:
-        bench.good()
+    """A conversation: one byte for the kind of it, then lines, each with what happens first."""
+    kind = data[0] if data else 0
+    policy = POLICIES[kind // 3 % 3]
+    bench = _bench(kind, policy)
     acked: dict[str, int] = {}
     taken: dict[str, int] = {}
     for line in data[1:].split(b"\n\n")[:40]:
@@ -173,6 +171,8 @@ def session(data: bytes) -> None:
                 taken[stored["boot"]] = stored["seq"]
             if effect.get("authenticates"):
                 bench.good()
+            if effect.get("enrols"):
+                bench.run(bench.session.held("ABCD-EFGH", 60_000))
             assert effect.get("clock", {"uncertainty_ms": 0})["uncertainty_ms"] >= 0
             if answer.get("type") == "ack":
                 boot = bench.session.boot
@@ -186,6 +186,16 @@ def session(data: bytes) -> None:
     assert not bench.session.open
 
 
+def _bench(kind: int, policy: str) -> Bench:
+    chosen, quota = (JSON, CBOR, SENML)[kind % 3], SLOW if kind // 9 % 2 else None
+    bench = Bench(profile=_profile(policy), subprotocol=chosen, quota=quota, max_unacked=3, enrol=True)
+    if chosen is SENML:
+        bench.session = CountingSession("d1", "s1", terms(max_unacked=3, enrol=True), SENML)
+    if kind < 128:
+        bench.good()
+    return bench
+
+
 def _happen(bench: Bench, what: bytes, line: bytes) -> list[Any]:
     match what:
         case b"c":
@@ -194,6 +204,8 @@ def _happen(bench: Bench, what: bytes, line: bytes) -> list[Any]:
             return bench.deliver()
         case b"f":
             return bench.commit_fails()
+        case b"a":
+            return bench.run(bench.session.enrolled("token")) + bench.good()
         case b"k":
             return bench.run(bench.session.kept_waiting())
         case b"w":
