@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from typing import Any
 
 _WOULD_BLOCK = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 _HIGH_WATER = 64 * 1024
@@ -72,10 +73,10 @@ class TLSTransport(asyncio.Transport):
     def _read_ready(self) -> None:
         if self._paused or self._closing:
             return
-        buffer = self._protocol.get_buffer(-1)
+        buffer: Any = self._protocol.get_buffer(-1)  # has a length, which not every buffer has by its type
         try:
             # The first would come to the second, by a longer way, as long as there is TLS on the socket.
-            count = self._sock.recv_into(buffer) if self._eof else self._sock.read(len(buffer), buffer)
+            count: Any = self._sock.recv_into(buffer) if self._eof else self._sock.read(len(buffer), buffer)
         except _WOULD_BLOCK:
             return
         except OSError as error:
