@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gateway import checkpoint, command_log, enrolments, field_types, twins
 from gateway.command_log import CommandLog
-from gateway.config.tls import server_context
+from gateway.config.tls import owners_of_authorities, server_context
 from gateway.delivery import write_log
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.forwarder import Forwarder
@@ -33,6 +33,7 @@ from gateway.server.backpressure import Backpressure
 from gateway.server.bookkeeper import Bookkeeper
 from gateway.server.connects import Connects
 from gateway.server.context import Context
+from gateway.server.credentials import Authorities
 from gateway.server.directory import Directory
 from gateway.server.downlink import Downlink
 from gateway.server.enrolling import Enrolling
@@ -201,6 +202,7 @@ class Gateway:
             directory=Directory(self.registry.ids, self.fleet.known),
             writes=self.writes,
             rulebook=Rulebook(self.types, Budgets(config.limits.series_per_day)),
+            authorities=Authorities(owners_of_authorities(config)),
             access=Access(load_secret(config.state.directory / SECRET)),
             dead_letters=self.dead_letters,
             commands=self.commands,

@@ -46,6 +46,13 @@ def _network(config: Config) -> Iterator[Conflict]:
             "needed beside server.tls.client_ca: without TLS no device can show a certificate",
         )
 
+    for name, profile in config.profiles.items():
+        if profile.client_ca is not None and server.tls.certificate is None:
+            yield Conflict(
+                (("server", "tls", "certificate"), ("profiles", name, "client_ca")),
+                f"needed beside profiles.{name}.client_ca: without TLS no device can show a certificate",
+            )
+
 
 def _tokens(config: Config) -> Iterator[Conflict]:
     if config.auth.enrol != "never" and config.auth.mode == "open":

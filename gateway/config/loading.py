@@ -124,6 +124,14 @@ def _anchored(values: dict[str, Any], file_home: Path, state_home: Path) -> dict
         placed["state"] = _below(state_home, {"directory": directory})
     if isinstance(tls, dict) and tls:
         placed["server"] = {"tls": _below(file_home, {name: tls.get(name) for name in TLS_FILES})}
+    profiles = values.get("profiles")
+    if isinstance(profiles, dict):
+        named = {name: profile for name, profile in profiles.items() if isinstance(profile, dict)}
+        placed["profiles"] = {
+            name: _below(file_home, {"client_ca": profile["client_ca"]})
+            for name, profile in named.items()
+            if "client_ca" in profile
+        }
     return merged(values, placed)
 
 

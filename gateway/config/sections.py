@@ -321,6 +321,9 @@ class ProfileSection(Section):
     """Refuse readings with fields that are not declared below."""
     fields: dict[Name, FieldSection] = {}
     """Types and ranges of fields."""
+    client_ca: Path | None = None
+    """PEM file with the authorities whose certificates devices of this profile may show, and no others; null: the
+    server's."""
     timestamps: TimestampsSection = TimestampsSection()
     limits: ProfileLimits = ProfileLimits()
     """What one device of this profile may do, where that differs from ``limits``."""

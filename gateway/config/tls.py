@@ -1,10 +1,12 @@
-"""The server's certificate and key: the one part of the configuration that is in files of their own.
+"""The server's certificate and key, and the authorities of devices: what of the configuration is in files of its own.
 
 Only those who serve need them: a user who may register devices need not be able to read the key.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 import ssl
 from typing import TYPE_CHECKING
 
@@ -16,8 +18,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.config.model import Config
+    from gateway.config.sources import Location
 
+_PEM = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 SECTION = "server", "tls"
+GENERAL = ""
+"""In the place of a profile: every profile that has no authority of its own."""
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2: forward secrecy and authenticated encryption only; 1.3 has nothing else."""
 
@@ -41,14 +47,44 @@ def server_context(config: Config) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         why = getattr(error, "reason", None) or error
         raise GatewayError(f"{tls.certificate} with the key {tls.key} cannot be used: {why}") from error
-    if tls.client_ca is not None:
-        _ask_for_certificates(context, tls.client_ca)
+    for _, _, path in _authorities(config):
+        _ask_for_certificates(context, path)
     return context
 
 
+def _authorities(config: Config) -> Iterator[tuple[str, Location, Path]]:
+    """The profile, or `GENERAL`, the setting and the file of each authority."""
+    if config.server.tls.client_ca is not None:
+        yield GENERAL, (*SECTION, "client_ca"), config.server.tls.client_ca
+    for name, profile in config.profiles.items():
+        if profile.client_ca is not None:
+            yield name, ("profiles", name, "client_ca"), profile.client_ca
+
+
+def owners_of_authorities(config: Config) -> dict[bytes, frozenset[str]]:
+    """The profiles, or `GENERAL`, of each authority, by the SHA-256 of its certificate.
+
+    Raises:
+        GatewayError: a file cannot be used.
+    """
+    owners: dict[bytes, frozenset[str]] = {}
+    for profile, _, path in _authorities(config) if config.server.tls.certificate is not None else ():
+        try:
+            for pem in _PEM.findall(path.read_text(encoding="ascii", errors="replace")):
+                sha256 = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).digest()
+                owners[sha256] = owners.get(sha256, frozenset()) | {profile}
+        except (OSError, ValueError) as error:
+            raise GatewayError(f"the authorities in {path} cannot be used: {error}") from error
+    return owners
+
+
 def _ask_for_certificates(context: ssl.SSLContext, authorities: Path) -> None:
-    """Verify a client's certificate if it has one; a browser, or a device with a token, has none."""
+    """Verify a client's certificate if it has one; a browser, or a device with a token, has none.
+
+    An authority that is named is trusted, also one that another has signed.
+    """
     context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
         context.load_verify_locations(authorities)
     except (OSError, ssl.SSLError) as error:
@@ -59,15 +95,18 @@ def _ask_for_certificates(context: ssl.SSLContext, authorities: Path) -> None:
 def unusable(config: Config) -> Iterator[Conflict]:
     """What is wrong with the files, as far as they are named."""
     tls = config.server.tls
-    files = {"certificate": tls.certificate, "key": tls.key, "client_ca": tls.client_ca}
-    wrong = {name: why for name, path in files.items() if path is not None and (why := _unreadable(path))}
-    for name, why in wrong.items():
-        yield Conflict(((*SECTION, name),), f"{files[name]} cannot be read: {why}")
+    files: dict[Location, Path | None] = {(*SECTION, "certificate"): tls.certificate, (*SECTION, "key"): tls.key}
+    authorities = {location: path for _, location, path in _authorities(config)}
+    named = {location: path for location, path in {**files, **authorities}.items() if path is not None}
+    wrong = {location: why for location, path in named.items() if (why := _unreadable(path))}
+    for location, why in wrong.items():
+        yield Conflict((location,), f"{named[location]} cannot be read: {why}")
     if not wrong:
         try:
             server_context(config)
+            owners_of_authorities(config)
         except GatewayError as error:
-            yield Conflict(((*SECTION, "certificate"), (*SECTION, "key"), (*SECTION, "client_ca")), str(error))
+            yield Conflict((*files, *authorities), str(error))
 
 
 def _unreadable(path: Path) -> str | None:

@@ -17,7 +17,6 @@ from gateway.protocol import codec
 from gateway.protocol.messages import Readings, verdicts
 from gateway.protocol.rates import is_backlog
 from gateway.server.access import bearer_token, page_may_send
-from gateway.server.credentials import certificate_names
 from gateway.server.requests import ApiHandler
 
 if TYPE_CHECKING:
@@ -68,8 +67,8 @@ class ReadingsHandler(ApiHandler):
     def prepare(self) -> None:
         """Make ready for the body; of one whose sender is not known nothing is kept."""
         self._limit = self.context.config.server.max_message_bytes
-        names, token = certificate_names(self.request), bearer_token(self.request)
-        self._device = self.context.authenticate(self.path_args[0], token, names)
+        shown, token = self.context.authorities.certificate(self.request), bearer_token(self.request)
+        self._device = self.context.authenticate(self.path_args[0], token, shown)
         self._body = bytearray()
         self._size = 0
         cast("HTTP1Connection", self.request.connection).set_max_body_size(MOST_THROWN_AWAY)

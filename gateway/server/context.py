@@ -14,6 +14,7 @@ from gateway.protocol.rates import Allowance
 from gateway.protocol.validation import Encoder
 from gateway.registry_layout import Device
 from gateway.server.asking import Questions
+from gateway.server.credentials import Authorities, Certificate
 from gateway.server.failures import Failures
 from gateway.server.file_limit import UNLIMITED
 from gateway.server.pages import Files
@@ -22,7 +23,7 @@ from gateway.server.strangers import Strangers
 from gateway.server.wall_clock import WallClock
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
     from gateway.command_log import CommandLog
     from gateway.config import Config, ProfileSection
@@ -82,6 +83,7 @@ class Context:
     commands: CommandLog
     downlink: Downlink
     settings: SettingsLink
+    authorities: Authorities = field(default_factory=lambda: Authorities({}))
     files: Files = field(default_factory=Files)
     questions: Questions = field(default_factory=Questions)
     standing: Standing = field(default_factory=Standing)
@@ -111,8 +113,8 @@ class Context:
         """Whether devices must present a token."""
         return self.config.auth.mode == "token"
 
-    def authenticate(self, device_id: str, token: str | None, names: Collection[str] = ()) -> Device | None:
-        """The device that a token, else the ``names`` in a certificate stand for; None if there is none."""
+    def authenticate(self, device_id: str, token: str | None, shown: Certificate | None = None) -> Device | None:
+        """The device that a token, else the certificate that was ``shown`` stands for; None if there is none."""
         if not self.needs_token:
             return self.registry.lookup(device_id) or Device(id=device_id)
         if token is not None:
@@ -120,8 +122,10 @@ class Context:
             if known is not None:
                 self.enrolling.arrived(device_id)
             return known
-        device = self.registry.lookup(device_id) if device_id in names else None
-        return None if device is None or device.revoked else replace(device, proof=b"")
+        device = self.registry.lookup(device_id) if shown is not None and device_id in shown.names else None
+        if device is None or shown is None or device.revoked or not self.authorities.allow(shown, device.profile):
+            return None
+        return replace(device, proof=b"")
 
     def encoder(self, device: Device) -> Encoder:
         """What turns this device's readings into line protocol."""

@@ -1,29 +1,100 @@
-"""What a TLS client certificate says about who holds it (PROTOCOL.md, "Credentials").
+"""What a TLS client certificate says about who holds it (PROTOCOL.md, "Connecting").
 
-OpenSSL has verified it by then: signed by ``server.tls.client_ca`` and within its time, or the handshake has failed.
+Rules that hold here:
+
+* OpenSSL has verified it by then: signed by an authority of the configuration and within its time, or the handshake has
+  failed. Which authority that was is read from the chain that OpenSSL has built and verified, whole certificates by
+  their SHA-256: the name of an issuer proves nothing, since another authority may sign for the same name.
+* The nearest authority above a certificate that the configuration names is the one that issued it.
+* A resumed session has no chain. Who issued a certificate does not change, so what a full handshake has shown is
+  remembered; a certificate that was forgotten meanwhile is nobody's.
 """
 
 from __future__ import annotations
 
+import hashlib
 import ssl
+import sys
+from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gateway.config.tls import GENERAL
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tornado.httputil import HTTPServerRequest
 
 ALTERNATIVES = "DNS", "URI"
+MOST_REMEMBERED = 65_536
+NONE: frozenset[str] = frozenset()
 
 
-def certificate_names(request: HTTPServerRequest) -> frozenset[str]:
-    """The device ids that the client's certificate is good for: its common name and its alternative names."""
-    connection: Any = request.connection
-    sock = connection.stream.socket
-    found = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
-    return names_in(found) if found else frozenset()
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A verified certificate: the ``names`` it is good for, and whose authority has issued it.
+
+    ``owners`` are the profiles whose own authority that is, `GENERAL` for one of ``server.tls.client_ca``.
+    """
+
+    names: frozenset[str]
+    owners: frozenset[str]
+
+
+class Authorities:
+    """Who issues certificates for whom; ``owners`` by the SHA-256 of an authority's certificate."""
+
+    def __init__(self, owners: Mapping[bytes, frozenset[str]]) -> None:
+        self._owners = owners
+        self._profiles = frozenset[str]().union(*owners.values()) - {GENERAL}
+        self._issued: OrderedDict[bytes, frozenset[str]] = OrderedDict()
+
+    def certificate(self, request: HTTPServerRequest) -> Certificate | None:
+        """What the client has shown, if anything."""
+        connection: Any = request.connection
+        sock = connection.stream.socket
+        found = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
+        if not found:
+            return None
+        return Certificate(names_in(found), self._issuer(sock) if self._profiles else frozenset((GENERAL,)))
+
+    def allow(self, certificate: Certificate, profile: str) -> bool:
+        """Whether whoever issued a certificate may speak for devices of ``profile``."""
+        return (profile if profile in self._profiles else GENERAL) in certificate.owners
+
+    def _issuer(self, sock: ssl.SSLSocket) -> frozenset[str]:
+        leaf = hashlib.sha256(sock.getpeercert(binary_form=True) or b"").digest()
+        chain = [hashlib.sha256(der).digest() for der in verified_chain(sock)]
+        if not chain:
+            return self._issued.get(leaf, NONE)
+        owners = next((self._owners[sha256] for sha256 in chain if sha256 in self._owners), NONE)
+        self._issued[leaf] = owners
+        self._issued.move_to_end(leaf)
+        if len(self._issued) > MOST_REMEMBERED:
+            self._issued.popitem(last=False)
+        return owners
+
+
+def verified_chain(sock: ssl.SSLSocket) -> list[bytes]:
+    """The peer's certificate and those above it up to one that is trusted, in DER; empty in a resumed session."""
+    if sys.version_info >= (3, 13):
+        return sock.get_verified_chain()
+    internal: Any = sock
+    # The same by its private name, there since 3.10 (https://docs.python.org/3.13/library/ssl.html).
+    found = internal._sslobj.get_verified_chain() or ()  # noqa: SLF001
+    return [certificate.public_bytes(_DER) for certificate in found]
+
+
+_DER = 2
+"""`_ssl.ENCODING_DER`, which is OpenSSL's X509_FILETYPE_ASN1."""
 
 
 def names_in(certificate: dict[str, Any]) -> frozenset[str]:
-    """Likewise, of a certificate as `ssl.SSLSocket.getpeercert` gives it."""
+    """The device ids that a certificate is good for: its common name and its alternative names.
+
+    It is as `ssl.SSLSocket.getpeercert` gives it.
+    """
     subject = {value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"}
     alternatives = {value for kind, value in certificate.get("subjectAltName", ()) if kind in ALTERNATIVES}
     return frozenset(subject | alternatives)

@@ -40,7 +40,6 @@ from gateway.protocol.session import Session
 from gateway.protocol.shown import cut
 from gateway.protocol.subprotocols import JSON, SENML, SUBPROTOCOLS
 from gateway.server.access import bearer_token, page_may_send
-from gateway.server.credentials import certificate_names
 from gateway.server.enrolling import Refused
 from gateway.server.handshake import VERSION, lacking, offered_subprotocols, offered_token
 from gateway.server.proxies import came_through_proxy
@@ -155,9 +154,9 @@ class DeviceSocket(JsonErrors, StreamHandler):
         self.device: Device | None = None
         if self.context.draining:
             return self.refuse(503, "restarting", "the gateway is shutting down")
-        names = certificate_names(self.request)
-        if token is not None or names or not self.context.needs_token:
-            self.device = self.context.authenticate(device_id, token, names)
+        shown = self.context.authorities.certificate(self.request)
+        if token is not None or shown is not None or not self.context.needs_token:
+            self.device = self.context.authenticate(device_id, token, shown)
             if self.device is None:
                 waits = self.refuse_credentials(self.context, device_id)
                 self.context.metrics.connections_total.labels("backed_off" if waits else "unauthorized").inc()

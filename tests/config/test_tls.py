@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import hashlib
 import ssl
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.config import Config, ServerSection, TlsSection
-from gateway.config.tls import server_context, unusable
+from gateway.config import Config, ProfileSection, ServerSection, TlsSection
+from gateway.config.tls import GENERAL, owners_of_authorities, server_context, unusable
 from gateway.errors import GatewayError
 from tests.support.certificate import make_certificate
 
@@ -43,6 +44,33 @@ def test_each_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     assert found(with_files(certificate, tmp_path / "none")) == [
         f"server.tls.key: {tmp_path}/none cannot be read: No such file or directory"
     ]
+
+
+def test_an_authority_of_a_profile_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    (tmp_path / "empty.pem").write_text("nothing")
+    tls = ServerSection(tls=TlsSection(certificate=certificate, key=key))
+
+    def with_authority(path: Path) -> Config:
+        return Config(server=tls, profiles={"kiln": ProfileSection(client_ca=path)})
+
+    assert found(with_authority(certificate)) == []
+    assert found(with_authority(tmp_path / "none")) == [
+        f"profiles.kiln.client_ca: {tmp_path}/none cannot be read: No such file or directory"
+    ]
+    (problem,) = found(with_authority(tmp_path / "empty.pem"))
+    assert f"the authorities in {tmp_path}/empty.pem cannot be used" in problem
+
+
+def test_whose_authority_it_is_is_known_by_its_certificate(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    twice = tmp_path / "twice.pem"
+    twice.write_text(f"a comment\n{certificate.read_text()}\n{certificate.read_text()}")
+    tls = ServerSection(tls=TlsSection(certificate=certificate, key=key, client_ca=certificate))
+    profiles = {"kiln": ProfileSection(client_ca=twice), "plain": ProfileSection()}
+    sha256 = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.read_text())).digest()
+    assert owners_of_authorities(Config(server=tls, profiles=profiles)) == {sha256: {GENERAL, "kiln"}}
+    assert owners_of_authorities(Config(profiles=profiles)) == {}
 
 
 def test_files_that_do_not_belong_together_are_told(tmp_path: Path) -> None:

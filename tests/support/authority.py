@@ -19,17 +19,30 @@ def _openssl(*arguments: str | Path) -> None:
 class Authority:
     """Its certificate is ``path``; what it issues is beside it."""
 
-    def __init__(self, directory: Path, name: str = "authority") -> None:
+    def __init__(self, directory: Path, name: str = "authority", above: Authority | None = None) -> None:
         self._directory = directory
         self.path = directory / f"{name}.pem"
         self._key = directory / f"{name}.key"
-        _openssl("req", "-x509", *KEY, "-subj", f"/CN={name}", "-days", "1", "-out", self.path, "-keyout", self._key)
+        if above is None:
+            _openssl(
+                "req", "-x509", *KEY, "-subj", f"/CN={name}", "-days", "1", "-out", self.path, "-keyout", self._key
+            )
+        else:
+            above.issue(name, f"/CN={name}", authority=True)
 
-    def issue(self, file: str, subject: str, alternative: str = "", *, days: int = 1) -> tuple[Path, Path]:
+    def below(self, name: str) -> Authority:
+        """An authority that this one has signed."""
+        return Authority(self._directory, name, self)
+
+    def issue(
+        self, file: str, subject: str, alternative: str = "", *, days: int = 1, authority: bool = False
+    ) -> tuple[Path, Path]:
         """Certificate and key for a ``subject``; one with ``days`` below 0 has expired."""
         certificate, key = self._directory / f"{file}.pem", self._directory / f"{file}.key"
         request, extension = self._directory / f"{file}.csr", self._directory / f"{file}.ext"
-        extension.write_text(f"subjectAltName={alternative}\n" if alternative else "")
+        lines = [f"subjectAltName={alternative}"] if alternative else []
+        lines += ["basicConstraints=critical,CA:TRUE"] if authority else []
+        extension.write_text("\n".join([*lines, "subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid", ""]))
         _openssl("req", *KEY, "-subj", subject, "-out", request, "-keyout", key)
         by = ["-CA", self.path, "-CAkey", self._key, "-CAcreateserial", "-extfile", extension]
         _openssl("x509", "-req", "-in", request, *by, "-days", str(days), "-out", certificate)

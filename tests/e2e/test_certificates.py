@@ -1,0 +1,172 @@
+"""An authority for each profile: openssl's certificates, shown to a real gateway in full and resumed handshakes."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import ssl
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
+from websockets.sync.client import connect
+
+from tests.support.authority import Authority, client
+from tests.support.device import answer
+from tests.support.gateway import RunningGateway, running_gateway, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+Pair = tuple["Path", "Path"]
+
+
+class World:
+    """Two profiles with authorities of one and the same name, and one authority for all others."""
+
+    def __init__(self, directory: Path) -> None:
+        for name in ("root", "kilns", "ovens", "others"):
+            (directory / name).mkdir()
+        self.root = Authority(directory / "root", "root")
+        self.kilns = Authority(directory / "kilns", "works")
+        self.ovens = Authority(directory / "ovens", "works")
+        self.others = Authority(directory / "others", "others")
+        self.served = self.root.issue("served", "/CN=gateway", "IP:127.0.0.1")
+        self.listed = directory / "kilns.pem"
+        shutil.copy(self.kilns.path, self.listed)
+
+    def config(self) -> dict[str, object]:
+        tls = dict(zip(("certificate", "key"), map(str, self.served), strict=True))
+        return {
+            "auth": {"mode": "token"},
+            "server": {"tls": {**tls, "client_ca": str(self.others.path)}},
+            "profiles": {
+                "kiln": {"client_ca": str(self.listed)},
+                "oven": {"client_ca": str(self.ovens.path)},
+                "plain": {},
+            },
+        }
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def gateway(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    with running_gateway(tmp_path_factory.mktemp("gateway"), world.config()) as running:
+        for device in ("kiln", "oven", "plain"):
+            assert running.cli("devices", "add", f"{device}-1", "--profile", device).returncode == 0
+        own = world.others.issue("first", "/CN=plain-1")
+        wait_for(lambda: let_in(world, running, "plain-1", own), "the devices to be known", 5)
+        yield running
+
+
+def let_in(world: World, gateway: RunningGateway, device: str, certificate: Pair) -> bool:
+    url = f"{gateway.ws}/v1/devices/{device}/stream"
+    try:
+        with connect(url, ssl=client(world.root.path, certificate), compression=None) as connection:
+            return answer(connection)["type"] == "welcome"
+    except InvalidStatus as refused:
+        if refused.response.status_code != 401:
+            raise
+        return False
+    except (InvalidMessage, ConnectionClosed, ssl.SSLError, ConnectionResetError):  # no authority that is known
+        return False
+
+
+@pytest.mark.parametrize(
+    ("issuer", "device", "good"),
+    [
+        ("kilns", "kiln-1", True),
+        ("kilns", "oven-1", False),
+        ("kilns", "plain-1", False),
+        ("ovens", "oven-1", True),
+        ("ovens", "kiln-1", False),
+        ("others", "plain-1", True),
+        ("others", "kiln-1", False),
+    ],
+)
+def test_an_authority_speaks_for_its_own_profile_only(
+    world: World, gateway: RunningGateway, issuer: str, device: str, good: bool
+) -> None:
+    authority: Authority = getattr(world, issuer)
+    assert let_in(world, gateway, device, authority.issue("own", f"/CN={device}")) is good
+
+
+def test_a_device_that_is_not_registered_is_not_let_in_by_its_profiles_authority(
+    world: World, gateway: RunningGateway
+) -> None:
+    assert not let_in(world, gateway, "kiln-2", world.kilns.issue("second", "/CN=kiln-2"))
+
+
+def test_a_revoked_device_is_out(world: World, gateway: RunningGateway) -> None:
+    own = world.kilns.issue("gone", "/CN=kiln-9")
+    assert gateway.cli("devices", "add", "kiln-9", "--profile", "kiln").returncode == 0
+    wait_for(lambda: let_in(world, gateway, "kiln-9", own), "the device to be known", 5)
+    assert gateway.cli("devices", "revoke", "kiln-9").returncode == 0
+    wait_for(lambda: not let_in(world, gateway, "kiln-9", own), "the revocation to be known", 5)
+
+
+def test_an_authority_below_the_one_that_is_named_issues_for_it_too(world: World, gateway: RunningGateway) -> None:
+    below = world.kilns.below("below")
+    own = below.issue("deep", "/CN=kiln-1")
+    own[0].write_text(own[0].read_text() + below.path.read_text())
+    assert let_in(world, gateway, "kiln-1", own)
+    own = below.issue("deeper", "/CN=oven-1")
+    own[0].write_text(own[0].read_text() + below.path.read_text())
+    assert not let_in(world, gateway, "oven-1", own)
+
+
+def post(
+    gateway: RunningGateway, device: str, context: ssl.SSLContext, session: ssl.SSLSession | None
+) -> ssl.SSLSocket:
+    """A request by a connection of its own, which goes on with a session; closed, ``status`` is what came."""
+    address = urlsplit(gateway.url)
+    plain = socket.create_connection((address.hostname, address.port), timeout=10)
+    secured = context.wrap_socket(plain, server_hostname="127.0.0.1", session=session)
+    head = f"POST /v1/devices/{device}/readings HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\n"
+    secured.sendall(head.encode() + b'{"a":1}')
+    return secured
+
+
+def status(secured: ssl.SSLSocket) -> int:
+    return int(secured.recv(4096).split(b" ")[1])
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("tickets", [True, False])
+def test_a_resumed_session_is_judged_as_the_full_one(
+    world: World, gateway: RunningGateway, version: ssl.TLSVersion, tickets: bool
+) -> None:
+    for device, expected in (("kiln-1", 200), ("oven-1", 401)):
+        context = client(world.root.path, world.kilns.issue("resuming", f"/CN={device}"))
+        context.minimum_version = context.maximum_version = version
+        if not tickets:
+            context.options |= ssl.OP_NO_TICKET
+        session, reused = None, []
+        for _ in range(3):
+            with post(gateway, device, context, session) as secured:
+                assert status(secured) == expected
+                reused.append(secured.session_reused)
+                session = secured.session
+        assert reused[0] is False
+        assert any(reused) or (version is ssl.TLSVersion.TLSv1_2 and not tickets)
+
+
+def test_a_reload_takes_another_authority(world: World, gateway: RunningGateway) -> None:
+    own, new = world.kilns.issue("old", "/CN=kiln-1"), world.ovens.issue("new", "/CN=kiln-1")
+    assert let_in(world, gateway, "kiln-1", own)
+    shutil.copy(world.ovens.path, world.listed)
+    try:
+        gateway.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: let_in(world, gateway, "kiln-1", new), "the new authority to count", 10)
+        assert not let_in(world, gateway, "kiln-1", own)
+    finally:
+        shutil.copy(world.kilns.path, world.listed)
+        gateway.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: let_in(world, gateway, "kiln-1", own), "the old authority to be back", 10)
