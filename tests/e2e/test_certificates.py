@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Pair = tuple["Path", "Path"]
+REFUSED = {401, 429}
+"""The second for who has been refused a few times."""
 
 
 class World:
@@ -72,7 +74,7 @@ def let_in(world: World, gateway: RunningGateway, device: str, certificate: Pair
         with connect(url, ssl=client(world.root.path, certificate), compression=None) as connection:
             return answer(connection)["type"] == "welcome"
     except InvalidStatus as refused:
-        if refused.response.status_code != 401:
+        if refused.response.status_code not in REFUSED:
             raise
         return False
     except (InvalidMessage, ConnectionClosed, ssl.SSLError, ConnectionResetError):  # no authority that is known
@@ -143,7 +145,7 @@ def status(secured: ssl.SSLSocket) -> int:
 def test_a_resumed_session_is_judged_as_the_full_one(
     world: World, gateway: RunningGateway, version: ssl.TLSVersion, tickets: bool
 ) -> None:
-    for device, expected in (("kiln-1", 200), ("oven-1", 401)):
+    for device, expected in (("kiln-1", {200}), ("oven-1", REFUSED)):
         context = client(world.root.path, world.kilns.issue("resuming", f"/CN={device}"))
         context.minimum_version = context.maximum_version = version
         if not tickets:
@@ -151,7 +153,7 @@ def test_a_resumed_session_is_judged_as_the_full_one(
         session, reused = None, []
         for _ in range(3):
             with post(gateway, device, context, session) as secured:
-                assert status(secured) == expected
+                assert status(secured) in expected
                 reused.append(secured.session_reused)
                 session = secured.session
         assert reused[0] is False
