@@ -172,6 +172,15 @@ def received(socket: ClientConnection, kind: str) -> dict[str, Any]:
     return dict(message)
 
 
+def test_what_others_do_is_seen(plant: RunningGateway, page: Page) -> None:
+    commands = f"/v1/devices/{DEVICE}/commands"
+    assert plant.request(commands, body=b'{"name":"dream","keep":true}', token=ADMIN)[0] == 202  # it stays open
+    page.open(f"#/devices/{DEVICE}?tab=commands")
+    wait_for(lambda: history(page)[:1] and history(page)[0][1] == "dreamkept", "what is open")
+    assert plant.request(commands, body=b'{"name":"ping"}', token=ADMIN)[1]["value"] == "pong"
+    wait_for(lambda: (history(page)[0][1], history(page)[0][3]) == ("ping", '"pong"'), "what was done meanwhile")
+
+
 def test_json_that_is_none_is_refused_in_the_form(plant: RunningGateway, page: Page) -> None:
     page.open(f"#/devices/{DEVICE}?tab=commands")
     wait_for(lambda: history(page), "what was sent before")
@@ -223,24 +232,28 @@ def test_settings_of_a_device_that_does_as_it_likes(plant: RunningGateway, page:
 
 def test_settings_that_somebody_else_has_changed_meanwhile(plant: RunningGateway, page: Page) -> None:
     assert plant.request("/v1/devices/shared/readings", body=b'{"temp":1}')[0] == 200
+    change_elsewhere(plant, {"theirs": 1})
     page.open("#/devices/shared?tab=settings")
-    page.wait_text(".control", "Nobody has set anything")
+    wait_for(lambda: settings(page) == {"theirs": ["1", NOTHING, "pending"]}, "what is there")
     page.type("form.setting input", "mine")
     page.type("form.setting textarea", "1")
-    other = Visitor(plant.url).send(
-        "PUT", "/v1/devices/shared/settings", {"settings": {"theirs": 2}}, Authorization=f"Bearer {ADMIN}"
-    )
-    assert other.status == 200
-    wait_for(lambda: "theirs" in settings(page), "theirs to be shown")
+    change_elsewhere(plant, {"theirs": 2})
+    wait_for(lambda: settings(page) == {"theirs": ["2", NOTHING, "pending"]}, "theirs to be shown")
     page.click("form.setting button")
     page.wait_text("form.setting .said", "Not saved: somebody else has changed the settings")
     page.click("form.setting button")
-    page.wait_text("form.setting .said", "Saved as version 2; the device gets it when it connects.")
+    page.wait_text("form.setting .said", "Saved as version 3; the device gets it when it connects.")
     assert settings(page) == {"mine": ["1", NOTHING, "pending"], "theirs": ["2", NOTHING, "pending"]}
     page.script("document.querySelector('form.setting textarea').value = JSON.stringify('x'.repeat(9000))")
     page.click("form.setting button")
     page.wait_text("form.setting .said", "at most 8192 bytes")
     only(page, "409", "413")
+
+
+def change_elsewhere(plant: RunningGateway, changed: dict[str, Any]) -> None:
+    """Somebody else changes settings of the device that is shared."""
+    visitor, path = Visitor(plant.url), "/v1/devices/shared/settings"
+    assert visitor.send("PUT", path, {"settings": changed}, Authorization=f"Bearer {ADMIN}").status == 200
 
 
 def test_a_clock_that_is_an_hour_ahead(plant: RunningGateway, page: Page) -> None:

@@ -71,11 +71,13 @@ def waiting(page: Page) -> list[str]:
 
 
 def test_a_new_device_is_approved(gate: RunningGateway, page: Page) -> None:
-    with connect(f"{gate.ws}/v1/devices/kiln-7/stream") as socket:
+    stream = f"{gate.ws}/v1/devices/kiln-7/stream"
+    with connect(stream) as socket, connect(stream) as impostor:
         assert ask(socket, claim="K7QD-93XA", info={"model": MARKUP})["type"] == "pending"
+        assert ask(impostor, claim="K7QD-93XB")["type"] == "pending"
         page.open("#/")
-        wait_for(lambda: waiting(page) == ["kiln-7"], "it to be listed")
-        assert page.text(".pending .badge") == "1"
+        wait_for(lambda: waiting(page) == ["kiln-7", "kiln-7"], "both to be listed")
+        assert page.text(".pending .badge") == "2"
         assert page.text(".pending .claim") == "K7QD-93XA"
         assert page.text(".pending li .note + .note") == f"It says of itself: model {MARKUP}"
         page.type(".decide label:nth-of-type(2) input", "kitchen")
@@ -88,8 +90,8 @@ def test_a_new_device_is_approved(gate: RunningGateway, page: Page) -> None:
         assert received(socket)["type"] == "token"
         assert received(socket)["type"] == "welcome"
         wait_for(lambda: "kiln-7" in page.rows(), "it to be one of the fleet")
+        assert page.text(".pending .claim") == "K7QD-93XB"  # the other one has gained nothing
     assert gate.request("/v1/devices/kiln-7")[1]["tags"] == {"room": "kitchen"}
-    assert waiting(page) == []
 
 
 def test_a_new_device_is_refused(gate: RunningGateway, page: Page) -> None:

@@ -8,7 +8,7 @@ import { moment } from "./format.js";
 import { recorded } from "./outcomes.js";
 import { Polling } from "./polling.js";
 
-const USUAL_MS = 5000;
+const USUAL_MS = 3000;
 /** While a command is open. */
 const SOON_MS = 1000;
 const SHOWN = 25;

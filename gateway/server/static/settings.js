@@ -9,7 +9,7 @@ import { Polling } from "./polling.js";
 import { SettingsForm } from "./settings_form.js";
 import { linesOf, MEANINGS, nested } from "./twin.js";
 
-const USUAL_MS = 5000;
+const USUAL_MS = 3000;
 /** While the device has something to confirm. */
 const SOON_MS = 1000;
 const MARKS = { "in sync": "done", pending: "open", differs: "failed", "reported only": "none" };
