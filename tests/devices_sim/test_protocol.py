@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from devices_sim.effects import Drop, Ping, Reconnect, Send, Stop, Wake
+from devices_sim.effects import Drop, Keep, Ping, Reconnect, Send, Show, Stop, Wake
 from devices_sim.protocol import Device, Phase
 from devices_sim.tally import Tally
 
@@ -52,6 +52,37 @@ def test_the_first_frame_is_a_hello_with_boot_and_ack_level() -> None:
     message = json.loads(hello.data)
     assert (message["type"], message["boot"], message["ack"]) == ("hello", "b1", "stored")
     assert device.phase is Phase.GREETING
+
+
+def test_a_device_without_a_token_asks_waits_and_keeps_what_it_gets() -> None:
+    device = make()
+    device.enrolment = {"claim": "ABCD-EFGH", "secret": "s" * 22}
+    (hello,) = device.opened(0.0)
+    assert isinstance(hello, Send)
+    assert json.loads(hello.data).items() >= device.enrolment.items()
+    assert say(device, type="pending", claim="ABCD-EFGH", expires_in_ms=900_000) == [Show("ABCD-EFGH")]
+    assert device.phase is Phase.HELD
+    assert submit(device) == []
+    assert list(device.check(19.0)) == []
+    assert list(device.check(21.0)) == [Ping()]
+    device.heard(21.5)
+    assert say(device, 800.0, type="token", token="TOKEN") == [Keep("TOKEN")]
+    assert device.phase is Phase.GREETING
+    assert sent(welcome(device, 800.0)) == [b"m0"]
+    device.closed(1001, "")
+    (hello,) = device.opened(900.0)
+    assert isinstance(hello, Send)
+    assert not {"claim", "secret"} & json.loads(hello.data).keys()
+
+
+def test_a_device_that_nobody_approves_asks_again_and_one_that_is_refused_does_not() -> None:
+    for code, effect in ((1013, Reconnect), (4401, Stop)):
+        device = make()
+        device.enrolment = {"claim": "ABCD-EFGH", "secret": "s" * 22}
+        device.opened(0.0)
+        say(device, type="pending", claim="ABCD-EFGH", expires_in_ms=1000)
+        (found,) = device.closed(code, "")
+        assert isinstance(found, effect)
 
 
 def test_messages_wait_for_the_welcome_of_their_boot() -> None:

@@ -4,6 +4,7 @@ command line, which is another process.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -13,12 +14,15 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from gateway.server.waiting import MOST_OF_ADDRESS
 from tests.support.device import answer
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
+from tests.support.simulator import simulate
 from tests.support.visitor import Visitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 ADMIN = "admin-token-for-tests-0123456789"
 SECRET = "Vb0gIR1dM0lOCj7vS9vhyQ"
@@ -122,11 +126,10 @@ def test_a_held_device_can_store_nothing(gateway: RunningGateway) -> None:
     assert gateway.metric("gateway_messages_received_total") == before
 
 
-def test_nothing_tells_an_id_that_is_registered_from_one_that_is_not(gateway: RunningGateway) -> None:
-    assert gateway.cli("devices", "add", "known").returncode == 0
-    assert gateway.cli("devices", "add", "gone").returncode == 0
-    assert gateway.cli("devices", "revoke", "gone").returncode == 0
-    wait_for(lambda: gateway.request("/v1/devices/gone")[0] == 200, "the gateway to know them", 5)
+def test_nothing_tells_an_id_that_is_registered_from_one_that_is_not(gateway: RunningGateway, admin: Visitor) -> None:
+    for device in ("known", "gone"):
+        assert admin.change("POST", "/v1/devices", {"id": device}).status == 201
+    assert admin.change("DELETE", "/v1/devices/gone").status == 200
     answers = []
     for device in ("known", "gone", "unknown"):
         with pytest.raises(InvalidStatus) as refused:
@@ -154,7 +157,7 @@ def test_what_cannot_be_approved_is_told(gateway: RunningGateway, admin: Visitor
     assert approve("nobody", {}) == (404, "unknown_enrolment")
     assert approve("a%20b", {}) == (400, "bad_request")
     assert admin.change("POST", "/v1/enrolments/nobody/refuse").status == 404
-    assert gateway.cli("devices", "add", "mine").returncode == 0
+    assert admin.change("POST", "/v1/devices", {"id": "mine"}).status == 201
     with dial(gateway, "mine") as one, dial(gateway, "mine") as two:
         ask(one, claim="AAAA-AAAA", secret=SECRET)
         assert approve("mine", {"claim": "CCCC-CCCC"}) == (404, "unknown_enrolment")
@@ -177,6 +180,22 @@ def test_only_administrators_see_and_decide(gateway: RunningGateway) -> None:
         assert Visitor(gateway.url).send(method, f"/v1/enrolments{path}", b"{}").status == 403
 
 
+def test_a_flood_from_one_address_leaves_room_for_others(gateway: RunningGateway) -> None:
+    with contextlib.ExitStack() as open_sockets:
+        answers = []
+        for n in range(MOST_OF_ADDRESS + 5):
+            socket = open_sockets.enter_context(dial(gateway, f"flood-{n}", source_address=("127.0.0.9", 0)))
+            socket.send('{"type":"hello"}')
+            try:
+                answers.append(answer(socket)["type"])
+            except ConnectionClosed as closed:
+                answers.append(str(closed.rcvd and closed.rcvd.code))
+        assert answers == ["pending"] * MOST_OF_ADDRESS + ["1013"] * 5
+        with dial(gateway, "genuine", source_address=("127.0.0.10", 0)) as genuine:
+            assert ask(genuine)["type"] == "pending"
+    wait_for(lambda: gateway.metric("gateway_enrolments_open") < MOST_OF_ADDRESS, "those who left to be forgotten")
+
+
 def test_a_device_goes_on_after_a_restart_of_the_gateway(tmp_path_factory: pytest.TempPathFactory) -> None:
     over = {"auth": {"mode": "token", "enrol": "approve"}}
     directory = tmp_path_factory.mktemp("restart")
@@ -190,6 +209,29 @@ def test_a_device_goes_on_after_a_restart_of_the_gateway(tmp_path_factory: pytes
     with running_gateway(directory, over) as gateway, dial(gateway, "kiln-9") as socket:
         assert ask(socket, secret=SECRET)["claim"] == claim
         assert [answer(socket)["type"] for _ in range(2)] == ["token", "welcome"]
+
+
+def test_simulated_devices_ask_are_approved_and_come_back_with_their_tokens(
+    gateway: RunningGateway, admin: Visitor, tmp_path: Path
+) -> None:
+    keys, common = tmp_path / "keys.json", ("--url", gateway.ws, "--devices", "3", "--interval", "100ms", "--quiet")
+    with simulate(tmp_path, "run", *common, "--enrol", str(keys)) as run:
+        mine = {f"sim-{n}" for n in range(3)}
+        asking = wait_for(lambda: mine <= enrolments(admin).keys() and enrolments(admin), "the devices to ask")
+        shown = {device: held["claim"] for device, held in json.loads(keys.read_text()).items()}
+        assert {device: asking[device]["claim"] for device in mine} == shown
+        for device in mine:
+            body = {"claim": shown[device]}
+            assert admin.change("POST", f"/v1/enrolments/{device}/approve", body).status == 200
+        wait_for(lambda: gateway.request("/v1/devices/sim-0")[0] == 200, "a device to send")
+        wait_for(lambda: all(gateway.ledger(device)["received"] for device in mine), "each device to send")
+        run.end_readings()
+        assert run.finish(30)["summary"]["outstanding"] == 0
+    tokens = json.loads(keys.read_text())
+    assert {frozenset(held) for held in tokens.values()} == {frozenset({"token"})}
+    with simulate(tmp_path, "run", *common, "--enrol", str(keys), "--duration", "300ms") as run:
+        assert run.finish(30)["summary"]["acked"] > 0
+    assert not mine & enrolments(admin).keys()
 
 
 def test_a_held_device_does_not_outstay_its_time(tmp_path_factory: pytest.TempPathFactory) -> None:
