@@ -6,10 +6,12 @@ Rules that hold here:
   chunk that was read already.
 * While the disk is behind, what each device sends is weighed. What has room until the next commit is divided by deficit
   round robin (Shreedhar and Varghese, 1995): a device is not read on once it has used its part, and what it took too
-  much counts against its next ones. So who sends little is not kept waiting for who sends much.
+  much counts against its next ones. So who sends little is not kept waiting for who sends much. What is left over is
+  for those who wait, in turns, until it gets tight; those with something left of their part go on even then.
 * Live goes first: who catches up is resumed after all others, and has a part of theirs (`LIVE_WEIGHT`).
 * Resumed is in slices, and no more of them once the spool is congested again. In each round somebody is.
-* Nothing is weighed, and nobody called, while the disk keeps up.
+* Nothing is weighed, and nobody called, while the disk keeps up: after `CALM` rounds in which it did, or one in which
+  nobody waits.
 * One timer for all who wait for the disk and one for all who were too fast; for each device its place in the line.
 * Who waits for the disk longer than `PATIENCE` is told once, by a throttle that asks for patience and refuses nothing.
 """
@@ -30,6 +32,12 @@ PATIENCE = 1.0
 """Seconds that a device waits unread before it is told."""
 LIVE_WEIGHT = 4
 """Parts of a device that sends what is live, for one of a device that catches up."""
+FIRST_COMERS = 4
+"""What part of the room is for those who did not send in the last round."""
+TURNS = 8
+"""In so many turns of the event loop who waits gets what others leave."""
+CALM = 8
+"""Rounds without congestion until nothing is weighed any more."""
 MESSAGE_BYTES = 256
 """What a message weighs beside its own bytes: it takes memory, too."""
 
@@ -76,6 +84,8 @@ class Backpressure:
         self._live: dict[Sender, None] = {}
         self._late: dict[Sender, None] = {}
         self._credit: dict[Sender, float] = {}
+        self._sent: set[Sender] = set()
+        self._calm = 0
         self._left = 0.0
         self._part = 0.0
         self._untold: dict[Sender, float] = {}
@@ -95,15 +105,21 @@ class Backpressure:
         """While the disk is behind, ``sender`` got a message of so many bytes through."""
         if sender.paused or self._stopped:
             return
+        congested = self._spool.congested
+        if congested:
+            self._calm = 0
+        self._sent.add(sender)
         credit = self._credit.get(sender)
         if credit is None:
-            credit = 0.0 if self._spool.congested else self._grant(sender)
+            credit = 0.0 if congested else self._grant(sender)
         self._credit[sender] = credit = credit - size - MESSAGE_BYTES
         if credit <= 0:
             self._join(sender)
+            if not congested and self._resuming is None:
+                self._resuming = asyncio.get_running_loop().call_soon(self._go_round)
 
     def _grant(self, sender: Sender) -> float:
-        """The part of one that was not in the line when the round began, as far as anything is left."""
+        """The part of one that nobody knew of when the round began, as far as anything is left."""
         part = max(0.0, min(self._left, self._part_of(sender)))
         self._left -= part
         return part
@@ -124,6 +140,7 @@ class Backpressure:
     def forget(self, sender: Sender) -> None:
         """``sender`` is closed."""
         self._credit.pop(sender, None)
+        self._sent.discard(sender)
         if sender.paused:
             self._leave(sender)
             self._resting.pop(sender, None)
@@ -146,19 +163,42 @@ class Backpressure:
         if self._resuming is not None:
             self._resuming.cancel()
             self._resuming = None
-        if not len(self):
-            self._spool.scarce = False
-            self._credit = {}
+        self._calm += 1
+        senders, self._sent = {*self._sent, *self._in_line()}, set()
+        if not len(self) or self._calm > CALM:
+            self._end()
             return
-        self._left = self._spool.headroom
-        # Who sent in the last round and is not in the line will send again: there is a part for him, too. What he has
-        # left of his last one was not needed, and is not kept for later.
-        senders = {*self._credit, *self._in_line()}
-        self._part = self._left / sum(1 if sender.late else LIVE_WEIGHT for sender in senders)
+        self._left = self._spool.headroom / FIRST_COMERS
+        self._part = self._spool.headroom / sum(1 if sender.late else LIVE_WEIGHT for sender in senders)
+        # Who sent in the last round and does not wait has his part in hand, also when it gets tight again.
+        self._credit = {
+            sender: min(0.0, self._credit.get(sender, 0.0)) if sender.paused else self._part_of(sender)
+            for sender in senders
+        }
+        self._divide(1)
+
+    def _end(self) -> None:
+        self._spool.scarce = False
+        self._calm = 0
+        self._credit = dict.fromkeys(self._in_line(), 1.0)
+        self._resume()
+        if not len(self):
+            self._credit = {}
+
+    def _go_round(self) -> None:
+        """There is room left, and others have had their turn of the event loop: who waits gets some more."""
+        self._resuming = None
+        if self._spool.congested:
+            self._calm = 0
+        elif len(self):
+            self._divide(1 / TURNS)
+
+    def _divide(self, share: float) -> None:
+        """Let who waits have such a share of his part, or as many of them as it takes until somebody has paid."""
         owed = {sender: min(0.0, self._credit.get(sender, 0.0)) for sender in self._in_line()}
-        parts = min(-credit / self._part_of(sender) for sender, credit in owed.items())
-        rounds = 1 + int(parts)  # as many as it takes until somebody has paid
-        self._credit = {sender: credit + rounds * self._part_of(sender) for sender, credit in owed.items()}
+        shares = {sender: share * self._part_of(sender) for sender in owed}
+        rounds = 1 + int(min(-credit / shares[sender] for sender, credit in owed.items()))
+        self._credit |= {sender: credit + rounds * shares[sender] for sender, credit in owed.items()}
         self._resume()
 
     def _in_line(self) -> Iterator[Sender]:
@@ -170,9 +210,8 @@ class Backpressure:
         self._resuming = None
         if self._spool.congested:
             return
-        ready = [sender for sender in self._in_line() if self._credit[sender] > 0]
+        ready = [sender for sender in self._in_line() if self._credit.get(sender, 0.0) > 0]
         for sender in ready[:SLICE]:
-            self._left -= self._credit[sender]
             self._leave(sender)
             if sender not in self._resting:
                 self._read_on(sender)
