@@ -79,6 +79,9 @@ class Past:
     def stretches(self, begin_ms: int, now_ms: int) -> Iterator[range]:
         """The ticks from ``begin_ms`` to ``now_ms`` without outages."""
         first, stop = -(-begin_ms // MINUTE_MS), -(-now_ms // MINUTE_MS)
+        if not self._outage:
+            yield range(first, stop)
+            return
         phase = round((1 + noise(self.sensor.seed, 0, 98)) / 2 * PERIOD)
         gap = first - (first - phase) % PERIOD
         while first < stop:

@@ -50,6 +50,11 @@ def test_the_past_is_every_minute_before_now() -> None:
     assert minutes(past(), BEGIN + 5 * MINUTE_MS, BEGIN + 4 * MINUTE_MS) == []
 
 
+def test_without_outages_the_past_is_in_one_piece_at_any_time_of_the_day() -> None:
+    for begin in range(BEGIN, BEGIN + PERIOD * MINUTE_MS, 89 * MINUTE_MS):
+        assert len(list(past().stretches(begin, begin + 100 * MINUTE_MS))) == 1
+
+
 def test_an_outage_is_a_gap_every_two_days_wherever_the_past_begins() -> None:
     days = minutes(past(outage=3600), BEGIN, BEGIN + 2 * PERIOD * MINUTE_MS)
     assert len(days) == 2 * (PERIOD - 60)
