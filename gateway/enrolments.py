@@ -131,13 +131,10 @@ class Enrolments:
     def waiting(self, now_ns: int) -> list[Request]:
         """Requests that have not expired, the oldest first."""
         with self._lock:
-            return self._list(now_ns, None)
+            return self._list("expires_ns > ?", now_ns)
 
-    def _list(self, now_ns: int, device: str | None) -> list[Request]:
-        rows = self._db.execute(
-            "SELECT * FROM enrolments WHERE expires_ns > ? AND device = coalesce(?, device) ORDER BY since_ns",
-            (now_ns, device),
-        ).fetchall()
+    def _list(self, where: str, *values: Any) -> list[Request]:
+        rows = self._db.execute(f"SELECT * FROM enrolments WHERE {where} ORDER BY since_ns", values).fetchall()
         return [_request(row) for row in rows]
 
     def sync(self, changed: Collection[Request], gone: Collection[Key]) -> list[Request]:
@@ -147,7 +144,7 @@ class Enrolments:
                 with transaction(self._db) as db:
                     db.executemany("DELETE FROM enrolments WHERE device = ? AND claim = ?", gone)
                     db.executemany(_WRITE, [_row(request) for request in changed])
-            return [request for request in self._list(0, None) if request.decision is not None]
+            return self._list("state <> ?", State.PENDING)
 
     def decide(
         self,
@@ -166,8 +163,8 @@ class Enrolments:
             EnrolmentConflict: there are several, or two devices have shown this claim.
         """
         with self._lock, transaction(self._db) as db:
-            found = [request for request in self._list(now_ns, device) if claim in {None, request.claim}]
-            request = _only(device, [request for request in found if request.decision is None])
+            waiting = self._list("state = ? AND expires_ns > ? AND device = ?", State.PENDING, now_ns, device)
+            request = _only(device, [request for request in waiting if claim in {None, request.claim}])
             if request.contested and decision.state is State.APPROVED:
                 raise EnrolmentConflict(
                     f"another device has shown the claim {request.claim}, too: refuse it, and have the device make"

@@ -35,6 +35,12 @@ def test_open_mode_is_for_this_machine_unless_it_is_meant() -> None:
     [
         ({"server": {"tls": {"certificate": "c"}}}, "server.tls.key: needed beside server.tls.certificate"),
         ({"server": {"tls": {"key": "k"}}}, "server.tls.certificate: needed beside server.tls.key"),
+        ({"server": {"tls": {"client_ca": "a"}}}, "server.tls.certificate: needed beside server.tls.client_ca"),
+        (
+            {"profiles": {"kiln": {"client_ca": "a"}}},
+            "server.tls.certificate: needed beside profiles.kiln.client_ca: without TLS no device can show",
+        ),
+        ({"auth": {"enrol": "approve", "mode": "open"}}, "auth.enrol: with auth.mode: open every device is let in"),
         ({"keepalive": {"timeout": "20s"}}, "keepalive.timeout: must be longer than keepalive.ping_interval (20s)"),
         (
             {"auth": {"admin_token": "the-same-for-both", "viewer_token": "the-same-for-both"}},

@@ -59,6 +59,12 @@ def enrolments(admin: Visitor) -> dict[str, dict[str, Any]]:
     return {found["id"]: found for found in admin.send("GET", "/v1/enrolments").body["enrolments"]}
 
 
+def listed(gateway: RunningGateway) -> dict[str, str]:
+    """Claims by device, as the command line has them."""
+    found = json.loads(gateway.cli("devices", "list", "--pending", "--json").stdout)
+    return {waiting["id"]: waiting["claim"] for waiting in found}
+
+
 def test_a_third_party_client_gets_its_token_when_somebody_approves(gateway: RunningGateway, admin: Visitor) -> None:
     with dial(gateway, "kiln-7") as socket:
         pending = ask(socket, claim="K7QD-93XA", secret=SECRET, boot="b1", info={"model": "kiln-2"})
@@ -78,6 +84,11 @@ def test_a_third_party_client_gets_its_token_when_somebody_approves(gateway: Run
     with dial(gateway, "kiln-7", additional_headers=bearer(token["token"])) as socket:
         assert answer(socket)["type"] == "welcome"
     assert "kiln-7" not in enrolments(admin)
+    with dial(gateway, "kiln-7") as socket:
+        assert ask(socket, claim="K7QD-93XA", secret=SECRET)["type"] == "pending"
+        assert enrolments(admin)["kiln-7"]["registered"] is True
+        with pytest.raises(TimeoutError):
+            socket.recv(timeout=1)  # what it was approved for is over
     assert gateway.settled("kiln-7")["stored"] == 1
     device = gateway.device("kiln-7")
     assert (device["profile"], device["tags"]) == ("kiln", {"site": "north"})
@@ -88,8 +99,7 @@ def test_a_third_party_client_gets_its_token_when_somebody_approves(gateway: Run
 def test_the_command_line_approves_in_another_process(gateway: RunningGateway) -> None:
     with dial(gateway, "kiln-8") as socket:
         claim = ask(socket)["claim"]
-        listed = wait_for(lambda: json.loads(gateway.cli("devices", "list", "--pending", "--json").stdout), "the list")
-        assert [(found["id"], found["claim"]) for found in listed] == [("kiln-8", claim)]
+        assert wait_for(lambda: listed(gateway).get("kiln-8"), "the device to be listed") == claim
         assert claim in gateway.cli("devices", "list", "--pending").stdout
         done = gateway.cli("devices", "approve", "kiln-8", "--claim", claim, "--tag", "site=north")
         assert (done.returncode, done.stdout) == (0, "")

@@ -13,12 +13,29 @@ from gateway.ledger import Account, Entry, Ledger, Sequence
 from gateway.protocol.messages import MAX_SEQ, Authenticate, Send, all_of
 from gateway.protocol.rates import Allowance
 from gateway.protocol.session import Session, State
+from gateway.protocol.subprotocols import CBOR, JSON, SENML, Subprotocol
 from tests.support.sessions import NOW_NS, Bench, encoder, rates, terms
 
 
 def kinds(effects: list[Any]) -> list[str]:
     """Each effect by its name, answers by their type."""
     return [effect["answers"]["type"] if "answers" in effect else next(iter(effect)) for effect in effects]
+
+
+@pytest.mark.parametrize("subprotocol", [JSON, CBOR, SENML], ids=lambda known: known.name)
+def test_a_new_device_is_approved_in_every_subprotocol(subprotocol: Subprotocol) -> None:
+    bench = Bench(subprotocol=subprotocol, enrol=True)
+    claim, secret = "ABCD-EFGH", "s" * 22
+    assert bench.send({"type": "hello", "claim": claim, "secret": secret, "boot": "b7"}) == [
+        {"enrols": {"claim": claim, "secret": secret}}
+    ]
+    assert bench.run(bench.session.enrolled("TOKEN")) == []  # it is not held yet
+    (pending,) = bench.run(bench.session.held(claim, 900_000))
+    assert pending == {"answers": {"type": "pending", "claim": claim, "expires_in_ms": 900_000}}
+    assert bench.run(bench.session.held(claim, 900_000)) == []
+    assert bench.run(bench.session.enrolled("TOKEN")) == [{"answers": {"type": "token", "token": "TOKEN"}}]
+    (welcome,) = bench.good()
+    assert (welcome["answers"]["type"], welcome["answers"]["boot"]) == ("welcome", "b7")
 
 
 ORDINARY = b'{"seq":%d,"ts":1700000000123,"values":{"a":%d}}'

@@ -9,12 +9,14 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gateway.enrolments import Decision, Enrolments, Request, State
 from gateway.errors import DeviceExists, EnrolmentConflict, UnknownEnrolment
+from gateway.protocol import messages
 from gateway.protocol.messages import Enrol
 from gateway.registry import Registry
 from gateway.server import waiting
@@ -22,7 +24,6 @@ from gateway.server.enrolling import Enrolling, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from gateway.registry_layout import Device
 
@@ -359,6 +360,12 @@ def test_a_flood_of_requests_is_bounded_by_device_by_address_and_in_all(
     assert [full(one) for one in asked] == [False] * 6 + [True] * 14
     assert len(world.enrolling) == 60
     assert world.counted == {"pending": 60, "too_many": 16}
+
+
+def test_the_protocol_tells_the_bounds() -> None:
+    text = Path(messages.__file__).with_name("PROTOCOL.md").read_text(encoding="utf-8")
+    told = f"({waiting.MOST:,} in all, {waiting.MOST_OF_ADDRESS} of an address, {waiting.MOST_OF_DEVICE} of an id)"
+    assert told in text
 
 
 def test_who_has_left_makes_room_and_who_is_there_does_not(world: World) -> None:
