@@ -32,7 +32,7 @@ LABELS = {
     "gateway_readings_total": ("outcome",), "gateway_dead_letters_total": ("reason",),
     "gateway_write_errors_total": ("kind",), "gateway_config_reloads_total": ("result",),
     "gateway_ledger_readings": ("column",), "gateway_requests_cut_total": ("reason",),
-    "gateway_enrolments_total": ("result",),
+    "gateway_enrolments_total": ("result",), "gateway_throttles_total": ("limit",), "gateway_rests_total": ("limit",),
 }  # fmt: skip
 """All labels there are: few values each, and never a device."""
 
