@@ -50,6 +50,17 @@ def test_every_row_of_what_survives_what_names_a_test() -> None:
         assert f"def {found[1]}(" in (ROOT / found[2]).read_text(), row
 
 
+def test_every_claim_of_the_threat_model_names_its_tests_and_files() -> None:
+    text = (ROOT / "gateway" / "THREATS.md").read_text()
+    named = re.findall(r"\[`(test_\w+)`\]\(\.\./(tests/[\w/]+\.py)\)", text)
+    assert len(named) > 40
+    for test, path in named:
+        assert f"def {test}(" in (ROOT / path).read_text(), (test, path)
+    for row in re.findall(r"^\| .* \| .* \| (.*) \| .*test_.* \|$", text, re.MULTILINE):
+        for path in re.findall(r"`([\w/.]+)`", row):
+            assert (ROOT / "gateway" / path).exists() or (ROOT / path).exists(), path
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text()):
