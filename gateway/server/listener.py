@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable, Sequence
 
-    from tornado.http1connection import HTTP1ServerConnection
+    from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
     from tornado.httputil import HTTPConnection, HTTPMessageDelegate
     from tornado.web import Application
 
@@ -101,7 +101,8 @@ class Listener(HTTPServer):
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         """Take a request for its client's, where a trusted proxy hands it on."""
         found = Unveiled(super().start_request(server_conn, request_conn), request_conn, self._proxies)
-        return Watched(found, cast("HTTP1ServerConnection", server_conn), self._plain)
+        connection, request = cast("HTTP1ServerConnection", server_conn), cast("HTTP1Connection", request_conn)
+        return Watched(found, connection, request, self._plain)
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Accept connections on these."""

@@ -70,7 +70,7 @@ async def slow_body(line: Line, rogue: Rogue) -> None:
 
 async def slow_read(line: Line, _rogue: Rogue) -> None:
     """Ask for much, again and again, and take a few bytes now and then."""
-    await line.say(b"GET /static/vendor/uPlot.iife.min.js HTTP/1.1\r\nHost: h\r\n\r\n" * 100)
+    await line.say(b"GET /static/app.js HTTP/1.1\r\nHost: h\r\n\r\n" * 100)
     while True:
         await line.hear(16)
         await asyncio.sleep(DRIP)

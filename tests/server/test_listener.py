@@ -50,6 +50,15 @@ class Late(RequestHandler):
         self.finish("late")
 
 
+class Counted(RequestHandler):
+    """Counts its requests."""
+
+    times = 0
+
+    def get(self) -> None:
+        Counted.times += 1
+
+
 class Long(RequestHandler):
     """Answers more than a socket holds."""
 
@@ -70,7 +79,8 @@ class World:
         self.cut: list[Cut] = []
         self.writers: list[asyncio.StreamWriter] = []
         application = Application(
-            [("/", Hello), ("/late", Late), ("/long", Long), ("/socket", Socket)], log_function=lambda _: None
+            [("/", Hello), ("/late", Late), ("/counted", Counted), ("/long", Long), ("/socket", Socket)],
+            log_function=lambda _: None,
         )
         times = {name: bounds.pop(name) for name in ("body_timeout", "idle_timeout") if name in bounds}
         self.plain = PlainConnections(self.cut.append, **bounds)
@@ -116,7 +126,7 @@ class World:
 def run(test: Callable[[World], Awaitable[None]], **bounds: Any) -> None:
     async def main() -> None:
         world = World(**bounds)
-        Late.waiting, Late.over = 0, asyncio.Event()
+        Late.waiting, Late.over, Counted.times = 0, asyncio.Event(), 0
         try:
             await test(world)
         finally:
@@ -172,6 +182,20 @@ def test_who_does_not_take_an_answer_gives_way() -> None:
         assert world.cut == ["gave_way"]
 
     run(test, most=1)
+
+
+def test_what_one_who_is_gone_has_sent_is_not_worked_off() -> None:
+    async def test(world: World) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(REQUEST.replace(b"/", b"/late", 1) + REQUEST.replace(b"/", b"/counted", 1) * 50)
+        await world.until(lambda: Late.waiting == 1)
+        writer.transport.abort()
+        await asyncio.sleep(0)
+        Late.over.set()
+        await world.until(lambda: world.connected == 0)
+        assert Counted.times <= 2, "but for what was begun before it was seen"
+
+    run(test)
 
 
 def test_half_a_header_is_not_waited_for() -> None:

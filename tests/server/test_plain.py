@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from gateway.server.plain import PlainConnections
+from gateway.server.plain import PlainConnections, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,3 +86,44 @@ def test_the_next_request_of_a_connection_goes_to_the_end_of_the_line() -> None:
         assert (kept.closed, half.closed) == (False, True)
 
     world(test, most=2)
+
+
+def test_few_are_begun_in_a_turn_and_first_requests_go_before_further_ones() -> None:
+    async def main() -> None:
+        turns, begun = Turns(2), []
+
+        def ask(name: str, *, first: bool) -> None:
+            turn = turns.take(first=first)
+            if turn is None:
+                begun.append(name)
+            else:
+                turn.add_done_callback(lambda _: begun.append(name))
+
+        for number in range(5):
+            ask(f"further {number}", first=False)
+        ask("first", first=True)
+        assert begun == ["further 0", "further 1"]
+        seen = []
+        while len(begun) < 6:
+            await asyncio.sleep(0)
+            seen.append(len(begun))
+        assert begun[2:] == ["first", "further 2", "further 3", "further 4"]
+        assert all(later - before <= 2 for before, later in zip([2, *seen], seen, strict=False))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert turns._next is None, "nothing is done while nobody asks"
+
+    asyncio.run(main())
+
+
+def test_who_gave_up_waiting_takes_nobodys_turn() -> None:
+    async def main() -> None:
+        turns = Turns(1)
+        assert turns.take(first=True) is None
+        gone, waits = turns.take(first=True), turns.take(first=True)
+        assert gone is not None
+        assert waits is not None
+        gone.cancel()
+        await asyncio.wait_for(waits, 1)
+
+    asyncio.run(main())
