@@ -150,7 +150,7 @@ class Enrolling:
         self._waiting.add(request)
         self._hold(request, socket)
         self._count("pending")
-        _tell(request, f"asks to be let in, with the claim {claim}, from {address}")
+        _note(request, f"asks to be let in, with the claim {claim}, from {address}")
         return request
 
     def _hold(self, request: Request, socket: Held) -> None:
@@ -171,7 +171,7 @@ class Enrolling:
         if not request.contested:
             request.contested = True
             self._changed[request.key] = request
-            _tell(request, f"is two: the claim {request.claim} came from {request.address} and from {address}")
+            _note(request, f"is two: the claim {request.claim} came from {request.address} and from {address}")
 
     def left(self, socket: Held, request: Request) -> None:
         """The socket of a request has closed."""
@@ -298,7 +298,7 @@ class Enrolling:
         socket = self._sockets.pop(request.key, None)
         if result:
             self._count(result)
-            _tell(request, f"with the claim {request.claim} waits no more: {result.replace('_', ' ')}")
+            _note(request, f"with the claim {request.claim} waits no more: {result.replace('_', ' ')}")
         if socket is not None and why:
             socket.not_enrolled(why)
 
@@ -312,5 +312,11 @@ def _new_claim() -> str:
     return f"{letters[:4]}-{letters[4:]}"
 
 
+def _note(request: Request, what: str) -> None:
+    """Log what a stranger did: not as a line of a device's, or strangers would use up what devices may cause."""
+    log.info("a device that says it is %s %s", request.id, what)
+
+
 def _tell(request: Request, what: str) -> None:
+    """Log what was done about a device."""
     log.info("device %s %s", request.id, what, extra={"device": request.id})

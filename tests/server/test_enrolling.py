@@ -152,6 +152,20 @@ def test_no_token_or_secret_is_on_disk_or_in_the_log(world: World, caplog: pytes
         assert told in caplog.text
 
 
+def test_strangers_use_up_nothing_of_the_lines_that_devices_may_cause(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    request = world.ask(Socket("d1"), secret=None)
+    world.ask(Socket("d1", "203.0.113.66"), secret=None)
+    world.enrolling.left(world.enrolling._sockets["d1", "ABCD-EFGH"], request)  # type: ignore[arg-type]
+    assert [hasattr(record, "device") for record in caplog.records] == [False] * 3
+    caplog.clear()
+    world.ask(Socket())
+    world.decide()
+    assert [getattr(record, "device", None) for record in caplog.records] == [None, "d1", "d1"]
+
+
 def test_a_gateway_makes_claims_that_nobody_has_twice(world: World) -> None:
     requests = [world.ask(Socket(f"d{n}"), claim=None, secret=None) for n in range(40)]
     claims = {request.claim for request in requests if isinstance(request, Request)}
