@@ -20,7 +20,7 @@ from gateway.protocol.blocks import encode_block
 from gateway.protocol.encoded import Encoded, Point
 from gateway.protocol.messages import Block, Code
 from gateway.protocol.senml import Pack, encode_pack
-from gateway.protocol.series import KEPT, DeviceSeries, check_repeated
+from gateway.protocol.series import DeviceSeries, check_repeated
 from gateway.protocol.shapes import Rows
 from gateway.protocol.shown import kind_of
 from gateway.protocol.time_bounds import Vetting, bounds_of
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 MOST_MISSES = 8
 """Messages in a row that are not of the shape expected, after which none is expected any more."""
+
+MOST_OTHERS = 8
+"""Measurements beside its own whose rules a session holds; each is a KiB, and all rules are in the book for a while."""
 
 RESERVED = frozenset(("seq", "ts", "age_ms", "m", "tags", "type", "values", "readings", "columns"))
 """Keys that are no fields in the flat form."""
@@ -208,7 +211,7 @@ class Encoder:
             return self._rules
         found = self._others.get(measurement)
         if found is None:
-            if len(self._others) >= KEPT:
+            if len(self._others) >= MOST_OTHERS:
                 self._others = {}
             found = self._others[measurement] = self._book.rules(self._profile, measurement)
         return found

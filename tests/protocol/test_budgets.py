@@ -11,7 +11,7 @@ from gateway.protocol import codec, series
 from gateway.protocol.budgets import DAY_NS, LEAST, Budgets
 from gateway.protocol.fields import Rulebook
 from gateway.protocol.types import FieldTypes
-from gateway.protocol.validation import Encoder
+from gateway.protocol.validation import MOST_OTHERS, Encoder
 
 NOW = 1_700_000_000_000_000_000
 TS = NOW // 1_000_000
@@ -152,3 +152,10 @@ def test_what_is_said_once_cannot_become_much_more_in_the_points(
         encoder(Budgets()).encode(codec.decode(data), NOW)  # type: ignore[arg-type]
     assert (caught.value.code, caught.value.seq) == ("bad_message", 7)
     assert caught.value.readings in {5000, 100}
+
+
+def test_a_session_holds_the_rules_of_few_measurements() -> None:
+    some = encoder(Budgets())
+    for n in range(5 * MOST_OTHERS):
+        assert errors(some, b'{"m":"m%d","values":{"a":1}}' % n) == []
+        assert len(some._others) <= MOST_OTHERS
