@@ -90,5 +90,6 @@ SUITE = (
         ("gateway", "picows", "tutorial"),
         tuple(Load(n, "reading", seconds=10, rate=FLEET_RATE / n) for n in (100, 1000, 5000, 10000)),
         traffic.measure,
+        runs=1,
     ),
 )
