@@ -89,9 +89,14 @@ class LongWay(Session):
 
 
 @settings(max_examples=300)
-@given(st.lists(st.tuples(NEARLY_ORDINARY, st.sampled_from(["none", "commit", "fail"])), max_size=12))
-def test_the_short_way_of_an_ordinary_message_ends_where_the_long_way_does(script: list[tuple[Any, str]]) -> None:
-    short, long = Bench(max_unacked=3).ready(), Bench(max_unacked=3).ready()
+@given(
+    st.lists(st.tuples(NEARLY_ORDINARY, st.sampled_from(["none", "commit", "fail"])), max_size=12),
+    st.sampled_from([{}, {"burst": 4}, {"message_burst": 5}, {"byte_burst": 300}]),
+)
+def test_the_short_way_of_an_ordinary_message_ends_where_the_long_way_does(
+    script: list[tuple[Any, str]], quota: dict[str, float]
+) -> None:
+    short, long = Bench(max_unacked=3, quota=quota).ready(), Bench(max_unacked=3, quota=quota).ready()
     long.session.__class__ = LongWay
     for message, then in script:
         data = json.dumps(message).encode()
@@ -102,6 +107,16 @@ def test_the_short_way_of_an_ordinary_message_ends_where_the_long_way_does(scrip
             assert short.commit_fails() == long.commit_fails()
     assert short.queue == long.queue
     assert short.ledger.account("d1") == long.ledger.account("d1")
+
+
+@pytest.mark.parametrize("limit", ["burst", "message_burst", "byte_burst"])
+def test_ordinary_messages_use_up_every_limit(limit: str) -> None:
+    most = {"burst": 5.0, "message_burst": 5.0, "byte_burst": 260.0}[limit]
+    bench = Bench(quota={limit: most}).ready()
+    answers = [bench.send({"seq": n, "ts": NOW_NS // 10**6 + n, "values": {"a": 1}}) for n in range(9)]
+    throttles = [said["answers"]["limit"] for effects in answers for said in effects if "answers" in said]
+    assert len(throttles) == 1
+    assert throttles[0].startswith({"burst": "readings", "message_burst": "messages", "byte_burst": "bytes"}[limit])
 
 
 # Transitions, as the module draws them.
