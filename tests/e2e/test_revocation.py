@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from tests.support.visitor import Visitor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ADMIN = "admin-token-for-tests-0123456789"
+
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
@@ -24,9 +27,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway
 
 
 def register(gateway: RunningGateway, device: str) -> str:
-    token = gateway.cli("devices", "add", device).stdout.strip()
-    wait_for(lambda: gateway.request(f"/v1/devices/{device}")[0] == 200, "the gateway to know it", 5)
-    return token
+    status, answered = gateway.request("/v1/devices", body=json.dumps({"id": device}).encode(), token=ADMIN)
+    assert status == 201
+    return str(answered["token"])
 
 
 def dial(gateway: RunningGateway, device: str, token: str) -> ClientConnection:
@@ -55,7 +58,7 @@ def test_another_process_ends_a_live_connection(gateway: RunningGateway, what: s
 
 def test_an_administrator_ends_a_live_connection_and_gives_access_back(gateway: RunningGateway) -> None:
     admin = Visitor(gateway.url)
-    admin.login("admin-token-for-tests-0123456789")
+    admin.login(ADMIN)
     token = register(gateway, "api")
     with dial(gateway, "api", token) as socket:
         answer(socket)
@@ -80,7 +83,7 @@ def test_with_an_overlap_a_device_stays_until_it_has_come_with_its_new_token(gat
 def test_an_old_token_ends_at_its_time(gateway: RunningGateway) -> None:
     old = register(gateway, "timed")
     admin = Visitor(gateway.url)
-    admin.login("admin-token-for-tests-0123456789")
+    admin.login(ADMIN)
     with dial(gateway, "timed", old) as socket:
         answer(socket)
         assert admin.change("POST", "/v1/devices/timed/token", {"overlap_ms": 1500}).status == 200
