@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway import registry_layout
+from gateway.config.names import DEVICE_ID
 from gateway.errors import DeviceExists, RegistryError, UnknownDevice
 from gateway.registry import NewDevice, Registry
 from gateway.registry_layout import SCHEMA_VERSION
@@ -271,7 +272,7 @@ def test_an_impossible_device_id_is_refused(registry: Registry, device: str) -> 
     assert registry.list() == []
 
 
-@given(st.text(string.ascii_letters + string.digits + "._:-", min_size=1, max_size=128))
+@given(st.text(string.ascii_letters + string.digits + "._:-", min_size=1, max_size=128).filter(DEVICE_ID.fullmatch))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_possible_device_id_can_be_registered(registry: Registry, device: str) -> None:
     if registry.lookup(device) is None:
