@@ -50,8 +50,13 @@ class Authority:
 
 
 def client(trusted: Path, certificate: tuple[Path, Path] | None = None) -> ssl.SSLContext:
-    """The TLS side of a client that trusts one authority and may have a certificate."""
+    """The TLS side of a client that trusts one authority and may have a certificate.
+
+    Without TLS 1.3 unless the caller raises ``maximum_version``: `tests.support.modes` says what clients of two
+    threads make of it.
+    """
     context = ssl.create_default_context(cafile=trusted)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
     if certificate is not None:
         context.load_cert_chain(*certificate)
     return context
