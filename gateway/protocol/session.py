@@ -11,19 +11,14 @@
 
 Rules that hold here:
 
-* UNKNOWN takes nothing but a hello with a token, and nothing it says reaches the ledger. CLOSED takes and says nothing.
-  HELD waits for an operator, and is like UNKNOWN otherwise.
+* A file for each phase of a connection: `admission`, here what comes in, `confirming`, `endings`.
+* CLOSED takes and says nothing.
 * Every message with readings or a number yields one `Entry`, refused and repeated ones too, so that the ledger can say
   what became of it. Every message that cannot be taken is answered.
 * A number at or below `Sequence.accepted` is a duplicate: not stored again, acknowledged. The sequence is shared by all
   sessions of the device, so what is in flight on an older connection is a duplicate on a newer one.
-* An acknowledgement follows a commit (`durable`) or a delivery (`stored`) that the shell reports, and says what the
-  ledger says by then. Receiving a message never causes one.
-* An acknowledgement may wait for more that it can cover, but not longer than told in the welcome, nor beyond a close.
 * After a throttle nothing above ``from_seq`` is taken before ``from_seq`` itself: what was in flight must not overtake
   what has to be sent again. A hello starts afresh, as a new connection does.
-* A device that names no ``boot`` gets the session's id for one, so that numbers which restart with the device are never
-  taken for duplicates.
 * Readings are refused one by one (`reject`), whole messages by an `error`. An error is a strike; more strikes within a
   minute than allowed close the connection.
 * Who sends no number, or wants no acknowledgement, does not send again: what cannot be taken is refused for good. Where
@@ -37,121 +32,50 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.errors import MessageError
 from gateway.ledger import NO_SEQ, READINGS, Entry
+from gateway.protocol.admission import Admission
 from gateway.protocol.device_clock import DeviceClock
-from gateway.protocol.endings import Endings, State, Terms
+from gateway.protocol.endings import State, Terms
 from gateway.protocol.exchange import Exchange
-from gateway.protocol.flow import Flow
 from gateway.protocol.messages import (
     MAX_SEQ,
     Ack,
-    AckLater,
-    Authenticate,
     CloseCode,
     Code,
-    Enrol,
     Hello,
     Readings,
     Rest,
     TimeRequest,
-    all_of,
     verdicts,
 )
 from gateway.protocol.rates import BACKLOG_NS, is_backlog
 from gateway.protocol.subprotocols import JSON
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from gateway.ledger import Account
     from gateway.protocol.messages import Effects, Outcome
-    from gateway.protocol.rates import Allowance, Lane, Rates
+    from gateway.protocol.rates import Lane
     from gateway.protocol.subprotocols import Subprotocol
-    from gateway.protocol.validation import Encoder
 
 __all__ = ["Session", "State", "Terms"]
 
 STRIKE_WINDOW_NS = 60_000_000_000
-NS_PER_MS = 1_000_000
 MEMBERS = 3
 """Of an ordinary message: ``seq``, ``ts`` and ``values``."""
-LATER: Effects = (AckLater(),)
 _READY = State.READY  # a member is slow to look up in its class before Python 3.12
-_DURABLE = Ack.DURABLE
 
 
-class Session(Endings):
+class Session(Admission):
     """What one connection of a device means. Methods that return `Effects` are events; the shell runs them in order."""
 
-    __slots__ = (
-        "_account", "_allowance", "_clock", "_device", "_encoder", "_exchange", "_flow", "_greeted_ns", "_own",
-        "_session", "_strikes", "ack", "boot", "info", "late",
-    )  # fmt: skip
+    __slots__ = ("_strikes", "late")
 
     resends = True
     """Whether a device can be told from which number on to send again."""
 
     def __init__(self, device_id: str, session_id: str, terms: Terms, subprotocol: Subprotocol = JSON) -> None:
-        super().__init__(terms, subprotocol)
-        self._device = device_id
-        self._session = session_id
+        super().__init__(device_id, session_id, terms, subprotocol)
         self._strikes: deque[int] | None = None
-        self._exchange: Exchange | None = None
         self.late = False
         """Whether the last message with readings was backlog."""
-        self.boot = session_id
-        self.ack = Ack.DURABLE
-        self.info: dict[str, Any] = {}
-
-    def welcome(
-        self, account: Account, encoder: Encoder, allowance: Allowance, now_ns: int, clock: DeviceClock | None = None
-    ) -> Effects:
-        """The credentials are good.
-
-        ``allowance`` is the device's over all its connections, ``clock`` what its earlier ones told of its own.
-        """
-        if self._state not in {State.UNKNOWN, State.HELD}:
-            return ()
-        self._state = State.READY
-        self._account = account
-        self._allowance = allowance
-        self._encoder = encoder
-        self._clock = clock
-        self._greeted_ns = now_ns
-        self._flow = Flow(self._terms.max_unacked, self._answers)
-        self._own = self._flow.sequence
-        return self._greet(now_ns)
-
-    def renew(self, terms: Terms, encoder: Encoder | None = None, rates: Rates | None = None) -> None:
-        """The configuration changed: go by this one. A throttle names its limit, so no welcome is due for it."""
-        self._terms = terms
-        if self._state is State.READY and encoder is not None and rates is not None:
-            self._allowance.renew(rates)
-            encoder.follow(self._encoder)
-            self._encoder = encoder
-            self._flow.allow(terms.max_unacked)
-
-    def _greet(self, now_ns: int) -> Effects:
-        named = self.boot != self._session
-        self._flow.restart(self._account.sequence(self.boot) if named else self._own, self.ack)
-        if self._clock is not None:
-            self._go_by(self._clock)
-        terms, last_seq = self._terms, self._flow.safe_seq
-        return (
-            self._answers.welcome(
-                session=self._session,
-                server_time=now_ns // NS_PER_MS,
-                boot=self.boot,
-                last_seq=None if last_seq == NO_SEQ else last_seq,
-                ack=self.ack,
-                ack_delay_ms=terms.ack_delay_ms,
-                keepalive={"ping_interval_ms": terms.ping_interval_ms, "timeout_ms": terms.timeout_ms},
-                limits={
-                    "max_message_bytes": terms.max_message_bytes,
-                    "max_unacked": terms.max_unacked,
-                    **self._allowance.rates.told(),
-                },
-            ),
-        )
 
     def receive(self, data: bytes, now_ns: int, *, room: bool = True) -> Outcome:
         """One message, nothing of it checked yet; ``room``: the spool takes readings."""
@@ -205,39 +129,6 @@ class Session(Endings):
         return Entry(
             self._device, self.boot, seq, 1, 0, 0, gaps, line, b"", READINGS, now_ns, latest, time_ns, flow.sequence
         )
-
-    def _before_welcome(self, data: bytes) -> Effects:
-        if self._state is State.CLOSED:
-            return ()
-        try:
-            message = self.subprotocol.interpret(self.subprotocol.parse(data))
-        except MessageError as error:
-            return self._close(CloseCode.CREDENTIALS, f"expected a hello with a token: {error.code}")
-        if not isinstance(message, Hello) or not (message.token or self._may_enrol):
-            return self._close(CloseCode.CREDENTIALS, "expected a hello with a token")
-        self._introduce(message)
-        return (Enrol(message.claim, message.secret) if message.token is None else Authenticate(message.token),)
-
-    @property
-    def _may_enrol(self) -> bool:
-        return self._terms.enrol and self._state is State.UNKNOWN
-
-    def held(self, claim: str, expires_in_ms: int) -> Effects:
-        """An operator is asked, who compares the claim."""
-        if self._state is not State.UNKNOWN:
-            return ()
-        self._state = State.HELD
-        return (self._answers.pending(claim, expires_in_ms),)
-
-    def enrolled(self, token: str) -> Effects:
-        """The operator has said yes; `welcome` follows. Nothing if the device cannot be told any more."""
-        return (self._answers.token(token),) if self._state is State.HELD else ()
-
-    def _introduce(self, hello: Hello) -> None:
-        """What a hello leaves out stays as it was."""
-        self.boot = hello.boot or self.boot
-        self.ack = hello.ack or self.ack
-        self.info = hello.info if hello.info is not None else self.info
 
     def _readings(self, message: Readings, size: int, now_ns: int, *, room: bool) -> Effects:
         seq, flow, gaps = message.seq, self._flow, 0
@@ -373,12 +264,6 @@ class Session(Endings):
         self._exchange.answered(request, now_ns)
         return self._answers.time(request.t0, request.arrived_ns, now_ns), clock
 
-    def _go_by(self, clock: DeviceClock) -> None:
-        """Believe what is known of the clock if it is of this boot, of which the device may have spoken only now."""
-        if clock.boot == self._session:
-            clock.boot = self.boot
-        self._encoder.clock = clock if clock.boot == self.boot else None
-
     def command(self, command_id: str, name: str, params: bytes, expires_in_ms: int) -> Effects:
         """Somebody wants the device to do something; nothing if it cannot be told any more."""
         return (self._answers.command(command_id, name, params, expires_in_ms),) if self._state is State.READY else ()
@@ -392,67 +277,3 @@ class Session(Endings):
         if self._state is not State.READY:
             return ()
         return (self._answers.error(NO_SEQ, code, problem), *self._strike(now_ns))
-
-    def durable(self, numbered: int) -> Outcome:
-        """A commit with the next ``numbered`` numbered messages of this session is on disk, and in the ledger."""
-        if self._state is not _READY:
-            return ()
-        own = self._flow.committed(numbered)
-        return self._owe(numbered) if own and self.ack is _DURABLE else ()
-
-    def stored(self, numbered: int) -> Outcome:
-        """The database has ``numbered`` more numbered messages of this device and boot, and so says the ledger."""
-        if self._state is not State.READY:
-            return ()
-        self._flow.stored(numbered)
-        return self._owe(numbered) if numbered and self.ack is Ack.STORED else ()
-
-    def dropped(self, numbered: int) -> Effects:
-        """A full spool discarded ``numbered`` messages of this device and boot: the database will never have them."""
-        if self._state is not State.READY or self.ack is not Ack.STORED or not numbered:
-            return ()
-        self._flow.stored(numbered)
-        problem = (
-            f"{numbered} messages that waited for the database were discarded: the gateway's disk share is used up"
-        )
-        return (self._answers.error(NO_SEQ, Code.SPOOL_FULL, problem),)
-
-    def _owe(self, numbered: int) -> Outcome:
-        urgent = self._flow.owe(numbered)
-        return self.acknowledge() if urgent or not self._terms.ack_delay_ms else LATER
-
-    def acknowledge(self) -> Outcome:
-        """The delay of an `AckLater` is over."""
-        if self._state is not _READY or not self._flow.pay():
-            return ()
-        seq = self._flow.safe_seq
-        return () if seq == NO_SEQ else self._answers.ack(seq)
-
-    def _close(self, code: CloseCode, reason: str) -> Effects:
-        return all_of(self.acknowledge()) + super()._close(code, reason)
-
-    def kept_waiting(self) -> Effects:
-        """The shell has not read this device for a second. What it has sent is still going to be taken."""
-        tells = self._state is State.READY and self.ack is not Ack.NONE
-        return self._flow.slow_down() if tells else ()
-
-    def append_failed(self, entries: Sequence[Entry], retry_after_ms: int) -> Effects:
-        """These entries of the session did not reach the disk; the ledger has been rolled back."""
-        if self._state is not State.READY:
-            return ()
-        own = [entry for entry in entries if entry.seq != NO_SEQ and entry.boot == self.boot]
-        self._flow.failed(len(own), sum(entry.seq != NO_SEQ for entry in entries) - len(own))
-        awaited = own if self.ack is not Ack.NONE else []
-        gone = sum(entry.lines for entry in entries) - sum(entry.lines for entry in awaited)
-        effects: Effects = ()
-        if gone:
-            text = f"the gateway's disk failed: {gone} readings that will not be sent again are lost"
-            effects = (self._answers.error(NO_SEQ, Code.SPOOL_FULL, text),)
-        missing = [entry for entry in awaited if entry.seq > self._flow.sequence.durable]
-        if missing:
-            missing.sort(key=lambda entry: entry.seq)
-            return effects + self._flow.fall_back(missing[0], missing[-1], retry_after_ms)
-        if awaited and self.ack is Ack.DURABLE:
-            self._flow.owe(len(awaited))
-            return effects + all_of(self.acknowledge())
-        return effects
