@@ -37,7 +37,7 @@ from gateway.server.credentials import Authorities
 from gateway.server.directory import Directory
 from gateway.server.downlink import Downlink
 from gateway.server.enrolling import Enrolling
-from gateway.server.file_limit import devices_allowed, shortage
+from gateway.server.file_limit import places, shortage
 from gateway.server.fleet import Fleet
 from gateway.server.keepalive import Keepalive
 from gateway.server.listener import Listener, listening_sockets
@@ -50,6 +50,7 @@ from gateway.server.routes import application
 from gateway.server.session import SECRET, load_secret
 from gateway.server.settings import SettingsLink
 from gateway.server.status import Status
+from gateway.server.strangers import Strangers
 from gateway.server.wall_clock import WallClock
 from gateway.sinks import make_sink
 from gateway.spool.files import Files
@@ -182,7 +183,7 @@ class Gateway:
         )
 
     def _build_server(self) -> None:
-        config = self.config
+        config, room = self.config, places()
         self.context = Context(
             config=config,
             metrics=self.metrics,
@@ -198,7 +199,8 @@ class Gateway:
             rates=rates_by_profile(config),
             connects=Connects(config.server.connects_per_second, config.server.connect_burst),
             clock=self.clock,
-            devices_allowed=devices_allowed(),
+            devices_allowed=room.devices,
+            strangers=Strangers(room.strangers),
             directory=Directory(self.registry.ids, self.fleet.known),
             writes=self.writes,
             rulebook=Rulebook(self.types, Budgets(config.limits.series_per_day)),
@@ -217,6 +219,7 @@ class Gateway:
             self.registry,
             lambda result: self.metrics.enrolments.labels(result).inc(),
             self.context.credentials_changed,
+            most=room.held,
         )
         self.context.enrolling.recover()
         self.context.status = Status(self.context)

@@ -96,6 +96,8 @@ class Context:
     status: Status = field(init=False)
     live: Live = field(init=False)
     sockets: set[DeviceSocket] = field(default_factory=set)
+    admitted: int = 0
+    """How many of the sockets are of devices that have said who they are."""
     strangers: Strangers = field(default_factory=Strangers)
     draining: bool = False
     replaying: threading.Lock = field(default_factory=threading.Lock)
@@ -107,6 +109,11 @@ class Context:
     def most_devices(self) -> int:
         """How many may be connected at the same time."""
         return min(self.config.server.max_connections, self.devices_allowed)
+
+    @property
+    def full(self) -> bool:
+        """Whether devices have all their places; who has not said who it is, or waits for a person, takes none."""
+        return self.admitted >= self.most_devices
 
     @property
     def needs_token(self) -> bool:
@@ -168,6 +175,7 @@ class Context:
     def socket_closed(self, socket: DeviceSocket) -> None:
         """Forget a device's socket."""
         self.sockets.discard(socket)
+        self.admitted -= socket.authenticated
         self.metrics.connections.open -= 1
         if self.draining and not self.sockets:
             self.all_gone.set()

@@ -66,6 +66,7 @@ STRANGER_BYTES = 16 * 1024
 """Longest message before the credentials are good: a hello."""
 FAREWELL = 0.1
 """Seconds for the close that tells a stale device why, before its socket goes."""
+FULL = "too many connections, try again later"
 FLAPPING = {
     "code": "flapping",
     "message": "connections keep taking over from each other: no new one for a minute; two devices with one id?",
@@ -185,8 +186,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
         if context.clock.wrong is not None:
             self._turn_away("clock", "the gateway's clock is not set, try again later")
             return
-        if len(context.sockets) >= context.most_devices:
-            self._turn_away("too_many", "too many connections, try again later")
+        if self.device is not None and context.full:
+            self._turn_away("too_many", FULL)
             return
         chosen = SUBPROTOCOLS.get(self.selected_subprotocol or "", JSON)
         self.binary = chosen.binary
@@ -206,6 +207,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
     def _welcome(self, session: Session, device: Device) -> None:
         now = time.time_ns()
         self.authenticated = True
+        self.context.admitted += 1
         busy = self.context.fleet.busy(self.device_id, now)
         if busy is not None:
             self.context.metrics.connections_total.labels("busy").inc()
@@ -344,6 +346,10 @@ class DeviceSocket(JsonErrors, StreamHandler):
     def _admit(self, session: Session, device: Device) -> None:
         """Let in a device that has said who it is in a message."""
         self.context.strangers.forget(self)
+        if self.context.full:
+            self.context.metrics.connections_total.labels("too_many").inc()
+            self._run(session.busy(FULL))
+            return
         self.admit_messages(self.context.config.server.max_message_bytes)
         self._welcome(session, device)
 

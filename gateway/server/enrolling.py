@@ -25,7 +25,7 @@ import orjson
 
 from gateway.enrolments import Request, State
 from gateway.errors import RegistryError
-from gateway.server.waiting import Waiting
+from gateway.server.waiting import MOST, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,12 +85,14 @@ class Enrolling:
         registry: Registry,
         count: Callable[[str], None],
         credentials_changed: Callable[[str], None],
+        *,
+        most: int = MOST,
     ) -> None:
         self._store = store
         self._registry = registry
         self._count = count
         self._credentials_changed = credentials_changed
-        self._waiting = Waiting()
+        self._waiting = Waiting(most)
         self._sockets: dict[Key, Held] = {}
         self._changed: dict[Key, Request] = {}
         self._gone: set[Key] = set()

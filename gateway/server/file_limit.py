@@ -1,4 +1,4 @@
-"""How many devices the process may have at once: each is an open file, and the system limits those.
+"""How many devices the process may have at once, and others who hold on: each is an open file, and those are limited.
 
 The soft limit is 1024 on most systems, for programs that still use ``select``; the gateway does not, and takes what the
 hard limit allows (systemd says the same of LimitNOFILE=).
@@ -7,22 +7,37 @@ hard limit allows (systemd says the same of LimitNOFILE=).
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
+
+from gateway.server.strangers import MOST_STRANGERS
+from gateway.server.waiting import MOST as MOST_HELD
 
 log = logging.getLogger(__name__)
 
 RESERVED = 1024
 """For segments, databases, plain HTTP connections and handshakes."""
 UNLIMITED = 1_000_000
+SHARE = 16
+"""One place in so many at most is for strangers, and one for devices that wait for a person."""
 TOLERATED = 0.9
 """A limit that takes away less than a tenth of the devices is not worth a warning."""
 
 
-def devices_allowed() -> int:
-    """Raise the soft limit to the hard one; how many devices fit under it."""
+@dataclass(frozen=True, slots=True)
+class Places:
+    """How many sockets there may be, each kind for itself, so that none is ever at the cost of another."""
+
+    devices: int = UNLIMITED
+    strangers: int = MOST_STRANGERS
+    held: int = MOST_HELD
+
+
+def places() -> Places:
+    """Raise the soft limit to the hard one; what fits under it."""
     try:
         import resource  # noqa: PLC0415 - not on every platform
     except ImportError:
-        return UNLIMITED
+        return Places()
     limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -30,7 +45,13 @@ def devices_allowed() -> int:
         log.warning("the limit of open files stays at %d: %s", limit, error)
     else:
         limit = hard
-    return UNLIMITED if limit == resource.RLIM_INFINITY else max(1, min(UNLIMITED, limit - RESERVED))
+    return Places() if limit == resource.RLIM_INFINITY else share(limit - RESERVED)
+
+
+def share(files: int) -> Places:
+    """Divide ``files`` among the kinds, each of which gets one at least."""
+    strangers, held = (max(1, min(most, files // SHARE)) for most in (MOST_STRANGERS, MOST_HELD))
+    return Places(max(1, min(UNLIMITED, files - strangers - held)), strangers, held)
 
 
 def shortage(allowed: int, wanted: int) -> str | None:
@@ -39,5 +60,5 @@ def shortage(allowed: int, wanted: int) -> str | None:
         return None
     return (
         f"server.max_connections is {wanted}, and the system's limit of open files has room for {allowed} devices: "
-        f"raise it to {wanted + RESERVED} (ulimit -Hn, or LimitNOFILE= of the service)"
+        f"raise it to {wanted + RESERVED + MOST_STRANGERS + MOST_HELD} (ulimit -Hn, or LimitNOFILE= of the service)"
     )

@@ -25,9 +25,10 @@ MOST_OF_DEVICE = 4
 
 
 class Waiting:
-    """Requests by device id and claim."""
+    """At most ``most`` requests by device id and claim."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
         self._requests: dict[str, dict[str, Request]] = {}
         self._of_address: Counter[str] = Counter()
 
@@ -77,7 +78,7 @@ class Waiting:
         bounds: tuple[tuple[int, int, Callable[[Request], bool]], ...] = (
             (len(self.of(device_id)), MOST_OF_DEVICE, lambda request: request.id == device_id),
             (self._of_address[network], MOST_OF_ADDRESS, lambda request: network_of(request.address) == network),
-            (len(self), MOST, lambda _request: True),
+            (len(self), self._most, lambda _request: True),
         )
         going: list[Request] = []
         for found, most, within in bounds:

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
@@ -162,6 +163,28 @@ def test_a_request_needs_the_devices_token(guarded: RunningGateway) -> None:
 
 
 def test_one_connection_too_many_is_told_to_come_back(guarded: RunningGateway) -> None:
-    url = f"{guarded.ws}/v1/devices/waiting/stream"
-    with connect(url), connect(url.replace("waiting", "second")) as second, pytest.raises(Exception, match="1013"):
-        second.recv(timeout=10)
+    made = [guarded.request("/v1/devices", body=f'{{"id":"{n}"}}'.encode(), token=ADMIN)[1] for n in "ab"]
+    tokens = [str(one["token"]) for one in made]
+    url = f"{guarded.ws}/v1/devices/%s/stream"
+    with contextlib.ExitStack() as strangers:
+        for n in range(20):
+            strangers.enter_context(connect(url % f"stranger{n}"))
+        with connect(url % "a", additional_headers={"Authorization": f"Bearer {tokens[0]}"}) as first:
+            assert json.loads(first.recv(timeout=10))["type"] == "welcome", "strangers take no place of a device"
+            header = {"Authorization": f"Bearer {tokens[1]}"}
+            with connect(url % "b", additional_headers=header) as second, pytest.raises(ConnectionClosed, match="1013"):
+                second.recv(timeout=10)
+            with connect(url % "b") as third, pytest.raises(ConnectionClosed, match="1013"):
+                third.send(json.dumps({"type": "hello", "token": tokens[1]}))
+                third.recv(timeout=10)
+
+    def welcomed() -> bool:
+        with connect(url % "b") as again:
+            again.send(json.dumps({"type": "hello", "token": tokens[1]}))
+            try:
+                return bool(json.loads(again.recv(timeout=10))["type"] == "welcome")
+            except ConnectionClosed:
+                return False
+
+    wait_for(welcomed, "the place to be free again", 5)
+    wait_for(welcomed, "a place that was given by a hello to be free again", 5)

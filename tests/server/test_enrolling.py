@@ -59,9 +59,11 @@ class World:
         self.changed: list[str] = []
         self.enrolling = self.begin()
 
-    def begin(self) -> Enrolling:
+    def begin(self, most: int = waiting.MOST) -> Enrolling:
         store = Enrolments(self.directory / "enrolments.db")
-        enrolling = Enrolling(store, self.registry, lambda result: self.counted.update([result]), self.changed.append)
+        enrolling = Enrolling(
+            store, self.registry, lambda result: self.counted.update([result]), self.changed.append, most=most
+        )
         enrolling.recover()
         return enrolling
 
@@ -361,9 +363,10 @@ def full(asked: Request | Refused) -> bool:
 
 
 def test_a_flood_of_requests_is_bounded_by_device_by_address_and_in_all(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World,
 ) -> None:
-    monkeypatch.setattr(waiting, "MOST", 60)
+    world.enrolling.close()
+    world.enrolling = world.begin(most=60)
     for n in range(waiting.MOST_OF_DEVICE):
         assert not full(world.ask(Socket("one", f"192.0.2.{n}"), f"AAAA-AAA{n}"))
     assert full(world.ask(Socket("one", "192.0.2.200"), "BBBB-BBBB"))

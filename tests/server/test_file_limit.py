@@ -6,17 +6,17 @@ import sys
 
 import pytest
 
-from gateway.server.file_limit import RESERVED, devices_allowed, shortage
+from gateway.server.file_limit import RESERVED, SHARE, UNLIMITED, Places, places, share, shortage
 
 
 def test_the_soft_limit_is_raised_and_the_hard_one_counts() -> None:
     program = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 5000));"
-        "from gateway.server.file_limit import devices_allowed;"
-        "print(devices_allowed(), *resource.getrlimit(resource.RLIMIT_NOFILE))"
+        "from gateway.server.file_limit import places;"
+        "print(places().devices, *resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
-    assert done.stdout.split() == [str(5000 - RESERVED), "5000", "5000"]
+    assert done.stdout.split() == [str(share(5000 - RESERVED).devices), "5000", "5000"]
 
 
 @pytest.mark.parametrize("error", [ValueError("current limit exceeds maximum limit"), PermissionError(1, "no")])
@@ -28,7 +28,7 @@ def test_a_limit_that_cannot_be_raised_stops_no_start(
 
     monkeypatch.setattr(resource, "getrlimit", lambda _: (3000, resource.RLIM_INFINITY))
     monkeypatch.setattr(resource, "setrlimit", refuse)
-    assert devices_allowed() == 3000 - RESERVED
+    assert places() == share(3000 - RESERVED)
     assert "stays at 3000" in caplog.text
 
 
@@ -42,4 +42,17 @@ def test_a_limit_too_low_is_said_with_what_to_do() -> None:
 
 
 def test_it_is_below_the_limit_of_this_process() -> None:
-    assert 0 < devices_allowed() <= max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    assert 0 < places().devices <= max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+
+
+@pytest.mark.parametrize("files", [-5, 1, 64, 4096, 130_048, 2_000_000])
+def test_strangers_and_who_waits_for_a_person_have_a_part_of_the_places_and_devices_the_rest(files: int) -> None:
+    found = share(files)
+    assert min(found.devices, found.strangers, found.held) >= 1
+    assert max(found.strangers, found.held) <= max(1, files // SHARE)
+    assert found.devices + found.strangers + found.held <= max(3, files)
+    assert found.devices >= min(UNLIMITED, files - 2 * files // SHARE)
+
+
+def test_without_a_limit_the_bounds_are_those_of_each_kind() -> None:
+    assert share(10 * UNLIMITED) == Places()
