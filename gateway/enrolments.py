@@ -87,7 +87,7 @@ class Decision:
 
 @dataclass(slots=True)
 class Request:
-    """A device that asks; times in ns since 1970, ``delivered_ns`` is 0 until it was given a token."""
+    """A device that asks; times in ns since 1970, ``delivered_ns`` is when its token was made, 0 before."""
 
     id: str
     claim: str
@@ -145,6 +145,11 @@ class Enrolments:
                     db.executemany("DELETE FROM enrolments WHERE device = ? AND claim = ?", gone)
                     db.executemany(_WRITE, [_row(request) for request in changed])
             return self._list("state <> ?", State.PENDING)
+
+    def write(self, request: Request) -> None:
+        """Write down one that changed."""
+        with self._lock, transaction(self._db) as db:
+            db.execute(_WRITE, _row(request))
 
     def decide(
         self,

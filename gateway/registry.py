@@ -134,6 +134,9 @@ class Registry:
             DeviceExists: it is registered, or was and is revoked.
             RegistryError: its id or its tags cannot be any.
         """
+        return self._add(device_id, profile, tags, time.time_ns())
+
+    def _add(self, device_id: str, profile: str, tags: Mapping[str, str] | None, now_ns: int) -> str:
         tags = dict(tags or {})
         check_device(device_id, tags)
         token = new_token()
@@ -142,7 +145,7 @@ class Registry:
             if found is not None:
                 hint = "is revoked; rotate gives it a new token" if found[0] else "is registered already"
                 raise DeviceExists(f"the device {device_id} {hint}")
-            _insert(db, device_id, profile, tags, token)
+            _insert(db, device_id, profile, tags, token, now_ns)
         return token
 
     def add_all(self, devices: Sequence[NewDevice], keep: Callable[[Sequence[tuple[str, str]]], None]) -> None:
@@ -179,28 +182,40 @@ class Registry:
                 f"the device {device_id} {state}: with replace (--replace) it gets a new token, and an old one ends"
             )
 
-    def enrol(self, device_id: str, profile: str | None, tags: Mapping[str, str] | None, *, replaces: bool) -> str:
+    def enrol(
+        self, device_id: str, profile: str | None, tags: Mapping[str, str] | None, now_ns: int, *, replaces: bool
+    ) -> str:
         """A token for a device that was approved; ``replaces``: also for one that is registered, or was.
 
-        What is None is the default with a new device, and stays as it is with one that is known.
+        What is None is the default with a new device, and stays as it is with one that is known. ``now_ns`` is when the
+        token was made, as `Device.changed_ns` has it.
 
         Raises:
             DeviceExists: it is registered, or was, and nothing may be replaced.
             RegistryError: as `add`.
         """
         if not replaces:
-            return self.add(device_id, DEFAULT_PROFILE if profile is None else profile, tags)
+            return self._add(device_id, DEFAULT_PROFILE if profile is None else profile, tags, now_ns)
         check_device(device_id, tags or {})
         token = new_token()
         with self._change() as db:
             done = db.execute(
                 "UPDATE devices SET profile = coalesce(?, profile), tags = coalesce(?, tags), token_sha256 = ?,"
                 f" old_sha256 = NULL, old_until_ns = NULL, changed_ns = ?, version = {NEXT_VERSION} WHERE id = ?",
-                (profile, None if tags is None else as_json(tags), hashed(token), time.time_ns(), device_id),
+                (profile, None if tags is None else as_json(tags), hashed(token), now_ns, device_id),
             )
             if done.rowcount == 0:
-                _insert(db, device_id, DEFAULT_PROFILE if profile is None else profile, tags or {}, token)
+                _insert(db, device_id, DEFAULT_PROFILE if profile is None else profile, tags or {}, token, now_ns)
         return token
+
+    def take_back(self, device_id: str, token: str) -> None:
+        """Revoke the device, if this is still its token."""
+        with self._change() as db:
+            db.execute(
+                "UPDATE devices SET token_sha256 = NULL, old_sha256 = NULL, old_until_ns = NULL, changed_ns = ?,"
+                f" version = {NEXT_VERSION} WHERE id = ? AND token_sha256 = ?",
+                (time.time_ns(), device_id, hashed(token)),
+            )
 
     def rotate(self, device_id: str, overlap: float = 0.0) -> str:
         """Give the device a new token, also when it was revoked.
@@ -355,9 +370,10 @@ def _change_of(before: Known | None, now: Known) -> str:
     return "was changed"
 
 
-def _insert(db: sqlite3.Connection, device_id: str, profile: str, tags: Mapping[str, str], token: str) -> None:
-    now = time.time_ns()
+def _insert(
+    db: sqlite3.Connection, device_id: str, profile: str, tags: Mapping[str, str], token: str, now_ns: int
+) -> None:
     db.execute(
         f"INSERT INTO devices VALUES (?, ?, ?, ?, ?, ?, {NEXT_VERSION}, NULL, NULL)",
-        (device_id, profile, as_json(tags), hashed(token), now, now),
+        (device_id, profile, as_json(tags), hashed(token), now_ns, now_ns),
     )

@@ -345,6 +345,9 @@ class DeviceSocket(JsonErrors, StreamHandler):
 
     def _admit(self, session: Session, device: Device) -> None:
         """Let in a device that has said who it is in a message."""
+        if self.held is not None:
+            self.context.enrolling.admitted(self, self.held)
+            self.held = None
         self.context.strangers.forget(self)
         if self.context.full:
             self.context.metrics.connections_total.labels("too_many").inc()
@@ -364,8 +367,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
 
     def enrolled(self, device: Device, token: str) -> None:
         """An operator has approved: here is the token, and the way is free."""
-        self.held = None
-        if self.session is not None:
+        if self.session is not None and self.held is not None:
             self._run(self.session.enrolled(token))
             self._admit(self.session, device)
 

@@ -19,21 +19,21 @@ import logging
 import secrets
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from gateway.enrolments import Request, State
-from gateway.errors import RegistryError
+from gateway.server.handing import Tokens
 from gateway.server.waiting import MOST, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from gateway.enrolments import Decision, Enrolments, Key
     from gateway.protocol.messages import Enrol
     from gateway.registry import Registry
-    from gateway.registry_layout import Device
+    from gateway.server.handing import Held
 
 log = logging.getLogger(__name__)
 
@@ -42,26 +42,6 @@ MOST_INFO = 1024
 NS_PER_S = 1_000_000_000
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 """None that people take for another."""
-
-
-class Held(Protocol):
-    """A socket whose device waits."""
-
-    device_id: str
-    remote: str
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """What the device told about itself."""
-        ...
-
-    def enrolled(self, device: Device, token: str) -> None:
-        """The device is registered: tell it its token and go on."""
-        ...
-
-    def not_enrolled(self, why: str) -> None:
-        """Close; ``why`` is the session's event."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +72,7 @@ class Enrolling:
         self._registry = registry
         self._count = count
         self._credentials_changed = credentials_changed
+        self._tokens = Tokens(store, registry)
         self._waiting = Waiting(most)
         self._sockets: dict[Key, Held] = {}
         self._changed: dict[Key, Request] = {}
@@ -107,8 +88,10 @@ class Enrolling:
         for request in self._store.waiting(0):
             if request.secret_sha256 is None or request.expires_ns <= now:
                 self._gone.add(request.key)
-            else:
-                self._waiting.add(request)
+                continue
+            if not self._tokens.was_made(request):
+                request.delivered_ns = 0
+            self._waiting.add(request)
 
     def shown(self) -> list[dict[str, Any]]:
         """Who waits for a decision, the oldest first."""
@@ -182,6 +165,11 @@ class Enrolling:
             if request.secret_sha256 is None:
                 self._end(request, "left")
 
+    def admitted(self, socket: Held, request: Request) -> None:
+        """The device of a request has come with a token after all, by the same socket: there is nothing to decide."""
+        if self._sockets.get(request.key) is socket:
+            self._end(request, "left")
+
     def arrived(self, device_id: str) -> None:
         """The device came with its token: nobody is given another in its name."""
         for request in list(self._waiting.of(device_id).values()):
@@ -246,51 +234,47 @@ class Enrolling:
                 self._end(request, "" if request.delivered_ns else "expired", "unanswered")
 
     async def _hand_over(self) -> None:
-        due = [request for request in self._waiting if request.decision is not None and request.key in self._sockets]
+        due = [
+            (request, self._sockets[request.key])
+            for request in self._waiting
+            if request.decision is not None and request.key in self._sockets
+        ]
         if not due:
             return
-        tokens, changed = await asyncio.to_thread(self._make_tokens, due)
+        tokens, changed = await asyncio.to_thread(self._tokens.make, [request for request, _ in due])
         for device_id in changed:
             self._credentials_changed(device_id)
-        for request, token in zip(due, tokens, strict=True):
-            if token is None and self._waiting.has(request):
+        nobodys = []
+        for (request, socket), token in zip(due, tokens, strict=True):
+            if token is not None and self._deliver(request, socket, token):
+                continue
+            if token is not None:
+                nobodys.append((request.id, token))
+            if self._waiting.has(request):
                 self._end(request, "void", "not_approved")
-            elif token is not None:
-                self._deliver(request, token)
+        if nobodys:
+            await asyncio.to_thread(self._tokens.take_back, nobodys)
 
-    def _make_tokens(self, due: Sequence[Request]) -> tuple[list[str | None], frozenset[str]]:
-        """A token for each, None where its approval is void; and the devices whose tokens ended."""
-        changed = self._registry.refresh()
-        tokens = [self._make_token(request, request.decision) for request in due]
-        return tokens, changed | self._registry.refresh()
+    def _deliver(self, request: Request, socket: Held, token: str) -> bool:
+        """Give the token to who was approved; False if that is nobody any more.
 
-    def _make_token(self, request: Request, decision: Decision | None) -> str | None:
-        known, again = self._registry.lookup(request.id), request.delivered_ns > 0
-        void = again and (known is None or known.changed_ns != request.delivered_ns)
-        if decision is None or request.contested or void:
-            return None
-        try:
-            replaces = decision.replaces or again
-            token = self._registry.enrol(request.id, decision.profile, decision.tags, replaces=replaces)
-            request.delivered_ns = self._registry.show(request.id).changed_ns
-        except RegistryError as error:
-            log.warning("device %s was approved, but: %s", request.id, error, extra={"device": request.id})
-            return None
-        return token
-
-    def _deliver(self, request: Request, token: str) -> None:
-        socket = self._sockets.pop(request.key, None)
-        if socket is None:
+        While it was made the device may have left, and somebody else have asked in its place: ``socket`` is the one
+        that it was made for.
+        """
+        current, proves = self._sockets.get(request.key), request.secret_sha256 is not None
+        if not self._waiting.has(request) or request.contested or (current is not socket and not proves):
+            return False
+        self._sockets.pop(request.key, None)
+        if current is None:
             _tell(request, "was registered, but has left before its token came")
         else:
             _tell(request, "was registered and given its token")
-            socket.enrolled(self._registry.show(request.id), token)
-        if not self._waiting.has(request):
-            return
-        if request.secret_sha256 is None:
+            current.enrolled(self._registry.show(request.id), token)
+        if not proves:
             self._end(request)
         else:
             self._changed[request.key] = request
+        return True
 
     def _end(self, request: Request, result: str = "", why: str = "") -> None:
         """Forget a request; ``result`` is for the metrics, ``why`` tells its device."""

@@ -252,3 +252,16 @@ def test_a_held_device_does_not_outstay_its_time(tmp_path_factory: pytest.TempPa
             socket.recv(timeout=10)
         assert gateway.metric('gateway_enrolments_total{result="expired"}') == 1
         wait_for(lambda: gateway.metric("gateway_enrolments_open") == 0, "the request to go")
+
+
+def test_a_held_device_that_comes_with_a_token_asks_no_more(gateway: RunningGateway, admin: Visitor) -> None:
+    with dial(gateway, "kiln-3") as socket:
+        ask(socket, secret=SECRET)
+        token = admin.change("POST", "/v1/devices", {"id": "kiln-3"}).body["token"]
+        socket.send(json.dumps({"type": "hello", "token": token}))
+        assert answer(socket)["type"] == "welcome"
+        assert "kiln-3" not in enrolments(admin)
+        late = admin.change("POST", "/v1/enrolments/kiln-3/approve", {"replace": True})
+        assert (late.status, late.code) == (404, "unknown_enrolment")
+        socket.send('{"seq":1,"temp":1}')
+        assert answer(socket) == {"type": "ack", "seq": 1}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
@@ -23,12 +24,14 @@ from gateway.server import waiting
 from gateway.server.enrolling import Enrolling, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from gateway.registry_layout import Device
 
+Approved: TypeAlias = "Callable[[str | None], tuple[Socket, Request]]"
 SECRET, OTHER = "s" * 22, "o" * 22
 EXPIRY = 900.0
+STRANGER = "203.0.113.66"
 
 
 @dataclass(eq=False)
@@ -72,6 +75,30 @@ class World:
 
     def settle(self) -> None:
         asyncio.run(self.enrolling.settle())
+
+    def settle_while(self, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object]) -> list[str]:
+        """Settle, and do ``meanwhile`` on the loop when a token has just been made; the tokens."""
+        tokens, enrol, made, go_on = [], self.registry.enrol, threading.Event(), threading.Event()
+
+        def gated(*arguments: Any, **more: Any) -> str:
+            tokens.append(enrol(*arguments, **more))
+            made.set()
+            assert go_on.wait(10)
+            return tokens[-1]
+
+        async def both() -> None:
+            settling = asyncio.create_task(self.enrolling.settle())
+            try:
+                assert await asyncio.to_thread(made.wait, 10)
+                meanwhile()
+            finally:
+                go_on.set()
+                await settling
+
+        with monkeypatch.context() as patch:
+            patch.setattr(self.registry, "enrol", gated)
+            asyncio.run(both())
+        return tokens
 
     def decide(self, claim: str | None = None, state: State = State.APPROVED, **more: Any) -> Request:
         """As over HTTP."""
@@ -235,6 +262,122 @@ def test_what_was_approved_of_a_device_without_a_secret_ends_with_its_connection
     world.settle()
     assert later.tokens == []
     assert [shown["approved"] for shown in world.enrolling.shown()] == [False]
+
+
+@pytest.fixture
+def approved(world: World) -> Callable[[str | None], tuple[Socket, Request]]:
+    """A device with this secret that asks and is approved; its token is still to be made."""
+
+    def approve(secret: str | None) -> tuple[Socket, Request]:
+        socket = Socket()
+        request = world.ask(socket, secret=secret)
+        assert isinstance(request, Request)
+        with world.another_process() as store:
+            store.decide("d1", None, decision(), time.time_ns())
+        return socket, request
+
+    return approve
+
+
+def test_who_asks_in_the_place_of_a_device_that_left_while_its_token_was_made_gets_nothing(
+    world: World, approved: Approved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine, request = approved(None)
+    stranger = Socket(remote=STRANGER)
+
+    def meanwhile() -> None:
+        world.enrolling.left(genuine, request)
+        world.ask(stranger, secret=None)
+
+    (token,) = world.settle_while(monkeypatch, meanwhile)
+    assert (genuine.tokens, stranger.tokens) == ([], [])
+    assert not lets_in(world, token)
+    assert [(shown["address"], shown["approved"]) for shown in world.enrolling.shown()] == [(STRANGER, False)]
+
+
+@pytest.mark.parametrize("remote", [STRANGER, "192.0.2.1"])
+def test_who_takes_the_place_of_a_device_while_its_token_is_made_gets_nothing(
+    world: World, approved: Approved, monkeypatch: pytest.MonkeyPatch, remote: str
+) -> None:
+    (genuine, _), stranger = approved(None), Socket(remote=remote)
+    (token,) = world.settle_while(monkeypatch, lambda: world.ask(stranger, secret=None))
+    assert (genuine.tokens, genuine.ended) == ([], ["replaced"])
+    assert (stranger.tokens, stranger.ended) == ([], ["not_approved"])
+    assert not lets_in(world, token)
+
+
+def test_a_claim_that_is_shown_by_another_while_the_token_is_made_is_void(
+    world: World, approved: Approved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine, _ = approved(SECRET)
+    (token,) = world.settle_while(monkeypatch, lambda: world.ask(Socket(remote=STRANGER), secret=OTHER))
+    assert (genuine.tokens, genuine.ended) == ([], ["not_approved"])
+    assert not lets_in(world, token)
+
+
+def test_a_device_that_proves_by_its_secret_who_it_is_may_reconnect_while_its_token_is_made(
+    world: World, approved: Approved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approved(SECRET)
+    again = Socket(remote="198.51.100.7")
+    assert world.settle_while(monkeypatch, lambda: world.ask(again)) == again.tokens
+    assert lets_in(world, again.tokens[0])
+
+
+def test_a_token_that_was_replaced_meanwhile_is_not_what_is_taken_back(
+    world: World, approved: Approved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (genuine, request), own = approved(None), []
+
+    def meanwhile() -> None:
+        own.append(world.registry.rotate("d1"))
+        world.enrolling.left(genuine, request)
+
+    world.settle_while(monkeypatch, meanwhile)
+    assert lets_in(world, own[0])
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+@pytest.mark.parametrize("made", [False, True])
+def test_an_approval_outlives_a_crash_before_or_after_its_token_was_made(
+    world: World, monkeypatch: pytest.MonkeyPatch, made: bool, replaces: bool
+) -> None:
+    if replaces:
+        world.registry.add("d1")
+    world.ask(Socket())
+    with world.another_process() as store:
+        store.decide("d1", None, decision(replaces=replaces), time.time_ns())
+    enrol = world.registry.enrol
+
+    def crash(*arguments: Any, **more: Any) -> None:
+        if made:
+            enrol(*arguments, **more)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.registry, "enrol", crash)
+        with pytest.raises(KeyboardInterrupt):
+            world.settle()
+    world.enrolling.close()
+    world.enrolling = world.begin()
+    back = Socket()
+    world.ask(back)
+    world.settle()
+    assert back.ended == []
+    assert lets_in(world, back.tokens[0])
+
+
+def test_a_device_that_was_revoked_after_its_token_was_made_stays_so_over_a_restart(world: World) -> None:
+    world.ask(Socket())
+    world.decide(replaces=True)
+    world.settle()
+    world.registry.revoke("d1")
+    world.enrolling.close()
+    world.enrolling = world.begin()
+    back = Socket()
+    world.ask(back)
+    world.settle()
+    assert (back.tokens, back.ended) == ([], ["not_approved"])
 
 
 def test_two_devices_of_one_id_are_two_requests_and_one_claim_is_chosen(world: World) -> None:
