@@ -44,8 +44,9 @@ class Entry:
 
     ``payload`` is ``lines`` points of line protocol, each ended by a newline, nanosecond timestamps. ``seq`` is
     `NO_SEQ` for a message without a number. ``verdicts`` is the JSON of its refusals, empty when there are none.
-    Not written to disk: ``latest`` (field to value of its newest reading) and its ``time_ns``, for viewers; and
-    ``sequence``, the numbers that the session of the message goes by, None for an entry read back.
+    Not written to disk: ``latest`` (field to value of its newest reading) and its ``time_ns``, for viewers;
+    ``sequence``, the numbers that the session of the message goes by, None for an entry read back; and how many of the
+    points have a ``corrected`` time.
     """
 
     device: str
@@ -62,6 +63,7 @@ class Entry:
     latest: Mapping[str, Any] | None = None
     time_ns: int = 0
     sequence: Sequence | None = field(default=None, repr=False, compare=False)
+    corrected: int = field(default=0, repr=False, compare=False)
 
     @property
     def accepted(self) -> int:

@@ -108,6 +108,9 @@ class Metrics:
         self.duplicate = self.readings.labels("duplicate")
         self.rejected = self.readings.labels("rejected")
         self.dropped = self.readings.labels("dropped")
+        self.corrected = Counter(
+            "gateway_readings_corrected_total", "Readings stored with a time other than their device's", registry=r
+        )
         self.stored = Counter("gateway_readings_stored_total", "Readings confirmed by the database", registry=r)
         self.ledger = Gauge(
             "gateway_ledger_readings", "The account of all devices, exact across restarts", ["column"], registry=r

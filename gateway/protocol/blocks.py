@@ -71,6 +71,7 @@ def encode_block(
             range(block.samples),
             lambda index: _point(block, index, rules, prefix, start_ns, learn, vet, added or 0),
         )
+        encoded.corrected = encoded.lines if added else 0
     return encoded
 
 

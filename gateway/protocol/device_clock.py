@@ -24,6 +24,8 @@ DRIFT_PER_NS = 10_000
 """One part in so many: 100 ppm, which crystals without compensation keep to."""
 RESOLUTION_NS = 1_000_000
 """Devices count milliseconds, and may have cut them off or rounded."""
+LEAST_WRONG_NS = 1_000_000_000
+"""A clock that is off by less is not wrong enough to move a time that may be right."""
 USUAL_WAY_NS = 500_000_000
 """A message seldom takes longer; assumed where nothing bounds the way that it took."""
 
@@ -95,6 +97,15 @@ class DeviceClock:
         if self._correction_ns is None or not now.low_ns <= self._correction_ns <= now.high_ns:
             self._correction_ns = estimate.offset_ns
         return self._correction_ns
+
+    def wrong(self, now_ns: int) -> Sample | None:
+        """What is known of a clock that is wrong beyond doubt: its bounds are further from 0 than from each other's
+        middle, and than a second. None of any other."""
+        if self._known is None:
+            return None
+        now = self._known.after(now_ns)
+        least = max(now.low_ns, -now.high_ns)
+        return now if least > max(LEAST_WRONG_NS, (now.high_ns - now.low_ns) // 2) else None
 
 
 def both(older: Sample, newer: Sample) -> Sample:

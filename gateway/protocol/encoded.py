@@ -22,7 +22,8 @@ Point = tuple[str, int, "Mapping[str, Any]"]
 class Encoded:
     """``lines`` points in ``payload``, ``rejects`` for the rest of the ``received`` readings.
 
-    ``latest`` (field to value) and ``time_ns`` are of the newest point, None and 0 without any.
+    ``corrected`` of the points have another time than they came with. ``latest`` (field to value) and ``time_ns`` are
+    of the newest point, None and 0 without any.
     """
 
     device: str
@@ -32,6 +33,7 @@ class Encoded:
     latest: Mapping[str, Any] | None = None
     time_ns: int = 0
     rejects: list[Fault] = field(default_factory=list)
+    corrected: int = 0
 
     def collect(self, message: Readings, items: Iterable[Any], point: Callable[[Any], Point | None]) -> None:
         """Judge and write one item after the other; ``point`` gives None where there is nothing to store.
@@ -77,6 +79,7 @@ class Encoded:
             arrived_ns=arrived_ns,
             latest=self.latest,
             time_ns=self.time_ns,
+            corrected=self.corrected,
         )
 
 

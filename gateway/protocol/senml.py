@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from gateway.protocol.shown import MAX_SHOWN_NAME, cut, kind_of, shown
 from gateway.protocol.timestamps import MAX_NS, NS_PER_MS, in_range, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from gateway.protocol.fields import Rules
     from gateway.protocol.messages import Message
@@ -181,17 +182,23 @@ def encode_pack(
         field = _field(item, device)
         text, fields = rules.write(_values(item, field))
         time_ns = _time(item.seconds, now_ns)
+        added = 0
         if vetting is not None:
             time_ns, added = vetting.settle(time_ns, item.seconds, "t", by_clock=item.seconds >= RELATIVE)
             text += rules.device_time((time_ns - added) // NS_PER_MS, fields) if added else ""
         if rules.fresh:
             series.learn(rules, now_ns)
+        if added and vetting is not None:
+            vetting.corrected += 1
         if item.unit is not None and units is not None and (field in units or len(units) < MAX_UNITS):
             units[field] = item.unit
         return f"{series.default}{text} {time_ns}\n", time_ns, fields
 
     encoded = Encoded(device)
+    if vetting is not None:
+        vetting.look(_own_times(pack.items, now_ns))
     encoded.collect(pack, pack.items, point)
+    encoded.corrected = 0 if vetting is None else vetting.corrected
     return encoded
 
 
@@ -217,6 +224,14 @@ def _values(record: Record, field: str) -> dict[str, Any]:
         return {field: record.value}
     total = {f"{field}.sum": record.sum}
     return total if record.value is None else {field: record.value} | total
+
+
+def _own_times(items: Iterable[Any], now_ns: int) -> Iterator[int]:
+    """The times in ns that records were given by the device's clock; what no database holds is about to be refused."""
+    for item in items:
+        if isinstance(item, Record) and item.seconds >= RELATIVE:
+            with suppress(ReadingError):
+                yield _time(item.seconds, now_ns)
 
 
 def _time(seconds: float, now_ns: int) -> int:

@@ -2,11 +2,13 @@
 
 Rules that hold here:
 
-* A time within the bounds is stored as it was sent, whatever is known of the clock: a device that has just set its
-  clock must not be set wrong again.
+* A message all of whose times are within the bounds is stored as it was sent, whatever is known of the clock: a device
+  that has just set its clock must not be set wrong again.
 * Only a time by the device's clock (``ts``, ``t0``) is ever corrected, and only if the clock is known to be wrong. What
   is outside afterwards, or cannot be corrected, is refused: a profile that corrects stores nothing outside.
-* A block is corrected as a whole. Its samples were taken by one clock, and must not be torn apart at the bound.
+* Times that one clock told must not be torn apart at the bound. So where one time of a message is outside and the clock
+  is wrong beyond doubt, all of them are corrected; a block is in any case. What would come after its arrival even by
+  the least that the clock may be wrong was told by a clock that was set meanwhile, and stays.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ from gateway.protocol.shown import shown
 from gateway.protocol.timestamps import MAX_NS, MIN_NS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gateway.config.sections import TimestampsSection
-    from gateway.protocol.device_clock import DeviceClock
+    from gateway.protocol.device_clock import DeviceClock, Sample
 
 DEVICE_TIME = "device_time_ms"
 """The field for the time that a device sent, where another one is stored."""
@@ -59,6 +63,10 @@ class Vetting:
     bounds: TimeBounds
     clock: DeviceClock | None
     now_ns: int
+    together: Sample | None = None
+    """The clock, where all that it told in this message is corrected."""
+    corrected: int = 0
+    """Readings that are stored with another time than they came with."""
 
     def holds(self, time_ns: int) -> bool:
         """Whether a time is within the bounds."""
@@ -69,13 +77,20 @@ class Vetting:
         known = self.clock.correction(self.now_ns) if self.bounds.corrects and self.clock is not None else None
         return known or 0
 
+    def look(self, times: Iterable[int]) -> None:
+        """Those of the message by the device's clock, before the first one is settled."""
+        wrong = self.clock.wrong(self.now_ns) if self.bounds.corrects and self.clock is not None else None
+        if wrong is not None and not all(map(self.holds, times)):
+            self.together = wrong
+
     def settle(self, time_ns: int, value: Any, key: str, *, by_clock: bool) -> tuple[int, int]:
         """The time to store, and what was added to the one that came; ``by_clock``: the device's.
 
         Raises:
             ReadingError: ``timestamp_out_of_range``.
         """
-        if self.holds(time_ns):
+        wrong = self.together if by_clock else None
+        if self.holds(time_ns) and (wrong is None or time_ns + wrong.low_ns > self.now_ns):
             return time_ns, 0
         added = self.correction() if by_clock else 0
         return self.checked(time_ns + added, added, value, key), added

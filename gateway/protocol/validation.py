@@ -12,6 +12,7 @@ Rules that hold here:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import MessageError, ReadingError
@@ -27,7 +28,7 @@ from gateway.protocol.time_bounds import Vetting, bounds_of
 from gateway.protocol.timestamps import LEAST_MS, MOST_MS, NS_PER_MS, aged, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from gateway.config.sections import ProfileSection
     from gateway.protocol.device_clock import DeviceClock
@@ -96,7 +97,10 @@ class Encoder:
         if encoded is None:
             self._check_repeated(message, now_ns)
             encoded = Encoded(self._device)
+            if vetting is not None:
+                vetting.look(_own_times(message.items))
             encoded.collect(message, message.items, lambda item: self._point(item, message, now_ns, vetting))
+            encoded.corrected = 0 if vetting is None else vetting.corrected
         return encoded
 
     def _encode_ordinary(self, message: Readings, vetting: Vetting | None) -> Encoded | None:
@@ -198,12 +202,14 @@ class Encoder:
             time_ns = ts * NS_PER_MS
         else:
             time_ns = self._time(ts, item.get("age_ms"), now_ns)
+        own = ""
         if vetting is not None:
             time_ns, own = _vetted(vetting, time_ns, item, rules, fields)
-            text += own
         if rules.fresh:
             self._series.learn(rules, now_ns)
-        return f"{prefix}{text} {time_ns}\n", time_ns, fields
+        if own and vetting is not None:
+            vetting.corrected += 1
+        return f"{prefix}{text}{own} {time_ns}\n", time_ns, fields
 
     def _rules_for(self, measurement: Any) -> Rules:
         """Those of a measurement as the device names it, which may be none: then it is about to be refused."""
@@ -234,6 +240,15 @@ def _ordinary(reading: Mapping[str, Any], size: int) -> tuple[dict[str, Any], in
     if values.__class__ is not dict or ts.__class__ is not int or len(reading) != size:
         return None
     return (values, ts * NS_PER_MS) if LEAST_MS <= ts <= MOST_MS else None
+
+
+def _own_times(items: Iterable[Any]) -> Iterator[int]:
+    """The times in ns that readings were given by the device's clock; what cannot be read is about to be refused."""
+    for item in items:
+        ts = item.get("ts") if item.__class__ is dict else None
+        if ts is not None:
+            with suppress(ReadingError):
+                yield moment(ts)
 
 
 def _vetted(

@@ -138,6 +138,7 @@ class Bookkeeper:
             metrics.accepted.inc(sum([entry.lines for entry in entries]))
             metrics.duplicate.inc(sum([entry.duplicate for entry in entries]))
             metrics.rejected.inc(sum([entry.rejected for entry in entries]))
+            metrics.corrected.inc(sum([entry.corrected for entry in entries]))
             self._acks.committed(entries[0].arrived_ns)  # entries come in the order of their arrival
 
     def append_failed(self, items: Sequence[tuple[Entry, object]], error: BaseException) -> None:

@@ -158,3 +158,79 @@ def test_the_ledger_counts_what_was_refused() -> None:
     bench.deliver()
     account = bench.ledger.account("d1")
     assert (account.received, account.stored, account.rejected, account.pending) == (2, 1, 1, 0)
+
+
+def slow(least_s: int, most_s: int) -> Bench:
+    """A device whose clock is so far behind the gateway's."""
+    bench = Bench(profile=CORRECTS).ready()
+    bench.encoder.clock = clock(least_s * SECOND, most_s * SECOND)
+    return bench
+
+
+def times(effects: list[Any]) -> list[int]:
+    """Seconds before the arrival at which readings of a message were stored."""
+    return [NOW_S - int(line.split()[-1]) // SECOND for line in effects[0]["stores"]["lines"]]
+
+
+def test_a_message_that_reaches_over_the_bound_is_corrected_whole() -> None:
+    """A clock that is 59 minutes slow, readings a minute apart: they stay a minute apart, each with its own time."""
+    bench = Bench(profile=CORRECTS).ready()
+    bench.encoder.clock = clock(59 * 60 * SECOND - 20_000_000, 59 * 60 * SECOND + 20_000_000)
+    (stored,) = bench.send([{"ts": NOW_S - 3540 - 60 * n, "a": n} for n in range(4)])
+    assert times([stored]) == [0, 60, 120, 180]
+    assert all("device_time_ms=" in line for line in stored["stores"]["lines"])
+
+
+def test_senml_that_reaches_over_the_bound_is_corrected_whole() -> None:
+    bench = Bench(profile=CORRECTS, subprotocol=SENML)
+    bench.good()
+    bench.encoder.clock = clock(3540 * SECOND, 3540 * SECOND)
+    pack = [{"n": "a", "v": n, "t": NOW_S - 3540 - 60 * n} for n in range(4)]
+    assert times(bench.send([*pack, {"n": "a", "v": 4, "t": 1e18}, {"n": "a", "v": 5, "t": -7}])) == [
+        0,
+        60,
+        120,
+        180,
+        7,
+    ]
+
+
+def test_a_time_that_would_be_after_its_arrival_was_told_by_a_clock_that_was_set() -> None:
+    (stored,) = slow(3540, 3540).send(
+        [{"ts": NOW_S - 3601, "a": 1}, {"ts": NOW_S - 5, "a": 2}, {"age_ms": 1000, "a": 3}]
+    )
+    assert times([stored]) == [61, 5, 1]
+
+
+@pytest.mark.parametrize(("least_s", "most_s"), [(0, 1), (10, 40), (-1, 0), (-40, -10)])
+def test_a_clock_that_is_hardly_wrong_moves_only_what_would_be_refused(least_s: int, most_s: int) -> None:
+    outside = -3601 if least_s >= 0 else 61
+    (stored, *_) = slow(least_s, most_s).send([{"ts": NOW_S - 600, "a": 1}, {"ts": NOW_S + outside, "a": 2}])
+    assert times([stored])[0] == 600
+
+
+def test_what_is_outside_when_it_is_corrected_with_the_others_is_refused() -> None:
+    (stored, rejected) = slow(-3540, -3540).send([{"ts": NOW_S + 3540, "a": 1}, {"ts": NOW_S - 100, "a": 2}])
+    assert times([stored]) == [0]
+    assert "when corrected by -3540.000 s" in rejected["answers"]["errors"][0]["message"]
+
+
+def test_what_cannot_be_read_does_not_keep_the_others_from_being_corrected() -> None:
+    (stored, rejected) = slow(3540, 3540).send([{"ts": "noon", "a": 1}, 5, {"ts": NOW_S - 3601, "a": 2}])
+    assert times([stored]) == [61]
+    assert [error["index"] for error in rejected["answers"]["errors"]] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("message", "corrected"),
+    [
+        ({"readings": [{"ts": NOW_S - 3540 - 60 * n, "a": n} for n in range(4)] + [{"a": 5}]}, 4),
+        ({"t0": (NOW_S - 3700) * 1000, "dt": 60_000, "columns": {"a": [1, 2, None]}}, 2),
+        ({"ts": NOW_S - 30, "a": 1}, 0),
+    ],
+)
+def test_what_is_corrected_is_counted_once(message: dict[str, Any], corrected: int) -> None:
+    bench = slow(3540, 3540)
+    bench.send({"seq": 1, **message})
+    bench.send({"seq": 1, **message})
+    assert [entry.corrected for entry in bench.queue] == [corrected, 0]

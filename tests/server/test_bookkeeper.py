@@ -90,7 +90,7 @@ def test_a_commit_is_counted_shown_and_acknowledged_once_per_owner(desk: Desk) -
     items = [
         (Entry("a", "x", seq=1, lines=2, arrived_ns=5, latest={"t": 1}), a),
         (Entry("b", "y", seq=9, lines=1, rejected=1, arrived_ns=6, latest={"t": 7}), b),
-        (Entry("a", "x", seq=2, lines=1, arrived_ns=7, latest={"t": 2, "h": 3}), a),
+        (Entry("a", "x", seq=2, lines=1, arrived_ns=7, latest={"t": 2, "h": 3}, corrected=1), a),
         (Entry("a", "x", lines=1, arrived_ns=8, latest={"h": 4}), a),
         (Entry("c", lines=1, kind=Kind.PRESENCE), None),
     ]
@@ -103,6 +103,7 @@ def test_a_commit_is_counted_shown_and_acknowledged_once_per_owner(desk: Desk) -
     assert desk.value("gateway_messages_received_total") == 4
     assert desk.value("gateway_readings_total", outcome="accepted") == 5
     assert desk.value("gateway_readings_total", outcome="rejected") == 1
+    assert desk.value("gateway_readings_corrected_total") == 1
     assert desk.value("gateway_commit_seconds_count") == 1
 
 
