@@ -51,7 +51,11 @@ def import_devices(config: Config, file: Path, output: Path | None) -> None:
 
         def keep(tokens: Sequence[tuple[str, str]]) -> None:
             made.extend(tokens)
-            if output is not None:
+            if output is None:
+                # Before anything is done for good: whoever cannot be told the tokens has no devices, either.
+                write_table(sys.stdout, ("id", "token"), tokens)
+                sys.stdout.flush()
+            else:
                 with _for_its_owner(output) as target:
                     written.append(output)
                     write_table(target, ("id", "token"), tokens)
@@ -62,8 +66,6 @@ def import_devices(config: Config, file: Path, output: Path | None) -> None:
             for path in written:
                 path.unlink(missing_ok=True)
             raise
-    if output is None:
-        write_table(sys.stdout, ("id", "token"), made)
     click.echo(f"{len(table.devices)} devices are registered, {len(made)} of them with a new token", err=True)
 
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import csv
+import os
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -60,6 +63,19 @@ def test_without_an_output_tokens_are_printed(kilns: Command, tmp_path: Path) ->
     header, *rows = csv.reader(kilns("devices", "import", "fleet.csv").stdout.splitlines())
     assert header == ["id", "token"]
     assert [let_in(tmp_path, *row) for row in rows] == [True, True]
+
+
+def test_who_cannot_be_told_the_tokens_has_no_devices(kilns: Command, tmp_path: Path) -> None:
+    (tmp_path / "fleet.csv").write_text("id\na\nb\n")
+    kilns("devices", "list")
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "gateway", "devices", "import", "fleet.csv", "--config", str(kilns.config)]
+    result = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(writes)
+    assert result.returncode != 0
+    assert "are registered" not in result.stderr
+    assert kilns.json("devices", "list") == []
 
 
 def test_a_table_with_a_problem_registers_nothing(kilns: Command, tmp_path: Path) -> None:
