@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from gateway.protocol.messages import Close, CloseCode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.protocol.messages import Effects
     from gateway.protocol.subprotocols import Subprotocol
 
@@ -139,3 +141,7 @@ class Endings:
             return ()
         self._state = State.CLOSED
         return (Close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")),)
+
+
+Ending: TypeAlias = "Callable[[Endings], Effects]"
+"""One of the ways, as in ``Endings.replaced``."""

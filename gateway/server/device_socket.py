@@ -19,6 +19,7 @@ from gateway.errors import SpoolFull
 from gateway.ledger import NO_SEQ, Entry
 from gateway.protocol.counting import CountingSession
 from gateway.protocol.device_clock import DeviceClock
+from gateway.protocol.endings import Endings
 from gateway.protocol.messages import (
     Ack,
     AckLater,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
     from gateway.command_log import Command
     from gateway.enrolments import Request
+    from gateway.protocol.endings import Ending
     from gateway.protocol.messages import Effect, Effects, Outcome
     from gateway.registry_layout import Device
     from gateway.server.context import Context
@@ -359,7 +361,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
     def _ask(self, session: Session, enrol: Enrol) -> None:
         request = self.context.enrolling.ask(self, enrol, self.context.config.auth.enrol_expiry)
         if isinstance(request, Refused):
-            self._run(getattr(session, request.why)(*request.told))
+            self._run(request.why(session))
         else:
             self.held = request
             self.context.strangers.forget(self)  # who waits for a person has a place among those that do
@@ -371,8 +373,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
             self._run(self.session.enrolled(token))
             self._admit(self.session, device)
 
-    def not_enrolled(self, why: str) -> None:
-        """Nobody has approved; ``why`` is the session's event."""
+    def not_enrolled(self, why: Ending) -> None:
+        """Nobody has approved: end in this way."""
         self._end(why)
 
     def durable(self, numbered: int) -> Write | None:
@@ -415,24 +417,24 @@ class DeviceSocket(JsonErrors, StreamHandler):
 
     def replace(self) -> None:
         """A newer connection of this device took over."""
-        self._end("replaced")
+        self._end(Endings.replaced)
 
     def expire(self) -> None:
         """Nothing came within the time-out."""
-        self._end("keepalive_expired")
+        self._end(Endings.keepalive_expired)
 
     def credentials_late(self) -> None:
         """The device did not say who it is in time."""
-        self._end("credentials_late")
+        self._end(Endings.credentials_late)
 
     def message_late(self) -> None:
         """A message was begun, and its end did not come in time."""
-        self._end("message_late")
+        self._end(Endings.message_late)
 
     def crowd_out(self) -> None:
         """Too many have not said who they are, and this one has been at it for longest."""
         if self.session is not None and self.session.open:
-            self._end("crowded_out")
+            self._end(Endings.crowded_out)
         else:
             self.abort()
 
@@ -444,11 +446,11 @@ class DeviceSocket(JsonErrors, StreamHandler):
 
     def restart(self) -> None:
         """The gateway is going down."""
-        self._end("restarting")
+        self._end(Endings.restarting)
 
-    def _end(self, how: str) -> None:
+    def _end(self, how: Ending) -> None:
         if self.session is not None:
-            self._run(getattr(self.session, how)())
+            self._run(how(self.session))
 
     def renew(self) -> None:
         """The configuration has changed."""
@@ -461,7 +463,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
 
     def revoke(self) -> None:
         """The device's credentials no longer count."""
-        self._end("revoked")
+        self._end(Endings.revoked)
 
     def on_close(self) -> None:
         """The connection is gone: forget it, and record that the device left."""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gateway.enrolments import Request, State
+from gateway.protocol.endings import Endings
 from gateway.server.handing import Tokens
 from gateway.server.waiting import MOST, Waiting
 
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.enrolments import Decision, Enrolments, Key
-    from gateway.protocol.messages import Enrol
+    from gateway.protocol.endings import Ending
+    from gateway.protocol.messages import Effects, Enrol
     from gateway.registry import Registry
     from gateway.server.handing import Held
 
@@ -46,14 +48,18 @@ _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A device cannot be held: ``why`` is the session's event, ``told`` what it may say beside it."""
+    """A device cannot be held: how its session ends."""
 
-    why: str
-    told: tuple[str, ...] = ()
+    why: Ending
 
 
-_TAKEN = Refused("claim_taken")
-_FULL = Refused("busy", ("too many devices wait to be approved, try again later",))
+def no_room(session: Endings) -> Effects:
+    """End a session for which there is no room among those that wait."""
+    return session.busy("too many devices wait to be approved, try again later")
+
+
+_TAKEN = Refused(Endings.claim_taken)
+_FULL = Refused(no_room)
 
 
 class Enrolling:
@@ -129,7 +135,7 @@ class Enrolling:
             self._count("too_many")
             return _FULL
         for request in going:
-            self._end(request, "pushed_out")
+            self._end(request, "pushed_out", no_room)
         info = socket.info if len(orjson.dumps(socket.info)) <= MOST_INFO else {}
         request = Request(device_id, claim, secret, address, now, now + round(expiry * NS_PER_S), info)
         self._waiting.add(request)
@@ -145,7 +151,7 @@ class Enrolling:
     def _resume(self, request: Request, socket: Held) -> Request:
         before = self._sockets.pop(request.key, None)
         if before is not None:
-            before.not_enrolled("replaced")
+            before.not_enrolled(Endings.replaced)
             if request.secret_sha256 is None and request.address != socket.remote:
                 self._contest(request, socket.remote)
         self._waiting.move(request, socket.remote)
@@ -225,13 +231,13 @@ class Enrolling:
         self._count(decision.state)
         _tell(request, f"with the claim {request.claim} was {decision.state} by {decision.by}")
         if decision.state is State.REFUSED:
-            self._end(request, why="not_approved")
+            self._end(request, why=Endings.not_approved)
 
     def _expire(self) -> None:
         now = time.time_ns()
         for request in self._waiting:
             if request.expires_ns <= now:
-                self._end(request, "" if request.delivered_ns else "expired", "unanswered")
+                self._end(request, "" if request.delivered_ns else "expired", Endings.unanswered)
 
     async def _hand_over(self) -> None:
         due = [
@@ -251,7 +257,7 @@ class Enrolling:
             if token is not None:
                 nobodys.append((request.id, token))
             if self._waiting.has(request):
-                self._end(request, "void", "not_approved")
+                self._end(request, "void", Endings.not_approved)
         if nobodys:
             await asyncio.to_thread(self._tokens.take_back, nobodys)
 
@@ -276,7 +282,7 @@ class Enrolling:
             self._changed[request.key] = request
         return True
 
-    def _end(self, request: Request, result: str = "", why: str = "") -> None:
+    def _end(self, request: Request, result: str = "", why: Ending | None = None) -> None:
         """Forget a request; ``result`` is for the metrics, ``why`` tells its device."""
         self._waiting.remove(request)
         self._changed.pop(request.key, None)
@@ -285,7 +291,7 @@ class Enrolling:
         if result:
             self._count(result)
             _note(request, f"with the claim {request.claim} waits no more: {result.replace('_', ' ')}")
-        if socket is not None and why:
+        if socket is not None and why is not None:
             socket.not_enrolled(why)
 
     def close(self) -> None:

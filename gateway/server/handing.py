@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gateway.enrolments import Enrolments, Request
+    from gateway.protocol.endings import Ending
     from gateway.registry import Registry
     from gateway.registry_layout import Device
 
@@ -41,8 +42,8 @@ class Held(Protocol):
         """The device is registered: tell it its token and go on."""
         ...
 
-    def not_enrolled(self, why: str) -> None:
-        """Close; ``why`` is the session's event."""
+    def not_enrolled(self, why: Ending) -> None:
+        """Close, in this way."""
         ...
 
 

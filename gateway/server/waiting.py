@@ -2,8 +2,10 @@
 
 Rules that hold here:
 
-* Requests are bounded in all, by address and by device id. One too many pushes out the oldest undecided one within the
-  same bound whose device has left; where none has, there is no room.
+* Requests are bounded in all, by address, by device id and by both. One too many pushes out the oldest undecided one
+  within the same bound whose device has left.
+* Where none has left, it pushes out the newest one of the address that has most of them within the bound, if that keeps
+  no fewer than the newcomer's then has: whoever fills a bound from one address keeps nobody else out.
 * An address is a network of 64 bits with IPv6: its hosts are one owner's.
 """
 
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 
 MOST = 1000
 MOST_OF_ADDRESS = 50
-MOST_OF_DEVICE = 4
+MOST_OF_DEVICE = 8
+MOST_OF_BOTH = 2
+"""Of a device id from one address."""
 
 
 class Waiting:
@@ -73,10 +77,12 @@ class Waiting:
             del self._of_address[network]
 
     def make_room(self, device_id: str, address: str, held: Collection[Key]) -> list[Request] | None:
-        """Which requests have to go for one more, at most three; None: there is no room. Those ``held`` stay."""
-        network = network_of(address)
+        """Which requests have to go for one more, at most four; None: no room. Those ``held`` are connected."""
+        network, of_device = network_of(address), self.of(device_id).values()
+        of_both = sum(network_of(request.address) == network for request in of_device)
         bounds: tuple[tuple[int, int, Callable[[Request], bool]], ...] = (
-            (len(self.of(device_id)), MOST_OF_DEVICE, lambda request: request.id == device_id),
+            (of_both, MOST_OF_BOTH, lambda request: request.id == device_id and network_of(request.address) == network),
+            (len(of_device), MOST_OF_DEVICE, lambda request: request.id == device_id),
             (self._of_address[network], MOST_OF_ADDRESS, lambda request: network_of(request.address) == network),
             (len(self), self._most, lambda _request: True),
         )
@@ -84,8 +90,20 @@ class Waiting:
         for found, most, within in bounds:
             if found < most or any(within(request) for request in going):
                 continue
-            left = [r for r in self if r.decision is None and r.key not in held and within(r)]
-            if not left:
+            gives_way = _who_gives_way([r for r in self if r.decision is None and within(r)], network, held)
+            if gives_way is None:
                 return None
-            going.append(min(left, key=lambda request: request.since_ns))
+            going.append(gives_way)
         return going
+
+
+def _who_gives_way(undecided: Collection[Request], network: str, held: Collection[Key]) -> Request | None:
+    """Which of the requests within a bound goes for one of ``network``."""
+    left = [request for request in undecided if request.key not in held]
+    if left:
+        return min(left, key=lambda request: request.since_ns)
+    shares = Counter(network_of(request.address) for request in undecided)
+    largest = max(shares, key=shares.__getitem__, default=network)
+    if shares[largest] < shares[network] + 2:
+        return None
+    return max((r for r in undecided if network_of(r.address) == largest), key=lambda request: request.since_ns)

@@ -18,14 +18,16 @@ import pytest
 from gateway.enrolments import Decision, Enrolments, Request, State
 from gateway.errors import DeviceExists, EnrolmentConflict, UnknownEnrolment
 from gateway.protocol import messages
+from gateway.protocol.endings import Endings
 from gateway.protocol.messages import Enrol
 from gateway.registry import Registry
 from gateway.server import waiting
-from gateway.server.enrolling import Enrolling, Refused
+from gateway.server.enrolling import Enrolling, Refused, no_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from gateway.protocol.endings import Ending
     from gateway.registry_layout import Device
 
 Approved: TypeAlias = "Callable[[str | None], tuple[Socket, Request]]"
@@ -48,8 +50,8 @@ class Socket:
         assert device.id == self.device_id
         self.tokens.append(token)
 
-    def not_enrolled(self, why: str) -> None:
-        self.ended.append(why)
+    def not_enrolled(self, why: Ending) -> None:
+        self.ended.append(why.__name__)
 
 
 class World:
@@ -223,7 +225,7 @@ def test_who_shows_a_claim_without_its_secret_gets_nothing_and_spoils_it(
     world.ask(socket, secret=first)
     refused = world.ask(thief, secret=second)
     assert isinstance(refused, Refused)
-    assert refused.why == "claim_taken"
+    assert refused.why is Endings.claim_taken
     assert [shown["contested"] for shown in world.enrolling.shown()] == [True]
     with pytest.raises(EnrolmentConflict, match="another device has shown the claim"):
         world.decide()
@@ -502,40 +504,75 @@ def test_an_approval_that_is_not_fetched_expires(world: World) -> None:
 
 
 def full(asked: Request | Refused) -> bool:
-    return isinstance(asked, Refused) and asked.why == "busy"
+    return isinstance(asked, Refused) and asked.why is no_room
 
 
 def test_a_flood_of_requests_is_bounded_by_device_by_address_and_in_all(
-    world: World,
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.enrolling.close()
-    world.enrolling = world.begin(most=60)
+    monkeypatch.setattr(world.enrolling._waiting, "_most", 60)
     for n in range(waiting.MOST_OF_DEVICE):
         assert not full(world.ask(Socket("one", f"192.0.2.{n}"), f"AAAA-AAA{n}"))
     assert full(world.ask(Socket("one", "192.0.2.200"), "BBBB-BBBB"))
-    for n in range(waiting.MOST_OF_ADDRESS):
+    for n in range(waiting.MOST_OF_BOTH):
+        assert not full(world.ask(Socket("two", "192.0.2.1"), f"AAAA-AAA{n}"))
+    assert full(world.ask(Socket("two", "192.0.2.1"), "BBBB-BBBB"))
+    of_address = 60 - len(world.enrolling)
+    assert of_address == waiting.MOST_OF_ADDRESS
+    for n in range(of_address):
         assert not full(world.ask(Socket(f"v6-{n}", f"2001:db8::{n:x}")))
     assert full(world.ask(Socket("v6-x", "2001:db8::ffff:1")))
-    asked = [world.ask(Socket(f"many-{n}", f"198.51.100.{n}")) for n in range(20)]
-    assert [full(one) for one in asked] == [False] * 6 + [True] * 14
     assert len(world.enrolling) == 60
-    assert world.counted == {"pending": 60, "too_many": 16}
+    assert world.counted == {"pending": 60, "too_many": 3}
+
+
+def test_who_fills_the_places_of_an_id_from_few_addresses_keeps_nobody_else_out(world: World) -> None:
+    flood = [Socket("one", f"203.0.113.{n % 4}") for n in range(waiting.MOST_OF_DEVICE)]
+    for n, socket in enumerate(flood):
+        assert not full(world.ask(socket, f"AAAA-AAA{n}"))
+    genuine = Socket("one", "192.0.2.1")
+    assert not full(world.ask(genuine, "KKKK-KKKK"))
+    assert [socket.ended for socket in flood if socket.ended] == [["no_room"]]
+    assert full(world.ask(Socket("one", flood[1].remote), "BBBB-BBBB"))
+    assert genuine.ended == []
+    assert world.counted["pushed_out"] == 1
+
+
+def test_who_fills_all_places_from_one_address_keeps_nobody_else_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.enrolling._waiting, "_most", 40)
+    flood = [Socket(f"flood-{n}", "203.0.113.66") for n in range(40)]
+    assert not any(full(world.ask(socket)) for socket in flood)
+    genuine = [Socket(f"d{n}", f"192.0.2.{n}") for n in range(20)]
+    assert not any(full(world.ask(socket)) for socket in genuine)
+    assert [bool(socket.ended) for socket in flood] == [False] * 20 + [True] * 20
+    assert not any(socket.ended for socket in genuine)
+
+
+def test_who_was_approved_gives_way_to_nobody(world: World) -> None:
+    sockets = [Socket("d1", f"203.0.113.{n % 4}") for n in range(waiting.MOST_OF_DEVICE)]
+    requests = [world.ask(socket, f"AAAA-AAA{n}") for n, socket in enumerate(sockets)]
+    for request in requests:
+        assert isinstance(request, Request)
+        request.decision = decision()
+    assert full(world.ask(Socket("d1", "192.0.2.1"), "KKKK-KKKK"))
 
 
 def test_the_protocol_tells_the_bounds() -> None:
     text = Path(messages.__file__).with_name("PROTOCOL.md").read_text(encoding="utf-8")
-    told = f"({waiting.MOST:,} in all, {waiting.MOST_OF_ADDRESS} of an address, {waiting.MOST_OF_DEVICE} of an id)"
-    assert told in text
+    of_device = f"{waiting.MOST_OF_DEVICE} of an id, {waiting.MOST_OF_BOTH} of these of one address"
+    assert f"({waiting.MOST:,} in all, {waiting.MOST_OF_ADDRESS} of an address, {of_device})" in text
 
 
 def test_who_has_left_makes_room_and_who_is_there_does_not(world: World) -> None:
-    sockets = [Socket("one") for _ in range(waiting.MOST_OF_DEVICE)]
+    sockets = [Socket("one") for _ in range(waiting.MOST_OF_BOTH)]
     requests = [world.ask(socket, f"AAAA-AAA{n}") for n, socket in enumerate(sockets)]
-    world.enrolling.left(sockets[2], requests[2])  # type: ignore[arg-type]
+    world.enrolling.left(sockets[1], requests[1])  # type: ignore[arg-type]
     assert not full(world.ask(Socket("one"), "BBBB-BBBB"))
     assert full(world.ask(Socket("one"), "CCCC-CCCC"))
     claims = {shown["claim"] for shown in world.enrolling.shown()}
-    assert claims == {"AAAA-AAA0", "AAAA-AAA1", "AAAA-AAA3", "BBBB-BBBB"}
+    assert claims == {"AAAA-AAA0", "BBBB-BBBB"}
 
 
 def test_what_a_device_tells_is_kept_only_if_it_is_short(world: World) -> None:
