@@ -10,9 +10,11 @@ Rules that hold here:
   for those who wait, in turns, until it gets tight; those with something left of their part go on even then.
 * Live goes first: who catches up is resumed after all others, and has a part of theirs (`LIVE_WEIGHT`).
 * Resumed is in slices, and no more of them once the spool is congested again. In each round somebody is.
-* Nothing is weighed, and nobody called, while the disk keeps up: after `CALM` rounds in which it did, or one in which
-  nobody waits.
-* One timer for all who wait for the disk and one for all who were too fast; for each device its place in the line.
+* While somebody is in the line, the next step is always due: a turn of the event loop, or, where the spool is
+  congested, the commit that it waits for. What comes need not have anything written, so no commit need follow.
+* Nothing is weighed, and nobody called, while the disk keeps up: after `CALM` rounds in which it did, one in which
+  nobody waits, or `TURNS` in which nothing was queued.
+* One timer for all who wait for the disk, one for all who were too fast; for each device its place in the line.
 * Who waits for the disk longer than `PATIENCE` is told once, by a throttle that asks for patience and refuses nothing.
 """
 
@@ -21,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -74,6 +77,11 @@ class Congested(Protocol):
     headroom: int
     eased: Callable[[], None]
 
+    @property
+    def queued_bytes(self) -> int:
+        """What waits for the disk; while there is some, ``eased`` is going to be called."""
+        ...
+
 
 class Backpressure:
     """The line of paused devices, and those that rest. ``count`` is called for each that joins the line."""
@@ -85,7 +93,9 @@ class Backpressure:
         self._late: dict[Sender, None] = {}
         self._credit: dict[Sender, float] = {}
         self._sent: set[Sender] = set()
+        self._ready: deque[Sender] = deque()
         self._calm = 0
+        self._idle = 0
         self._left = 0.0
         self._part = 0.0
         self._untold: dict[Sender, float] = {}
@@ -115,8 +125,13 @@ class Backpressure:
         self._credit[sender] = credit = credit - size - MESSAGE_BYTES
         if credit <= 0:
             self._join(sender)
-            if not congested and self._resuming is None:
-                self._resuming = asyncio.get_running_loop().call_soon(self._go_round)
+            self._schedule()
+
+    def _schedule(self) -> None:
+        """See to it that the line goes on, where the spool does not have to say so first."""
+        if self._resuming is None and not self._spool.congested and len(self):
+            step = self._resume if self._ready else self._go_round
+            self._resuming = asyncio.get_running_loop().call_soon(step)
 
     def _grant(self, sender: Sender) -> float:
         """The part of one that nobody knew of when the round began, as far as anything is left."""
@@ -144,6 +159,8 @@ class Backpressure:
         if sender.paused:
             self._leave(sender)
             self._resting.pop(sender, None)
+            if not len(self):
+                self._ready.clear()
 
     def _leave(self, sender: Sender) -> None:
         self._live.pop(sender, None)
@@ -157,6 +174,7 @@ class Backpressure:
             if handle is not None:
                 handle.cancel()
         self._live, self._late, self._untold, self._credit, self._resting = {}, {}, {}, {}, {}
+        self._ready.clear()
 
     def _begin_round(self) -> None:
         """The disk has caught up with what waited: divide what may come until it waits again."""
@@ -164,6 +182,7 @@ class Backpressure:
             self._resuming.cancel()
             self._resuming = None
         self._calm += 1
+        self._idle = 0
         senders, self._sent = {*self._sent, *self._in_line()}, set()
         if not len(self) or self._calm > CALM:
             self._end()
@@ -179,9 +198,9 @@ class Backpressure:
 
     def _end(self) -> None:
         self._spool.scarce = False
-        self._calm = 0
+        self._calm = self._idle = 0
         self._credit = dict.fromkeys(self._in_line(), 1.0)
-        self._resume()
+        self._resume_ready()
         if not len(self):
             self._credit = {}
 
@@ -190,33 +209,44 @@ class Backpressure:
         self._resuming = None
         if self._spool.congested:
             self._calm = 0
+            return
+        self._idle = 0 if self._spool.queued_bytes else self._idle + 1
+        if self._idle >= TURNS:
+            self._end()
+        elif not self._part:
+            self._begin_round()
         elif len(self):
             self._divide(1 / TURNS)
 
     def _divide(self, share: float) -> None:
-        """Let who waits have such a share of his part, or as many of them as it takes until somebody has paid."""
+        """Let who waits have such a share of his part, or as many of them as it takes until some have paid."""
         owed = {sender: min(0.0, self._credit.get(sender, 0.0)) for sender in self._in_line()}
         shares = {sender: share * self._part_of(sender) for sender in owed}
-        rounds = 1 + int(min(-credit / shares[sender] for sender, credit in owed.items()))
+        needed = sorted(-credit / shares[sender] for sender, credit in owed.items())
+        rounds = 1 + int(needed[len(needed) // (2 * TURNS)])  # of a long line more than one, or it would never end
         self._credit |= {sender: credit + rounds * shares[sender] for sender, credit in owed.items()}
-        self._resume()
+        self._resume_ready()
 
     def _in_line(self) -> Iterator[Sender]:
         yield from self._live
         yield from self._late
 
+    def _resume_ready(self) -> None:
+        """Let those in the line who have something left go on, in its order."""
+        self._ready = deque(sender for sender in self._in_line() if self._credit.get(sender, 0.0) > 0)
+        self._resume()
+
     def _resume(self) -> None:
-        """Let the first in the line who have something left go on."""
         self._resuming = None
         if self._spool.congested:
             return
-        ready = [sender for sender in self._in_line() if self._credit.get(sender, 0.0) > 0]
-        for sender in ready[:SLICE]:
-            self._leave(sender)
-            if sender not in self._resting:
-                self._read_on(sender)
-        if len(ready) > SLICE:
-            self._resuming = asyncio.get_running_loop().call_soon(self._resume)
+        for _ in range(min(SLICE, len(self._ready))):
+            sender = self._ready.popleft()
+            if sender in self._live or sender in self._late:
+                self._leave(sender)
+                if sender not in self._resting:
+                    self._read_on(sender)
+        self._schedule()
 
     def _read_on(self, sender: Sender) -> None:
         sender.paused = False
@@ -226,10 +256,13 @@ class Backpressure:
     def _tell(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer = None
+        self._schedule()  # whatever the spool forgot to say, who waits is not left to wait
         latest = loop.time() - PATIENCE
         for _ in range(SLICE):
             sender, since = next(iter(self._untold.items()), (None, 0.0))
             if sender is None:
+                if len(self):
+                    self._timer = loop.call_later(PATIENCE, self._tell)
                 return
             if since > latest:
                 self._timer = loop.call_at(since + PATIENCE, self._tell)

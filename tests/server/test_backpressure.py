@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.server import backpressure
-from gateway.server.backpressure import CALM, LIVE_WEIGHT, MESSAGE_BYTES, PATIENCE, SLICE, Backpressure
+from gateway.server.backpressure import CALM, LIVE_WEIGHT, MESSAGE_BYTES, PATIENCE, SLICE, TURNS, Backpressure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -19,6 +19,7 @@ class Spool:
     def __init__(self, headroom: int = 10**9) -> None:
         self.congested = self.scarce = True
         self.headroom = headroom
+        self.queued_bytes = headroom
         self.eased: Callable[[], None] = lambda: None
 
     def ease(self) -> None:
@@ -35,6 +36,7 @@ class Sender:
         self.last_byte_at = 0.0
         self.told = 0
         self.heard = asyncio.Event()
+        self.resumed = asyncio.Event()
         self._resumed = resumed
 
     def pause_reading(self) -> None:
@@ -46,6 +48,7 @@ class Sender:
         assert not self.paused
         self.reading = True
         self._resumed.append(self.name)
+        self.resumed.set()
 
     def tell_paused(self) -> None:
         assert not self.reading
@@ -296,6 +299,78 @@ async def test_weighing_ends_when_nobody_waits() -> None:
     assert traffic.spool.scarce
     traffic.spool.ease()
     assert not traffic.spool.scarce
+
+
+@on_a_loop
+async def test_who_pays_later_is_resumed_though_nobody_sends_and_nothing_is_written() -> None:
+    """No commit follows from what is throttled, nor from a request for the time: nothing calls the line again."""
+    traffic = Traffic(headroom=100_000)
+    first, later = traffic.sender(), traffic.sender()
+    traffic.line.took(first, 1000)
+    traffic.spool.ease()
+    assert not first.paused
+    traffic.spool.queued_bytes = 0
+    traffic.line.took(first, 100_000)
+    traffic.line.took(later, 900_000)
+    assert first.paused
+    assert later.paused
+    for _ in range(3 * TURNS):
+        await turn()
+    assert (first.paused, later.paused, len(traffic.line)) == (False, False, 0)
+
+
+@on_a_loop
+async def test_weighing_ends_when_nothing_was_queued_for_some_turns() -> None:
+    traffic = Traffic(headroom=1000)
+    sender = traffic.sender()
+    traffic.line.took(sender, 1000)
+    traffic.spool.ease()
+    for _ in range(3 * TURNS):
+        traffic.line.took(sender, 1000)
+        await turn()
+    assert traffic.spool.scarce
+    traffic.spool.queued_bytes = 0
+    for _ in range(TURNS):
+        assert traffic.spool.scarce
+        traffic.line.took(sender, 1000)
+        await turn()
+    assert not traffic.spool.scarce
+    assert not sender.paused
+
+
+def test_who_is_forgotten_by_the_spool_waits_no_longer_than_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backpressure, "PATIENCE", 0.01)
+
+    async def main() -> None:
+        world = World(3)
+        await world.senders[-1].heard.wait()
+        world.spool.congested = False
+        for sender in world.senders:
+            await sender.resumed.wait()
+        assert world.resumed == [0, 1, 2]
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+@on_a_loop
+async def test_a_long_line_is_looked_through_once_a_round() -> None:
+    looks = 0
+
+    class Counting(Sender):
+        def __hash__(self) -> int:
+            nonlocal looks
+            looks += 1
+            return self.name
+
+    world = World(0)
+    for n in range(60 * SLICE):
+        world.line.took(Counting(n, world.resumed), 1)
+    looks = 0
+    world.spool.ease()
+    while len(world.line):
+        await turn()
+    assert len(world.resumed) == 60 * SLICE
+    assert looks < 25 * len(world.resumed)
 
 
 @on_a_loop
