@@ -29,6 +29,7 @@ def show_now(gateway: Gateway) -> None:
     metrics.field_types.set_function(lambda: len(types))
     metrics.field_types_ignored.set_function(lambda: types.ignored)
     metrics.series_refused.set_function(lambda: context.rulebook.budgets.refused)
+    metrics.series_refused_shared.set_function(lambda: context.rulebook.budgets.refused_shared)
     metrics.enrolments_open.set_function(lambda: len(context.enrolling))
     metrics.commands_open.set_function(lambda: len(gateway.downlink))
     metrics.viewers.set_function(lambda: context.live.viewers)

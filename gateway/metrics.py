@@ -125,6 +125,11 @@ class Metrics:
             "Readings refused since the start for series above the budget",
             registry=r,
         )
+        self.series_refused_shared = Gauge(
+            "gateway_series_refused_shared_readings",
+            "Those of them whose device was within its own budget, above its share of what all devices have",
+            registry=r,
+        )
         self.dead_letters = Counter(
             "gateway_dead_letters_total", "Points the database refused, by reason", ["reason"], registry=r
         )

@@ -6,9 +6,11 @@ brings a field that no device has before. The ordinary way, the device's own ser
 Rules that hold here:
 
 * What a device used stays counted over its reconnects, for a day from the first; a restart begins anew.
-* A refusal names the tag, or ``m``, whose values change most from series to series among those of the reading.
-* Kept are hashes, `MOST_KEPT` of all devices together. Beyond it a device may begin `LEAST` a day: many that went mad
-  together cannot fill the index either, and what they do refuses hardly anything of the others.
+* A refusal names the tag, or ``m``, whose values change most from series to series among those of the reading, and says
+  whether it was the device that used up its own, or many devices what they share.
+* Kept are hashes. `ASSURED` a day are the device's own whatever others do, so what is kept grows with the number of
+  devices. What goes beyond is shared: `MOST_SHARED` of all devices, and when these are used up each of those that go
+  beyond has an equal part of as many, of which twice as many are the end. So the largest users are refused first.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
 
 MEASUREMENT = "m"
 PER_DAY = 1000
-MOST_KEPT = 250_000
-"""Some 100 bytes each."""
-LEAST = 10
+ASSURED = 100
+"""Some 100 bytes each, in all a seventh of what is remembered of a device anyway."""
+MOST_SHARED = 250_000
 DAY_NS = 86_400 * 10**9
 HOUR_NS = 3600 * 10**9
 
@@ -39,18 +41,26 @@ class _Budget:
     last: dict[str, int] = field(default_factory=dict)
     changes: dict[str, int] = field(default_factory=dict)
 
+    def holds(self, now_ns: int) -> bool:
+        """Whether its day is under way; not if the clock was set back behind it."""
+        return self.ends_ns - DAY_NS <= now_ns < self.ends_ns
+
 
 class Budgets:
-    """The budgets of all devices; ``per_day`` series each."""
+    """The budgets of all devices; ``per_day`` series each, and ``most`` of all together beyond those assured."""
 
-    def __init__(self, per_day: int = PER_DAY, most: int = MOST_KEPT) -> None:
+    def __init__(self, per_day: int = PER_DAY, most: int = MOST_SHARED) -> None:
         self.per_day = per_day
         self._most = most
         self._budgets: dict[str, _Budget] = {}
         self._kept = 0
+        self._shared = 0
+        self._sharers = 0
         self._cleared_ns = 0
         self.refused = 0
         """Readings refused because of them."""
+        self.refused_shared = 0
+        """Those of them that only the share of all devices was too small for."""
 
     def __len__(self) -> int:
         return self._kept
@@ -66,8 +76,9 @@ class Budgets:
         if key in budget.used:
             return
         named = {MEASUREMENT: measurement, **tags} if measurement is not None else tags
-        if len(budget.used) >= self._allowed(now_ns):
-            self._refuse(max(named, key=lambda name: budget.changes.get(name, 0)), "its values make one more")
+        if not self._allows(budget, now_ns):
+            name = max(named, key=lambda name: budget.changes.get(name, 0))
+            self._refuse(budget, name, "its values make one more")
         for name, value in named.items():
             if budget.last.get(name) != (now := hash(value)):
                 budget.last[name] = now
@@ -84,35 +95,61 @@ class Budgets:
         for name in names:
             key = hash((measurement, name))
             if key not in budget.used:
-                if len(budget.used) >= self._allowed(now_ns):
-                    self._refuse(name, "a field that is new is one more")
+                if not self._allows(budget, now_ns):
+                    self._refuse(budget, name, "a field that is new is one more")
                 self._use(budget, key)
 
     def _of(self, device: str, now_ns: int) -> _Budget:
         budget = self._budgets.get(device)
-        if budget is None or not budget.ends_ns - DAY_NS <= now_ns < budget.ends_ns:  # or the clock was set back
+        if budget is None or not budget.holds(now_ns):
             self._forget(device)
+            if self._kept >= self._most:
+                self._clear(now_ns)
             budget = self._budgets[device] = _Budget(now_ns + DAY_NS)
         return budget
 
     def _use(self, budget: _Budget, key: int) -> None:
         budget.used.add(key)
         self._kept += 1
+        beyond = len(budget.used) - ASSURED
+        if beyond > 0:
+            self._shared += 1
+            self._sharers += beyond == 1
 
-    def _allowed(self, now_ns: int) -> int:
-        """How many series a device may have begun before the next one is refused."""
-        if self._kept >= self._most and not 0 <= now_ns - self._cleared_ns < HOUR_NS:
+    def _allows(self, budget: _Budget, now_ns: int) -> bool:
+        """Whether a device may begin one more series."""
+        used = len(budget.used)
+        if used < min(ASSURED, self.per_day) or used >= self.per_day:
+            return used < self.per_day
+        if self._shared >= self._most:
+            self._clear(now_ns)
+        sharers = self._sharers + (used == ASSURED)
+        equal = self._shared < 2 * self._most and (used - ASSURED) * sharers < self._most
+        return self._shared < self._most or equal
+
+    def _clear(self, now_ns: int) -> None:
+        """Forget the devices whose day is over, once an hour."""
+        if not 0 <= now_ns - self._cleared_ns < HOUR_NS:
             self._cleared_ns = now_ns
-            for device in [known for known, budget in self._budgets.items() if budget.ends_ns <= now_ns]:
+            for device in [known for known, budget in self._budgets.items() if not budget.holds(now_ns)]:
                 self._forget(device)
-        return self.per_day if self._kept < self._most else min(self.per_day, LEAST)
 
     def _forget(self, device: str) -> None:
         budget = self._budgets.pop(device, None)
         if budget is not None:
+            beyond = max(0, len(budget.used) - ASSURED)
             self._kept -= len(budget.used)
+            self._shared -= beyond
+            self._sharers -= beyond > 0
 
-    def _refuse(self, name: str, why: str) -> NoReturn:
+    def _refuse(self, budget: _Budget, name: str, why: str) -> NoReturn:
         self.refused += 1
-        text = f"the device has begun as many series as it may in a day, and {why}"
+        if len(budget.used) >= self.per_day:
+            text = f"the device has begun {self.per_day} series, as many as it may in a day, and {why}"
+        else:
+            self.refused_shared += 1
+            text = (
+                f"all devices together have begun so many series in a day that none may begin more than its share, "
+                f"of which this one has used up {len(budget.used)}, and {why}"
+            )
         raise ReadingError(Code.TOO_MANY_SERIES, text, cut(name, MAX_SHOWN_NAME))

@@ -8,7 +8,7 @@ import pytest
 from gateway.config.sections import ProfileSection
 from gateway.errors import MessageError, ReadingError
 from gateway.protocol import codec, series
-from gateway.protocol.budgets import DAY_NS, LEAST, Budgets
+from gateway.protocol.budgets import ASSURED, DAY_NS, MOST_SHARED, PER_DAY, Budgets
 from gateway.protocol.fields import Rulebook
 from gateway.protocol.types import FieldTypes
 from gateway.protocol.validation import MOST_OTHERS, Encoder
@@ -69,26 +69,47 @@ def test_a_limit_that_was_raised_counts_at_once() -> None:
     assert refusal(budgets, "d", "m2") is None
 
 
-def test_what_all_devices_begin_together_is_bounded_and_each_has_a_few_all_the_same() -> None:
-    budgets = Budgets(100, most=300)
-    for device in range(5):
-        for n in range(100):
-            refusal(budgets, f"bad{device}", f"m{n}")
-    assert len(budgets) == 300 + 2 * LEAST
-    for n in range(LEAST):
-        assert refusal(budgets, "good", f"m{n}") is None
-    assert refusal(budgets, "good", "one more") == "m"
-    assert refusal(budgets, "bad4", "one more") == "m"
+def begun(budgets: Budgets, device: str, tries: int, now_ns: int = NOW) -> int:
+    """How many of so many series that begin a device gets."""
+    return sum(refusal(budgets, device, f"m{n}", now_ns) is None for n in range(tries))
 
 
-def test_what_was_used_a_day_ago_makes_room() -> None:
-    budgets = Budgets(100, most=300)
-    for device in range(3):
-        for n in range(100):
-            assert refusal(budgets, f"gone{device}", f"m{n}") is None
-    for n in range(100):
-        assert refusal(budgets, "good", f"m{n}", NOW + DAY_NS) is None
-    assert len(budgets) == 100
+def test_a_fleet_of_any_size_has_its_ordinary_series() -> None:
+    budgets = Budgets()
+    devices = MOST_SHARED // 30 + 100
+    assert all(begun(budgets, f"d{n}", 30) == 30 for n in range(devices))
+    assert len(budgets) == 30 * devices > MOST_SHARED
+
+
+def test_the_largest_users_are_refused_first_and_hear_which_bound_it_was() -> None:
+    """Five that went mad use up what all share: the others have as large a part of as much."""
+    budgets = Budgets(1000, most=3000)
+    mad = [begun(budgets, f"mad{n}", 1000) for n in range(5)]
+    assert mad[:3] == [1000] * 3, "three use all but 300 of it"
+    assert min(mad) == mad[-1] == ASSURED + 3000 // 5
+    assert begun(budgets, "good", 300) == 300
+    assert budgets.refused == budgets.refused_shared == 5000 - sum(mad)
+    for device, said in [("mad0", "1000 series, as many as it may"), ("mad4", "all devices .* has used up 700, and")]:
+        with pytest.raises(ReadingError, match=said):
+            budgets.begin_series(device, "one more", {}, NOW)
+    assert budgets.refused == budgets.refused_shared + 1
+
+
+def test_what_all_devices_begin_together_is_bounded_and_each_has_its_hundred_all_the_same() -> None:
+    budgets = Budgets(1000, most=300)
+    for device in range(40):
+        assert begun(budgets, f"bad{device}", 400) >= ASSURED
+    assert len(budgets) == 40 * ASSURED + 2 * 300
+    assert begun(budgets, "good", 200) == ASSURED
+
+
+@pytest.mark.parametrize("each", [ASSURED, PER_DAY])
+def test_what_was_used_a_day_ago_makes_room(each: int) -> None:
+    budgets = Budgets(PER_DAY, most=PER_DAY)
+    for device in range(12):
+        begun(budgets, f"gone{device}", each)
+    assert begun(budgets, "good", PER_DAY, NOW + DAY_NS) == PER_DAY
+    assert len(budgets) == PER_DAY
 
 
 def encoder(budgets: Budgets, device: str = "d1", types: FieldTypes | None = None) -> Encoder:
