@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway import checkpoint, command_log, enrolments, field_types, twins
@@ -51,6 +52,7 @@ from gateway.server.session import SECRET, load_secret
 from gateway.server.settings import SettingsLink
 from gateway.server.status import Status
 from gateway.server.strangers import Strangers
+from gateway.server.upkeep import Upkeep
 from gateway.server.wall_clock import WallClock
 from gateway.sinks import make_sink
 from gateway.spool.files import Files
@@ -79,8 +81,6 @@ FIRST_RECONNECT_MS = 2000
 """After so long the first device of a drain comes back: about what a restart takes."""
 RECONNECTS_PER_SECOND = 500
 """How many of them come back after that: a handshake costs about a millisecond, and more with TLS."""
-REGISTRY_REFRESH = 0.5
-GUARD_INTERVAL = 0.5
 GUESSABLE = 16
 
 
@@ -113,8 +113,7 @@ class Gateway:
         self.spool.start()
         self._delivering = asyncio.create_task(self.forwarder.run(), name="forwarder")
         await self.spool.look_at_disk()
-        self._refreshing = asyncio.create_task(self._refresh_registry(), name="registry")
-        self._guarding = asyncio.create_task(self._guard(), name="guard")
+        self._keeping = self._upkeep()
         self.keepalive.start()
         self.context.status.start()
         self._serve(listening, tls)
@@ -263,29 +262,32 @@ class Gateway:
             text = "device %s: the spool is full, its change of presence is not recorded"
             log.warning(text, entry.device, extra={"device": entry.device})
 
-    async def _guard(self) -> None:
-        """Watch what the machine has and says: the room on its disk, its clock."""
-        while True:
-            await asyncio.sleep(GUARD_INTERVAL)
-            try:
-                self.clock.look()
-                await self.spool.look_at_disk()
-            except Exception:
-                log.exception("the machine could not be looked at; what was known of it stays in force")
+    def _upkeep(self) -> Upkeep:
+        access, enrolling = self.context.access, self.context.enrolling
 
-    async def _refresh_registry(self) -> None:
-        while True:
-            await asyncio.sleep(REGISTRY_REFRESH)
-            try:
-                for device in await asyncio.to_thread(self.registry.refresh):
-                    self.context.credentials_changed(device)
-                self.context.access.enforce(self.context.config.auth)
-                await self.context.enrolling.settle()
-                await asyncio.to_thread(self.writes.flush)
-                await self._refresh_types()
-                await self.bookkeeper.settle()
-            except Exception:
-                log.exception("the registry could not be read again; what is known of the devices stays in force")
+        async def log_in_again() -> None:
+            access.enforce(self.context.config.auth)
+
+        return Upkeep(
+            {
+                "the registry could not be read again; what is known of the devices stays in force": self._revoke,
+                "viewers whose login has ended could not be sent away": log_in_again,
+                "enrolments could not be settled; they will be": enrolling.settle,
+                "the log of writes could not be written": partial(asyncio.to_thread, self.writes.flush),
+                "field types could not be exchanged": self._refresh_types,
+                "what became of dead letters could not be counted; it will be": self.bookkeeper.settle,
+                "the machine could not be looked at; what was known of it stays in force": self._look_at_machine,
+            }
+        )
+
+    async def _look_at_machine(self) -> None:
+        """The room on its disk, its clock."""
+        self.clock.look()
+        await self.spool.look_at_disk()
+
+    async def _revoke(self) -> None:
+        for device in await asyncio.to_thread(self.registry.refresh):
+            self.context.credentials_changed(device)
 
     async def _refresh_types(self) -> None:
         kept = await asyncio.to_thread(self.type_store.refresh, *self.types.take_changes())
@@ -301,8 +303,7 @@ class Gateway:
         self.context.status.stop()
         self.context.live.close()
         self.backpressure.stop()
-        self._refreshing.cancel()
-        self._guarding.cancel()
+        self._keeping.stop()
         sockets = list(self.context.sockets)
         for n, device in enumerate(sockets):
             device.drain(FIRST_RECONNECT_MS + n * 1000 // RECONNECTS_PER_SECOND)

@@ -181,11 +181,15 @@ class Context:
             self.all_gone.set()
 
     def credentials_changed(self, device_id: str) -> None:
-        """End the live session of a device, if what it was let in with no longer counts."""
+        """End the live session of a device, if what it was let in with no longer counts; no failure keeps it."""
         view = self.fleet.views.get(device_id)
         connection = None if view is None else view.connection
         if not self.needs_token or connection is None or connection.device is None:
             return
         if not self.registry.holds(connection.device):
             log.info("device %s: what it was let in with has ended", device_id, extra={"device": device_id})
-            connection.revoke()
+            try:
+                connection.revoke()
+            except Exception:  # others that are to go at the same time must not wait for this one
+                log.exception("device %s could not be told so and is cut off", device_id, extra={"device": device_id})
+                connection.abort()

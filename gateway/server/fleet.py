@@ -90,6 +90,10 @@ class Connection(Protocol):
         """Tell the device that a newer connection took over, and close."""
         ...
 
+    def abort(self) -> None:
+        """Cut the connection off without a word."""
+        ...
+
     def revoke(self) -> None:
         """Tell the device that its credentials no longer count, and close."""
         ...
