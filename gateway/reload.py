@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SLICE = 200
-"""Sessions renewed before the event loop has its turn."""
+"""Sessions judged and renewed before the event loop has its turn."""
 OF_THE_SINK = "sink", "influxdb.", "sqlite."
 OF_SESSIONS = "profiles", "limits."
 
@@ -136,11 +136,13 @@ class Reloader:
             self._redirect(sink)
         if "profiles" in found.live:
             self._types.declare(declared_by(found.config.profiles.values()))
-        if _touches(found, OF_SESSIONS):
-            for number, socket in enumerate(list(context.sockets), 1):
+        renewed = _touches(found, OF_SESSIONS)
+        for number, socket in enumerate(list(context.sockets), 1):
+            context.judge(socket)
+            if renewed:
                 socket.renew()
-                if number % SLICE == 0:
-                    await asyncio.sleep(0)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
 
     def _redirect(self, sink: Sink) -> None:
         before, self._context.sink = self._context.sink, sink

@@ -130,9 +130,9 @@ class Context:
                 self.enrolling.arrived(device_id)
             return known
         device = self.registry.lookup(device_id) if shown is not None and device_id in shown.names else None
-        if device is None or shown is None or device.revoked or not self.authorities.allow(shown, device.profile):
+        if device is None or shown is None or device.revoked:
             return None
-        return replace(device, proof=b"")
+        return replace(device, proof=b"") if self.authorities.allow(shown, self._effective(device.profile)) else None
 
     def encoder(self, device: Device) -> Encoder:
         """What turns this device's readings into line protocol."""
@@ -164,8 +164,11 @@ class Context:
         return {name: field.unit for name, field in fields.items() if field.unit is not None}
 
     def _profile(self, name: str | None) -> ProfileSection:
-        profiles = self.config.profiles
-        return profiles.get(name or DEFAULT_PROFILE) or profiles[DEFAULT_PROFILE]
+        return self.config.profiles[self._effective(name)]
+
+    def _effective(self, name: str | None) -> str:
+        """The profile that a device of this one is served by: the configuration may have it no more."""
+        return name if name in self.config.profiles and name is not None else DEFAULT_PROFILE
 
     def socket_opened(self, socket: DeviceSocket) -> None:
         """Watch over a device's socket."""
@@ -179,6 +182,16 @@ class Context:
         self.metrics.connections.open -= 1
         if self.draining and not self.sockets:
             self.all_gone.set()
+
+    def judge(self, socket: DeviceSocket) -> None:
+        """End the session of a device whose certificate is of an authority that speaks for it no more."""
+        device = socket.device
+        if device is None or device.proof or not self.needs_token:
+            return
+        known = self.registry.lookup(device.id) or device
+        if not self.authorities.still_allow(socket.chain, self._effective(known.profile)):
+            log.info("device %s: its certificate counts no more", device.id, extra={"device": device.id})
+            socket.revoke()
 
     def credentials_changed(self, device_id: str) -> None:
         """End the live session of a device, if what it was let in with no longer counts; no failure keeps it."""

@@ -17,7 +17,7 @@ import ssl
 import sys
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gateway.config.tls import GENERAL
 
@@ -29,17 +29,20 @@ if TYPE_CHECKING:
 ALTERNATIVES = "DNS", "URI"
 MOST_REMEMBERED = 65_536
 NONE: frozenset[str] = frozenset()
+Chain: TypeAlias = tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """A verified certificate: the ``names`` it is good for, and whose authority has issued it.
 
-    ``owners`` are the profiles whose own authority that is, `GENERAL` for one of ``server.tls.client_ca``.
+    ``owners`` are the profiles whose own authority that is, `GENERAL` for one of ``server.tls.client_ca``. ``chain`` is
+    the SHA-256 of it and of what is above it.
     """
 
     names: frozenset[str]
     owners: frozenset[str]
+    chain: Chain = ()
 
 
 class Authorities:
@@ -48,7 +51,7 @@ class Authorities:
     def __init__(self, owners: Mapping[bytes, frozenset[str]]) -> None:
         self._owners = owners
         self._profiles = frozenset[str]().union(*owners.values()) - {GENERAL}
-        self._issued: OrderedDict[bytes, frozenset[str]] = OrderedDict()
+        self._chains: OrderedDict[bytes, Chain] = OrderedDict()
 
     def certificate(self, request: HTTPServerRequest) -> Certificate | None:
         """What the client has shown, if anything."""
@@ -57,23 +60,33 @@ class Authorities:
         found = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
         if not found:
             return None
-        return Certificate(names_in(found), self._issuer(sock) if self._profiles else frozenset((GENERAL,)))
+        chain = self._chain(sock)
+        return Certificate(names_in(found), self._issuer(chain) if self._profiles else frozenset((GENERAL,)), chain)
 
     def allow(self, certificate: Certificate, profile: str) -> bool:
         """Whether whoever issued a certificate may speak for devices of ``profile``."""
-        return (profile if profile in self._profiles else GENERAL) in certificate.owners
+        return self._owner(profile) in certificate.owners
 
-    def _issuer(self, sock: ssl.SSLSocket) -> frozenset[str]:
+    def still_allow(self, chain: Chain, profile: str) -> bool:
+        """The same of a certificate that was verified before these were the authorities."""
+        return self._owner(profile) in self._issuer(chain)
+
+    def _owner(self, profile: str) -> str:
+        return profile if profile in self._profiles else GENERAL
+
+    def _issuer(self, chain: Chain) -> frozenset[str]:
+        return next((self._owners[sha256] for sha256 in chain if sha256 in self._owners), NONE)
+
+    def _chain(self, sock: ssl.SSLSocket) -> Chain:
         leaf = hashlib.sha256(sock.getpeercert(binary_form=True) or b"").digest()
-        chain = [hashlib.sha256(der).digest() for der in verified_chain(sock)]
+        chain = tuple(hashlib.sha256(der).digest() for der in verified_chain(sock))
         if not chain:
-            return self._issued.get(leaf, NONE)
-        owners = next((self._owners[sha256] for sha256 in chain if sha256 in self._owners), NONE)
-        self._issued[leaf] = owners
-        self._issued.move_to_end(leaf)
-        if len(self._issued) > MOST_REMEMBERED:
-            self._issued.popitem(last=False)
-        return owners
+            return self._chains.get(leaf, ())
+        self._chains[leaf] = chain
+        self._chains.move_to_end(leaf)
+        if len(self._chains) > MOST_REMEMBERED:
+            self._chains.popitem(last=False)
+        return chain
 
 
 def verified_chain(sock: ssl.SSLSocket) -> list[bytes]:

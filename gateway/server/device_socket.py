@@ -95,6 +95,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
     __slots__ = (
         "authenticated",
         "binary",
+        "chain",
         "context",
         "device",
         "device_id",
@@ -158,6 +159,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
         if self.context.draining:
             return self.refuse(503, "restarting", "the gateway is shutting down")
         shown = self.context.authorities.certificate(self.request)
+        self.chain = () if shown is None else shown.chain
         if token is not None or shown is not None or not self.context.needs_token:
             self.device = self.context.authenticate(device_id, token, shown)
             if self.device is None:

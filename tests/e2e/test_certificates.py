@@ -6,16 +6,17 @@ import shutil
 import signal
 import socket
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from tests.support.authority import Authority, client
 from tests.support.device import answer
-from tests.support.gateway import RunningGateway, running_gateway, wait_for
+from tests.support.gateway import RunningGateway, config_for, running_gateway, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,3 +173,54 @@ def test_a_reload_takes_another_authority(world: World, gateway: RunningGateway)
         shutil.copy(world.kilns.path, world.listed)
         gateway.process.send_signal(signal.SIGHUP)
         wait_for(lambda: let_in(world, gateway, "kiln-1", own), "the old authority to be back", 10)
+
+
+def dial(world: World, gateway: RunningGateway, device: str, certificate: Pair | None, **more: Any) -> ClientConnection:
+    url = f"{gateway.ws}/v1/devices/{device}/stream"
+    return connect(url, ssl=client(world.root.path, certificate), compression=None, **more)
+
+
+def test_who_is_connected_by_an_authority_that_a_reload_takes_away_is_out(
+    world: World, gateway: RunningGateway
+) -> None:
+    token = gateway.cli("devices", "add", "kiln-5", "--profile", "kiln").stdout.strip()
+    bearer, own = {"Authorization": f"Bearer {token}"}, world.kilns.issue("five", "/CN=kiln-5")
+    wait_for(lambda: let_in(world, gateway, "kiln-5", own), "the device to be known", 5)
+    new = world.ovens.issue("new-5", "/CN=kiln-1")
+    with (
+        dial(world, gateway, "kiln-1", world.kilns.issue("live", "/CN=kiln-1")) as kiln,
+        dial(world, gateway, "plain-1", world.others.issue("live", "/CN=plain-1")) as plain,
+        dial(world, gateway, "kiln-5", None, additional_headers=bearer) as by_token,
+    ):
+        assert [answer(connection)["type"] for connection in (kiln, plain, by_token)] == ["welcome"] * 3
+        shutil.copy(world.ovens.path, world.listed)
+        try:
+            gateway.process.send_signal(signal.SIGHUP)
+            with pytest.raises(ConnectionClosed, match="1008"):
+                kiln.recv(timeout=10)
+            wait_for(lambda: let_in(world, gateway, "kiln-1", new), "the new authority to count", 10)
+            for connection in (plain, by_token):
+                connection.send('{"seq":1,"a":1}')
+                assert answer(connection)["type"] == "ack"
+        finally:
+            shutil.copy(world.kilns.path, world.listed)
+            gateway.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: not let_in(world, gateway, "kiln-1", new), "the old authority to be back", 10)
+
+
+def test_a_device_whose_profile_is_gone_is_judged_by_the_one_it_is_served_by(world: World, tmp_path: Path) -> None:
+    config = world.config()
+    config["profiles"] = {"default": {"client_ca": str(world.kilns.path)}, "gone": {}}
+    with running_gateway(tmp_path, config) as gateway:
+        assert gateway.cli("devices", "add", "d", "--profile", "gone").returncode == 0
+        general, of_default = world.others.issue("general", "/CN=d"), world.kilns.issue("default", "/CN=d")
+        wait_for(lambda: let_in(world, gateway, "d", general), "the device to be known", 5)
+        with dial(world, gateway, "d", general) as connection:
+            assert answer(connection)["type"] == "welcome"
+            del config["profiles"]["gone"]  # type: ignore[attr-defined]
+            gateway.config.write_text(yaml.safe_dump(config_for(tmp_path, config)))
+            gateway.process.send_signal(signal.SIGHUP)
+            with pytest.raises(ConnectionClosed, match="1008"):
+                connection.recv(timeout=10)
+        assert not let_in(world, gateway, "d", general)
+        assert let_in(world, gateway, "d", of_default)

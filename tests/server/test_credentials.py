@@ -41,7 +41,7 @@ def authorities(**owners: set[str]) -> Authorities:
 
 def issuer(known: Authorities, leaf: bytes, *above: bytes, resumed: bool = False) -> set[str]:
     sock: Any = Sock(leaf, *above, resumed=resumed)
-    return set(known._issuer(sock))
+    return set(known._issuer(known._chain(sock)))
 
 
 def test_the_nearest_authority_that_is_named_has_issued_it() -> None:
