@@ -7,14 +7,16 @@ Rules that hold here:
 * Who spoke is let in in order, `ADMITTED_PER_TURN` in a turn of the loop; where several addresses wait, one of each in
   turn. So a crowd from one address keeps nobody waiting who comes from another.
 * An address that connects too often is closed at once.
-* The silent have a time-out and a bound; one too many is closed at once: there may be no TLS yet to say anything in.
+* The silent have a time-out and a bound, as have those who wait for their turn. When there are too many, the oldest of
+  the network that has the most gives way, so a crowd crowds out itself. It is closed without a word: there may be no
+  TLS yet to say anything in.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from gateway.server.guesses import network_of
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+Waiting = tuple["socket.socket", Any]
+
 log = logging.getLogger(__name__)
 
 ACCEPTED_PER_TURN = 64
@@ -30,9 +34,64 @@ ACCEPTED_PER_TURN = 64
 ADMITTED_PER_TURN = 4
 """A handshake costs a third of a millisecond, over TLS more than one."""
 MOST_SILENT = 16_384
+MOST_READY = 16_384
+"""Of those who have spoken, too: a fleet of 10,000 is through in some 5 s."""
 SILENT_SECONDS = 30.0
 PAUSE_SECONDS = 1.0
 """Until the next try after the system had no more files or memory for a connection."""
+
+
+class Line:
+    """Connections by network, each network's in the order in which they came, each with its address."""
+
+    def __init__(self) -> None:
+        self._networks: OrderedDict[str, OrderedDict[socket.socket, Any]] = OrderedDict()
+        self._by_size: dict[int, OrderedDict[str, None]] = {}
+        self._most = 0
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, connection: socket.socket, address: Any) -> None:
+        """Behind the others of its network."""
+        network = network_of(_host(address))
+        of_network = self._networks.setdefault(network, OrderedDict())
+        of_network[connection] = address
+        self._grown(network, len(of_network), 1)
+
+    def remove(self, connection: socket.socket, address: Any) -> None:
+        """It waits here no more."""
+        network = network_of(_host(address))
+        of_network = self._networks[network]
+        del of_network[connection]
+        if not of_network:
+            del self._networks[network]
+        self._grown(network, len(of_network), -1)
+
+    def _grown(self, network: str, size: int, by: int) -> None:
+        self._size += by
+        before = self._by_size.get(size - by)
+        if before is not None:
+            del before[network]
+            if not before:
+                del self._by_size[size - by]
+        if size:
+            self._by_size.setdefault(size, OrderedDict())[network] = None
+        self._most = max(self._most, size) if by > 0 else self._most - (self._most not in self._by_size)
+
+    def of_most(self) -> Waiting:
+        """The oldest of the network that has the most."""
+        return next(iter(self._networks[next(iter(self._by_size[self._most]))].items()))
+
+    def take(self) -> Waiting:
+        """The oldest of the network whose turn it is, taken out."""
+        network = next(iter(self._networks))
+        connection, address = next(iter(self._networks[network].items()))
+        self.remove(connection, address)
+        if network in self._networks:
+            self._networks.move_to_end(network)  # behind the others
+        return connection, address
 
 
 class Gate:
@@ -46,6 +105,7 @@ class Gate:
         *,
         may_connect: Callable[[str], bool] = lambda _address: True,
         most_silent: int = MOST_SILENT,
+        most_ready: int = MOST_READY,
         silent_seconds: float = SILENT_SECONDS,
     ) -> None:
         self._listening = listening
@@ -53,9 +113,11 @@ class Gate:
         self._turned_away = turned_away
         self._may_connect = may_connect
         self._most_silent = most_silent
+        self._most_ready = most_ready
         self._silent_seconds = silent_seconds
-        self._silent: dict[socket.socket, float] = {}
-        self._ready: dict[str, deque[tuple[socket.socket, Any]]] = {}
+        self._silent: dict[socket.socket, tuple[float, Any]] = {}
+        self._silent_line = Line()
+        self._ready = Line()
         self._expiring: asyncio.TimerHandle | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -76,31 +138,38 @@ class Gate:
                 return
             if not self._may_connect(_host(address)):
                 connection.close()
-            elif len(self._silent) < self._most_silent:
-                self._wait_for(connection, address)
             else:
-                self._turned_away()
-                connection.close()
+                self._wait_for(connection, address)
 
     def _wait_for(self, connection: socket.socket, address: Any) -> None:
         connection.setblocking(False)  # noqa: FBT003 - the socket module's own signature
-        self._silent[connection] = self._loop.time() + self._silent_seconds
         self._loop.add_reader(connection, self._spoke, connection, address)
+        self._silent[connection] = self._loop.time() + self._silent_seconds, address
+        self._silent_line.add(connection, address)
+        if len(self._silent) > self._most_silent:
+            self._turned_away()
+            self._forget(self._silent_line.of_most()[0])
         if self._expiring is None:
             self._expiring = self._loop.call_later(self._silent_seconds, self._expire)
 
     def _spoke(self, connection: socket.socket, address: Any) -> None:
         self._loop.remove_reader(connection)
         del self._silent[connection]
+        self._silent_line.remove(connection, address)
         if not self._ready:
             self._loop.call_soon(self._let_in)
-        self._ready.setdefault(network_of(_host(address)), deque()).append((connection, address))
+        self._ready.add(connection, address)
+        if len(self._ready) > self._most_ready:
+            self._turned_away()
+            given_up = self._ready.of_most()
+            self._ready.remove(*given_up)
+            given_up[0].close()
 
     def _let_in(self) -> None:
         for _ in range(ADMITTED_PER_TURN):
             if not self._ready:
                 return
-            connection, address = self._next()
+            connection, address = self._ready.take()
             try:
                 self._admit(connection, address)
             except Exception:  # a bug that one connection meets must not keep all others out for good
@@ -109,19 +178,10 @@ class Gate:
         if self._ready:
             self._loop.call_soon(self._let_in)
 
-    def _next(self) -> tuple[socket.socket, Any]:
-        """The first of the network whose turn it is."""
-        network = next(iter(self._ready))
-        of_network = self._ready.pop(network)
-        first = of_network.popleft()
-        if of_network:
-            self._ready[network] = of_network  # behind the others
-        return first
-
     def _expire(self) -> None:
         self._expiring = None
         now = self._loop.time()
-        for connection, due in list(self._silent.items()):
+        for connection, (due, _) in list(self._silent.items()):
             if due > now:
                 self._expiring = self._loop.call_at(due, self._expire)
                 break
@@ -129,7 +189,8 @@ class Gate:
 
     def _forget(self, connection: socket.socket) -> None:
         self._loop.remove_reader(connection)
-        del self._silent[connection]
+        _, address = self._silent.pop(connection)
+        self._silent_line.remove(connection, address)
         connection.close()
 
     def close(self) -> None:
@@ -144,7 +205,7 @@ class Gate:
         for connection in list(self._silent):
             self._forget(connection)
         while self._ready:
-            self._next()[0].close()
+            self._ready.take()[0].close()
 
 
 def _host(address: Any) -> str:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import errno
 import socket
+from collections import Counter
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -150,19 +152,52 @@ def test_the_silent_are_closed_in_time_and_the_others_not(run: Run) -> None:
     run(test, silent_seconds=0.1)
 
 
-def test_one_silent_connection_too_many_is_closed_and_one_that_speaks_makes_room(run: Run) -> None:
+def test_of_too_many_silent_ones_the_oldest_of_the_largest_crowd_gives_way(run: Run) -> None:
     async def test(world: World) -> None:
-        silent = [world.client() for _ in range(2)]
-        third = world.client()
+        other = world.client(source="127.0.0.2")
+        crowd = [world.client() for _ in range(3)]
         await world.until(lambda: world.turned_away == 1)
-        assert await asyncio.to_thread(gone, third)
-        silent[0].sendall(b"x")
+        assert await asyncio.to_thread(gone, crowd[0])
+        world.client(b"new", source="127.0.0.3")
         await world.until(lambda: len(world.admitted) == 1)
-        world.client(b"x")
-        await world.until(lambda: len(world.admitted) == 2)
-        assert world.turned_away == 1
+        assert world.turned_away == 2
+        assert await asyncio.to_thread(gone, crowd[1])
+        for client in (other, crowd[2]):
+            client.sendall(b"x")
+        await world.until(lambda: len(world.admitted) == 3)
+        assert sorted(world.sources) == ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
 
-    run(test, most_silent=2)
+    run(test, most_silent=3)
+
+
+def test_of_too_many_that_wait_for_their_turn_one_of_the_largest_crowd_gives_way(run: Run) -> None:
+    async def test(world: World) -> None:
+        for client in [world.client() for _ in range(100)] + [world.client(source=f"127.0.0.{n}") for n in (2, 3)]:
+            client.sendall(b"x")
+        await world.until(lambda: len(world.admitted) + world.turned_away == 102)
+        assert world.turned_away > 0
+        assert {"127.0.0.2", "127.0.0.3"} < set(world.sources)
+
+    run(test, most_ready=10)
+
+
+def test_a_line_knows_its_largest_crowd_whatever_comes_and_goes() -> None:
+    random, line = Random(1), gate.Line()
+    waiting: list[tuple[Any, Any]] = []
+    for number in range(3000):
+        if waiting and random.random() < 0.3 + 0.4 * (number % 1000 > 500):
+            found = line.of_most() if random.random() < 0.5 else random.choice(waiting)
+            waiting.remove(found)
+            line.remove(*found)
+        else:
+            waiting.append((number, (f"127.0.0.{random.randrange(9)}", 0)))
+            line.add(*waiting[-1])
+        assert len(line) == len(waiting)
+        if waiting:
+            crowds = Counter(address for _, address in waiting)
+            oldest, address = line.of_most()
+            assert crowds[address] == max(crowds.values())
+            assert oldest == min(n for n, other in waiting if other == address)
 
 
 def test_it_goes_on_when_there_are_files_again(
