@@ -35,6 +35,8 @@ NS_PER_MS = 1_000_000
 LONGEST_RETRY_NS = 60_000 * NS_PER_MS
 LONGEST_FLIGHT_NS = 60_000 * NS_PER_MS
 """What was sent before a throttle arrived comes no later, however slow the line."""
+LEAST_IGNORED = 32
+"""Messages that may come too early, however few may be under way: a device's clock and the line are no exact matter."""
 _OF_THE_DISK = frozenset({"spool_bytes", "spool_write"})
 
 
@@ -106,7 +108,7 @@ class Flow:
     @property
     def ignoring(self) -> bool:
         """Whether the device sent more against a throttle than can have been in flight."""
-        return self._ignored > self._limit
+        return self._ignored > max(self._limit, LEAST_IGNORED)
 
     @property
     def safe_seq(self) -> int:
@@ -135,7 +137,7 @@ class Flow:
     def _pass_over(self, seq: int, now_ns: int) -> None:
         self._retry_at_ns = self._retry_at_ns or now_ns
         late = now_ns - self._retry_at_ns > LONGEST_FLIGHT_NS
-        self._ignored = self._limit + 1 if late else self._ignored + 1
+        self._ignored = max(self._limit, LEAST_IGNORED, self._ignored) + 1 if late else self._ignored + 1
         if self._of_the_disk:
             self._resent_to = max(self._resent_to, seq)
 

@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Session", "State", "Terms"]
 
+RESTS = 4
+"""So many rests at least between two pings: a device that is not read for longer believes that the gateway is gone."""
 STRIKE_WINDOW_NS = 60_000_000_000
 MEMBERS = 3
 """Of an ordinary message: ``seq``, ``ts`` and ``values``."""
@@ -178,7 +180,7 @@ class Session(Admission):
         if excess is None:
             return ()
         self._allowance.note(excess, now_ns)
-        return (Rest(excess.wait_ms, excess.limit),)
+        return (Rest(min(excess.wait_ms, max(1, self._terms.ping_interval_ms // RESTS)), excess.limit),)
 
     def _entry(self, seq: int, now_ns: int) -> Entry:
         return Entry(self._device, self.boot, seq, arrived_ns=now_ns, sequence=self._flow.sequence)

@@ -418,7 +418,9 @@ class DeviceSocket(JsonErrors, StreamHandler):
             self._run(self.session.append_failed(entries, retry_after_ms))
 
     def replace(self) -> None:
-        """A newer connection of this device took over."""
+        """A newer connection of this device took over; what this one has sent before still counts."""
+        if self.paused:
+            self.deliver_held()
         self._end(Endings.replaced)
 
     def expire(self) -> None:

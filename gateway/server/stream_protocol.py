@@ -374,6 +374,14 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
         self._holds &= ~_BY_HANDLER
         self._loop.call_soon(self._continue)
 
+    def deliver_held(self) -> None:
+        """Deliver what was read and is held back, at most a chunk, as something is about to end the connection."""
+        found, self._backlog = self._backlog, []
+        while found and not self.client_terminated:
+            for kind, payload in found:
+                self._handle(kind, payload)
+            found = self._parser.more()
+
     def _yield_turn(self) -> None:
         """Let the other connections have the loop first."""
         if not self._holds & _BY_TURN:

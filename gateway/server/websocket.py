@@ -140,6 +140,11 @@ class StreamHandler(WebSocketHandler):
         if self.ws_connection is not None:
             self.ws_connection.release()
 
+    def deliver_held(self) -> None:
+        """Deliver what has arrived and was held back by `pause_reading`; before a close, after which it is dropped."""
+        if self.ws_connection is not None:
+            self.ws_connection.deliver_held()
+
     def close(self, code: int | None = None, reason: str | None = None, *, timeout: float | None = None) -> None:
         """Send a Close frame and wait for the peer's, at most ``timeout`` seconds (`close_timeout`); then abort."""
         if self.ws_connection is not None:

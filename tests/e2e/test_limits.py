@@ -14,6 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.support.device import answer, device, hello
 from tests.support.gateway import running_gateway, wait_for
 from tests.support.simulator import simulate, verify
+from tests.support.streams import TEXT, client_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,6 +126,20 @@ def test_what_cannot_be_sent_again_waits_and_is_not_lost(gateway: RunningGateway
         wait_for(lambda: gateway.ledger("plain")["received"] == readings, "all to be taken")
         assert gateway.metric('gateway_rests_total{limit="readings_per_second"}') > 0
     assert gateway.settled("plain")["stored"] == readings
+
+
+def test_who_reconnects_while_it_is_not_read_keeps_what_had_arrived(gateway: RunningGateway) -> None:
+    rested = 'gateway_rests_total{limit="readings_per_second"}'
+    before = gateway.metric(rested)
+    first = [{"ts": NOW + n, "v": n} for n in range(2 * BURST)]
+    messages = [first, *({"ts": NOW + n, "v": n} for n in range(2 * BURST, 2 * BURST + 400))]
+    with connect(f"{gateway.ws}/v1/devices/hasty/stream", compression=None) as socket:
+        answer(socket)
+        socket.socket.sendall(b"".join(client_frame(TEXT, json.dumps(message).encode()) for message in messages))
+        wait_for(lambda: gateway.metric(rested) > before, "the device to be too fast")
+        with device(gateway, "hasty"):
+            wait_for(lambda: gateway.ledger("hasty")["received"] == 2 * BURST + 400, "what had arrived to be taken", 5)
+    assert gateway.settled("hasty")["stored"] == 2 * BURST + 400
 
 
 def test_a_profile_has_limits_of_its_own(gateway: RunningGateway) -> None:

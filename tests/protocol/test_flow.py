@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from gateway.ledger import NO_SEQ, Entry, Sequence
-from gateway.protocol.flow import Flow
+from gateway.protocol.flow import LEAST_IGNORED, Flow
 from gateway.protocol.messages import Ack, JsonAnswers, Send
 
 MS = 1_000_000
@@ -129,12 +129,12 @@ def test_a_lower_number_fills_in_and_the_throttle_stands() -> None:
 
 
 def test_more_than_a_window_against_a_throttle_is_ignoring_it() -> None:
-    some = flow(limit=2)
+    some = flow(limit=99)
     some.hold(1, 0, room=False)
-    for seq in (2, 3):
+    for seq in range(2, 101):
         some.hold(seq, 0, room=True)
         assert not some.ignoring
-    some.hold(4, 0, room=True)
+    some.hold(101, 0, room=True)
     assert some.ignoring
 
 
@@ -148,11 +148,20 @@ def test_coming_back_in_time_is_not() -> None:
 
 
 def test_coming_back_too_early_is() -> None:
-    some = flow(limit=2)
-    for attempt in range(3):
+    some = flow(limit=99)
+    for attempt in range(100):
         some.hold(1, attempt * 999 * MS, room=False)
         assert not some.ignoring
-    some.hold(1, 3 * 999 * MS, room=False)
+    some.hold(1, 100 * 999 * MS, room=False)
+    assert some.ignoring
+
+
+def test_a_device_with_one_message_under_way_may_be_early_some_times() -> None:
+    some = flow(limit=1)
+    for attempt in range(LEAST_IGNORED + 1):
+        some.hold(1, attempt * 995 * MS, room=False)
+        assert not some.ignoring
+    some.hold(1, (LEAST_IGNORED + 1) * 995 * MS, room=False)
     assert some.ignoring
 
 
