@@ -36,8 +36,8 @@ class Admission(Confirming):
     """The beginning of a session; a base of `gateway.protocol.session.Session`."""
 
     __slots__ = (
-        "_account", "_allowance", "_clock", "_device", "_encoder", "_exchange", "_greeted_ns", "_own", "_session",
-        "info",
+        "_account", "_allowance", "_clock", "_device", "_encoder", "_exchange", "_greeted_ns", "_opened_ns", "_own",
+        "_session", "info",
     )  # fmt: skip
 
     _account: Account
@@ -45,6 +45,7 @@ class Admission(Confirming):
     _clock: DeviceClock | None
     _encoder: Encoder
     _greeted_ns: int
+    _opened_ns: int
     _own: Sequence
 
     def __init__(self, device_id: str, session_id: str, terms: Terms, subprotocol: Subprotocol) -> None:
@@ -55,11 +56,19 @@ class Admission(Confirming):
         self.info: dict[str, Any] = {}
 
     def welcome(
-        self, account: Account, encoder: Encoder, allowance: Allowance, now_ns: int, clock: DeviceClock | None = None
+        self,
+        account: Account,
+        encoder: Encoder,
+        allowance: Allowance,
+        now_ns: int,
+        clock: DeviceClock | None = None,
+        *,
+        opened_ns: int | None = None,
     ) -> Effects:
         """The credentials are good.
 
         ``allowance`` is the device's over all its connections, ``clock`` what its earlier ones told of its own.
+        ``opened_ns`` is when the handshake was answered, if that was before ``now_ns``.
         """
         if self._state not in {State.UNKNOWN, State.HELD}:
             return ()
@@ -69,6 +78,7 @@ class Admission(Confirming):
         self._encoder = encoder
         self._clock = clock
         self._greeted_ns = now_ns
+        self._opened_ns = now_ns if opened_ns is None else opened_ns
         self._flow = Flow(self._terms.max_unacked, self._answers)
         self._own = self._flow.sequence
         return self._greet(now_ns)

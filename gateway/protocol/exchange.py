@@ -2,9 +2,9 @@
 
 Rules that hold here:
 
-* Whatever a device asks came after the welcome, so its ``t0`` was read after that was sent. The answer before is such a
-  bound only when it has long arrived: a device may ask again before it has it. So it tells when it got the answer
-  (``last``), and which one that was.
+* Whatever a device asks came after the handshake had reached it (RFC 6455 section 4.1), so its ``t0`` was read after
+  that was sent. The welcome and the answer before are such bounds only when they have long arrived: a device may ask
+  right behind its hello, or again, before it has them. So it tells when it got the answer (``last``), and which one.
 * ``last`` counts for the newest answer only; one that is about any other says nothing.
 """
 
@@ -44,18 +44,22 @@ def _moment(members: dict[str, Any], key: str, name: str) -> float:
 
 
 class Exchange:
-    """The time requests of a connection that was welcomed at ``greeted_ns``."""
+    """The time requests of a connection that was opened at ``opened_ns``, when the handshake was answered, and welcomed
+    at ``greeted_ns``."""
 
-    __slots__ = ("_answered", "_heard_ns")
+    __slots__ = ("_answered", "_greeted_ns", "_heard_ns")
 
-    def __init__(self, greeted_ns: int) -> None:
-        self._heard_ns = greeted_ns
+    def __init__(self, opened_ns: int, greeted_ns: int) -> None:
+        self._heard_ns = opened_ns
+        self._greeted_ns = greeted_ns
         self._answered: tuple[float, int, int] | None = None
 
     def sample(self, request: TimeRequest) -> Sample:
         """What a request says of the device's clock."""
         arrived_ns, answered = request.arrived_ns, self._answered
         told = None
+        if arrived_ns - self._greeted_ns >= ARRIVED_NS:
+            self._heard_ns = max(self._heard_ns, self._greeted_ns)
         if answered is not None:
             if arrived_ns - answered[2] >= ARRIVED_NS:
                 self._heard_ns = answered[2]

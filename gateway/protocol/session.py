@@ -258,7 +258,7 @@ class Session(Admission):
         if self._state is not State.READY:
             return ()
         if self._exchange is None:
-            self._exchange = Exchange(self._greeted_ns)
+            self._exchange = Exchange(self._opened_ns, self._greeted_ns)
         clock = self._encoder.clock
         if clock is None:
             clock = self._clock = self._encoder.clock = DeviceClock(self.boot)

@@ -107,6 +107,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
         "remote",
         "session",
         "session_id",
+        "shaken_ns",
         "view",
     )
 
@@ -167,6 +168,7 @@ class DeviceSocket(JsonErrors, StreamHandler):
                 self.context.metrics.connections_total.labels("backed_off" if waits else "unauthorized").inc()
                 return None
             self.context.failures.right(self.remote, device_id)
+        self.shaken_ns = time.time_ns()
         await super().get(device_id)
         return None
 
@@ -226,7 +228,9 @@ class DeviceSocket(JsonErrors, StreamHandler):
         if session.subprotocol is SENML:
             encoder.units = self.view.tell_units()
         allowance = self.context.allowance(self.view, device)
-        self._run(session.welcome(self.view.account, encoder, allowance, now, self.view.clock))
+        self._run(
+            session.welcome(self.view.account, encoder, allowance, now, self.view.clock, opened_ns=self.shaken_ns)
+        )
         self.context.settings.connected(self.device_id)
         self.context.downlink.connected(self.device_id)
 

@@ -222,7 +222,7 @@ def clock(data: bytes) -> None:
     """Exchanges of times with a clock that is off and drifts, over ways of any length: it is off by what is said."""
     offset_ms, drift_ppm = struct.unpack(">qb", data[:9].ljust(9, b"\0"))
     offset_ms, drift_ppm = offset_ms % 4 * 10**12 - 2 * 10**12 + offset_ms % 10**9, drift_ppm % 181 - 90
-    exchange, known, last = Exchange(NOW_NS), DeviceClock("b1"), None
+    exchange, known, last = Exchange(NOW_NS, NOW_NS), DeviceClock("b1"), None
 
     def true_ns(now_ns: int) -> int:
         return offset_ms * 10**6 - (now_ns - NOW_NS) * drift_ppm // 10**6

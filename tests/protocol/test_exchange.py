@@ -39,17 +39,18 @@ DELAYS_MS = st.integers(0, 3_000)
 ROUND = st.tuples(st.integers(0, 120_000), DELAYS_MS, st.integers(0, 20), DELAYS_MS, st.booleans())
 
 
-@given(st.integers(-(10**12), 10**12), st.integers(-40, 40), DELAYS_MS, st.lists(ROUND, min_size=1))
+@given(st.integers(-(10**12), 10**12), st.integers(-40, 40), DELAYS_MS, DELAYS_MS, st.lists(ROUND, min_size=1))
 def test_the_offset_is_where_it_is_said_to_be(
-    offset_ms: int, drift_ppm: int, welcome_ms: int, rounds: list[tuple[int, int, int, int, bool]]
+    offset_ms: int, drift_ppm: int, way_ms: int, welcome_ms: int, rounds: list[tuple[int, int, int, int, bool]]
 ) -> None:
-    """Whatever the ways take, and whether or not the device tells when answers arrived; its clock may run wrong."""
+    """Whatever the ways take, and whether or not the device waits for the welcome, and tells when answers arrived; its
+    clock may run wrong."""
 
     def reads(now_ns: int) -> int:
         return (now_ns - offset_ms * MS + (now_ns - NOW_NS) * drift_ppm // 1_000_000) // MS
 
-    exchange, clock, last = Exchange(NOW_NS), DeviceClock("b1"), None
-    now_ns = NOW_NS + welcome_ms * MS
+    exchange, clock, last = Exchange(NOW_NS, NOW_NS + welcome_ms * MS), DeviceClock("b1"), None
+    now_ns = NOW_NS + way_ms * MS
     for pause_ms, up_ms, answered_ms, down_ms, tells in rounds:
         asked_ns = now_ns + pause_ms * MS
         request = TimeRequest(reads(asked_ns), last if tells else None, asked_ns + up_ms * MS)
@@ -71,25 +72,36 @@ def sample_ms(exchange: Exchange, at_ms: int, t0: int, last: tuple[int, int] | N
 
 
 def test_requests_in_flight_at_once_do_not_bound_each_other() -> None:
-    exchange = Exchange(NOW_NS)
+    exchange = Exchange(NOW_NS, NOW_NS)
     assert sample_ms(exchange, 300, NOW_MS) == (-1, 301)
     assert sample_ms(exchange, 400, NOW_MS + 100) == (-101, 301)
 
 
+def test_who_asks_right_behind_its_hello_is_not_told_that_its_clock_is_wrong() -> None:
+    """Over a way of 400 ms: the handshake was answered 800 ms before the hello came, and the request right after it."""
+    exchange = Exchange(NOW_NS - 800 * MS, NOW_NS)
+    assert sample_ms(exchange, 1, NOW_MS - 400) == (-401, 402)
+
+
+def test_a_welcome_of_long_ago_bounds_as_the_handshake_does() -> None:
+    late_ms = ARRIVED_NS // MS
+    assert sample_ms(Exchange(NOW_NS - 800 * MS, NOW_NS), late_ms, NOW_MS + late_ms - 400) == (399 - late_ms, 401)
+
+
 def test_an_answer_of_long_ago_bounds_as_the_welcome_does() -> None:
-    exchange, later = Exchange(NOW_NS), 300 + ARRIVED_NS // MS
+    exchange, later = Exchange(NOW_NS, NOW_NS), 300 + ARRIVED_NS // MS
     sample_ms(exchange, 300, NOW_MS)
     assert sample_ms(exchange, later, NOW_MS + later - 50) == (300 - later + 50 - 1, 51)
 
 
 def test_an_exchange_in_which_the_clock_was_set_says_nothing() -> None:
-    exchange = Exchange(NOW_NS)
+    exchange = Exchange(NOW_NS, NOW_NS)
     sample_ms(exchange, 10, NOW_MS)
     assert sample_ms(exchange, 60, NOW_MS + 50, last=(NOW_MS, NOW_MS - 5_000)) == (-51, 11)
 
 
 def test_a_gateway_whose_clock_was_set_back_knows_again_at_the_request_after() -> None:
-    exchange, clock = Exchange(NOW_NS), DeviceClock("b1")
+    exchange, clock = Exchange(NOW_NS, NOW_NS), DeviceClock("b1")
     for at_ms in (-3_600_000, -3_590_000):
         request = TimeRequest(NOW_MS + at_ms, None, NOW_NS + at_ms * MS)
         clock.note(exchange.sample(request))

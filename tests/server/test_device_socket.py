@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 from websockets.sync.client import connect
@@ -29,3 +30,19 @@ def test_who_comes_back_by_a_hello_with_a_token_hears_what_is_stored(tmp_path: P
                 assert answer(socket)["type"] == "welcome"
                 socket.send(json.dumps({"seq": seq, "ts": 1_700_000_000_000 + seq, "values": {"n": seq}}))
                 assert answer(socket) == {"type": "ack", "seq": seq}
+
+
+def test_who_asks_the_time_before_it_has_its_welcome_is_bounded_by_the_handshake(tmp_path: Path) -> None:
+    """The clock is right. Its time was read after the handshake, and long before hello and request arrive."""
+    with running_gateway(tmp_path, {"auth": {"mode": "token", "admin_token": ADMIN}}) as gateway:
+        status, made = gateway.request("/v1/devices", token=ADMIN, body=b'{"id":"far"}')
+        assert status == 201
+        with connect(f"{gateway.ws}/v1/devices/far/stream") as socket:
+            asked = time.time_ns() / 1e6
+            time.sleep(0.2)  # the way
+            socket.send(json.dumps({"type": "hello", "token": made["token"], "boot": "b"}))
+            socket.send(json.dumps({"type": "time", "t0": asked}))
+            assert [answer(socket)["type"] for _ in range(2)] == ["welcome", "time"]
+            clock = gateway.request("/v1/devices/far", token=ADMIN)[1]["clock"]
+            assert clock["uncertainty_ms"] >= 100
+            assert abs(clock["offset_ms"]) <= clock["uncertainty_ms"]

@@ -101,7 +101,8 @@ class Bench:
         return self
 
     def good(self) -> list[Any]:
-        return self.run(self.session.welcome(self.ledger.account("d1"), self.encoder, self.allowance, self.now_ns))
+        account, encoder, allowance = self.ledger.account("d1"), self.encoder, self.allowance
+        return self.run(self.session.welcome(account, encoder, allowance, self.now_ns, opened_ns=NOW_NS))
 
     def send(self, message: Any, *, room: bool = True, after_ms: int = 0) -> list[Any]:
         encode = cbor2.dumps if self.session.subprotocol.binary else orjson.dumps
