@@ -63,9 +63,10 @@ class Endings:
         """Whether anything can still be sent."""
         return self._state is not State.CLOSED
 
-    def credentials_refused(self) -> Effects:
-        """The token is wrong or the device unknown; the answer is the same for both."""
-        return self._close(CloseCode.CREDENTIALS, "unknown device or wrong token")
+    def credentials_refused(self, seconds: int = 0) -> Effects:
+        """The token is wrong or the device unknown; the answer is the same for both. ``seconds``: until it may try."""
+        wait = f", again and again; wait {seconds} s" if seconds else ""
+        return self._close(CloseCode.CREDENTIALS, f"unknown device or wrong token{wait}")
 
     def credentials_late(self) -> Effects:
         """The device has not said who it is in time."""

@@ -10,6 +10,7 @@ Rules that hold here:
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import time
 from typing import TYPE_CHECKING, Any
@@ -168,6 +169,8 @@ class DeviceSocket(JsonErrors, StreamHandler):
                 self.context.metrics.connections_total.labels("backed_off" if waits else "unauthorized").inc()
                 return None
             self.context.failures.right(self.remote, device_id)
+        elif self.refuse_for_now(self.context, device_id):
+            return self.context.metrics.connections_total.labels("backed_off").inc()
         self.shaken_ns = time.time_ns()
         await super().get(device_id)
         return None
@@ -344,9 +347,9 @@ class DeviceSocket(JsonErrors, StreamHandler):
     def _authenticate(self, session: Session, token: str) -> None:
         device = self.context.authenticate(self.device_id, token)
         if device is None:
-            self.context.failures.wrong(self.remote, self.device_id)
-            self.context.metrics.connections_total.labels("unauthorized").inc()
-            self._run(session.credentials_refused())
+            seconds = self.context.failures.wrong(self.remote, self.device_id)
+            self.context.metrics.connections_total.labels("backed_off" if seconds else "unauthorized").inc()
+            self._run(session.credentials_refused(math.ceil(seconds)))
         else:
             self.context.failures.right(self.remote, self.device_id)
             self._admit(session, device)

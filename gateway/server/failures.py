@@ -2,8 +2,9 @@
 
 Rules that hold here:
 
-* Right credentials always pass, and end the wait. A token has too many bits to be guessed at any rate; what is held
-  back is a device that was revoked or set up wrongly and tries for ever.
+* Right credentials in a handshake always pass, and end the wait. A token has too many bits to be guessed at any rate;
+  what is held back is a device that was revoked or set up wrongly and tries for ever.
+* Who has to wait, and brings credentials in a message only, is not let in to bring them: they could be wrong again.
 * Failures are counted by address and device, so that one bad device behind an address leaves all others there alone.
   An address as a whole has a ceiling much higher.
 * What fails during a wait makes it no longer.
@@ -57,6 +58,11 @@ class Failures:
         """Count wrong credentials; how many seconds to wait before the next, 0 for the first few."""
         network, now = network_of(address), self._clock()
         return max(self._of_pair((network, device), now), self._of_address(network, now))
+
+    def wait(self, address: str, device: str) -> float:
+        """How many seconds are left of a wait; of the device's own only, as nothing was wrong this time."""
+        found = self._pairs.get((network_of(address), device)) if self._pairs else None
+        return 0.0 if found is None else max(0.0, found.until - self._clock())
 
     def right(self, address: str, device: str) -> None:
         """The credentials were right: what failed before was a mistake."""

@@ -58,9 +58,19 @@ class JsonErrors(RequestHandler):
         if not seconds:
             self.refuse(401, "unauthorized", UNAUTHORIZED)
             return False
+        self._refuse_for(seconds)
+        return True
+
+    def refuse_for_now(self, context: Context, device_id: str) -> bool:
+        """Refuse a device that brings no credentials yet, if it has to wait; whether it has."""
+        seconds = context.failures.wait(self.request.remote_ip or "", device_id)
+        if seconds:
+            self._refuse_for(seconds)
+        return seconds > 0
+
+    def _refuse_for(self, seconds: float) -> None:
         self.set_header("Retry-After", str(math.ceil(seconds)))
         self.refuse(429, "too_many_failures", f"{UNAUTHORIZED}, again and again; wait {math.ceil(seconds)} s")
-        return True
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Put an error of Tornado's or a bug of ours into the same form."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -63,6 +64,32 @@ def test_wrong_credentials_are_told_to_wait_and_right_ones_pass(gateway: Running
     assert tried(gateway, "never-heard-of", "wrong")[0] == 401
     status, _ = gateway.request("/v1/devices/two/readings", body=b"{}", token="wrong")
     assert status == 401
+
+
+def test_wrong_tokens_in_a_hello_are_told_to_wait_and_the_next_handshake_does(gateway: RunningGateway) -> None:
+    token, other = added(gateway, "hello"), added(gateway, "other")
+
+    def say_hello(device: str, token: str, client: str = "192.0.2.8") -> dict[str, Any]:
+        url = f"{gateway.ws}/v1/devices/{device}/stream"
+        with connect(url, compression=None, additional_headers={"X-Forwarded-For": client}) as socket:
+            socket.send(json.dumps({"type": "hello", "token": token}))
+            return answer(socket)
+
+    wrong = r"4401.*unknown device or wrong token"
+    for _ in range(FREE):
+        with pytest.raises(ConnectionClosed, match=f"{wrong}(?!, again)"):
+            say_hello("hello", "wrong")
+    with pytest.raises(ConnectionClosed, match=f"{wrong}, again and again; wait 1 s"):
+        say_hello("hello", "wrong")
+    with pytest.raises(InvalidStatus, match="429") as refused:
+        say_hello("hello", token)
+    assert say_hello("other", other)["type"] == "welcome"
+    assert say_hello("hello", token, "192.0.2.18")["type"] == "welcome"
+    time.sleep(int(refused.value.response.headers["Retry-After"]))
+    with pytest.raises(ConnectionClosed, match="wait 2 s"):
+        say_hello("hello", "wrong")
+    assert tried(gateway, "hello", token, "192.0.2.8")[0] == 101, "right credentials in the handshake pass"
+    assert say_hello("hello", token)["type"] == "welcome", "and end the wait"
 
 
 def test_an_address_that_connects_too_often_is_told_so_by_its_own(gateway: RunningGateway) -> None:

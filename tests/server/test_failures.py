@@ -78,3 +78,13 @@ def test_the_tables_have_bounds(failures: Failures, clock: Clock) -> None:
     assert len(failures) == MOST
     assert len(failures._addresses) == MOST
     assert failures.wrong("first", "d") == 0
+
+
+def test_what_is_left_of_a_wait_is_told_without_counting(failures: Failures, clock: Clock) -> None:
+    assert failures.wait("192.0.2.1", "d") == 0
+    waits(failures, clock, FREE + 2)
+    assert failures.wait("192.0.2.1", "d") == 0, "it is over"
+    told = failures.wrong("192.0.2.1", "d")
+    clock.now += 1
+    assert failures.wait("192.0.2.1", "d") == failures.wait("192.0.2.1", "d") == pytest.approx(told - 1)
+    assert failures.wait("192.0.2.1", "other") == failures.wait("192.0.2.2", "d") == 0
