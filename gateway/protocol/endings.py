@@ -97,10 +97,6 @@ class Endings:
         """A message came that is longer than told in the welcome."""
         return self._close(CloseCode.TOO_BIG, f"a message has at most {self._terms.max_message_bytes} bytes")
 
-    def protocol_error(self, problem: str) -> Effects:
-        """Bytes came that RFC 6455 does not allow."""
-        return self._close(CloseCode.PROTOCOL_ERROR, problem)
-
     def keepalive_expired(self) -> Effects:
         """No byte came for as long as told in the welcome."""
         return self._close(CloseCode.KEEPALIVE, f"nothing came for {self._terms.timeout_ms} ms")

@@ -11,7 +11,9 @@ import pytest
 from gateway.ledger import Ledger, Sequence
 from gateway.protocol.messages import Code
 from gateway.reading import split_lines
+from gateway.server.frames import FrameParser
 from tests.support.sessions import QUOTA, TERMS, Bench
+from tests.support.streams import unmask
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 CASES = [
@@ -80,8 +82,6 @@ def happen(bench: Bench, event: str) -> list[Any]:
             return bench.run(session.receive_other())
         case "draining":
             return bench.run(session.draining(2300))
-        case "protocol_error":
-            return bench.run(session.protocol_error("reserved bits are set"))
         case "busy":
             return bench.run(session.busy("too many connections"))
     raise AssertionError(f"unknown event {event}")
@@ -97,9 +97,22 @@ def effects_of(bench: Bench, step: dict[str, Any]) -> list[Any]:
     room = step.get("room", True)
     if "send_text" in step:
         return bench.send_bytes(step["send_text"].encode(), room=room)
+    if "send_frames" in step:
+        return receive_frames(bench, bytes.fromhex(step["send_frames"]), room=room)
     if "send_hex" in step:
         return bench.send_bytes(bytes.fromhex(step["send_hex"]), room=room)
     return bench.send_bytes(json.dumps(step["send"]).encode(), room=room)
+
+
+def receive_frames(bench: Bench, data: bytes, *, room: bool) -> list[Any]:
+    """What the gateway makes of the bytes of a connection: its messages, or the close that a violation leads to."""
+    parser = FrameParser(TERMS["max_message_bytes"], unmask)
+    messages = parser.feed(data)
+    if parser.violation is not None:
+        code, reason = parser.violation
+        assert reason
+        return [{"closes": code}]
+    return [effect for _, payload in messages for effect in bench.send_bytes(payload, room=room)]
 
 
 def like(expected: Any, found: Any) -> Any:
@@ -122,7 +135,7 @@ def test_the_conversation_goes_as_written(case: dict[str, Any]) -> None:
     bench = bench_for(case)
     due: list[Any] = []
     for step in case["script"]:
-        if step.keys() & {"send", "send_text", "send_hex", "happens"}:
+        if step.keys() & {"send", "send_text", "send_hex", "send_frames", "happens"}:
             assert due == [], f"more than was expected before {step}"
             due = effects_of(bench, step)
             continue
