@@ -21,6 +21,7 @@ def show_now(gateway: Gateway) -> None:
     metrics.spool_bytes.set_function(lambda: spool.status().bytes_pending)
     metrics.commit_queue.set_function(lambda: spool.queued_bytes)
     metrics.connections_paused.set_function(lambda: len(gateway.backpressure))
+    metrics.connections_resting.set_function(lambda: len(gateway.backpressure.resting))
     metrics.spool_oldest.set_function(lambda: spool.status().oldest_seconds)
     metrics.spool_damage.set_function(lambda: spool.status().damaged)
     for column in ("received", "stored", "duplicate", "rejected", "dropped", "pending"):

@@ -159,6 +159,9 @@ class Metrics:
         self.connections_paused = Gauge(
             "gateway_connections_paused", "Devices that are not read now because the disk is behind", registry=r
         )
+        self.connections_resting = Gauge(
+            "gateway_connections_resting", "Devices that are not read now because they were too fast", registry=r
+        )
         self.ack = Histogram(
             "gateway_ack_seconds", "Arrival to ack, of the oldest message acked at a time", buckets=_FAST, registry=r
         )

@@ -14,17 +14,17 @@ Rules that hold here:
   congested, the commit that it waits for. What comes need not have anything written, so no commit need follow.
 * Nothing is weighed, and nobody called, while the disk keeps up: after `CALM` rounds in which it did, one in which
   nobody waits, or `TURNS` in which nothing was queued.
-* One timer for all who wait for the disk, one for all who were too fast; for each device its place in the line.
+* One timer for all who wait for the disk, one for all who were too fast (`resting`); for each its place in the line.
 * Who waits for the disk longer than `PATIENCE` is told once, by a throttle that asks for patience and refuses nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
+
+from gateway.server.resting import Resting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,10 +101,7 @@ class Backpressure:
         self._untold: dict[Sender, float] = {}
         self._timer: asyncio.Handle | None = None
         self._resuming: asyncio.Handle | None = None
-        self._resting: dict[Sender, float] = {}
-        self._alarms: list[tuple[float, int, Sender]] = []
-        self._ticket = itertools.count()
-        self._alarm: asyncio.TimerHandle | None = None
+        self.resting: Resting[Sender] = Resting(self._rested)
         self._stopped = False
         spool.eased = self._begin_round
 
@@ -158,7 +155,7 @@ class Backpressure:
         self._sent.discard(sender)
         if sender.paused:
             self._leave(sender)
-            self._resting.pop(sender, None)
+            self.resting.forget(sender)
             if not len(self):
                 self._ready.clear()
 
@@ -170,10 +167,11 @@ class Backpressure:
     def stop(self) -> None:
         """Pause and resume nobody any more."""
         self._stopped = True
-        for handle in (self._timer, self._resuming, self._alarm):
+        for handle in (self._timer, self._resuming):
             if handle is not None:
                 handle.cancel()
-        self._live, self._late, self._untold, self._credit, self._resting = {}, {}, {}, {}, {}
+        self._live, self._late, self._untold, self._credit = {}, {}, {}, {}
+        self.resting.stop()
         self._ready.clear()
 
     def _begin_round(self) -> None:
@@ -244,7 +242,7 @@ class Backpressure:
             sender = self._ready.popleft()
             if sender in self._live or sender in self._late:
                 self._leave(sender)
-                if sender not in self._resting:
+                if sender not in self.resting:
                     self._read_on(sender)
         self._schedule()
 
@@ -275,30 +273,11 @@ class Backpressure:
         """Read no more of ``sender`` for so long: it was too fast."""
         if self._stopped:
             return
-        loop = asyncio.get_running_loop()
-        self._resting[sender] = due = loop.time() + seconds
-        heapq.heappush(self._alarms, (due, next(self._ticket), sender))
+        self.resting.add(sender, seconds)
         if not sender.paused:
             sender.paused = True
             sender.pause_reading()
-        if self._alarms[0][0] == due:
-            self._wake_at(due)
 
-    def _wake_at(self, due: float) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm = asyncio.get_running_loop().call_at(due, self._wake)
-
-    def _wake(self) -> None:
-        self._alarm = None
-        now = asyncio.get_running_loop().time()
-        for _ in range(SLICE):
-            if not self._alarms or self._alarms[0][0] > now:
-                break
-            due, _, sender = heapq.heappop(self._alarms)
-            if self._resting.get(sender) == due:
-                del self._resting[sender]
-                if sender not in self._live and sender not in self._late:
-                    self._read_on(sender)
-        if self._alarms:
-            self._wake_at(self._alarms[0][0])
+    def _rested(self, sender: Sender) -> None:
+        if sender not in self._live and sender not in self._late:
+            self._read_on(sender)

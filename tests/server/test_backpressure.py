@@ -393,7 +393,7 @@ async def test_who_was_too_fast_rests_for_its_time_and_has_no_place_in_the_line(
     world.line.rest(first, 0.02)
     assert (first.reading, second.reading, len(world.line)) == (False, False, 0)
     world.spool.ease()
-    await asyncio.sleep(0.2)
+    await second.resumed.wait()
     assert world.resumed == [1, 2]
     assert not first.paused
 
@@ -409,10 +409,11 @@ async def test_who_rests_and_waits_for_the_disk_is_read_when_both_are_over() -> 
     world.spool.congested = True
     world.line.took(later := Sender(3, world.resumed), 1)
     world.line.rest(later, 0.01)
-    await asyncio.sleep(0.2)
-    assert world.resumed == [0], "one still waits for the disk, one has left"
+    world.line.rest(last := Sender(4, world.resumed), 0.06)
+    await last.resumed.wait()
+    assert world.resumed == [0, 4], "one still waits for the disk, one has left"
     world.spool.ease()
-    assert world.resumed == [0, 3]
+    assert world.resumed == [0, 4, 3]
 
 
 @on_a_loop
@@ -421,5 +422,7 @@ async def test_at_a_stop_nobody_is_woken() -> None:
     world.line.rest(resting := Sender(5, world.resumed), 0.01)
     world.line.stop()
     world.line.rest(later := Sender(6, world.resumed), 0.01)
-    await asyncio.sleep(0.1)
+    over = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.02, over.set)  # later than any alarm that was left
+    await over.wait()
     assert (resting.reading, later.reading, world.resumed) == (False, True, [])
