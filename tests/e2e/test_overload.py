@@ -85,6 +85,20 @@ def test_overload_is_bounded_and_nothing_is_lost(tmp_path: Path) -> None:
     assert stored == [(MESSAGES * READINGS, MESSAGES * READINGS, TEXT, TEXT)] * DEVICES
 
 
+def test_a_full_spool_lets_everybody_go_on_once_the_database_is_back(tmp_path: Path) -> None:
+    """What is throttled writes nothing: no commit tells those who are not read that they can go on."""
+    fleet = [Flooder(f"obedient-{n}", 50, 20, 500) for n in range(40)]
+    small = {"spool": {"max_bytes": "16MiB", "keep_delivered": "0s"}}
+    with ScriptedServer(Reply(503, {"Retry-After": "1"})) as script:
+        away = {"sink": "influxdb", "influxdb": {"url": script.url, "api": "v1", "database": "d"}}
+        with running_gateway(tmp_path, merged(merged(CONFIG, away), small)) as gateway:
+            with flooding(gateway, fleet, 30):
+                wait_for(lambda: sum("spool_bytes" in one.throttled for one in fleet) > 20, "the spool to be full", 10)
+                script.says(Reply(204))
+            assert gateway.metric("gateway_connections_paused") == 0
+            assert gateway.stop() == 0
+
+
 def assert_every_reading_is_stored_once(gateway: RunningGateway) -> None:
     accounts = gateway.accounts()
     assert len(accounts) == DEVICES
