@@ -28,8 +28,9 @@ PASSED_OVER = "registered", "token_changed"
 COLUMNS = "id", "profile", "state", "token", *PASSED_OVER
 STATES = "active", "revoked"
 MOST = 1_000_000
-TOKEN_LENGTH = range(20, 513)
-"""Characters of a token that another system has made: its hash would be guessed from fewer."""
+TOKEN_LENGTH = range(32, 513)
+"""Characters of a token that another system has made: 128 random bits even in hexadecimal. Whether it is random is not
+to be seen: one that can be guessed lets in who guesses it, or reads its hash."""
 _FORMULA = "=+-@\t\r"
 
 

@@ -15,7 +15,7 @@ from gateway.device_table import Table, write_devices, write_table
 from gateway.registry_layout import Device
 
 PROFILES = ("default", "kiln")
-TOKEN = "a-token-of-20-chars!"
+TOKEN = "a-token-of-32-printable-letters!"
 
 
 def table(text: str, known: tuple[str, ...] = ()) -> Table:
@@ -53,7 +53,7 @@ def test_every_problem_is_told_with_its_line() -> None:
         "there,,,,gone\n"
         f"one,,,{TOKEN},\n"
         f"two,,,{TOKEN},\n"
-        "three,,,short,\n"
+        f"three,,,{TOKEN[:31]},\n"
         'four,,"a\nb",,\n'
         "five,,,,,,\n"
         ",,x,,\n"
@@ -73,7 +73,7 @@ def test_every_problem_is_told_with_its_line() -> None:
         "line 5: a device is active or revoked, not 'gone'",
         "line 5: the device there is registered already",
         "line 7: its token is that of line 6",
-        "line 8: a token has 20 to 512",
+        "line 8: a token has 32 to 512",
         "line 10: a tag's value has no control characters",
         "line 11: 7 cells, but 5 columns",
         "line 12: a device id",

@@ -35,7 +35,7 @@ def import_devices(config: Config, file: Path, output: Path | None) -> None:
 
     \b
     The first line names the columns: id and, as needed, profile, token (of a device that
-    has one already: 20 characters or more), state (active or revoked), tag:NAME.
+    has one already: 32 random characters or more), state (active or revoked), tag:NAME.
     Example:  gateway devices import fleet.csv --output tokens.csv
     """
     made: list[tuple[str, str]] = []

@@ -2,8 +2,9 @@
 
 Rules that hold here:
 
-* Right credentials in a handshake always pass, and end the wait. A token has too many bits to be guessed at any rate;
-  what is held back is a device that was revoked or set up wrongly and tries for ever.
+* Right credentials in a handshake always pass, and end the wait. The registry's tokens have too many bits to be guessed
+  at any rate, an imported one has as many as who made it gave it; what is held back is a device that was revoked or set
+  up wrongly and tries for ever.
 * Who has to wait, and brings credentials in a message only, is not let in to bring them: they could be wrong again.
 * Failures are counted by address and device, so that one bad device behind an address leaves all others there alone.
   An address as a whole has a ceiling much higher.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.support.cli import Command
 
-TOKEN = "a-token-of-20-chars!"
+TOKEN = "a-token-of-32-printable-letters!"
 
 
 @pytest.fixture
