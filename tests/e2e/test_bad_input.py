@@ -49,7 +49,6 @@ def still_takes(socket: ClientConnection, seq: int) -> None:
         ("17", "bad_message"),
         ("null", "bad_message"),
         ('{"type":"selfdestruct"}', "unknown_type"),
-        ('{"type":"time","t0":5}', "unknown_type"),
         ('{"type":"result","id":"c1","ok":true}', "unknown_command"),
         ('{"a":{"b":{"c":{"d":1}}}}', "bad_message"),
         ("[" * 5000 + "]" * 5000, "malformed_json"),
