@@ -122,19 +122,28 @@ class Lane:
 
     def _collect(self) -> None:
         """Take from the buckets what was counted down since the last look."""
-        messages, readings, size = self._tokens
+        tokens, spent = self._tokens, self._spent
+        messages, readings, size = tokens
         used = int(min(messages, readings)) - self.left
-        for place, cost in enumerate((used - self._more, used - self._empty, int(size) - self.left_bytes)):
-            self._tokens[place] -= cost
-            self._spent[place] += cost
+        cost = int(size) - self.left_bytes
+        tokens[0], tokens[1], tokens[2] = messages - used + self._more, readings - used + self._empty, size - cost
+        spent[0] += used - self._more
+        spent[1] += used - self._empty
+        spent[2] += cost
 
     def look(self, now_ns: int) -> bool:
         """Fill up by the time that has passed; whether a message may be taken."""
         self._collect()
+        quota, tokens = self._quota, self._tokens
         elapsed = max(0, now_ns - self._at_ns) / NS_PER_SECOND  # a clock that was set back brings nothing
         self._at_ns = now_ns
-        for place, (rate, burst) in enumerate(zip(self._quota.rates, self._quota.bursts, strict=True)):
-            self._tokens[place] = min(burst, self._tokens[place] + rate * elapsed)
+        # Spelled out: loops over three cost half as much again, and every device comes here once a second.
+        messages = tokens[0] + quota.messages_per_second * elapsed
+        readings = tokens[1] + quota.readings_per_second * elapsed
+        size = tokens[2] + quota.bytes_per_second * elapsed
+        tokens[0] = min(messages, quota.message_burst)
+        tokens[1] = min(readings, quota.burst)
+        tokens[2] = min(size, quota.byte_burst)
         self._observe(now_ns)
         self._share_out(now_ns)
         return self.left > 0 and self.left_bytes > 0
@@ -142,7 +151,9 @@ class Lane:
     def _observe(self, now_ns: int) -> None:
         seconds = (now_ns - self._since_ns) / NS_PER_SECOND
         if not 0 <= seconds < 1:
-            self._observed = [spent / seconds if seconds > 0 else 0.0 for spent in self._spent]
+            messages, readings, size = self._spent
+            known = seconds if seconds > 0 else float("inf")
+            self._observed = [messages / known, readings / known, size / known]
             self._spent = [0.0, 0.0, 0.0]
             self._since_ns = now_ns
 
