@@ -19,8 +19,8 @@ RESERVED = 1024
 UNLIMITED = 1_000_000
 SHARE = 16
 """One place in so many at most is for strangers, and one for devices that wait for a person."""
-TOLERATED = 0.9
-"""A limit that takes away less than a tenth of the devices is not worth a warning."""
+TOLERATED = 0.8
+"""A limit that takes away less than a fifth of the devices is not worth a warning."""
 
 
 @dataclass(frozen=True, slots=True)
