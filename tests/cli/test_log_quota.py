@@ -83,7 +83,7 @@ def test_under_systemd_every_line_has_its_priority(
     status = os.fstat(2)
     monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
     configure_logging(Config())
-    logging.getLogger("gateway.x").warning("two\nlines")
-    first, second = capfd.readouterr().err.splitlines()
+    logging.getLogger("gateway.x").warning("failed", exc_info=ValueError("why"))
+    first, *traceback = capfd.readouterr().err.splitlines()
     assert first.startswith("<4>")
-    assert second == "<4>lines"
+    assert traceback == ["<4>    ValueError: why"]
