@@ -213,14 +213,7 @@ class Gateway:
                 config.spool.directory, config.state.directory / write_log.NAME, self.dead_letters, known=True
             ),
         )
-        self.context.enrolling = Enrolling(
-            _opened("enrolments", Enrolments, config.state.directory / enrolments.NAME),
-            self.registry,
-            lambda result: self.metrics.enrolments.labels(result).inc(),
-            self.context.credentials_changed,
-            most=room.held,
-        )
-        self.context.enrolling.recover()
+        self.context.enrolling = self._enrolling(room.held)
         self.context.status = Status(self.context)
         self.context.live = Live(self.fleet, self.metrics, self.context.status.totals)
         self.keepalive = Keepalive(
@@ -230,6 +223,17 @@ class Gateway:
             credentials_timeout=config.auth.timeout,
             message_timeout=config.keepalive.message_timeout,
         )
+
+    def _enrolling(self, most: int) -> Enrolling:
+        made = Enrolling(
+            _opened("enrolments", Enrolments, self.config.state.directory / enrolments.NAME),
+            self.registry,
+            lambda result: self.metrics.enrolments.labels(result).inc(),
+            self.context.credentials_changed,
+            most=most,
+        )
+        made.recover()
+        return made
 
     def _warn(self) -> None:
         config, auth = self.config, self.config.auth

@@ -60,9 +60,9 @@ class Tokens:
         Raises:
             sqlite3.Error: the requests' file failed; who got no token is still due.
         """
-        changed = self._registry.refresh()
+        self._registry.look()  # and leave to others, should this fail, to hear whose tokens have ended
         tokens = [self._make(request) for request in due]
-        return tokens, changed | self._registry.refresh()
+        return tokens, self._registry.refresh()
 
     def _make(self, request: Request) -> str | None:
         decision, again, now_ns = request.decision, request.delivered_ns > 0, time.time_ns()
