@@ -9,21 +9,14 @@ from gateway.cli import log_quota
 from gateway.cli.log_quota import ALL_DEVICES, OF_A_DEVICE, OF_A_PLACE, OF_ALL_DEVICES, WINDOW, LogQuota, Verdict
 from gateway.cli.logs import configure_logging
 from gateway.config import Config
+from tests.support.clock import Clock
 
 if TYPE_CHECKING:
     import pytest
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_a_device_has_its_lines_and_then_a_count() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     quota = LogQuota(clock)
     verdicts = [quota.of_device("d") for _ in range(OF_A_DEVICE + 5)]
     assert verdicts[: OF_A_DEVICE - 1] == [Verdict.WRITE] * (OF_A_DEVICE - 1)
@@ -37,7 +30,7 @@ def test_a_device_has_its_lines_and_then_a_count() -> None:
 
 
 def test_many_names_are_no_way_around_it_and_the_table_stays_small() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     quota = LogQuota(clock)
     written = 0
     for number in range(5 * OF_ALL_DEVICES):
@@ -51,7 +44,7 @@ def test_many_names_are_no_way_around_it_and_the_table_stays_small() -> None:
 
 
 def test_what_is_about_no_device_has_more_room() -> None:
-    quota = LogQuota(Clock())
+    quota = LogQuota(Clock(0.0))
     verdicts = [quota.of_place("gateway.x line 7") for _ in range(OF_A_PLACE + 1)]
     assert verdicts.count(Verdict.LEAVE_OUT) == 1
 
@@ -59,7 +52,7 @@ def test_what_is_about_no_device_has_more_room() -> None:
 def test_lines_carry_fields_and_end_with_a_word_about_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     monkeypatch.setattr(LogQuota.__init__, "__defaults__", (clock,))
     configure_logging(Config(logging={"format": "json"}))  # type: ignore[arg-type]
     log = logging.getLogger("gateway.x")

@@ -10,7 +10,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
-from tests.support.page import Page
+from tests.support.page import Page, of_admin, watched
 from tests.support.simulator import simulate
 from tests.support.visitor import Visitor
 
@@ -64,24 +64,15 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
 @pytest.fixture(scope="module")
 def admins(chromium: Chrome, plant: RunningGateway) -> Iterator[Page]:
     """The page of somebody who logged in as admin."""
-    found = Page(chromium, plant.url)
-    found.open("#/connect")
-    found.click("#account")
-    found.log_in(ADMIN)
-    found.find(".register")
-    yield found
-    found.leave()
-    chromium.delete_all_cookies()
+    with of_admin(chromium, plant.url, ADMIN) as found:
+        yield found
 
 
 @pytest.fixture
 def page(admins: Page) -> Iterator[Page]:
-    """The same, for one test; nothing may go wrong in its console, and nothing of a device becomes markup."""
-    admins.errors()
-    yield admins
-    assert admins.errors() == []
-    assert admins.script("return document.querySelectorAll('main img').length") == 0
-    assert admins.driver.title != "run"
+    """The same, watched for one test."""
+    with watched(admins) as found:
+        yield found
 
 
 def send(page: Page, name: str, params: str = "{}", seconds: str | None = None) -> None:

@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
-from tests.support.page import Page
+from tests.support.page import Page, of_admin, watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,24 +37,15 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
 @pytest.fixture(scope="module")
 def admins(chromium: Chrome, gate: RunningGateway) -> Iterator[Page]:
     """The page of somebody who logged in as admin."""
-    found = Page(chromium, gate.url)
-    found.open("#/connect")
-    found.click("#account")
-    found.log_in(ADMIN)
-    found.find(".register")
-    yield found
-    found.leave()
-    chromium.delete_all_cookies()
+    with of_admin(chromium, gate.url, ADMIN) as found:
+        yield found
 
 
 @pytest.fixture
 def page(admins: Page) -> Iterator[Page]:
-    """The same, for one test; nothing may go wrong in its console, and nothing of a device becomes markup."""
-    admins.errors()
-    yield admins
-    assert admins.errors() == []
-    assert admins.script("return document.querySelectorAll('main img').length") == 0
-    assert admins.driver.title != "run"
+    """The same, watched for one test."""
+    with watched(admins) as found:
+        yield found
 
 
 def ask(socket: ClientConnection, **hello: Any) -> dict[str, Any]:

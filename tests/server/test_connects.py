@@ -1,13 +1,7 @@
 from __future__ import annotations
 
 from gateway.server.connects import MOST_ADDRESSES, Connects
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 def connected(some: Connects, address: str, times: int) -> int:

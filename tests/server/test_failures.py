@@ -3,13 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.server.failures import ADDRESS_BURST, FIRST, FORGOTTEN, FREE, LONGEST, MOST, Failures
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture

@@ -7,15 +7,9 @@ import itertools
 import pytest
 
 from gateway.server.guesses import BURST, EVERY, MOST_ADDRESSES, Guesses
+from tests.support.clock import Clock
 
 WORDS = map(str, itertools.count())
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

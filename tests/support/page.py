@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from selenium.webdriver.common.by import By
 from tests.support.gateway import wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from selenium.webdriver import Chrome
     from selenium.webdriver.remote.webelement import WebElement
 
@@ -111,3 +114,29 @@ class Page:
         """What the console holds of errors and warnings since it was asked last, violations of the policy too."""
         entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
         return [json.dumps(entry["message"]) for entry in entries if entry["level"] in {"SEVERE", "WARNING"}]
+
+
+@contextmanager
+def of_admin(driver: Chrome, url: str, token: str) -> Iterator[Page]:
+    """The page of somebody who logged in as admin; at the end the login is forgotten."""
+    found = Page(driver, url)
+    found.open("#/connect")
+    found.click("#account")
+    found.log_in(token)
+    found.find(".register")
+    yield found
+    found.leave()
+    driver.delete_all_cookies()
+
+
+@contextmanager
+def watched(page: Page) -> Iterator[Page]:
+    """The same page; meanwhile nothing may go wrong in its console, and nothing of a device become markup.
+
+    Texts of devices that try to are images whose failure calls the page ``run``.
+    """
+    page.errors()
+    yield page
+    assert page.errors() == []
+    assert page.script("return document.querySelectorAll('main img').length") == 0
+    assert page.driver.title != "run"

@@ -3,7 +3,7 @@
 import { devicePath, get } from "./api.js";
 import { CommandForm } from "./command_form.js";
 import { box } from "./device_boxes.js";
-import { el, setAttribute, setText } from "./dom.js";
+import { el, setAttribute, setText, table } from "./dom.js";
 import { moment } from "./format.js";
 import { recorded } from "./outcomes.js";
 import { Polling } from "./polling.js";
@@ -80,15 +80,7 @@ class Commands {
   constructor(id) {
     this.id = id;
     this.#form = new CommandForm(id, () => this.#polling.soon());
-    const head = ["When", "Command", "State", "Answer", "By", ""].map((name) =>
-      el("th", { role: "columnheader", scope: "col" }, name),
-    );
-    this.#table = el(
-      "table",
-      { role: "table", class: "commands" },
-      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...head)),
-      this.#body,
-    );
+    this.#table = table("commands", ["When", "Command", "State", "Answer", "By", ""], this.#body);
     this.node = el(
       "section",
       { class: "control", "aria-label": "Commands" },

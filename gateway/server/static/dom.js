@@ -41,6 +41,13 @@ export function setAttribute(node, name, value) {
   else if (node.getAttribute(name) !== value) node.setAttribute(name, value);
 }
 
+/** A table of class `name`: the heads of its columns over `body`. */
+export function table(name, columns, body) {
+  const heads = columns.map((column) => el("th", { role: "columnheader", scope: "col" }, column));
+  const head = el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...heads));
+  return el("table", { role: "table", class: name }, head, body);
+}
+
 /** What a view shows in place of data: nothing there, loading, or an error with a way to go on. */
 export function placeholder(kind, title, text, action = null) {
   return el(

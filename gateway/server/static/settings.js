@@ -2,7 +2,7 @@
 
 import { devicePath, get } from "./api.js";
 import { box } from "./device_boxes.js";
-import { el, setAttribute, setText } from "./dom.js";
+import { el, setAttribute, setText, table } from "./dom.js";
 import { moment } from "./format.js";
 import { pretty } from "./json.js";
 import { Polling } from "./polling.js";
@@ -75,15 +75,7 @@ class Settings {
       (twin) => this.#show(twin),
       () => this.#polling.soon(),
     );
-    const head = ["Key", "Should be", "Is, as the device says", "State", ""].map((name) =>
-      el("th", { role: "columnheader", scope: "col" }, name),
-    );
-    this.#table = el(
-      "table",
-      { role: "table", class: "settings" },
-      el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...head)),
-      this.#body,
-    );
+    this.#table = table("settings", ["Key", "Should be", "Is, as the device says", "State", ""], this.#body);
     this.node = el(
       "section",
       { class: "control", "aria-label": "Settings" },
