@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 NS_PER_S = 1_000_000_000
 
-claim_option = click.option("--claim", metavar="CODE", help="The code that the device shows; needed where several ask.")
-
 
 @contextlib.contextmanager
 def _store(config: Config) -> Iterator[Enrolments | None]:
@@ -61,7 +59,9 @@ def _row(request: Request) -> tuple[object, ...]:
 
 @click.command()
 @click.argument("device", metavar="ID")
-@claim_option
+@click.option(
+    "--claim", metavar="CODE", required=True, help="The code that the device shows: no other device can take its place."
+)
 @click.option("--profile", help="A profile of the configuration.  [default: default]")
 @click.option(
     "--tag", "tags", multiple=True, metavar="NAME=VALUE", callback=parse_tags, help="Written on every reading."
@@ -74,7 +74,7 @@ def _row(request: Request) -> tuple[object, ...]:
 def approve(
     config: Config,
     device: str,
-    claim: str | None,
+    claim: str,
     profile: str | None,
     tags: dict[str, str],
     *,
@@ -95,7 +95,7 @@ def approve(
 
 @click.command()
 @click.argument("device", metavar="ID")
-@claim_option
+@click.option("--claim", metavar="CODE", help="The code that the device shows; needed where several ask.")
 @json_option
 @with_config
 def refuse(config: Config, device: str, claim: str | None, *, as_json: bool) -> None:

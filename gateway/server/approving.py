@@ -1,7 +1,7 @@
 """Devices that wait to be approved, over HTTP: looked at and decided about, by administrators.
 
-Rule that holds here: what is approved is the claim that somebody compared. Who sends it with the approval cannot be
-handed another device that took the first one's place meanwhile.
+Rule that holds here: what is approved is the claim that somebody compared, so an approval names it. Else another device
+could have taken the first one's place between the look and the word.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
-from tornado.web import Finish
+from tornado.web import Finish, HTTPError
 
 from gateway.enrolments import Decision, State
 from gateway.errors import RegistryError
 from gateway.registry import check_device, check_profile
 from gateway.server.registering import judged, texts
-from gateway.server.requests import ViewerHandler
+from gateway.server.requests import MALFORMED, ViewerHandler
 from gateway.server.session import Role
 
 if TYPE_CHECKING:
@@ -62,8 +62,10 @@ class ApprovingHandler(DecidingHandler):
     """``POST /v1/enrolments/{id}/approve``."""
 
     async def post(self, device_id: str) -> None:
-        """Let it in, by ``{"claim"?,"profile"?,"tags"?,"replace"?}``; it gets its token when it is connected."""
+        """Let it in, by ``{"claim","profile"?,"tags"?,"replace"?}``; it gets its token when it is connected."""
         body = self.body_object({"claim": str, "profile": str, "tags": dict, "replace": bool})
+        if "claim" not in body:
+            raise HTTPError(MALFORMED, "claim is missing: the code that the device shows, as it was compared")
         tags = texts(body["tags"]) if "tags" in body else None
         try:
             check_device(device_id, tags or {})
@@ -72,7 +74,7 @@ class ApprovingHandler(DecidingHandler):
         except RegistryError as error:
             return self.refuse(*judged(error), str(error))
         decided = {"profile": body.get("profile"), "tags": tags, "replaces": body.get("replace", False)}
-        request = await self.decide(device_id, body.get("claim"), State.APPROVED, **decided)
+        request = await self.decide(device_id, body["claim"], State.APPROVED, **decided)
         return self.answer({"id": device_id, "claim": request.claim, "approved": True})
 
 

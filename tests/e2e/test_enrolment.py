@@ -164,25 +164,47 @@ def test_what_cannot_be_approved_is_told(gateway: RunningGateway, admin: Visitor
         refused = admin.change("POST", f"/v1/enrolments/{device}/approve", body)
         return refused.status, refused.code
 
-    assert approve("nobody", {}) == (404, "unknown_enrolment")
-    assert approve("a%20b", {}) == (400, "bad_request")
+    assert approve("nobody", {"claim": "AAAA-AAAA"}) == (404, "unknown_enrolment")
+    assert approve("a%20b", {"claim": "AAAA-AAAA"}) == (400, "bad_request")
     assert admin.change("POST", "/v1/enrolments/nobody/refuse").status == 404
     assert admin.change("POST", "/v1/devices", {"id": "mine"}).status == 201
+    right = {"claim": "AAAA-AAAA"}
     with dial(gateway, "mine") as one, dial(gateway, "mine") as two:
         ask(one, claim="AAAA-AAAA", secret=SECRET)
         assert approve("mine", {"claim": "CCCC-CCCC"}) == (404, "unknown_enrolment")
-        assert approve("mine", {"profile": "oven"}) == (400, "bad_request")
-        assert approve("mine", {"tags": {"device": "x"}}) == (400, "bad_request")
-        assert approve("mine", {"tags": {"site": 7}}) == (400, "bad_request")
+        assert approve("mine", {**right, "profile": "oven"}) == (400, "bad_request")
+        assert approve("mine", {**right, "tags": {"device": "x"}}) == (400, "bad_request")
+        assert approve("mine", {**right, "tags": {"site": 7}}) == (400, "bad_request")
         assert approve("mine", {"claim": 7}) == (400, "bad_request")
-        assert approve("mine", {}) == (409, "device_exists")
-        assert gateway.cli("devices", "approve", "mine").returncode == 1
+        assert approve("mine", right) == (409, "device_exists")
+        assert gateway.cli("devices", "approve", "mine", "--claim", "AAAA-AAAA").returncode == 1
         ask(two, claim="BBBB-BBBB")
-        assert approve("mine", {"replace": True}) == (409, "enrolment_conflict")
-        assert (
-            admin.change("POST", "/v1/enrolments/mine/approve", {"replace": True, "claim": "AAAA-AAAA"}).status == 200
-        )
+        refused = admin.change("POST", "/v1/enrolments/mine/refuse")
+        assert (refused.status, refused.code) == (409, "enrolment_conflict")
+        assert admin.change("POST", "/v1/enrolments/mine/approve", {**right, "replace": True}).status == 200
         assert answer(one)["type"] == "token"
+
+
+def test_who_asks_in_the_place_of_the_device_that_was_looked_at_is_not_approved(
+    gateway: RunningGateway, admin: Visitor
+) -> None:
+    """The device leaves while somebody compares its code, and a stranger asks to be it."""
+    with dial(gateway, "kiln-4") as genuine:
+        seen = ask(genuine)["claim"]
+    wait_for(lambda: "kiln-4" not in enrolments(admin), "the device to have left")
+    with dial(gateway, "kiln-4") as stranger:
+        ask(stranger)
+        for body in ({}, {"profile": "kiln"}):
+            refused = admin.change("POST", "/v1/enrolments/kiln-4/approve", body)
+            assert (refused.status, refused.code) == (400, "bad_request")
+            assert "claim is missing" in refused.body["error"]["message"]
+        refused = admin.change("POST", "/v1/enrolments/kiln-4/approve", {"claim": seen})
+        assert (refused.status, refused.code) == (404, "unknown_enrolment")
+        assert gateway.cli("devices", "approve", "kiln-4").returncode == 2
+        assert gateway.cli("devices", "approve", "kiln-4", "--claim", seen).returncode == 1
+        with pytest.raises(TimeoutError):
+            stranger.recv(timeout=0.1)
+    assert gateway.request("/v1/devices/kiln-4")[0] == 404
 
 
 def test_only_administrators_see_and_decide(gateway: RunningGateway) -> None:
@@ -256,12 +278,12 @@ def test_a_held_device_does_not_outstay_its_time(tmp_path_factory: pytest.TempPa
 
 def test_a_held_device_that_comes_with_a_token_asks_no_more(gateway: RunningGateway, admin: Visitor) -> None:
     with dial(gateway, "kiln-3") as socket:
-        ask(socket, secret=SECRET)
+        claim = ask(socket, secret=SECRET)["claim"]
         token = admin.change("POST", "/v1/devices", {"id": "kiln-3"}).body["token"]
         socket.send(json.dumps({"type": "hello", "token": token}))
         assert answer(socket)["type"] == "welcome"
         assert "kiln-3" not in enrolments(admin)
-        late = admin.change("POST", "/v1/enrolments/kiln-3/approve", {"replace": True})
+        late = admin.change("POST", "/v1/enrolments/kiln-3/approve", {"claim": claim, "replace": True})
         assert (late.status, late.code) == (404, "unknown_enrolment")
         socket.send('{"seq":1,"temp":1}')
         assert answer(socket) == {"type": "ack", "seq": 1}
