@@ -21,7 +21,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gateway.config.names import check_device_id, check_tag
 from gateway.config.sections import DEFAULT_PROFILE
@@ -51,6 +51,14 @@ class NewDevice:
     tags: Mapping[str, str]
     token: str | None = field(default=None, repr=False)
     revoked: bool = False
+
+
+Keep: TypeAlias = "Callable[[str], None]"
+"""Where a new token goes while it can still be taken back: it is in force only if this does not raise."""
+
+
+def _nowhere(_token: str) -> None:
+    """The caller gets it when it is in force."""
 
 
 class Registry:
@@ -127,16 +135,24 @@ class Registry:
             raise UnknownDevice(f"there is no device {device_id}")
         return device
 
-    def add(self, device_id: str, profile: str = DEFAULT_PROFILE, tags: Mapping[str, str] | None = None) -> str:
-        """Register a device; its token, which cannot be shown again.
+    def add(
+        self,
+        device_id: str,
+        profile: str = DEFAULT_PROFILE,
+        tags: Mapping[str, str] | None = None,
+        keep: Keep = _nowhere,
+    ) -> str:
+        """Register a device; its token, which cannot be shown again. ``keep`` gets it before anything is done for good.
 
         Raises:
             DeviceExists: it is registered, or was and is revoked.
             RegistryError: its id or its tags cannot be any.
         """
-        return self._add(device_id, profile, tags, time.time_ns())
+        return self._add(device_id, profile, tags, time.time_ns(), keep)
 
-    def _add(self, device_id: str, profile: str, tags: Mapping[str, str] | None, now_ns: int) -> str:
+    def _add(
+        self, device_id: str, profile: str, tags: Mapping[str, str] | None, now_ns: int, keep: Keep = _nowhere
+    ) -> str:
         tags = dict(tags or {})
         check_device(device_id, tags)
         token = new_token()
@@ -146,6 +162,7 @@ class Registry:
                 hint = "is revoked; rotate gives it a new token" if found[0] else "is registered already"
                 raise DeviceExists(f"the device {device_id} {hint}")
             _insert(db, device_id, profile, tags, token, now_ns)
+            keep(token)
         return token
 
     def add_all(self, devices: Sequence[NewDevice], keep: Callable[[Sequence[tuple[str, str]]], None]) -> None:
@@ -217,8 +234,8 @@ class Registry:
                 (time.time_ns(), device_id, hashed(token)),
             )
 
-    def rotate(self, device_id: str, overlap: float = 0.0) -> str:
-        """Give the device a new token, also when it was revoked.
+    def rotate(self, device_id: str, overlap: float = 0.0, keep: Keep = _nowhere) -> str:
+        """Give the device a new token, also when it was revoked; ``keep`` gets it before anything is done for good.
 
         The old one ends, with an ``overlap`` after so many seconds, or when the new one is first used.
 
@@ -226,7 +243,7 @@ class Registry:
             UnknownDevice: it is not registered.
         """
         token, until_ns = new_token(), time.time_ns() + round(overlap * NS_PER_S) if overlap else None
-        self._set_token(device_id, hashed(token), until_ns)
+        self._set_token(device_id, hashed(token), until_ns, lambda: keep(token))
         return token
 
     def revoke(self, device_id: str) -> None:
@@ -237,16 +254,19 @@ class Registry:
         """
         self._set_token(device_id, None, None)
 
-    def _set_token(self, device_id: str, token: bytes | None, old_until_ns: int | None) -> None:
+    def _set_token(
+        self, device_id: str, token: bytes | None, old_until_ns: int | None, done: Callable[[], None] = lambda: None
+    ) -> None:
         with self._change() as db:
-            done = db.execute(
+            changed = db.execute(
                 "UPDATE devices SET old_sha256 = CASE WHEN ?1 THEN token_sha256 END,"
                 " old_until_ns = CASE WHEN token_sha256 IS NOT NULL THEN ?1 END,"
                 f" token_sha256 = ?2, changed_ns = ?3, version = {NEXT_VERSION} WHERE id = ?4",
                 (old_until_ns, token, time.time_ns(), device_id),
             )
-            if done.rowcount == 0:
+            if changed.rowcount == 0:
                 raise UnknownDevice(f"there is no device {device_id}")
+            done()
 
     def look(self) -> None:
         """Take in what changed in the file; a file that cannot be read is logged, once, and the devices known stay."""

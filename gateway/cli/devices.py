@@ -16,6 +16,8 @@ from gateway.config.units import parse_duration
 from gateway.registry import check_profile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.config import Config
     from gateway.registry_layout import Device
 
@@ -31,11 +33,16 @@ def devices() -> None:
     """
 
 
-def _print_token(device: str, token: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"id": device, "token": token})
-    else:
-        click.echo(token)
+def _printing(device: str, *, as_json: bool) -> Callable[[str], None]:
+    """Shows a token before it is in force: who cannot be shown it keeps the old one, or registers no device."""
+
+    def keep(token: str) -> None:
+        if as_json:
+            print_json({"id": device, "token": token})
+        else:
+            click.echo(token)
+
+    return keep
 
 
 @devices.command()
@@ -54,7 +61,7 @@ def add(config: Config, device: str, profile: str, tags: dict[str, str], *, as_j
     """
     check_profile(profile, config.profiles)
     with opened(config, create=True) as registry:
-        _print_token(device, registry.add(device, profile, tags), as_json=as_json)
+        registry.add(device, profile, tags, _printing(device, as_json=as_json))
 
 
 devices.add_command(approve)
@@ -133,7 +140,7 @@ def rotate(config: Config, device: str, overlap: float, *, as_json: bool) -> Non
     Example:  gateway devices rotate kiln-7 --overlap 1h
     """
     with opened(config) as registry:
-        _print_token(device, registry.rotate(device, overlap), as_json=as_json)
+        registry.rotate(device, overlap, _printing(device, as_json=as_json))
 
 
 @devices.command()

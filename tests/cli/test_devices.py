@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,6 +55,19 @@ def test_rotate_prints_the_new_token_and_ends_the_old(gateway: Command, registry
     assert registry.refresh() == {"a"}
     assert registry.authenticate("a", old["token"]) is None
     assert registry.authenticate("a", new) is not None
+
+
+def test_who_cannot_be_shown_a_token_has_no_new_one(gateway: Command, registry: Registry) -> None:
+    old = gateway("devices", "add", "a").stdout.strip()
+    for arguments in (["add", "b"], ["rotate", "a"]):
+        command = [sys.executable, "-m", "gateway", "devices", *arguments, "--config", str(gateway.config)]
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        assert done.returncode == 1
+        assert "No space left on device" in done.stderr
+    registry.refresh()
+    assert list(registry.ids()) == ["a"]
+    assert registry.authenticate("a", old) is not None
 
 
 def test_rotate_with_an_overlap_lets_the_old_token_count_for_a_while(gateway: Command, registry: Registry) -> None:
