@@ -19,7 +19,6 @@ from gateway.config.reloading import change
 from gateway.config.tls import owners_of_authorities, server_context
 from gateway.errors import ConfigError, GatewayError
 from gateway.protocol.types import declared_by
-from gateway.server.credentials import Authorities
 from gateway.server.proxies import Proxies
 from gateway.server.quotas import rates_by_profile
 from gateway.sinks import make_sink
@@ -106,7 +105,7 @@ class Reloader:
         try:
             found = change(context.config, await asyncio.to_thread(self._source.read))
             tls = await asyncio.to_thread(server_context, found.config)
-            authorities = Authorities(await asyncio.to_thread(owners_of_authorities, found.config))
+            authorities = context.authorities.renewed(await asyncio.to_thread(owners_of_authorities, found.config))
             if _touches(found, OF_THE_SINK):
                 sink = await asyncio.to_thread(make_sink, found.config)
         except (GatewayError, OSError) as error:

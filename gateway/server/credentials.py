@@ -2,9 +2,10 @@
 
 Rules that hold here:
 
-* OpenSSL has verified it by then: signed by an authority of the configuration and within its time, or the handshake has
-  failed. Which authority that was is read from the chain that OpenSSL has built and verified, whole certificates by
-  their SHA-256: the name of an issuer proves nothing, since another authority may sign for the same name.
+* OpenSSL has verified it by then: signed by an authority of the configuration, as it was at the handshake, and within
+  its time, or the handshake has failed. Which authority that was is read from the chain that OpenSSL has built and
+  verified, whole certificates by their SHA-256: the name of an issuer proves nothing, since another authority may sign
+  for the same name. So a handshake that a reload has overtaken is judged by those that count now.
 * The nearest authority above a certificate that the configuration names is the one that issued it.
 * A resumed session has no chain. Who issued a certificate does not change, so what a full handshake has shown is
   remembered; a certificate that was forgotten meanwhile is nobody's.
@@ -48,10 +49,14 @@ class Certificate:
 class Authorities:
     """Who issues certificates for whom; ``owners`` by the SHA-256 of an authority's certificate."""
 
-    def __init__(self, owners: Mapping[bytes, frozenset[str]]) -> None:
+    def __init__(self, owners: Mapping[bytes, frozenset[str]], shown: OrderedDict[bytes, Chain] | None = None) -> None:
         self._owners = owners
         self._profiles = frozenset[str]().union(*owners.values()) - {GENERAL}
-        self._chains: OrderedDict[bytes, Chain] = OrderedDict()
+        self._chains: OrderedDict[bytes, Chain] = OrderedDict() if shown is None else shown
+
+    def renewed(self, owners: Mapping[bytes, frozenset[str]]) -> Authorities:
+        """Others in the place of these. Connections of before are still there, and what was shown on them is known."""
+        return Authorities(owners, self._chains)
 
     def certificate(self, request: HTTPServerRequest) -> Certificate | None:
         """What the client has shown, if anything."""
@@ -61,7 +66,7 @@ class Authorities:
         if not found:
             return None
         chain = self._chain(sock)
-        return Certificate(names_in(found), self._issuer(chain) if self._profiles else frozenset((GENERAL,)), chain)
+        return Certificate(names_in(found), self._issuer(chain), chain)
 
     def allow(self, certificate: Certificate, profile: str) -> bool:
         """Whether whoever issued a certificate may speak for devices of ``profile``."""

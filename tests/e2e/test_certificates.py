@@ -129,12 +129,24 @@ def post(
     gateway: RunningGateway, device: str, context: ssl.SSLContext, session: ssl.SSLSession | None
 ) -> ssl.SSLSocket:
     """A request by a connection of its own, which goes on with a session; closed, ``status`` is what came."""
+    secured = wrapped(gateway, context, session)
+    secured.sendall(request(device))
+    return secured
+
+
+def wrapped(gateway: RunningGateway, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
     address = urlsplit(gateway.url)
     plain = socket.create_connection((address.hostname, address.port), timeout=10)
-    secured = context.wrap_socket(plain, server_hostname="127.0.0.1", session=session)
-    head = f"POST /v1/devices/{device}/readings HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\n"
-    secured.sendall(head.encode() + b'{"a":1}')
-    return secured
+    return context.wrap_socket(plain, server_hostname="127.0.0.1", session=session)
+
+
+def shaken(world: World, gateway: RunningGateway, certificate: Pair) -> ssl.SSLSocket:
+    """A connection whose handshake is done."""
+    return wrapped(gateway, client(world.root.path, certificate))
+
+
+def request(device: str) -> bytes:
+    return f'POST /v1/devices/{device}/readings HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\n{{"a":1}}'.encode()
 
 
 def status(secured: ssl.SSLSocket) -> int:
@@ -206,6 +218,24 @@ def test_who_is_connected_by_an_authority_that_a_reload_takes_away_is_out(
             shutil.copy(world.kilns.path, world.listed)
             gateway.process.send_signal(signal.SIGHUP)
             wait_for(lambda: not let_in(world, gateway, "kiln-1", new), "the old authority to be back", 10)
+
+
+def test_a_handshake_from_before_a_reload_is_judged_by_the_authorities_of_after(world: World, tmp_path: Path) -> None:
+    """Where one authority counts for all, too: the certificate was verified by one that is gone."""
+    config: dict[str, Any] = world.config() | {"profiles": {}}
+    with running_gateway(tmp_path, config) as gateway:
+        assert gateway.cli("devices", "add", "late").returncode == 0
+        own = world.others.issue("late", "/CN=late")
+        wait_for(lambda: let_in(world, gateway, "late", own), "the device to be known", 5)
+        with shaken(world, gateway, own) as before, shaken(world, gateway, own) as after:
+            before.sendall(request("late"))
+            assert status(before) == 200
+            config["server"]["tls"]["client_ca"] = str(world.kilns.path)
+            gateway.config.write_text(yaml.safe_dump(config_for(tmp_path, config)))
+            gateway.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: "was read again" in gateway.log, "the reload")
+            after.sendall(request("late"))
+            assert status(after) == 401
 
 
 def test_a_device_whose_profile_is_gone_is_judged_by_the_one_it_is_served_by(world: World, tmp_path: Path) -> None:

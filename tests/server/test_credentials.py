@@ -61,6 +61,15 @@ def test_a_resumed_session_has_what_its_certificate_has_shown_before() -> None:
     assert issuer(known, b"other", resumed=True) == set()
 
 
+def test_what_was_shown_before_a_reload_is_remembered_after_it_and_judged_anew() -> None:
+    before = authorities(works={"kiln"})
+    issuer(before, b"leaf", b"works")
+    issuer(before, b"other", b"gone")
+    after = before.renewed({sha256(b"works"): frozenset({"oven"})})
+    assert issuer(after, b"leaf", resumed=True) == {"oven"}
+    assert issuer(after, b"other", resumed=True) == set()
+
+
 def test_what_is_remembered_is_bounded_and_what_is_forgotten_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(credentials, "MOST_REMEMBERED", 3)
     known = authorities(works={"kiln"})
