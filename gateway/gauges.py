@@ -20,6 +20,7 @@ def show_now(gateway: Gateway) -> None:
     total, loop = gateway.ledger.total, asyncio.get_running_loop()
     metrics.spool_bytes.set_function(lambda: spool.status().bytes_pending)
     metrics.commit_queue.set_function(lambda: spool.queued_bytes)
+    metrics.strangers.set_function(lambda: len(context.strangers))
     metrics.connections_paused.set_function(lambda: len(gateway.backpressure))
     metrics.connections_resting.set_function(lambda: len(gateway.backpressure.resting))
     metrics.spool_oldest.set_function(lambda: spool.status().oldest_seconds)

@@ -39,11 +39,12 @@ class Connections(Collector):
     """``gateway_connections``. The client library would take its name for that of ``gateway_connections_total``."""
 
     def __init__(self) -> None:
-        self.open = 0
+        self.devices = 0
+        """Those that have said who they are."""
 
     def collect(self) -> Iterator[Metric]:
         """The one sample."""
-        yield GaugeMetricFamily("gateway_connections", "Devices connected", value=self.open)
+        yield GaugeMetricFamily("gateway_connections", "Devices connected", value=self.devices)
 
 
 class Metrics:
@@ -74,6 +75,9 @@ class Metrics:
             "gateway_requests_cut_total", "HTTP connections closed to make room or as too slow", ["reason"], registry=r
         )
         _begin(self.requests_cut, _CUTS)
+        self.strangers = Gauge(
+            "gateway_connections_strangers", "Connections that have not said who they are yet", registry=r
+        )
         self.enrolments = Counter(
             "gateway_enrolments_total", "Devices that asked to be let in, by what came of it", ["result"], registry=r
         )

@@ -96,8 +96,6 @@ class Context:
     status: Status = field(init=False)
     live: Live = field(init=False)
     sockets: set[DeviceSocket] = field(default_factory=set)
-    admitted: int = 0
-    """How many of the sockets are of devices that have said who they are."""
     strangers: Strangers = field(default_factory=Strangers)
     draining: bool = False
     replaying: threading.Lock = field(default_factory=threading.Lock)
@@ -110,10 +108,12 @@ class Context:
         """How many may be connected at the same time."""
         return min(self.config.server.max_connections, self.devices_allowed)
 
-    @property
-    def full(self) -> bool:
-        """Whether devices have all their places; who has not said who it is, or waits for a person, takes none."""
-        return self.admitted >= self.most_devices
+    def full(self, device_id: str) -> bool:
+        """Whether devices have all their places, and this one has none that it would take over from itself.
+
+        Who has not said who it is, or waits for a person, takes none.
+        """
+        return self.metrics.connections.devices >= self.most_devices and self.fleet.connection(device_id) is None
 
     @property
     def needs_token(self) -> bool:
@@ -173,13 +173,11 @@ class Context:
     def socket_opened(self, socket: DeviceSocket) -> None:
         """Watch over a device's socket."""
         self.sockets.add(socket)
-        self.metrics.connections.open += 1
 
     def socket_closed(self, socket: DeviceSocket) -> None:
         """Forget a device's socket."""
         self.sockets.discard(socket)
-        self.admitted -= socket.authenticated
-        self.metrics.connections.open -= 1
+        self.metrics.connections.devices -= socket.authenticated
         if self.draining and not self.sockets:
             self.all_gone.set()
 

@@ -136,7 +136,7 @@ class DeviceSocket(SessionShell):
         if context.clock.wrong is not None:
             self._turn_away("clock", "the gateway's clock is not set, try again later")
             return
-        if self.device is not None and context.full:
+        if self.device is not None and context.full(self.device_id):
             self._turn_away("too_many", FULL)
             return
         chosen = SUBPROTOCOLS.get(self.selected_subprotocol or "", JSON)
@@ -157,7 +157,7 @@ class DeviceSocket(SessionShell):
     def _welcome(self, session: Session, device: Device) -> None:
         now = time.time_ns()
         self.authenticated = True
-        self.context.admitted += 1
+        self.context.metrics.connections.devices += 1
         busy = self.context.fleet.busy(self.device_id, now)
         if busy is not None:
             self.context.metrics.connections_total.labels("busy").inc()
@@ -203,7 +203,7 @@ class DeviceSocket(SessionShell):
             self.context.enrolling.admitted(self, self.held)
             self.held = None
         self.context.strangers.forget(self)
-        if self.context.full:
+        if self.context.full(self.device_id):
             self.context.metrics.connections_total.labels("too_many").inc()
             self._run(session.busy(FULL))
             return

@@ -189,7 +189,7 @@ class Status:
         gauges = {
             "spool_bytes": float(status.bytes_pending),
             "pending": float(status.readings_pending),
-            "connected": float(self._context.metrics.connections.open),
+            "connected": float(self._context.metrics.connections.devices),
         }
         self._count_letters()
         lag = max(now.at - due, _value(self._context.metrics.loop_lag))

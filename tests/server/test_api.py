@@ -171,6 +171,7 @@ def test_one_connection_too_many_is_told_to_come_back(guarded: RunningGateway) -
             strangers.enter_context(connect(url % f"stranger{n}"))
         with connect(url % "a", additional_headers={"Authorization": f"Bearer {tokens[0]}"}) as first:
             assert json.loads(first.recv(timeout=10))["type"] == "welcome", "strangers take no place of a device"
+            assert [guarded.metric(f"gateway_connections{kind}") for kind in ("", "_strangers")] == [1, 20]
             header = {"Authorization": f"Bearer {tokens[1]}"}
             with connect(url % "b", additional_headers=header) as second, pytest.raises(ConnectionClosed, match="1013"):
                 second.recv(timeout=10)
@@ -188,3 +189,19 @@ def test_one_connection_too_many_is_told_to_come_back(guarded: RunningGateway) -
 
     wait_for(welcomed, "the place to be free again", 5)
     wait_for(welcomed, "a place that was given by a hello to be free again", 5)
+
+
+def test_a_device_takes_its_own_place_in_a_full_house(guarded: RunningGateway) -> None:
+    """It may have lost a connection that the gateway does not know to be dead yet."""
+    token = str(guarded.request("/v1/devices", body=b'{"id":"c"}', token=ADMIN)[1]["token"])
+    url, header = f"{guarded.ws}/v1/devices/c/stream", {"Authorization": f"Bearer {token}"}
+    with contextlib.ExitStack() as sockets:
+        dead = sockets.enter_context(connect(url, additional_headers=header))
+        assert json.loads(dead.recv(timeout=10))["type"] == "welcome"
+        by_header = sockets.enter_context(connect(url, additional_headers=header))
+        assert json.loads(by_header.recv(timeout=10))["type"] == "welcome"
+        with pytest.raises(ConnectionClosed, match="4409"):
+            dead.recv(timeout=10)
+        by_hello = sockets.enter_context(connect(url))
+        by_hello.send(json.dumps({"type": "hello", "token": token}))
+        assert json.loads(by_hello.recv(timeout=10))["type"] == "welcome"
