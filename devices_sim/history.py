@@ -14,6 +14,7 @@ import asyncio
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit, urlunsplit
 from urllib.request import urlopen
 
@@ -115,5 +116,8 @@ class Past:
             with urlopen(address, timeout=_TIMEOUT, context=tls) as answer:  # noqa: S310 - http(s) by construction
                 found = orjson.loads(answer.read())
             return max((round(p["time"] + found["resolution_ms"]) for p in found["points"][-1:]), default=begin_ms)
+        except HTTPError as refused:
+            refused.close()  # it holds the connection
+            return begin_ms
         except (OSError, ValueError, KeyError):
             return begin_ms

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from typing import TYPE_CHECKING
+from urllib.error import HTTPError
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import urlopen
 
@@ -29,6 +30,9 @@ def _read(url: str, tls: ssl.SSLContext | None) -> float | None:
     try:
         with urlopen(url, timeout=_TIMEOUT, context=tls) as answer:  # noqa: S310 - http(s) by construction
             found = _CPU.search(answer.read())
+    except HTTPError as refused:
+        refused.close()  # it holds the connection
+        return None
     except OSError:
         return None
     return float(found[1]) if found else None
