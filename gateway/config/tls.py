@@ -81,10 +81,11 @@ def owners_of_authorities(config: Config) -> dict[bytes, frozenset[str]]:
 def _ask_for_certificates(context: ssl.SSLContext, authorities: Path) -> None:
     """Verify a client's certificate if it has one; a browser, or a device with a token, has none.
 
-    An authority that is named is trusted, also one that another has signed.
+    An authority that is named is trusted, also one that another has signed, and one whose certificate does not say what
+    its key is for: ``openssl req -x509`` makes such, and Python refuses them from 3.13 on unless told otherwise.
     """
     context.verify_mode = ssl.CERT_OPTIONAL
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
         context.load_verify_locations(authorities)
     except (OSError, ssl.SSLError) as error:

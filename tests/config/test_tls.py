@@ -62,6 +62,15 @@ def test_an_authority_of_a_profile_that_cannot_be_used_is_told(tmp_path: Path) -
     assert f"the authorities in {tmp_path}/empty.pem cannot be used" in problem
 
 
+def test_certificates_of_devices_are_judged_alike_by_every_python(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    tls = TlsSection(certificate=certificate, key=key, client_ca=certificate)
+    context = server_context(Config(server=ServerSection(tls=tls)))
+    assert context is not None
+    assert context.verify_flags == ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
+    assert context.verify_mode is ssl.CERT_OPTIONAL
+
+
 def test_whose_authority_it_is_is_known_by_its_certificate(tmp_path: Path) -> None:
     certificate, key = make_certificate(tmp_path)
     twice = tmp_path / "twice.pem"

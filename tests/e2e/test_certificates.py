@@ -33,7 +33,7 @@ class World:
     def __init__(self, directory: Path) -> None:
         for name in ("root", "kilns", "ovens", "others"):
             (directory / name).mkdir()
-        self.root = Authority(directory / "root", "root")
+        self.root = Authority(directory / "root", "root", for_servers=True)
         self.kilns = Authority(directory / "kilns", "works")
         self.ovens = Authority(directory / "ovens", "works")
         self.others = Authority(directory / "others", "others")

@@ -102,7 +102,7 @@ class Proxied:
 @pytest.fixture(scope="module", params=[nginx, haproxy], ids=["nginx", "haproxy"])
 def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     directory = tmp_path_factory.mktemp("proxy")
-    authority, port = Authority(directory), free_port()
+    authority, port = Authority(directory, for_servers=True), free_port()
     files = authority.issue("gateway", "/CN=gateway", "IP:127.0.0.1")
     over = {
         "server": {"trusted_proxies": ["127.0.0.1"], "tls": {"certificate": None, "key": None}},

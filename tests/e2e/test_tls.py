@@ -28,7 +28,7 @@ class World:
     """A gateway with TLS, the authority of its own certificate and that of the devices'."""
 
     def __init__(self, directory: Path) -> None:
-        self.root = Authority(directory, "root")
+        self.root = Authority(directory, "root", for_servers=True)
         self.devices = Authority(directory, "devices")
         self.served = self.root.issue("served", *SERVER)
         self.files = {"certificate": str(self.served[0]), "key": str(self.served[1])}

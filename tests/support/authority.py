@@ -16,17 +16,25 @@ def _openssl(*arguments: str | Path) -> None:
     subprocess.run(["openssl", *arguments], check=True, capture_output=True)
 
 
-class Authority:
-    """Its certificate is ``path``; what it issues is beside it."""
+KEY_USAGE = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
 
-    def __init__(self, directory: Path, name: str = "authority", above: Authority | None = None) -> None:
+
+class Authority:
+    """Its certificate is ``path``; what it issues is beside it.
+
+    One ``for_servers`` says what its key is for, which clients want to know that are written in Python 3.13 or later
+    (`ssl.VERIFY_X509_STRICT`). Others are as openssl makes them when nobody asks for more.
+    """
+
+    def __init__(
+        self, directory: Path, name: str = "authority", above: Authority | None = None, *, for_servers: bool = False
+    ) -> None:
         self._directory = directory
         self.path = directory / f"{name}.pem"
         self._key = directory / f"{name}.key"
         if above is None:
-            _openssl(
-                "req", "-x509", *KEY, "-subj", f"/CN={name}", "-days", "1", "-out", self.path, "-keyout", self._key
-            )
+            about = ["-subj", f"/CN={name}", "-days", "1", *(KEY_USAGE if for_servers else [])]
+            _openssl("req", "-x509", *KEY, *about, "-out", self.path, "-keyout", self._key)
         else:
             above.issue(name, f"/CN={name}", authority=True)
 
