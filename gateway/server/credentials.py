@@ -97,11 +97,13 @@ class Authorities:
 def verified_chain(sock: ssl.SSLSocket) -> list[bytes]:
     """The peer's certificate and those above it up to one that is trusted, in DER; empty in a resumed session."""
     if sys.version_info >= (3, 13):
-        return sock.get_verified_chain()
-    internal: Any = sock
-    # The same by its private name, there since 3.10 (https://docs.python.org/3.13/library/ssl.html).
-    found = internal._sslobj.get_verified_chain() or ()  # noqa: SLF001
-    return [certificate.public_bytes(_DER) for certificate in found]
+        chain = sock.get_verified_chain()
+    else:
+        internal: Any = sock
+        # The same by its private name, there since 3.10 (https://docs.python.org/3.13/library/ssl.html).
+        found = internal._sslobj.get_verified_chain() or ()  # noqa: SLF001
+        chain = [certificate.public_bytes(_DER) for certificate in found]
+    return chain
 
 
 _DER = 2
