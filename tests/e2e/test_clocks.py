@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from tests.support.gateway import RunningGateway
 
+ADMIN = "admin-token-for-tests-0123456789"
 JSON = (json.dumps, json.loads)
 CBOR = (cbor2.dumps, cbor2.loads)
 
@@ -120,6 +121,44 @@ def test_a_device_that_comes_back_is_corrected_as_before(tmp_path: Path) -> None
     with closing(sqlite3.connect(tmp_path / "data.db")) as database:
         query = "select count(*) from readings where device = 'back' and field = 'temp'"
         assert database.execute(query).fetchone() == (1,), "the correction stayed what it was, so it is one point"
+
+
+POLICIES = """
+groups:
+  - {name: kept, kind: climate, prefix: keep-, count: 1, clock: {offset: 1h}}
+  - {name: refused, kind: climate, prefix: refuse-, count: 1, clock: {offset: 1h}}
+"""
+
+
+def test_a_profile_keeps_or_refuses_what_a_wrong_clock_says(tmp_path: Path) -> None:
+    """By a third-party client and by simulated devices; those that ask for the time are not corrected either."""
+    bounds = {"max_future": "10m"}
+    profiles = {
+        "default": {"timestamps": {**bounds, "when_outside": "keep"}},
+        "strict": {"timestamps": {**bounds, "when_outside": "refuse"}},
+    }
+    with running_gateway(tmp_path, {"profiles": profiles}) as gateway:
+        for name in ("refuse-1", "refuse-2"):
+            body = json.dumps({"id": name, "profile": "strict"}).encode()
+            assert gateway.request("/v1/devices", body=body, token=ADMIN)[0] == 201
+        said = {}
+        for name in ("keep-2", "refuse-2"):
+            with device(gateway, name) as socket:
+                exchange(socket, 3_600_000, None)
+                ahead = time.time_ns() // 1_000_000 + 3_600_000
+                socket.send(json.dumps({"seq": 1, "ts": ahead, "values": {"temp": 1}}))
+                said[name] = answer(socket)
+        assert said["keep-2"] == {"type": "ack", "seq": 1}
+        assert said["refuse-2"]["errors"][0]["code"] == "timestamp_out_of_range"
+        (tmp_path / "scenario.yaml").write_text(POLICIES)
+        arguments = ["--url", gateway.ws, "--interval", "50ms", "--scenario", str(tmp_path / "scenario.yaml")]
+        with simulate(tmp_path, "run", *arguments, "--duration", "600ms") as run:
+            summary = run.finish(60)["summary"]
+        kept, refused = gateway.settled("keep-1"), gateway.settled("refuse-1")
+        assert (kept["rejected"], refused["stored"]) == (0, 0)
+        assert summary["reject_codes"] == {"timestamp_out_of_range": refused["rejected"]}
+        assert min(kept["stored"], refused["rejected"]) > 0
+        verify(run.report, f"sqlite:{tmp_path / 'data.db'}")
 
 
 SCENARIO = """

@@ -169,7 +169,7 @@ def test_what_cannot_be_approved_is_told(gateway: RunningGateway, admin: Visitor
     assert admin.change("POST", "/v1/enrolments/nobody/refuse").status == 404
     assert admin.change("POST", "/v1/devices", {"id": "mine"}).status == 201
     right = {"claim": "AAAA-AAAA"}
-    with dial(gateway, "mine") as one, dial(gateway, "mine") as two:
+    with dial(gateway, "mine") as one:
         ask(one, claim="AAAA-AAAA", secret=SECRET)
         assert approve("mine", {"claim": "CCCC-CCCC"}) == (404, "unknown_enrolment")
         assert approve("mine", {**right, "profile": "oven"}) == (400, "bad_request")
@@ -178,10 +178,11 @@ def test_what_cannot_be_approved_is_told(gateway: RunningGateway, admin: Visitor
         assert approve("mine", {"claim": 7}) == (400, "bad_request")
         assert approve("mine", right) == (409, "device_exists")
         assert gateway.cli("devices", "approve", "mine", "--claim", "AAAA-AAAA").returncode == 1
-        ask(two, claim="BBBB-BBBB")
-        refused = admin.change("POST", "/v1/enrolments/mine/refuse")
-        assert (refused.status, refused.code) == (409, "enrolment_conflict")
-        assert admin.change("POST", "/v1/enrolments/mine/approve", {**right, "replace": True}).status == 200
+        with dial(gateway, "mine") as two:
+            ask(two, claim="BBBB-BBBB")
+            refused = admin.change("POST", "/v1/enrolments/mine/refuse")
+            assert (refused.status, refused.code) == (409, "enrolment_conflict")
+            assert admin.change("POST", "/v1/enrolments/mine/approve", {**right, "replace": True}).status == 200
         assert answer(one)["type"] == "token"
 
 
@@ -264,6 +265,26 @@ def test_simulated_devices_ask_are_approved_and_come_back_with_their_tokens(
     with simulate(tmp_path, "run", *common, "--enrol", str(keys), "--duration", "300ms") as run:
         assert run.finish(30)["summary"]["acked"] > 0
     assert not mine & enrolments(admin).keys()
+
+
+def test_a_table_of_devices_is_imported_and_all_come_with_their_tokens(gateway: RunningGateway, tmp_path: Path) -> None:
+    table, tokens = tmp_path / "fleet.csv", tmp_path / "tokens.csv"
+    table.write_text("id,profile,tag:site\nbulk-1,kiln,north\nbulk-2,,south\n")
+    done = gateway.cli("devices", "import", str(table), "--output", str(tokens))
+    assert done.returncode == 0, done.stderr
+    by_id = dict(line.split(",") for line in tokens.read_text().splitlines()[1:])
+    body, path = b'{"a":1}', "/v1/devices/bulk-1/readings"
+    wait_for(lambda: gateway.request(path, body=body, token=by_id["bulk-1"])[0] == 200, "them to be known")
+    with dial(gateway, "bulk-1", additional_headers=bearer(by_id["bulk-1"])) as socket:
+        assert answer(socket)["type"] == "welcome"
+    arguments = ("--url", gateway.ws, "--tokens", str(tokens), "--interval", "50ms", "--duration", "300ms")
+    with simulate(tmp_path, "run", *arguments) as run:
+        assert run.finish(30)["summary"]["devices"] == 2
+    device = gateway.device("bulk-2")
+    assert (device["tags"], device["ledger"]["received"] > 0) == ({"site": "south"}, True)
+    exported = gateway.cli("devices", "export").stdout
+    assert "bulk-1,kiln,active" in exported
+    assert by_id["bulk-1"] not in exported
 
 
 def test_a_held_device_does_not_outstay_its_time(tmp_path_factory: pytest.TempPathFactory) -> None:
