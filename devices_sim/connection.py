@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Protocol
 
 from picows import WSCloseCode, WSListener, WSMsgType, WSTransport, ws_connect
 
-from devices_sim.protocol import SUBPROTOCOL
-
 if TYPE_CHECKING:
     import ssl
 
     from picows import WSFrame
 
+    from devices_sim.wire import Json
+
 HANDSHAKE_TIMEOUT = 10.0
 NO_STATUS = 1005
 """RFC 6455 section 7.1.5: a close frame without a code."""
-_TEXT, _PING, _PONG, _CLOSE, _CONTINUATION = (
+_TEXT, _BINARY, _PING, _PONG, _CLOSE, _CONTINUATION = (
     WSMsgType.TEXT,
+    WSMsgType.BINARY,
     WSMsgType.PING,
     WSMsgType.PONG,
     WSMsgType.CLOSE,
@@ -48,8 +49,8 @@ class Owner(Protocol):
         """The socket is gone; ``code`` is that of the peer's close frame, None without one."""
         ...
 
-    def heard(self, connection: Connection, text: bytes | None = None) -> None:
-        """A frame arrived; ``text`` is the message if it completed one."""
+    def heard(self, connection: Connection, data: bytes | None = None) -> None:
+        """A frame arrived; ``data`` is the message if it completed one."""
         ...
 
     def failed(self, error: Exception) -> None:
@@ -57,17 +58,17 @@ class Owner(Protocol):
         ...
 
 
-async def connect(owner: Owner, url: str, *, token: str | None, tls: ssl.SSLContext | None) -> None:
-    """Make a connection; it is ``owner``'s from `Owner.opened` on.
+async def connect(owner: Owner, url: str, wire: Json, *, token: str | None, tls: ssl.SSLContext | None) -> None:
+    """Make a connection that speaks ``wire``'s subprotocol; it is ``owner``'s from `Owner.opened` on.
 
     Raises:
         OSError, TimeoutError, picows.WSError: there is none; `picows.WSHandshakeError` has the answer, if any.
     """
-    headers = {"Sec-WebSocket-Protocol": SUBPROTOCOL}
+    headers = {"Sec-WebSocket-Protocol": wire.subprotocol}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     _, connection = await ws_connect(
-        lambda: Connection(owner),
+        lambda: Connection(owner, binary=wire.binary),
         url,
         ssl_context=tls,
         websocket_handshake_timeout=HANDSHAKE_TIMEOUT,
@@ -83,20 +84,21 @@ async def connect(owner: Owner, url: str, *, token: str | None, tls: ssl.SSLCont
 
 
 class Connection(WSListener):
-    """One socket; to be used from `Owner.opened` to `Owner.lost`."""
+    """One socket, for messages that are text or else ``binary``; to be used from `Owner.opened` to `Owner.lost`."""
 
     _transport: WSTransport
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, *, binary: bool = False) -> None:
         self.was_opened = False
+        self._kind = _BINARY if binary else _TEXT
         self._owner = owner
         self._parts: list[bytes] = []
         self._code: int | None = None
         self._reason = ""
 
     def send(self, data: bytes) -> None:
-        """One text frame."""
-        self._transport.send(_TEXT, data)
+        """One message, in one frame."""
+        self._transport.send(self._kind, data)
 
     def ping(self) -> None:
         """A ping frame."""
@@ -146,12 +148,12 @@ class Connection(WSListener):
 
     def _frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
-        if kind in (_TEXT, _CONTINUATION):
+        if kind in (self._kind, _CONTINUATION):
             self._parts.append(frame.get_payload_as_bytes())
             if frame.fin:
-                text = b"".join(self._parts)
+                data = b"".join(self._parts)
                 self._parts.clear()
-                self._owner.heard(self, text)
+                self._owner.heard(self, data)
         elif kind == _PING:
             transport.send_pong(frame.get_payload_as_bytes())
             self._owner.heard(self)

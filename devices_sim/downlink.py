@@ -76,16 +76,19 @@ class Commands:
 class Settings:
     """The settings of one device, as of the last version it was sent; gone when it is switched off."""
 
-    __slots__ = ("have", "version")
+    __slots__ = ("have", "unknown", "version")
 
     def __init__(self) -> None:
+        self.unknown: frozenset[str] = frozenset()
+        """Keys that mean nothing to it: it leaves them out of what it reports."""
         self.have: dict[str, Any] = {}
         self.version = 0
 
     def take(self, version: int, desired: dict[str, Any]) -> Sequence[Effect]:
-        """These are the settings from now on: report them, and what is no more."""
-        report = _with_removed(self.have, desired)
-        self.have, self.version = desired, version
+        """These are the settings from now on, as far as it knows them: report them, and what is no more."""
+        known = {key: value for key, value in desired.items() if key not in self.unknown}
+        report = _with_removed(self.have, known)
+        self.have, self.version = known, version
         return (Send(orjson.dumps({"type": "reported", "version": version, "settings": report})),)
 
 

@@ -17,6 +17,7 @@ from devices_sim.protocol import Device
 from devices_sim.report import DeviceReport, MessageLog
 from devices_sim.scheduler import clock
 from devices_sim.sensors import Sensor
+from devices_sim.wire import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +37,9 @@ class Fleet:
     ack: str
     keep_report: bool
     history: float = 0.0
-    """Seconds of the past that each device sends before it streams."""
+    """Seconds of the past that each device sends before it streams; only in messages that have numbers."""
+    format: str = "json"
+    """What devices speak whose group does not say."""
 
     def build(self, network: Network, boot: str) -> list[SimulatedDevice]:
         """The devices, switched off."""
@@ -62,19 +65,23 @@ class Fleet:
         device = Device(device_id, boot, network.tally, rng, ack=self.ack)
         device.info = {"model": f"simulated {group.kind}", "group": group.name}
         device.commands.replies = {**EVERYBODY, **group.commands}
+        device.settings.unknown = group.unknown_settings
         device.refused = {} if self.keep_report else None
-        device.heedless = group.faults.ignores_throttle
+        wire = FORMATS[group.format or self.format](device_id)
+        faults = group.faults if wire.numbered else replace(group.faults, duplicates=0.0, bad_values=0.0)
+        device.heedless = faults.ignores_throttle
         sensor = Sensor(
             kind=group.kind,
             seed=self.seed * 1_000_003 + number,
             start_ms=0,
             interval_ms=max(1, round((group.interval or self.interval) * 1000)),
-            bad_share=group.faults.bad_values,
+            bad_share=faults.bad_values,
             drift=group.clock.drift if group.clock else 0.0,
         )
         log = MessageLog() if self.keep_report else None
-        past = Past(history, sensor, group.faults.outage) if history else None
-        return SimulatedDevice(Link(device, network, token), network, sensor, group.faults, rng, log, past, group.clock)
+        past = Past(history, sensor, faults.outage) if history else None
+        link = Link(device, network, token, wire)
+        return SimulatedDevice(link, network, sensor, faults, rng, log, past, group.clock)
 
 
 def in_turn(groups: Sequence[Group]) -> Iterator[Group]:
@@ -198,6 +205,7 @@ class SimulatedDevice:
             past=self._past.sensor if self._past else None,
             past_messages=self._past.log.rows if self._past else [],
             ahead_ms=self._ahead_ms,
+            unnamed=not self.link.numbered,
         )
 
     def _sample(self) -> None:

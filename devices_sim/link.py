@@ -16,8 +16,9 @@ from picows import WSError, WSHandshakeError
 
 from devices_sim.connection import Connection, connect
 from devices_sim.effects import Answer, Drop, Effect, Keep, Ping, Reconnect, Send, Show, Stop, Wake
-from devices_sim.protocol import SUBPROTOCOL, Device, Phase
+from devices_sim.protocol import Device, Phase
 from devices_sim.scheduler import clock
+from devices_sim.wire import Json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,12 +38,14 @@ class Link:
         "_token",
         "_wake",
         "_was_connected",
+        "_wire",
         "device",
         "stopped_because",
     )
 
-    def __init__(self, device: Device, network: Network, token: str | None = None) -> None:
+    def __init__(self, device: Device, network: Network, token: str | None = None, wire: Json | None = None) -> None:
         self.device = device
+        self._wire = wire or Json()
         self.stopped_because = ""
         self._network = network
         self._token = token
@@ -55,6 +58,11 @@ class Link:
         self._retry: Moment | None = None
         self._wake: Moment | None = None
         network.links.append(self)
+
+    @property
+    def numbered(self) -> bool:
+        """Whether its messages have numbers of their own, and name what they measure."""
+        return self._wire.numbered
 
     @property
     def connected(self) -> bool:
@@ -78,7 +86,7 @@ class Link:
     def repeat(self, seq: int, data: bytes) -> None:
         """Fault: send message ``seq`` once more though nobody asked for it, if it was sent at all."""
         if self._connection is not None and seq <= self.device.highest_sent:
-            self._connection.send(data)
+            self._connection.send(self._wire.write(data))
             self._network.tally.duplicates += 1
 
     def vanish(self) -> None:
@@ -114,9 +122,10 @@ class Link:
             self._apply(self.device.check(now))
 
     async def _connect(self) -> None:
-        network = self._network
+        network, device_id = self._network, self.device.id
+        tls = network.certificates.get(device_id, network.tls)
         try:
-            await connect(self, network.stream_url(self.device.id), token=self._token, tls=network.tls)
+            await connect(self, network.stream_url(device_id), self._wire, token=self._token, tls=tls)
         except (OSError, TimeoutError, WSError) as error:
             network.tally.connect_failures += 1
             network.last_failure = str(error)
@@ -143,7 +152,7 @@ class Link:
         tally.reconnects += self._was_connected
         self._was_connected = True
         tally.connected += 1
-        if subprotocol != SUBPROTOCOL:
+        if subprotocol != self._wire.subprotocol:
             tally.violation(f"{device.id}: the gateway chose the subprotocol {subprotocol!r}")
         self._apply(device.opened(clock()))
         if self._hung:
@@ -158,15 +167,15 @@ class Link:
         self._network.tally.closes["no close frame" if code is None else str(code)] += 1
         self._apply(self.device.closed(code, reason))
 
-    def heard(self, connection: Connection, text: bytes | None = None) -> None:
-        """A frame arrived; ``text`` is the message if it was one."""
+    def heard(self, connection: Connection, data: bytes | None = None) -> None:
+        """A frame arrived; ``data`` is the message if it was one."""
         if connection is not self._connection:
             return
         now = clock()
-        if text is None:
+        if data is None:
             self.device.heard(now)
         else:
-            self._apply(self.device.received(text, now))
+            self._apply(self.device.received(self._wire.read(data, self.device.sent), now))
 
     def failed(self, error: Exception) -> None:
         """A callback raised."""
@@ -177,7 +186,7 @@ class Link:
         for effect in effects:
             match effect:
                 case Send(data) if connection is not None:
-                    connection.send(data)
+                    connection.send(self._wire.write(data))
                 case Ping() if connection is not None:
                     connection.ping()
                 case Drop(reason) if connection is not None:

@@ -10,6 +10,7 @@ from devices_sim.scheduler import Scheduler, clock
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Mapping
 
     from devices_sim.keyring import Keyring
     from devices_sim.link import Link
@@ -22,7 +23,13 @@ class Network:
     """What the links of one run share: the gateway's address, the clock, the counts, and the look after silence."""
 
     def __init__(
-        self, url: str, tally: Tally, *, tls: ssl.SSLContext | None = None, keyring: Keyring | None = None
+        self,
+        url: str,
+        tally: Tally,
+        *,
+        tls: ssl.SSLContext | None = None,
+        keyring: Keyring | None = None,
+        certificates: Mapping[str, ssl.SSLContext] | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.scheduler = Scheduler(self.loop, self.fail)
@@ -30,6 +37,8 @@ class Network:
         self.url = url
         self.tls = tls
         self.keyring = keyring
+        self.certificates = certificates or {}
+        """By device: in place of ``tls``, with a certificate of its own to show."""
         self.links: list[Link] = []
         self.failed: asyncio.Future[None] = self.loop.create_future()
         self.last_failure = ""

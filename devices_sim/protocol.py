@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from devices_sim.exchange import Exchange
     from devices_sim.tally import Tally
 
-SUBPROTOCOL = "telemetry.v1.json"
+_FINAL = {1008: "will have no more of it", 4401: "does not accept its credentials"}
+"""Closes after which a person has to act."""
 WELCOME_WITHIN = 10.0
 """Seconds a device waits for its welcome before it tries another connection."""
 
@@ -126,6 +127,11 @@ class Device:
         """Readings that still wait for their first send."""
         return sum(m.readings for m in self.pending.values() if m.sent_at is None)
 
+    def sent(self, seq: int) -> bytes | None:
+        """Message ``seq``, while it waits for its verdict."""
+        message = self.pending.get(seq)
+        return None if message is None else message.data
+
     def submit(self, data: bytes, readings: int, now: float) -> Sequence[Effect]:
         """Take over message number ``next_seq``, already encoded with it; sent now if the connection allows."""
         seq = self.next_seq
@@ -184,8 +190,8 @@ class Device:
         if self.phase is Phase.STOPPED:
             return ()
         self.phase = Phase.OFFLINE
-        if code == 4401:
-            return self._stop(f"the gateway does not accept its credentials (4401 {reason})")
+        if code in _FINAL:
+            return self._stop(f"the gateway {_FINAL[code]} ({code} {reason})")
         return (Reconnect(self._backoff.delay(code)),)
 
     def refused_handshake(self, status: int, body: str) -> Sequence[Effect]:

@@ -13,6 +13,7 @@ A JSON document::
         "measurement": null, "points": [[[time_ns, tags, fields], ...], ...]   a replayed one, one list per message
         "past": {"sensor": {...}, "messages": [[0, 29861280, 250, 17]]}    of a simulated device, if it sent any
         "ahead_ms": 600000         of one that asks for the time: how far its clock is ahead
+        "unnamed": true            of one that speaks SenML: its measurement is the gateway's choice
      }]}
 
 ``sensor`` holds the arguments of `devices_sim.sensors.Sensor`, from which every value can be made again. A row of
@@ -22,7 +23,7 @@ sample has one row.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -71,6 +72,7 @@ class DeviceReport:
     past: Sensor | None = None
     past_messages: list[list[int]] = field(default_factory=list)
     ahead_ms: float = 0.0
+    unnamed: bool = False
     measurement: str | None = None
     points: list[list[tuple[int, dict[str, str], dict[str, Any]]]] = field(default_factory=list)
 
@@ -87,7 +89,7 @@ class DeviceReport:
             refused = frozenset(self.refused.get(seq, ()))
             for index, point in enumerate(points):
                 if point is not None and index not in refused:
-                    yield point
+                    yield replace(point, measurement=None) if self.unnamed else point
 
     def _messages(self, first: int, last: int) -> Iterator[tuple[int, Iterator[Point | None]]]:
         if self.sensor is None:
@@ -152,6 +154,8 @@ def _device_json(device: DeviceReport) -> dict[str, Any]:
             found["past"] = {"sensor": asdict(device.past), "messages": device.past_messages}
         if device.ahead_ms:
             found["ahead_ms"] = device.ahead_ms
+        if device.unnamed:
+            found["unnamed"] = True
         return found
     return {**common, "measurement": device.measurement, "points": device.points}
 
@@ -168,6 +172,7 @@ def _device(item: dict[str, Any]) -> DeviceReport:
         past=Sensor(**item["past"]["sensor"]) if "past" in item else None,
         past_messages=item["past"]["messages"] if "past" in item else [],
         ahead_ms=item.get("ahead_ms", 0.0),
+        unnamed=item.get("unnamed", False),
         measurement=item.get("measurement"),
         points=item.get("points", []),
     )

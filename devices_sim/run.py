@@ -12,7 +12,7 @@ import secrets
 import signal
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,7 +23,7 @@ from devices_sim.tally import Tally
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from devices_sim.keyring import Keyring
     from devices_sim.link import Link
@@ -75,6 +75,8 @@ class Plan:
     connect_rate: float = 500.0
     keyring: Keyring | None = None
     """Where devices without a token ask for one."""
+    certificates: Mapping[str, ssl.SSLContext] = field(default_factory=dict)
+    """By device: what it connects with when it shows a certificate in place of a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class Outcome:
 async def conduct(plan: Plan, build: Callable[[Network, str], Sequence[Source]], display: Display) -> Outcome:
     """Run the sources that ``build`` makes for a network and a boot id, and say what came of it."""
     tally = Tally()
-    network = Network(plan.url, tally, tls=plan.tls, keyring=plan.keyring)
+    network = Network(plan.url, tally, tls=plan.tls, keyring=plan.keyring, certificates=plan.certificates)
     boot = secrets.token_hex(4)
     sources = build(network, boot)
     cpu_gateway = await gateway_cpu_seconds(plan.url, plan.tls)

@@ -15,6 +15,7 @@ import yaml
 from devices_sim.downlink import Reply
 from devices_sim.exchange import Clock
 from devices_sim.sensors import KINDS
+from devices_sim.wire import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,7 +45,7 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """``count`` devices of one kind; an ``interval`` (seconds) or ``prefix`` of None is the command's.
+    """``count`` devices of one kind; an ``interval`` (seconds), ``prefix`` or ``format`` of None is the command's.
 
     Devices with a ``clock`` ask the gateway for the time.
     """
@@ -57,6 +58,8 @@ class Group:
     commands: Mapping[str, Reply] = field(default_factory=dict)
     prefix: str | None = None
     clock: Clock | None = None
+    format: str | None = None
+    unknown_settings: frozenset[str] = frozenset()
 
 
 def parse_duration(text: object) -> float:
@@ -126,6 +129,18 @@ def _kind(value: object) -> str:
     return str(value)
 
 
+def _format(value: object) -> str:
+    if value not in FORMATS:
+        raise ValueError(f"must be one of {', '.join(FORMATS)}")
+    return str(value)
+
+
+def _keys(value: object) -> frozenset[str]:
+    if not isinstance(value, list) or not all(isinstance(key, str) for key in value):
+        raise ValueError("must be a list of texts")
+    return frozenset(value)
+
+
 def _count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError("must be a whole number above 0")
@@ -172,7 +187,7 @@ def _ppm(value: object) -> float:
 
 _GROUP: Mapping[str, Callable[[object], Any]] = {
     "name": _name, "kind": _kind, "count": _count, "interval": _interval,
-    "prefix": _name,
+    "prefix": _name, "format": _format, "unknown_settings": _keys,
 }  # fmt: skip
 _REPLY: Mapping[str, Callable[[object], Any]] = {
     "value": lambda value: value,
@@ -205,6 +220,8 @@ def _group(item: object, path: str, problems: list[str]) -> Group:
         interval=values.get("interval"),
         prefix=values.get("prefix"),
         clock=clock,
+        format=values.get("format"),
+        unknown_settings=values.get("unknown_settings", frozenset()),
         faults=Faults(**faults),
         commands=commands,
     )

@@ -73,6 +73,23 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def read_certificates(directory: Path, ca: Path | None) -> dict[str, ssl.SSLContext]:
+    """What each device connects with that has a certificate and its key in ``directory/ID.pem``.
+
+    Raises:
+        click.BadParameter: one is no certificate with its key.
+    """
+    found: dict[str, ssl.SSLContext] = {}
+    for path in sorted(directory.glob("*.pem")):
+        context = found[path.stem] = tls_context(ca) or ssl.create_default_context()
+        try:
+            context.load_cert_chain(path)
+        except ssl.SSLError as error:
+            what = f"{path}: no certificate with its key ({error})"
+            raise click.BadParameter(what, param_hint="--certificates") from error
+    return found
+
+
 def tls_context(ca: Path | None) -> ssl.SSLContext | None:
     """A client context that trusts ``ca``; None leaves it to the library."""
     try:

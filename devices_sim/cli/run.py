@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from devices_sim.cli.conducting import carry_out, conclude
-from devices_sim.cli.options import FILE, NEW_FILE, connection_options, duration, read_tokens, tls_context
+from devices_sim.cli.options import (
+    FILE,
+    NEW_FILE,
+    connection_options,
+    duration,
+    read_certificates,
+    read_tokens,
+    tls_context,
+)
 from devices_sim.fleet import Fleet, names
 from devices_sim.keyring import Keyring, KeyringError
 from devices_sim.run import Plan
 from devices_sim.scenario import Group, ScenarioError, bundled_scenarios, default_scenario, load_scenario, scaled
+from devices_sim.wire import FORMATS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
 
 def scenario_groups(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[Group, ...] | None:
@@ -62,7 +71,21 @@ Examples:
 @click.option(
     "--duration", callback=duration, metavar="DURATION", help="Stop sampling after this; without it, at Ctrl-C."
 )
+@click.option(
+    "--format",
+    "written",
+    type=click.Choice(list(FORMATS)),
+    default="json",
+    show_default=True,
+    help="How messages are written, where the scenario does not say.",
+)
 @click.option("--tokens", type=FILE, help="Lines `device,token`; the devices are those of the file.")
+@click.option(
+    "--certificates",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Files ID.pem, a certificate with its key each, shown in place of a token; the devices are those.",
+)
 @click.option(
     "--enrol",
     type=NEW_FILE,
@@ -85,7 +108,9 @@ def run(  # noqa: PLR0913 - an option each
     scenario: tuple[Group, ...] | None,
     history: float,
     duration: float | None,
+    written: str,
     tokens: Path | None,
+    certificates: Path | None,
     enrol: Path | None,
     prefix: str,
     seed: int,
@@ -103,12 +128,19 @@ def run(  # noqa: PLR0913 - an option each
     Every reading ends acknowledged or refused, or the exit code is 1. A second Ctrl-C ends the wait for the last
     verdicts.
     """
-    identities = _from_tokens(tokens, devices) if tokens else None
+    if tokens and certificates:
+        raise click.UsageError("--tokens and --certificates both say which devices there are")
+    own = read_certificates(certificates, ca) if certificates else {}
+    identities = _from_file(tokens, read_tokens(tokens), devices) if tokens else None
+    if certificates:
+        identities = _from_file(certificates, dict.fromkeys(own), devices)
     groups = _groups(scenario, len(identities) if identities else devices)
+    if history and any((group.format or written) == "senml" for group in groups):
+        raise click.UsageError("--history needs numbered messages, and SenML has none")
     if identities is None:
         identities = [(name, None) for name in names(groups, prefix)]
-    fleet = Fleet(groups, identities, interval, seed, ack, keep_report=report is not None, history=history)
-    plan = Plan(url, duration, grace, tls_context(ca), connect_rate, _keyring(enrol))
+    fleet = Fleet(groups, identities, interval, seed, ack, report is not None, history, written)
+    plan = Plan(url, duration, grace, tls_context(ca), connect_rate, _keyring(enrol), own)
     outcome = carry_out(plan, fleet.build, len(identities), quiet=quiet)
     conclude(outcome, {"command": "run", "url": url, "ack": ack, "seed": seed}, report, as_json=as_json)
 
@@ -124,12 +156,13 @@ def _show_claim(device: str, claim: str) -> None:
     click.echo(f"{device} waits to be approved and shows {claim}", err=True)
 
 
-def _from_tokens(path: Path, devices: int | None) -> Sequence[tuple[str, str | None]]:
-    tokens = read_tokens(path)
+def _from_file(
+    path: Path, tokens: Mapping[str, str | None] | Mapping[str, str], devices: int | None
+) -> Sequence[tuple[str, str | None]]:
     if devices is not None and devices > len(tokens):
-        raise click.BadParameter(f"{path} has {len(tokens)} devices, not {devices}", param_hint="--tokens")
+        raise click.UsageError(f"{path} has {len(tokens)} devices, not {devices}")
     if not tokens:
-        raise click.BadParameter(f"{path} has no devices", param_hint="--tokens")
+        raise click.UsageError(f"{path} has no devices")
     return list(tokens.items())[:devices]
 
 

@@ -192,6 +192,10 @@ WRONG: list[tuple[list[str], str]] = [
     (["run", "--tokens", "{dir}/one.csv", "--devices", "2"], "has 1 devices, not 2"),
     (["run", "--tokens", "{dir}/empty.csv"], "has no devices"),
     (["run", "--ca", "{dir}/bad.yaml"], "no certificates in it"),
+    (["run", "--certificates", "{dir}"], "bad.pem: no certificate with its key"),
+    (["run", "--certificates", "{dir}/empty"], "has no devices"),
+    (["run", "--certificates", "{dir}", "--tokens", "{dir}/one.csv"], "both say which devices there are"),
+    (["run", "--format", "senml", "--history", "1h"], "SenML has none"),
     (["replay", "{dir}/none.csv", "--device", "d"], "does not exist"),
     (["replay", "{dir}/one.csv", "--device", "d"], "no rows"),
     (["replay", "{dir}/one.csv"], "Missing option '--device'"),
@@ -205,6 +209,8 @@ WRONG: list[tuple[list[str], str]] = [
 @pytest.mark.parametrize(("arguments", "text"), WRONG, ids=[" ".join(arguments) for arguments, _ in WRONG])
 def test_wrong_usage_is_told_and_ends_with_2(tmp_path: Path, arguments: list[str], text: str) -> None:
     (tmp_path / "bad.yaml").write_text("groups: [{name: a, kind: x, count: 1}]")
+    (tmp_path / "bad.pem").write_text("no certificate")
+    (tmp_path / "empty").mkdir()
     (tmp_path / "one.csv").write_text("door,secret\n")
     (tmp_path / "empty.csv").write_text("\n")
     done = call(*(argument.replace("{dir}", str(tmp_path)) for argument in arguments))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from devices_sim.downlink import MOST_RESULTS, Commands, Reply
+from devices_sim.downlink import MOST_RESULTS, Commands, Reply, Settings
 from devices_sim.effects import Answer, Send
 
 
@@ -31,6 +31,14 @@ def test_a_command_that_comes_again_is_answered_again_and_not_while_it_is_done()
     assert device.take("c1", "slow", 10.0) == (Answer(12.0, "c1"),)
     assert device.take("c1", "slow", 11.0) == ()
     assert told(device.finish("c1")) == told(device.take("c1", "slow", 13.0)) != []
+
+
+def test_settings_that_mean_nothing_to_a_device_are_left_out() -> None:
+    device = Settings()
+    device.unknown = frozenset({"led"})
+    assert told(device.take(1, {"rate": 2, "led": {"on": True}}))[0]["settings"] == {"rate": 2}
+    assert told(device.take(2, {"led": {"on": True}}))[0]["settings"] == {"rate": None}
+    assert device.have == {}
 
 
 def test_as_many_results_are_remembered_as_can_come_again() -> None:

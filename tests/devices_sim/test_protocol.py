@@ -302,6 +302,9 @@ def test_a_new_connection_knows_nothing_of_an_old_drain() -> None:
 
 
 def test_refused_credentials_end_it() -> None:
+    (effect,) = ready(make()).closed(1008, "the device's credentials were revoked")
+    assert isinstance(effect, Stop)
+    assert "credentials were revoked" in effect.reason
     (effect,) = ready(make()).closed(4401, "unknown device or wrong token")
     assert isinstance(effect, Stop)
     assert "4401 unknown device or wrong token" in effect.reason

@@ -68,6 +68,15 @@ def test_a_replayed_device_keeps_its_points() -> None:
     assert uncertain.fields == {"a": True}
 
 
+def test_what_is_sent_as_senml_has_the_measurement_of_the_gateway(tmp_path: Path) -> None:
+    named, unnamed = (
+        device(sensor=Sensor("machine", 1, 1_795_000_000_000, 1000), unnamed=unnamed) for unnamed in (False, True)
+    )
+    Report({}, {}, [named, unnamed]).write(tmp_path / "report.json")
+    names = [{point.measurement for point in d.acked()} for d in Report.read(tmp_path / "report.json").devices]
+    assert names == [{"vibration"}, {None}]
+
+
 def test_a_report_reads_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     report = Report({"seed": 1}, {"acked": 3}, [device(), replayed()])

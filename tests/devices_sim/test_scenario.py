@@ -61,6 +61,17 @@ def test_clocks_may_be_ahead_or_behind_and_run_wrong() -> None:
         assert f"groups[0].clock.{problem}" in str(caught.value)
 
 
+def test_devices_speak_what_their_group_says_and_know_some_settings_only() -> None:
+    text = "groups: [{name: a, kind: climate, count: 1, format: senml, unknown_settings: [led]}]"
+    (group,) = parse_scenario(text)
+    assert (group.format, group.unknown_settings) == ("senml", {"led"})
+    bad = "groups: [{name: a, kind: climate, count: 1, format: xml, unknown_settings: [1]}]"
+    with pytest.raises(ScenarioError) as caught:
+        parse_scenario(bad)
+    assert "groups[0].format: must be one of json, cbor, senml" in str(caught.value)
+    assert "groups[0].unknown_settings: must be a list of texts" in str(caught.value)
+
+
 def test_every_problem_is_reported_at_once_with_its_path() -> None:
     text = """
     colour: blue
@@ -76,7 +87,7 @@ def test_every_problem_is_reported_at_once_with_its_path() -> None:
         "colour: unknown key",
         "groups[0].kind: must be one of climate, tracker, logger, machine",
         "groups[0].count: must be a whole number above 0",
-        "groups[0].speed: unknown key (known: name, kind, count, interval, prefix)",
+        "groups[0].speed: unknown key (known: name, kind, count, interval, prefix, ",
         "groups[1].name: is missing",
         "groups[1].interval: not a duration",
         "groups[1].faults.duplicates: must be a number from 0 to 1",

@@ -17,6 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.support.authority import Authority, client
 from tests.support.device import answer
 from tests.support.gateway import RunningGateway, config_for, running_gateway, wait_for
+from tests.support.simulator import simulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -218,6 +219,29 @@ def test_who_is_connected_by_an_authority_that_a_reload_takes_away_is_out(
             shutil.copy(world.kilns.path, world.listed)
             gateway.process.send_signal(signal.SIGHUP)
             wait_for(lambda: not let_in(world, gateway, "kiln-1", new), "the old authority to be back", 10)
+
+
+def test_simulated_devices_show_certificates(world: World, gateway: RunningGateway, tmp_path: Path) -> None:
+    """One by its common name, one by an alternative one, each of its profile's authority; the third of another's."""
+    shown = tmp_path / "certificates"
+    shown.mkdir()
+    for device, issued in (
+        ("kiln-1", world.kilns.issue("sim-kiln", "/CN=kiln-1")),
+        ("oven-1", world.ovens.issue("sim-oven", "/CN=somebody", "DNS:oven-1")),
+    ):
+        (shown / f"{device}.pem").write_text("".join(path.read_text() for path in issued))
+    arguments = ("--url", gateway.ws, "--ca", str(world.root.path), "--certificates", str(shown), "--interval", "50ms")
+    with simulate(tmp_path, "run", *arguments, "--duration", "500ms") as run:
+        report = run.finish(30)
+    assert report["summary"]["stopped"] == 0
+    assert {device["id"] for device in report["devices"] if device["acked_to"] >= 0} == {"kiln-1", "oven-1"}
+    (shown / "oven-1.pem").unlink()
+    foreign = world.ovens.issue("sim-foreign", "/CN=kiln-1")
+    (shown / "kiln-1.pem").write_text("".join(path.read_text() for path in foreign))
+    with simulate(tmp_path, "run", *arguments) as run:
+        output, _ = run.process.communicate(timeout=30)
+    assert run.process.returncode == 1
+    assert "does not accept its credentials" in output
 
 
 def test_a_handshake_from_before_a_reload_is_judged_by_the_authorities_of_after(world: World, tmp_path: Path) -> None:

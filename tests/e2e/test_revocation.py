@@ -14,6 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 from gateway.registry import Registry
 from tests.support.device import answer
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
+from tests.support.simulator import simulate
 from tests.support.visitor import Visitor
 
 if TYPE_CHECKING:
@@ -93,6 +94,32 @@ def test_an_old_token_ends_at_its_time(gateway: RunningGateway) -> None:
         told_to_go(socket)
     refused = admin.change("POST", "/v1/devices/timed/token", {"overlap_ms": -1})
     assert (refused.status, refused.code) == (400, "bad_request")
+
+
+def test_a_simulated_device_outlives_a_rotation_and_ends_with_a_revocation(
+    gateway: RunningGateway, tmp_path: Path
+) -> None:
+    (tmp_path / "tokens.csv").write_text(f"simulated,{register(gateway, 'simulated')}\n")
+    (tmp_path / "radio.yaml").write_text(
+        "groups: [{name: a, kind: climate, count: 1, faults: {disconnect_every: 100ms}}]"
+    )
+    arguments = ("--tokens", str(tmp_path / "tokens.csv"), "--scenario", str(tmp_path / "radio.yaml"))
+
+    admin = Visitor(gateway.url)
+    admin.login(ADMIN)
+
+    def accepted() -> float:
+        return gateway.metric('gateway_connections_total{result="accepted"}')
+
+    with simulate(tmp_path, "run", "--url", gateway.ws, "--interval", "50ms", *arguments) as run:
+        wait_for(lambda: gateway.request("/v1/devices/simulated")[1].get("connected"), "the device")
+        assert admin.change("POST", "/v1/devices/simulated/token", {"overlap_ms": 3_600_000}).status == 200
+        before = accepted()
+        wait_for(lambda: accepted() > before + 1, "it to come back with its old token")
+        assert admin.change("DELETE", "/v1/devices/simulated").status == 200
+        output, _ = run.process.communicate(timeout=20)
+    assert run.process.returncode == 1
+    assert "credentials" in output
 
 
 @contextmanager
