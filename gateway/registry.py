@@ -259,10 +259,10 @@ class Registry:
     ) -> None:
         with self._change() as db:
             changed = db.execute(
-                "UPDATE devices SET old_sha256 = CASE WHEN ?1 THEN token_sha256 END,"
-                " old_until_ns = CASE WHEN token_sha256 IS NOT NULL THEN ?1 END,"
-                f" token_sha256 = ?2, changed_ns = ?3, version = {NEXT_VERSION} WHERE id = ?4",
-                (old_until_ns, token, time.time_ns(), device_id),
+                "UPDATE devices SET old_sha256 = CASE WHEN :until THEN token_sha256 END,"
+                " old_until_ns = CASE WHEN token_sha256 IS NOT NULL THEN :until END,"
+                f" token_sha256 = :token, changed_ns = :now, version = {NEXT_VERSION} WHERE id = :id",
+                {"until": old_until_ns, "token": token, "now": time.time_ns(), "id": device_id},
             )
             if changed.rowcount == 0:
                 raise UnknownDevice(f"there is no device {device_id}")

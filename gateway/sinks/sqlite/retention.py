@@ -25,22 +25,22 @@ SLICE = 0.01
 
 _LAST = f"""
 SELECT coalesce(
-    (SELECT time_ns FROM points WHERE series = ?1 AND time_ns < ?2 ORDER BY time_ns LIMIT 1 OFFSET {ROWS - 1}),
-    ?2 - 1)
+    (SELECT time_ns FROM points WHERE series = :id AND time_ns < :before ORDER BY time_ns LIMIT 1 OFFSET {ROWS - 1}),
+    :before - 1)
 """
 _MARK = f"""
 INSERT OR IGNORE INTO stale (series, hour_ns)
-SELECT DISTINCT series, time_ns - (time_ns % {HOUR} + {HOUR}) % {HOUR} FROM points WHERE series = ?1 AND time_ns <= ?2
+SELECT DISTINCT series, time_ns - (time_ns % {HOUR} + {HOUR}) % {HOUR} FROM points WHERE series = ? AND time_ns <= ?
 """
-_DELETE = "DELETE FROM points WHERE series = ?1 AND time_ns <= ?2"
+_DELETE = "DELETE FROM points WHERE series = ? AND time_ns <= ?"
 _NEXT = """
 SELECT id FROM series
-WHERE id > ?1 AND NOT EXISTS (SELECT 1 FROM backfilled WHERE series = id AND since_ns > ?2)
+WHERE id > ? AND NOT EXISTS (SELECT 1 FROM backfilled WHERE series = id AND since_ns > ?)
 ORDER BY id LIMIT 1
 """
-_END_BACKFILL = "DELETE FROM backfilled WHERE series = ?1"
-_DELETE_EMPTY = "DELETE FROM series WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM points WHERE series = ?1)"
-_DELETE_REST = [f"DELETE FROM {table} WHERE series = ?1" for table in ("fields", "rollups", "stale")]
+_END_BACKFILL = "DELETE FROM backfilled WHERE series = ?"
+_DELETE_EMPTY = "DELETE FROM series WHERE id = :id AND NOT EXISTS (SELECT 1 FROM points WHERE series = :id)"
+_DELETE_REST = [f"DELETE FROM {table} WHERE series = ?" for table in ("fields", "rollups", "stale")]
 
 
 class Expiry:
@@ -65,7 +65,7 @@ class Expiry:
             deleted |= rows > 0
             if rows < ROWS:
                 connection.execute(_END_BACKFILL, (series,))
-                if connection.execute(_DELETE_EMPTY, (series,)).rowcount > 0:
+                if connection.execute(_DELETE_EMPTY, {"id": series}).rowcount > 0:
                     deleted = True
                     for statement in _DELETE_REST:
                         connection.execute(statement, (series,))
@@ -73,6 +73,6 @@ class Expiry:
         return deleted
 
     def _delete(self, connection: sqlite3.Connection, series: int) -> int:
-        (last,) = connection.execute(_LAST, (series, self._before_ns)).fetchone()
+        (last,) = connection.execute(_LAST, {"id": series, "before": self._before_ns}).fetchone()
         connection.execute(_MARK, (series, last))
         return connection.execute(_DELETE, (series, last)).rowcount

@@ -33,14 +33,14 @@ HOURS = 64
 """Most hours of one transaction."""
 
 _PICK = """
-SELECT series, hour_ns FROM stale WHERE (series, hour_ns) > (?1, ?2) AND hour_ns > ?3 AND hour_ns <= ?4
-ORDER BY series, hour_ns LIMIT ?5
+SELECT series, hour_ns FROM stale WHERE (series, hour_ns) > (?, ?) AND hour_ns > ? AND hour_ns <= ?
+ORDER BY series, hour_ns LIMIT ?
 """
 _NUMERIC = "SELECT slot FROM fields WHERE series = ? AND type != 'string' ORDER BY slot"
 _STEPS = ", ".join(str(step) for step in (MINUTE, HOUR))
 _DELETE = f"""
-DELETE FROM rollups WHERE series = ?1 AND slot IN (SELECT slot FROM fields WHERE series = ?1)
-    AND step_ns IN ({_STEPS}) AND time_ns >= ?2 AND time_ns < ?2 + {HOUR}
+DELETE FROM rollups WHERE series = :series AND slot IN (SELECT slot FROM fields WHERE series = :series)
+    AND step_ns IN ({_STEPS}) AND time_ns >= :hour AND time_ns < :hour + {HOUR}
 """
 _INSERT = "INSERT INTO rollups VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _FRESH = "DELETE FROM stale WHERE series = ? AND hour_ns = ?"
@@ -66,7 +66,7 @@ def replace(connection: sqlite3.Connection, found: dict[Hour, list[Rollup]], unc
     """Store the rollups of the hours that nothing was written into; inside a transaction of the writing connection."""
     for hour, rows in found.items():
         if hour in unchanged:
-            connection.execute(_DELETE, hour)
+            connection.execute(_DELETE, {"series": hour[0], "hour": hour[1]})
             connection.executemany(_INSERT, rows)
             connection.execute(_FRESH, hour)
 
@@ -77,9 +77,9 @@ def _of_hour(connection: sqlite3.Connection, series: int, hour: int) -> Iterable
         return
     columns = ", ".join(f"min(v{slot}), max(v{slot}), total(v{slot}), count(v{slot})" for slot in slots)
     minutes: list[tuple[Any, ...]] = connection.execute(
-        f"SELECT ?2 + (time_ns - ?2) / {MINUTE} * {MINUTE} AS minute, {columns} FROM points "
-        f"WHERE series = ?1 AND time_ns >= ?2 AND time_ns < ?2 + {HOUR} GROUP BY minute",
-        (series, hour),
+        f"SELECT :hour + (time_ns - :hour) / {MINUTE} * {MINUTE} AS minute, {columns} FROM points "
+        f"WHERE series = :series AND time_ns >= :hour AND time_ns < :hour + {HOUR} GROUP BY minute",
+        {"series": series, "hour": hour},
     ).fetchall()
     for position, slot in enumerate(slots):
         first = 1 + 4 * position
