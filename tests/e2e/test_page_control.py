@@ -259,9 +259,7 @@ def test_a_clock_that_is_an_hour_ahead(plant: RunningGateway, page: Page) -> Non
         received(socket, "time")
         page.open("#/devices/hasty")
         clock = page.wait_text(".facts", "Its clock").partition("Its clock")[2]
-        assert clock.startswith(
-            ("1\N{NO-BREAK SPACE}h ahead, to within ", "59\N{NO-BREAK SPACE}min ahead, to within ")
-        ), clock
+        assert clock.startswith("1\N{NO-BREAK SPACE}h ahead, to within "), clock
 
 
 def test_a_device_that_has_to_wait_is_marked(plant: RunningGateway, page: Page) -> None:

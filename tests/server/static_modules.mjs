@@ -180,6 +180,10 @@ test("facts of a device", () => {
     plain(facts({ clock: { offset_ms: -90_000, uncertainty_ms: 20, at: 1 } })),
     "1 min ahead, to within 20 ms",
   );
+  assert.equal(
+    plain(facts({ clock: { offset_ms: -3_599_999.3, uncertainty_ms: 20, at: 1 } })),
+    "1 h ahead, to within 20 ms",
+  );
   assert.deepEqual([undefined, null, { throttled: false }].map(limited), ["", "", ""]);
   const limits = {
     throttled: true,

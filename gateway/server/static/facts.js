@@ -17,11 +17,16 @@ function clock(measured, behind) {
     return `${distance(Math.abs(offset))} ${offset > 0 ? "behind" : "ahead"}, ${within}`;
   }
   if (Math.abs(behind) < CLOCK_MS) return null;
-  return `${duration(Math.abs(behind) / 1000)} ${behind > 0 ? "behind, or readings are sent late" : "ahead"}`;
+  return `${spoken(Math.abs(behind))} ${behind > 0 ? "behind, or readings are sent late" : "ahead"}`;
 }
 
 function distance(ms) {
-  return ms < 60_000 ? latency(ms) : duration(ms / 1000);
+  return ms < 60_000 ? latency(ms) : spoken(ms);
+}
+
+/** Rounded before it is cut to units: a millisecond less than an hour is an hour. */
+function spoken(ms) {
+  return duration(Math.round(ms / 1000));
 }
 
 /** @returns {string} which of its limits a device is over, and by how much; empty if it does not have to wait for one */
