@@ -130,6 +130,8 @@ def run(  # noqa: PLR0913 - an option each
     """
     if tokens and certificates:
         raise click.UsageError("--tokens and --certificates both say which devices there are")
+    if certificates and not url.startswith("wss:"):
+        raise click.UsageError(f"certificates are shown over TLS: --url is wss://.., not {url}")
     own = read_certificates(certificates, ca) if certificates else {}
     identities = _from_file(tokens, read_tokens(tokens), devices) if tokens else None
     if certificates:
