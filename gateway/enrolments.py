@@ -169,7 +169,7 @@ class Enrolments:
         """
         with self._lock, transaction(self._db) as db:
             waiting = self._list("state = ? AND expires_ns > ? AND device = ?", State.PENDING, now_ns, device)
-            request = _only(device, [request for request in waiting if claim in {None, request.claim}])
+            request = _only(device, claim, [request for request in waiting if claim in {None, request.claim}])
             if request.contested and decision.state is State.APPROVED:
                 raise EnrolmentConflict(
                     f"another device has shown the claim {request.claim}, too: refuse it, and have the device make"
@@ -186,9 +186,10 @@ class Enrolments:
             self._db.close()
 
 
-def _only(device: str, found: list[Request]) -> Request:
+def _only(device: str, claim: str | None, found: list[Request]) -> Request:
     if not found:
-        raise UnknownEnrolment(f"no device {device[:128]} waits to be approved with this claim")
+        shown = "" if claim is None else " with this claim"
+        raise UnknownEnrolment(f"no device {device[:128]} waits to be approved{shown}")
     if len(found) > 1:
         claims = ", ".join(request.claim for request in found)
         raise EnrolmentConflict(f"several devices ask to be {device}: say which claim is the right one, of {claims}")

@@ -41,15 +41,18 @@ class MessageError(GatewayError):
     """A message that is refused whole.
 
     ``code`` is one of PROTOCOL.md's, ``seq`` its number where readable, ``readings`` how many it held where that can be
-    told.
+    told. ``expected`` says of a hello what should have come, with nothing of what did.
     """
 
-    def __init__(self, code: str, message: str, *, seq: int | None = None, readings: int = 0) -> None:
+    def __init__(
+        self, code: str, message: str, *, seq: int | None = None, readings: int = 0, expected: str = ""
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.seq = seq
         self.readings = readings
+        self.expected = expected
 
 
 class ReadingError(GatewayError):

@@ -127,7 +127,9 @@ class Admission(Confirming):
         try:
             message = self.subprotocol.interpret(self.subprotocol.parse(data))
         except MessageError as error:
-            return self._close(CloseCode.CREDENTIALS, f"expected a hello with a token: {error.code}")
+            # The reason is logged, so nothing is in it of what a stranger sent.
+            problem = error.expected or f"expected a hello with a token: {error.code}"
+            return self._close(CloseCode.CREDENTIALS, problem)
         if not isinstance(message, Hello) or not (message.token or self._may_enrol):
             return self._close(CloseCode.CREDENTIALS, "expected a hello with a token")
         self._introduce(message)

@@ -173,7 +173,7 @@ def _hello(value: dict[str, Any]) -> Hello:
     if boot.__class__ is int:
         boot = str(boot)  # a counter
     if token is not None and (token.__class__ is not str or not 0 < len(token) <= MAX_TOKEN):
-        raise _bad_hello("token", f"a string of 1 to {MAX_TOKEN} characters", kind_of(token))
+        raise _bad_hello("token", f"a string of 1 to {MAX_TOKEN} characters", _measured(token))
     if boot is not None and (boot.__class__ is not str or not 0 < len(boot) <= MAX_BOOT or _CONTROL.search(boot)):
         raise _bad_hello("boot", f"a string of 1 to {MAX_BOOT} characters, none of them control", shown(boot))
     if ack is not None and ack not in list(Ack):
@@ -190,7 +190,7 @@ def _check_claim(claim: Any, secret: Any) -> None:
     if claim is not None and (claim.__class__ is not str or len(claim) > MAX_CLAIM or not _CLAIM.fullmatch(claim)):
         raise _bad_hello("claim", f"6 to {MAX_CLAIM} of A-Z 0-9, with single hyphens between them", shown(claim))
     if secret is not None and (secret.__class__ is not str or len(secret) not in SECRET):
-        raise _bad_hello("secret", f"a string of {SECRET[0]} to {SECRET[-1]} characters", kind_of(secret))
+        raise _bad_hello("secret", f"a string of {SECRET[0]} to {SECRET[-1]} characters", _measured(secret))
 
 
 def _check_info(info: Any) -> None:
@@ -207,5 +207,10 @@ def _check_info(info: Any) -> None:
             )
 
 
+def _measured(secret: Any) -> str:
+    return f"one of {len(secret)}" if secret.__class__ is str else kind_of(secret)
+
+
 def _bad_hello(key: str, expected: str, got: str) -> MessageError:
-    return MessageError(Code.BAD_MESSAGE, f"{key}: expected {expected}, got {got}")
+    wanted = f"{key}: expected {expected}"
+    return MessageError(Code.BAD_MESSAGE, f"{wanted}, got {got}", expected=wanted)

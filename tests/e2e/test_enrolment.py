@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,27 @@ def test_a_held_device_can_store_nothing(gateway: RunningGateway) -> None:
     assert gateway.request("/v1/devices/held/readings", body=b'{"a":1}', token="none")[0] == 401
     assert gateway.request("/v1/devices/held")[0] == 404
     assert gateway.metric("gateway_messages_received_total") == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"claim": "lower-case"}, "claim: expected 6 to 32 of A-Z 0-9, with single hyphens between them$"),
+        ({"secret": "too-short"}, "secret: expected a string of 22 to 128 characters$"),
+        ({"claim": "AB12-CD34", "info": {"rooms": ["lower-case"]}}, "info: expected names of at most"),
+    ],
+)
+def test_a_hello_that_cannot_be_taken_is_told_what_it_should_be(
+    gateway: RunningGateway, wrong: dict[str, Any], words: str
+) -> None:
+    with dial(gateway, "clumsy") as socket:
+        socket.send(json.dumps({"type": "hello", **wrong}))
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(timeout=10)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4401
+        assert re.search(words, closed.value.rcvd.reason)
+    assert not re.search("lower-case|too-short", gateway.log)
 
 
 def test_nothing_tells_an_id_that_is_registered_from_one_that_is_not(gateway: RunningGateway, admin: Visitor) -> None:

@@ -41,6 +41,19 @@ def test_a_block() -> None:
     assert decode(text(message)) == Block(1, (), "x", None, t0=5, age_ms=None, dt=[0, 1], columns=columns, samples=2)
 
 
+@pytest.mark.parametrize(
+    ("hello", "message"),
+    [
+        ({"secret": "x" * 21}, "secret: expected a string of 22 to 128 characters, got one of 21"),
+        ({"token": ""}, "token: expected a string of 1 to 512 characters, got one of 0"),
+        ({"token": 7}, "token: expected a string of 1 to 512 characters, got number"),
+    ],
+)
+def test_what_is_wrong_with_a_hello_names_no_secret(hello: dict[str, Any], message: str) -> None:
+    error = refused(text({"type": "hello", **hello}))
+    assert (error.message, error.expected) == (message, message.partition(", got")[0])
+
+
 def test_a_hello() -> None:
     message = {"type": "hello", "token": "t", "boot": "b", "ack": "none", "info": {"model": "x"}, "seq": 5}
     assert decode(text(message)) == Hello("t", "b", Ack.NONE, {"model": "x"})

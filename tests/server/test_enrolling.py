@@ -161,7 +161,7 @@ def test_the_command_line_decides_through_the_file(world: World) -> None:
         ]
         store.decide("d1", None, decision(), time.time_ns())
         store.decide("d2", None, decision(State.REFUSED), time.time_ns())
-        with pytest.raises(UnknownEnrolment):
+        with pytest.raises(UnknownEnrolment, match=r"no device d1 waits to be approved$"):
             store.decide("d1", None, decision(State.REFUSED), time.time_ns())
     world.settle()
     assert (len(approved.tokens), approved.ended) == (1, [])
