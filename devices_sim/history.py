@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 MINUTE_MS = 60_000
 PERIOD = 2 * 24 * 60
 """Minutes from one outage to the next."""
+FRESH_MS = 2 * MINUTE_MS
+"""What is newer goes in a message of its own: one is as live as the newest of its readings (PROTOCOL.md, "Rates")."""
 _BATCH = 250
 _READING_BYTES = 200
 """More than a reading of any kind takes."""
@@ -74,7 +76,8 @@ class Past:
             begin_ms = now_ms - round(self._history.seconds * 1000)
             known_ms = await asyncio.to_thread(self._known, network.url, network.tls, link.device.id, begin_ms, now_ms)
             link.connect()
-            for stretch in self.stretches(known_ms, now_ms):
+            fresh_ms = max(known_ms, now_ms - FRESH_MS)
+            for stretch in (*self.stretches(known_ms, fresh_ms), *self.stretches(fresh_ms, now_ms)):
                 await self._send_stretch(link, network, stretch)
 
     def stretches(self, begin_ms: int, now_ms: int) -> Iterator[range]:

@@ -18,6 +18,7 @@ from tests.support.streams import TEXT, client_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.gateway import RunningGateway
 
@@ -121,6 +122,15 @@ def test_backlog_does_not_use_up_what_is_live(gateway: RunningGateway) -> None:
             said = answer(socket)
             assert said["type"] == "ack", said
             acked = said["seq"]
+
+
+def test_simulated_devices_bring_their_past_beside_what_is_live(tmp_path: Path, gateway: RunningGateway) -> None:
+    arguments = ["--url", gateway.ws, "--devices", "2", "--prefix", "past-", "--interval", "100ms"]
+    with simulate(tmp_path, "run", *arguments, "--history", "12h", "--duration", "500ms") as simulation:
+        summary = simulation.finish(30)["summary"]
+    verify(tmp_path / "report.json", f"sqlite:{gateway.directory}/data.db")
+    assert summary["history"] > 2 * BURST
+    assert summary["throttled"] == {}
 
 
 def test_what_cannot_be_sent_again_waits_and_is_not_lost(gateway: RunningGateway) -> None:
