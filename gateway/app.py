@@ -300,7 +300,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """Take nothing more, finish the commit under way, acknowledge it, and let the devices go."""
-        log.info("stopping: %d devices connected", len(self.context.sockets))
+        log.info("stopping: %d devices connected", self.metrics.connections.devices)
         self.context.draining = True
         self._server.stop()
         self.keepalive.stop()
@@ -341,7 +341,7 @@ class Gateway:
         blocking = readiness(self.context)["blocking"]
         status = self.spool.status()
         trouble = f"; takes no readings: {'; '.join(blocking)}" if blocking else ""
-        return f"{len(self.context.sockets)} devices, {status.readings_pending} readings wait{trouble}"
+        return f"{self.metrics.connections.devices} devices, {status.readings_pending} readings wait{trouble}"
 
     def reloader(self, source: ConfigSource) -> Reloader:
         """What brings the configuration of ``source`` into force, again and again."""

@@ -260,6 +260,7 @@ def test_a_device_goes_on_after_a_restart_of_the_gateway(tmp_path_factory: pytes
             assert gateway.stop() == 0
             with pytest.raises(ConnectionClosed, match="1012"):
                 socket.recv(timeout=10)
+            assert "stopping: 0 devices connected" in gateway.log, "who waits is none yet"
         assert gateway.cli("devices", "approve", "kiln-9", "--claim", claim).returncode == 0
     with running_gateway(directory, over) as gateway, dial(gateway, "kiln-9") as socket:
         assert ask(socket, secret=SECRET)["claim"] == claim
