@@ -195,6 +195,11 @@ class FrameParser:
             data = self._data[self._position :] + data
         return self._parse(data, 0)
 
+    def forget(self) -> None:
+        """Let go of all that was given: nobody wants it any more."""
+        self._data = b""
+        self._partial = self._message = None
+
     def more(self) -> list[Frame]:
         """The next frames of the bytes already given."""
         return self._parse(self._data, self._position) if self._data else []

@@ -16,6 +16,7 @@ Rules that hold here:
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import sys
 import threading
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from gateway.server.websocket import StreamHandler
 
 _CHUNK = 64 * 1024
+RECEIVE_BUFFER = 64 * 1024
+"""What the kernel is asked to hold of a peer's bytes. By itself it lets that grow to megabytes for a peer that sends
+much, and uvloop takes up to 250 KB of it at once: too much to hold for each of thousands that are not read."""
 
 RESUMED_PER_TURN = 4
 """Connections with more than a turn's worth that go on in a turn of the loop; each may take two milliseconds."""
@@ -179,6 +183,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
         self.handler.let_go()
         self._backlog = self._parser.feed(early)
         try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             if isinstance(sock, ssl.SSLSocket):
                 TLSTransport(self._loop, sock, self).start()
             else:
@@ -345,6 +350,8 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
         self._because(CloseCause.VIOLATION)
         self.close(*violation)
         self.client_terminated = True
+        self._backlog = []
+        self._parser.forget()
         self.stream.half_close()
 
     def _overflowed(self) -> None:

@@ -398,6 +398,35 @@ def test_a_paused_connection_can_be_closed(serve: Serve) -> None:
         assert server.event() == ("close", "server", 4409, "replaced")
 
 
+MUCH = 32 * 1024**2
+LITTLE = 512 * 1024
+
+
+class StopsReading(Recorder):
+    taken = 0
+
+    def on_text(self, data: bytes) -> None:
+        self.taken += len(data)
+        if self.taken == MUCH:
+            self.pause_reading()
+            self.server.events.put(("taken", self.taken))
+
+
+def test_little_of_a_peer_that_has_sent_much_is_held_once_it_is_not_read(serve: Serve) -> None:
+    frame = client_frame(TEXT, bytes(MUCH // 1024))
+    with serve(StopsReading, websocket_max_message_size=len(frame)) as server, server.connect() as peer:
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        for _ in range(1024):
+            peer.send(frame)
+        assert server.event() == ("taken", MUCH)
+        held = 0
+        peer.sock.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            while True:
+                held += peer.sock.send(frame)
+        assert held < LITTLE
+
+
 class Awaits(Recorder):
     async def on_text(self, data: bytes) -> None:
         await asyncio.sleep(0.001)
