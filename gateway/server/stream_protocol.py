@@ -21,7 +21,6 @@ import ssl
 import sys
 import threading
 import zlib
-from collections import deque
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,6 +31,7 @@ from gateway.server import frames
 from gateway.server.frames import FrameParser, Violation
 from gateway.server.tls_transport import TLSTransport
 from gateway.server.transport_stream import TransportStream
+from gateway.server.turns import turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +46,6 @@ RECEIVE_BUFFER = 64 * 1024
 """What the kernel is asked to hold of a peer's bytes. By itself it lets that grow to megabytes for a peer that sends
 much, and uvloop takes up to 250 KB of it at once: too much to hold for each of thousands that are not read."""
 
-RESUMED_PER_TURN = 4
-"""Connections with more than a turn's worth that go on in a turn of the loop; each may take two milliseconds."""
 MOST_CONTROLS = 300
 CONTROL_SECONDS = 10.0
 """A peer may send so many pings and pongs in so many seconds."""
@@ -70,41 +68,6 @@ class _ReceiveBuffer(threading.local):
 
 
 _receive_buffer = _ReceiveBuffer()
-
-
-class _Line(threading.local):
-    """Those who have more than a turn's worth, in order: a few go on in each turn of the thread's loop.
-
-    All of them in every turn would leave the others one turn in seconds, once they are thousands.
-    """
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._standing: deque[StreamProtocol] = deque()
-        self._called = False
-
-    def join(self, loop: asyncio.AbstractEventLoop, protocol: StreamProtocol) -> None:
-        """Have ``protocol`` go on when it is its turn."""
-        if self._loop is not loop:  # an earlier loop of this thread has ended
-            self._loop, self._standing, self._called = loop, deque(), False
-        self._standing.append(protocol)
-        self._call(loop)
-
-    def _call(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._standing and not self._called:
-            self._called = True
-            loop.call_soon(self._advance, loop)
-
-    def _advance(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._called = False
-        try:
-            for _ in range(min(RESUMED_PER_TURN, len(self._standing))):
-                self._standing.popleft().go_on()
-        finally:
-            self._call(loop)
-
-
-_line = _Line()
 
 
 class CloseCause(StrEnum):
@@ -393,7 +356,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
         """Let the other connections have the loop first."""
         if not self._holds & _BY_TURN:
             self.hold(_BY_TURN)
-            _line.join(self._loop, self)
+            turns.join(self._loop, self)
 
     def go_on(self) -> None:
         """The others have had the loop."""

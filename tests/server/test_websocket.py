@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.server import stream_protocol
-from gateway.server.stream_protocol import MOST_CONTROLS, RESUMED_PER_TURN
+from gateway.server.stream_protocol import MOST_CONTROLS
 from gateway.server.websocket import RequestSummary, StreamHandler
 from tests.support.streams import (
     BINARY,
@@ -815,23 +815,3 @@ def test_who_is_inside_a_message_says_so_and_may_take_longer_ones_later(serve: S
         assert not server.call(lambda: handler.unfinished)
         peer.send(client_frame(TEXT, b"e" * 201))
         assert peer.closed_with()[0] == 1009
-
-
-def test_of_many_with_more_than_a_turns_worth_few_go_on_in_a_turn() -> None:
-    async def main() -> list[int]:
-        loop = asyncio.get_running_loop()
-        line, turn, went = stream_protocol._Line(), 0, []
-
-        class Waiting:
-            def go_on(self) -> None:
-                went.append(turn)
-
-        for _ in range(3 * RESUMED_PER_TURN):
-            line.join(loop, Waiting())  # type: ignore[arg-type]
-        while len(went) < 3 * RESUMED_PER_TURN:
-            turn += 1
-            await asyncio.sleep(0)
-        return went
-
-    for _ in range(2):  # a loop that has ended leaves nothing behind for the next one of its thread
-        assert asyncio.run(main()) == sorted([1, 2, 3] * RESUMED_PER_TURN)
