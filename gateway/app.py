@@ -250,6 +250,7 @@ class Gateway:
             turned_away=self.metrics.connections_total.labels("too_many").inc,
             proxies=Proxies(self.config.server.trusted_proxies),
             ssl_options=tls,
+            shaken=lambda sock: self.context.authorities.shaken(sock),  # noqa: PLW0108 - a reload brings others
             may_connect=self.context.may_connect,
             plain=PlainConnections(lambda why: self.metrics.requests_cut.labels(why).inc()),
         )

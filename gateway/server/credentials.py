@@ -8,7 +8,8 @@ Rules that hold here:
   for the same name. So a handshake that a reload has overtaken is judged by those that count now.
 * The nearest authority above a certificate that the configuration names is the one that issued it.
 * A resumed session has no chain. Who issued a certificate does not change, so what a full handshake has shown is
-  remembered; a certificate that was forgotten meanwhile is nobody's.
+  remembered, whether or not a device's request follows: the session may go on elsewhere. A certificate that was
+  forgotten meanwhile is nobody's.
 """
 
 from __future__ import annotations
@@ -58,6 +59,11 @@ class Authorities:
         """Others in the place of these. Connections of before are still there, and what was shown on them is known."""
         return Authorities(owners, self._chains)
 
+    def shaken(self, sock: ssl.SSLSocket) -> None:
+        """A handshake is done: keep what was shown for those who resume its session."""
+        if sock.getpeercert(binary_form=True):
+            self._chain(sock)
+
     def certificate(self, request: HTTPServerRequest) -> Certificate | None:
         """What the client has shown, if anything."""
         connection: Any = request.connection
@@ -85,8 +91,9 @@ class Authorities:
     def _chain(self, sock: ssl.SSLSocket) -> Chain:
         leaf = hashlib.sha256(sock.getpeercert(binary_form=True) or b"").digest()
         chain = tuple(hashlib.sha256(der).digest() for der in verified_chain(sock))
+        chain = chain or self._chains.get(leaf, ())
         if not chain:
-            return self._chains.get(leaf, ())
+            return ()
         self._chains[leaf] = chain
         self._chains.move_to_end(leaf)
         if len(self._chains) > MOST_REMEMBERED:

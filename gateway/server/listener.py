@@ -22,6 +22,7 @@ from gateway.server.plain import Watched
 from gateway.server.proxies import Proxies, Unveiled
 
 if TYPE_CHECKING:
+    import asyncio
     import socket
     import ssl
     from collections.abc import Callable, Iterable, Sequence
@@ -66,7 +67,7 @@ def listening_sockets(listen: ListenAddress, inherited: Sequence[socket.socket] 
 class Listener(HTTPServer):
     """Serves ``application``; ``turned_away`` hears of each connection too many, ``plain`` has the bounds."""
 
-    def initialize(  # type: ignore[override]
+    def initialize(  # type: ignore[override] # noqa: PLR0913 - what it is asked to do, a part each
         self,
         application: Application,
         *,
@@ -75,13 +76,15 @@ class Listener(HTTPServer):
         proxies: Proxies = NO_PROXIES,
         may_connect: Callable[[str], bool] = lambda _address: True,
         ssl_options: ssl.SSLContext | None = None,
+        shaken: Callable[[ssl.SSLSocket], None] = lambda _sock: None,
         body_timeout: float = BODY_TIMEOUT,
         idle_timeout: float = IDLE_TIMEOUT,
     ) -> None:
-        """Set up; called by Tornado's constructor."""
+        """Set up; called by Tornado's constructor. ``shaken`` gets each socket whose TLS handshake is done."""
         self._turned_away = turned_away
         self._proxies = proxies
         self._may_connect = may_connect
+        self._shaken = shaken
         self._plain = plain
         self._gates: list[Gate] = []
         super().initialize(
@@ -125,11 +128,16 @@ class Listener(HTTPServer):
                 stream = IOStream(connection, self.max_buffer_size, read_chunk_size=self.read_chunk_size)
             else:
                 wrapped = ssl_wrap_socket(connection, self.ssl_options, server_side=True, do_handshake_on_connect=False)
-                stream = SSLIOStream(wrapped, self.max_buffer_size, read_chunk_size=self.read_chunk_size)
+                stream = secured = SSLIOStream(wrapped, self.max_buffer_size, read_chunk_size=self.read_chunk_size)
+                secured.wait_for_handshake().add_done_callback(self._shake)
         except OSError:  # it has left already
             connection.close()
         else:
             self.handle_stream(stream, address)
+
+    def _shake(self, done: asyncio.Future[SSLIOStream]) -> None:
+        if done.exception() is None and not done.result().closed():
+            self._shaken(done.result().socket)
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         """Serve a new connection, or close it."""

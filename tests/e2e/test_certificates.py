@@ -174,6 +174,23 @@ def test_a_resumed_session_is_judged_as_the_full_one(
         assert any(reused) or (version is ssl.TLSVersion.TLSv1_2 and not tickets)
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_of_a_connection_that_asked_for_nothing_is_judged_too(
+    world: World, gateway: RunningGateway, version: ssl.TLSVersion
+) -> None:
+    """A connection may break behind its handshake, or be a page's: what was shown on it counts for those that go on."""
+    for device, expected in (("kiln-1", {200}), ("oven-1", REFUSED)):
+        context = client(world.root.path, world.kilns.issue(f"silent-{version}", f"/CN={device}"))
+        context.minimum_version = context.maximum_version = version
+        with wrapped(gateway, context) as first:
+            first.sendall(b"GET /v1/nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert status(first) == 404
+            session = first.session
+        with post(gateway, device, context, session) as secured:
+            assert status(secured) in expected
+            assert secured.session_reused
+
+
 def test_a_reload_takes_another_authority(world: World, gateway: RunningGateway) -> None:
     own, new = world.kilns.issue("old", "/CN=kiln-1"), world.ovens.issue("new", "/CN=kiln-1")
     assert let_in(world, gateway, "kiln-1", own)

@@ -61,6 +61,15 @@ def test_a_resumed_session_has_what_its_certificate_has_shown_before() -> None:
     assert issuer(known, b"other", resumed=True) == set()
 
 
+def test_a_handshake_that_no_request_followed_has_shown_a_certificate_too() -> None:
+    known = authorities(works={"kiln"})
+    for leaf in (b"leaf", b""):
+        shaken: Any = Sock(leaf, b"works")
+        known.shaken(shaken)
+    assert issuer(known, b"leaf", resumed=True) == {"kiln"}
+    assert issuer(known, b"", resumed=True) == set()
+
+
 def test_what_was_shown_before_a_reload_is_remembered_after_it_and_judged_anew() -> None:
     before = authorities(works={"kiln"})
     issuer(before, b"leaf", b"works")
@@ -75,7 +84,7 @@ def test_what_is_remembered_is_bounded_and_what_is_forgotten_is_nobodys(monkeypa
     known = authorities(works={"kiln"})
     for n in range(4):
         issuer(known, b"%d" % n, b"works")
-        issuer(known, b"0", b"works")
+        issuer(known, b"0", resumed=True)
     assert [issuer(known, b"%d" % n, resumed=True) for n in range(4)] == [{"kiln"}, set(), {"kiln"}, {"kiln"}]
 
 
