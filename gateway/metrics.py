@@ -40,7 +40,7 @@ class Connections(Collector):
 
     def __init__(self) -> None:
         self.devices = 0
-        """Those that have said who they are."""
+        """Those that were let in."""
 
     def collect(self) -> Iterator[Metric]:
         """The one sample."""

@@ -177,7 +177,7 @@ class Context:
     def socket_closed(self, socket: DeviceSocket) -> None:
         """Forget a device's socket."""
         self.sockets.discard(socket)
-        self.metrics.connections.devices -= socket.authenticated
+        self.metrics.connections.devices -= socket.view is not None
         if self.draining and not self.sockets:
             self.all_gone.set()
 

@@ -157,7 +157,6 @@ class DeviceSocket(SessionShell):
     def _welcome(self, session: Session, device: Device) -> None:
         now = time.time_ns()
         self.authenticated = True
-        self.context.metrics.connections.devices += 1
         busy = self.context.fleet.busy(self.device_id, now)
         if busy is not None:
             self.context.metrics.connections_total.labels("busy").inc()
@@ -166,6 +165,7 @@ class DeviceSocket(SessionShell):
         self.device, self.profile = device, device.profile
         self.context.metrics.connections_total.labels("accepted").inc()
         self.view = self.context.fleet.connected(self.device_id, self, now)
+        self.context.metrics.connections.devices += 1
         if self.view.fought_over(now):
             self.context.problems.told(self.device_id, [FLAPPING], None, now)
         encoder = self.context.encoder(device)

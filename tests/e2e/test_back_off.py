@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from tests.support.gateway import RunningGateway
 
 BURST = 60
+HANDSHAKE = (
+    "GET /v1/devices/twin/stream HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nAuthorization: Bearer {token}\r\n\r\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +119,15 @@ def test_an_operator_sees_an_id_that_is_fought_over(gateway: RunningGateway) -> 
         assert closed.value.rcvd.code == 1013
         last.send(json.dumps({"seq": 1, "v": 1}))
         assert answer(last)["type"] == "ack", "the last one goes on"
+        wait_for(lambda: gateway.metric("gateway_connections") == 1, "the others to be gone")
+        with gateway.dial() as deaf:
+            deaf.sendall(HANDSHAKE.format(token=token).encode())
+            said = b""
+            while (1013).to_bytes(2, "big") not in said:
+                chunk = deaf.recv(4096)
+                assert chunk
+                said += chunk
+            assert gateway.metric("gateway_connections") == 1, "who has to rest takes no place"
     _, device = gateway.request("/v1/devices/twin", token="viewer-token-for-tests-0123456789")
     assert device["flapping"] is True
     assert [problem["code"] for problem in device["problems"]] == ["flapping"]
