@@ -83,8 +83,9 @@ def read_certificates(directory: Path, ca: Path | None) -> dict[str, ssl.SSLCont
     for path in sorted(directory.glob("*.pem")):
         context = found[path.stem] = tls_context(ca) or ssl.create_default_context()
         try:
-            context.load_cert_chain(path)
-        except ssl.SSLError as error:
+            # A password, or OpenSSL would ask the terminal for that of an encrypted key.
+            context.load_cert_chain(path, password="")
+        except OSError as error:
             what = f"{path}: no certificate with its key ({error})"
             raise click.BadParameter(what, param_hint="--certificates") from error
     return found

@@ -158,9 +158,7 @@ def _show_claim(device: str, claim: str) -> None:
     click.echo(f"{device} waits to be approved and shows {claim}", err=True)
 
 
-def _from_file(
-    path: Path, tokens: Mapping[str, str | None] | Mapping[str, str], devices: int | None
-) -> Sequence[tuple[str, str | None]]:
+def _from_file(path: Path, tokens: Mapping[str, str | None], devices: int | None) -> Sequence[tuple[str, str | None]]:
     if devices is not None and devices > len(tokens):
         raise click.UsageError(f"{path} has {len(tokens)} devices, not {devices}")
     if not tokens:

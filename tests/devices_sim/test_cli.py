@@ -193,6 +193,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["run", "--tokens", "{dir}/empty.csv"], "has no devices"),
     (["run", "--ca", "{dir}/bad.yaml"], "no certificates in it"),
     (["run", "--url", "wss://h", "--certificates", "{dir}"], "bad.pem: no certificate with its key"),
+    (["run", "--url", "wss://h", "--certificates", "{dir}/unreadable"], "one.pem: no certificate with its key"),
     (["run", "--url", "wss://h", "--certificates", "{dir}/empty"], "has no devices"),
     (["run", "--certificates", "{dir}"], "--url is wss://"),
     (["run", "--certificates", "{dir}", "--tokens", "{dir}/one.csv"], "both say which devices there are"),
@@ -212,6 +213,7 @@ def test_wrong_usage_is_told_and_ends_with_2(tmp_path: Path, arguments: list[str
     (tmp_path / "bad.yaml").write_text("groups: [{name: a, kind: x, count: 1}]")
     (tmp_path / "bad.pem").write_text("no certificate")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "unreadable" / "one.pem").mkdir(parents=True)
     (tmp_path / "one.csv").write_text("door,secret\n")
     (tmp_path / "empty.csv").write_text("\n")
     done = call(*(argument.replace("{dir}", str(tmp_path)) for argument in arguments))
