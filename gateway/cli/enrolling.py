@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ def _row(request: Request) -> tuple[object, ...]:
 @click.command()
 @click.argument("device", metavar="ID")
 @click.option(
-    "--claim", metavar="CODE", required=True, help="The code that the device shows: no other device can take its place."
+    "--claim", metavar="CODE", help="The code that the device shows. Without it you are asked; a script gets who waits."
 )
 @click.option("--profile", help="A profile of the configuration.  [default: default]")
 @click.option(
@@ -74,7 +75,7 @@ def _row(request: Request) -> tuple[object, ...]:
 def approve(
     config: Config,
     device: str,
-    claim: str,
+    claim: str | None,
     profile: str | None,
     tags: dict[str, str],
     *,
@@ -90,6 +91,8 @@ def approve(
         check_profile(profile, config.profiles)
     check_device(device, tags)
     decided = {"profile": profile, "tags": tags or None, "replaces": replace}
+    if claim is None and sys.stdin.isatty():
+        claim = _compared(config, device)
     _decide(config, device, claim, State.APPROVED, as_json=as_json, **decided)
 
 
@@ -105,6 +108,19 @@ def refuse(config: Config, device: str, claim: str | None, *, as_json: bool) -> 
     Example:  gateway devices refuse kiln-7
     """
     _decide(config, device, claim, State.REFUSED, as_json=as_json)
+
+
+def _compared(config: Config, device: str) -> str | None:
+    """The claim of the only one that waits, once somebody has said that it is the device's; else None."""
+    with _store(config) as store:
+        waiting = store.waiting(time.time_ns()) if store else []
+    found = [request for request in waiting if request.id == device and request.decision is None]
+    if len(found) != 1:
+        return None  # which `_decide` has words for
+    claim = found[0].claim
+    asked = f"{device} asks with the claim {claim}, from {found[0].address}. Is that what the device shows?"
+    click.confirm(asked, abort=True, err=True)
+    return claim
 
 
 def _accept(config: Config, device: str, decision: Decision) -> None:

@@ -8,6 +8,8 @@ import contextlib
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -208,6 +210,34 @@ def test_what_cannot_be_approved_is_told(gateway: RunningGateway, admin: Visitor
         assert answer(one)["type"] == "token"
 
 
+def approve_at_a_terminal(gateway: RunningGateway, device: str, says: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gateway", "devices", "approve", device, "--config", str(gateway.config)]
+    ours, terminal = os.openpty()
+    try:
+        os.write(ours, says.encode())
+        return subprocess.run(command, stdin=terminal, capture_output=True, text=True, timeout=60, check=False)
+    finally:
+        os.close(ours)
+        os.close(terminal)
+
+
+def test_somebody_at_a_terminal_is_asked_to_compare_and_a_script_gets_the_only_one_that_waits(
+    gateway: RunningGateway,
+) -> None:
+    with dial(gateway, "kiln-5") as socket:
+        claim = ask(socket)["claim"]
+        declined = approve_at_a_terminal(gateway, "kiln-5", "n\n")
+        assert (declined.returncode, claim in declined.stderr) == (1, True)
+        with pytest.raises(TimeoutError):
+            socket.recv(timeout=0.1)
+        assert approve_at_a_terminal(gateway, "kiln-5", "y\n").returncode == 0
+        assert answer(socket)["type"] == "token"
+    with dial(gateway, "kiln-6") as socket:
+        ask(socket)
+        assert gateway.cli("devices", "approve", "kiln-6").returncode == 0
+        assert answer(socket)["type"] == "token"
+
+
 def test_who_asks_in_the_place_of_the_device_that_was_looked_at_is_not_approved(
     gateway: RunningGateway, admin: Visitor
 ) -> None:
@@ -223,7 +253,6 @@ def test_who_asks_in_the_place_of_the_device_that_was_looked_at_is_not_approved(
             assert "claim is missing" in refused.body["error"]["message"]
         refused = admin.change("POST", "/v1/enrolments/kiln-4/approve", {"claim": seen})
         assert (refused.status, refused.code) == (404, "unknown_enrolment")
-        assert gateway.cli("devices", "approve", "kiln-4").returncode == 2
         assert gateway.cli("devices", "approve", "kiln-4", "--claim", seen).returncode == 1
         with pytest.raises(TimeoutError):
             stranger.recv(timeout=0.1)
