@@ -16,6 +16,7 @@ Rules that hold here:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import sys
@@ -146,7 +147,8 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
         self.handler.let_go()
         self._backlog = self._parser.feed(early)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            with contextlib.suppress(OSError):  # macOS refuses it for a peer that has left
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             if isinstance(sock, ssl.SSLSocket):
                 TLSTransport(self._loop, sock, self).start()
             else:
