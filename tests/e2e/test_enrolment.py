@@ -226,6 +226,7 @@ def test_somebody_at_a_terminal_is_asked_to_compare_and_a_script_gets_the_only_o
 ) -> None:
     with dial(gateway, "kiln-5") as socket:
         claim = ask(socket)["claim"]
+        wait_for(lambda: "kiln-5" in listed(gateway), "the device to be listed")
         declined = approve_at_a_terminal(gateway, "kiln-5", "n\n")
         assert (declined.returncode, claim in declined.stderr) == (1, True)
         with pytest.raises(TimeoutError):
@@ -234,6 +235,7 @@ def test_somebody_at_a_terminal_is_asked_to_compare_and_a_script_gets_the_only_o
         assert answer(socket)["type"] == "token"
     with dial(gateway, "kiln-6") as socket:
         ask(socket)
+        wait_for(lambda: "kiln-6" in listed(gateway), "the device to be listed")
         assert gateway.cli("devices", "approve", "kiln-6").returncode == 0
         assert answer(socket)["type"] == "token"
 
