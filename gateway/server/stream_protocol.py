@@ -32,7 +32,7 @@ from gateway.server import frames
 from gateway.server.frames import FrameParser, Violation
 from gateway.server.tls_transport import TLSTransport
 from gateway.server.transport_stream import TransportStream
-from gateway.server.turns import turns
+from gateway.server.turns import read_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -358,7 +358,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
         """Let the other connections have the loop first."""
         if not self._holds & _BY_TURN:
             self.hold(_BY_TURN)
-            turns.join(self._loop, self)
+            read_turns.join(self._loop, self)
 
     def go_on(self) -> None:
         """The others have had the loop."""

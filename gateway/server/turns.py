@@ -19,23 +19,23 @@ RESUMED_PER_TURN = 4
 """Connections that go on in a turn of the loop; each may take two milliseconds."""
 
 
-class Waiting(Protocol):
-    """A connection in the line."""
+class Resumable(Protocol):
+    """Whoever stands in the line."""
 
     def go_on(self) -> None:
         """It is its turn."""
         ...
 
 
-class Turns(threading.local):
+class ReadTurns(threading.local):
     """The line of a thread's event loop."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._standing: deque[Waiting] = deque()
+        self._standing: deque[Resumable] = deque()
         self._called = False
 
-    def join(self, loop: asyncio.AbstractEventLoop, who: Waiting) -> None:
+    def join(self, loop: asyncio.AbstractEventLoop, who: Resumable) -> None:
         """Have ``who`` go on when it is its turn."""
         if self._loop is not loop:  # an earlier loop of this thread has ended
             self._loop, self._standing, self._called = loop, deque(), False
@@ -56,4 +56,4 @@ class Turns(threading.local):
             self._call(loop)
 
 
-turns = Turns()
+read_turns = ReadTurns()

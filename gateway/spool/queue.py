@@ -76,12 +76,11 @@ class SpoolQueue:
         min_free: int = 0,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        files = files or Files()
+        self._files = files = files or Files()
         self.floor = Floor(files, directory, min_free)
         reserve = min(MAX_RESERVE_BYTES, max_bytes // 32)
         segment_bytes = min(segment_bytes, max_bytes // 4)
         self._directory = directory
-        self._files = files
         self._listener = listener
         self._clock_ns = clock_ns
         self._drop = when_full == "drop_oldest"

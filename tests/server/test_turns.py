@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.server.turns import RESUMED_PER_TURN, Turns
+from gateway.server.turns import RESUMED_PER_TURN, ReadTurns
 
 
 def test_of_many_with_more_than_a_turns_worth_few_go_on_in_a_turn() -> None:
     async def main() -> list[int]:
         loop = asyncio.get_running_loop()
-        line, turn, went = Turns(), 0, []
+        line, turn, went = ReadTurns(), 0, []
 
         class Waiting:
             def go_on(self) -> None:

@@ -789,6 +789,8 @@ def test_pings_and_pongs_are_rationed(serve: Serve) -> None:
         peer.send(client_frame(PONG) + client_frame(PING) * 1000)
         code, reason = peer.closed_with()
         assert (code, "pings" in reason) == (1008, True)
+        parser = server.handler().ws_connection._parser
+        assert not server.call(lambda: parser.pending), "nobody wants the rest"
 
 
 def test_a_ration_of_pings_is_for_a_while_not_for_ever(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
