@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from array import array
+from bisect import bisect_right
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -48,7 +49,11 @@ class Pacer(Protocol):
 
 
 class ByClock:
-    """Each device sends ``rate`` messages a second; their turns are spread evenly and mixed."""
+    """Each device sends ``rate`` messages a second, at a phase of its own.
+
+    Phases are random, as those of devices that do not know of each other. A turn of somebody in every millisecond would
+    be in step with whatever else has a period, such as commits.
+    """
 
     def __init__(
         self, links: Sequence[Link], frames: Sequence[bytes], pace: Pace, watch: Callable[[Link], None]
@@ -57,9 +62,11 @@ class ByClock:
         self._frames = frames
         self._watch = watch
         self._order = list(links)
-        random.Random(2).shuffle(self._order)
-        self._per_second = pace.rate * len(links)
-        self._turns = int(pace.seconds * self._per_second)
+        chance = random.Random(2)
+        chance.shuffle(self._order)
+        self._phases = sorted(chance.random() for _ in links)
+        self._rate = pace.rate
+        self._turns = int(pace.seconds * pace.rate * len(links))
         self._turn = self._sent = self._held = 0
         self._lateness = array("d")
         self._start = monotonic()
@@ -67,7 +74,8 @@ class ByClock:
     def step(self) -> float:
         """Send every turn that is due, a bounded number at once."""
         now = monotonic()
-        due = int((now - self._start) * self._per_second) + 1
+        periods, phase = divmod((now - self._start) * self._rate, 1.0)
+        due = int(periods) * len(self._phases) + bisect_right(self._phases, phase)
         if due > self._turn:
             self._lateness.append(now - self._due_at(self._turn))
             self._send(min(due, self._turn + SENDS_PER_STEP, self._turns))
@@ -76,7 +84,8 @@ class ByClock:
         return max(TICK, wait) if wait > 0 and not self.finished else 0.0
 
     def _due_at(self, turn: int) -> float:
-        return self._start + turn / self._per_second
+        periods, number = divmod(turn, len(self._phases))
+        return self._start + (periods + self._phases[number]) / self._rate
 
     def _send(self, due: int) -> None:
         order, frames, count = self._order, self._frames, len(self._order)
@@ -99,7 +108,7 @@ class ByClock:
         return {
             "sent": self._sent,
             "held": self._held,
-            "offered_per_second": self._per_second,
+            "offered_per_second": self._rate * len(self._order),
             "late_p99_ms": percentile(late, 0.99),
             "late_max_ms": percentile(late, 1.0),
         }

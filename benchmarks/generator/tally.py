@@ -44,9 +44,10 @@ class Tally:
             self._examples.append(payload[:200].decode(errors="replace"))
 
     def window(self) -> dict[str, Any]:
-        """Percentiles of the latencies since the last call, in ms."""
+        """Mean and percentiles of the latencies since the last call, in ms."""
         latencies, self.latencies = sorted(self.latencies), array("d")
-        return {"acked": len(latencies), **{name: percentile(latencies, at) for name, at in PERCENTILES.items()}}
+        found = {"acked": len(latencies), "mean": round(1000 * sum(latencies) / max(1, len(latencies)), 3)}
+        return found | {name: percentile(latencies, at) for name, at in PERCENTILES.items()}
 
     def connecting(self) -> dict[str, Any]:
         """Percentiles of the times from the first packet to an open connection, in ms."""

@@ -3,18 +3,17 @@
 Rules that hold here:
 
 * They are the same for everybody and hold no data: who may see what is the API's to judge.
-* Only files with a known kind of name are served, from below one directory; no name can lead out of it.
+* The files are read when the gateway starts, so a page never meets a gateway of another version, and no name that is
+  asked for is ever looked for on the disk. Only names of a known kind count.
 * Every answer, also that nothing is there, tells the browser to run and to load nothing but the gateway's own files.
-* Browsers keep a file and ask whether it is still the same: a page never meets a gateway of another version.
+* Browsers keep a file and ask whether it is still the same.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.server.requests import JsonErrors
 
@@ -34,7 +33,6 @@ KINDS = {
     ".txt": "text/plain; charset=utf-8",
     ".webmanifest": "application/manifest+json",
 }
-_NAME = re.compile(r"(?:[A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+", re.ASCII)
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -50,37 +48,29 @@ POLICY = "; ".join(
 """Content-Security-Policy (W3C, level 3)."""
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """A file as it is sent; ``version`` tells whether the one on disk is another by now."""
+class File(NamedTuple):
+    """A file as it is sent."""
 
     data: bytes
     etag: str
-    version: tuple[int, int]
+    kind: str
 
 
 class Files:
-    """The files below ``directory``, each read once, and again after it was changed."""
+    """The files below ``directory`` as they are now, by name."""
 
     def __init__(self, directory: Path = FILES) -> None:
-        self._directory = directory
-        self._files: dict[str, File] = {}
+        found = (path for path in directory.rglob("[!.]*") if path.suffix in KINDS)
+        self._files = {path.relative_to(directory).as_posix(): _read(path) for path in found}
 
     def get(self, name: str) -> File | None:
         """The file of that name; None if there is none, or none that is served."""
-        if not _NAME.fullmatch(name) or Path(name).suffix not in KINDS:
-            return None
-        path = self._directory / name
-        try:
-            status = path.stat()
-            version = status.st_mtime_ns, status.st_size
-            known = self._files.get(name)
-            if known is None or known.version != version:
-                data = path.read_bytes()
-                known = self._files[name] = File(data, f'"{sha256(data).hexdigest()[:32]}"', version)
-        except OSError:
-            return None
-        return known
+        return self._files.get(name)
+
+
+def _read(path: Path) -> File:
+    data = path.read_bytes()
+    return File(data, f'"{sha256(data).hexdigest()[:32]}"', KINDS[path.suffix])
 
 
 class FileHandler(JsonErrors):
@@ -103,7 +93,7 @@ class FileHandler(JsonErrors):
         if file is None:
             return self.refuse(404, "not_found", f"there is nothing at {self.request.path[:200]}")
         self._etag = file.etag
-        self.set_header("Content-Type", KINDS[Path(name).suffix])
+        self.set_header("Content-Type", file.kind)
         self.set_header("Cache-Control", "no-cache")
         self.finish(file.data)
         return None

@@ -10,6 +10,7 @@ Rules that hold here:
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tornado.httputil import HTTPMessageDelegate
@@ -95,6 +96,7 @@ def came_through_proxy(headers: HTTPHeaders) -> bool:
     return any(name in headers for name in SIGNS)
 
 
+@lru_cache(maxsize=4096)
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """None if ``text`` is no address."""
     try:

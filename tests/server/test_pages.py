@@ -150,14 +150,14 @@ def test_only_files_of_a_known_kind_are_found(directory: Path) -> None:
     assert [files.get(name) for name in names] == [None] * len(names)
 
 
-def test_a_file_that_changes_is_read_again_and_has_another_tag(directory: Path) -> None:
+def test_a_running_gateway_keeps_the_page_of_its_own_version(directory: Path) -> None:
     files = Files(directory)
-    before = files.get("a.js")
-    assert files.get("a.js") is before
     (directory / "a.js").write_text("changed")
-    after = files.get("a.js")
-    assert before is not None
+    (directory / "a-b_1.min.css").unlink()
+    (directory / "new.js").write_text("new")
+    before = [files.get(name) for name in ("a.js", "a-b_1.min.css", "new.js")]
+    assert [file and file.data for file in before] == [b"a.js", b"a-b_1.min.css", None]
+    after, first = Files(directory).get("a.js"), before[0]
+    assert first is not None
     assert after is not None
-    assert (after.data, after.etag != before.etag) == (b"changed", True)
-    (directory / "a.js").unlink()
-    assert files.get("a.js") is None
+    assert (after.data, after.etag != first.etag) == (b"changed", True)
