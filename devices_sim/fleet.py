@@ -147,6 +147,11 @@ class SimulatedDevice:
         """Never by itself: a sensor always has more to say."""
         return self._stopped
 
+    @property
+    def left(self) -> int:
+        """A sensor measures as it goes."""
+        return 0
+
     def start(self) -> None:
         """Connect. The first sample comes within one interval, so that a fleet's samples are spread over it."""
         if self._stopped:

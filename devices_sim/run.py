@@ -43,6 +43,11 @@ class Source(Protocol):
         """Whether it has nothing more to submit."""
         ...
 
+    @property
+    def left(self) -> int:
+        """Readings that it has and has not submitted; 0 if it measures as it goes."""
+        ...
+
     def start(self) -> None:
         """Connect and begin."""
         ...
@@ -196,7 +201,7 @@ def _ending(network: Network, sources: Sequence[Source]) -> dict[str, Any]:
     return {
         "devices": len(devices),
         "outstanding": sum(device.outstanding for device in devices),
-        "never_sent": sum(device.unsent for device in devices),
+        "never_sent": sum(source.link.device.unsent + source.left for source in sources),
         "stopped_because": sorted(reasons)[:5],
         "last_failure": network.last_failure,
     }

@@ -104,9 +104,16 @@ class Metrics:
 
     def _count_readings(self, r: CollectorRegistry) -> None:
         """What came, and what became of it."""
-        self.messages = Counter("gateway_messages_received_total", "Messages received from devices", registry=r)
+        self.messages = Counter(
+            "gateway_messages_received_total",
+            "Messages of devices that are on disk, also those that were refused",
+            registry=r,
+        )
         self.readings = Counter(
-            "gateway_readings_total", "Readings received, by what became of them", ["outcome"], registry=r
+            "gateway_readings_total",
+            "Readings by what became of them; accepted ones may be dropped or rejected later",
+            ["outcome"],
+            registry=r,
         )
         self.accepted = self.readings.labels("accepted")
         self.duplicate = self.readings.labels("duplicate")
@@ -167,7 +174,10 @@ class Metrics:
             "gateway_connections_resting", "Devices that are not read now because they were too fast", registry=r
         )
         self.ack = Histogram(
-            "gateway_ack_seconds", "Arrival to ack, of the oldest message acked at a time", buckets=_FAST, registry=r
+            "gateway_ack_seconds",
+            "Arrival to commit and acks of it, of the oldest message of a commit",
+            buckets=_FAST,
+            registry=r,
         )
 
     def _measure_writes(self, r: CollectorRegistry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ def show(config: Config, n: int, *, as_json: bool) -> None:
 @dead_letters.command()
 @_filters
 @json_option
-@with_config
+@functools.partial(with_config, writing=True)
 @click.pass_context
 def replay(ctx: click.Context, config: Config, reason: str | None, device: str | None, *, as_json: bool) -> None:
     """Write refused points to the database again, once the cause is mended. What is stored now leaves the list.

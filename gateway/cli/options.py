@@ -27,8 +27,8 @@ config_path_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
 
 
-def configuration(path: Path | None, *, serving: bool = False) -> tuple[Path | None, Loaded]:
-    """The file that counts (none: defaults, which is told) and what it says; ``serving`` as for `read`.
+def configuration(path: Path | None, *, serving: bool = False, writing: bool = False) -> tuple[Path | None, Loaded]:
+    """The file that counts (none: defaults, which is told) and what it says; ``serving``, ``writing`` as for `read`.
 
     Raises:
         ConfigError: with every problem.
@@ -36,16 +36,16 @@ def configuration(path: Path | None, *, serving: bool = False) -> tuple[Path | N
     path = path or find()
     if path is None:
         click.echo(f"neither ./config.yaml nor {INSTALLED} exists: going on with the defaults", err=True)
-    return path, read(path, os.environ, serving=serving)
+    return path, read(path, os.environ, serving=serving, writing=writing)
 
 
-def with_config(command: F, *, serving: bool = False) -> Callable[..., Any]:
-    """Give a command ``--config``, and the configuration as its first argument; ``serving`` as for `read`."""
+def with_config(command: F, *, writing: bool = False) -> Callable[..., Any]:
+    """Give a command ``--config``, and the configuration as its first argument; ``writing`` as for `read`."""
 
     @config_path_option
     @functools.wraps(command)
     def wrapped(*args: Any, path: Path | None, **options: Any) -> Any:
-        _, loaded = configuration(path, serving=serving)
+        _, loaded = configuration(path, writing=writing)
         return command(loaded.config, *args, **options)
 
     return wrapped

@@ -21,7 +21,7 @@ class Conflict(NamedTuple):
 
 
 def conflicts(config: Config) -> Iterator[Conflict]:
-    """Every conflict in ``config``."""
+    """Every conflict in ``config``, but for `missing_secrets`."""
     yield from _network(config)
     yield from _tokens(config)
     yield from _proportions(config)
@@ -79,15 +79,27 @@ def _proportions(config: Config) -> Iterator[Conflict]:
 
 def _influxdb(config: Config) -> Iterator[Conflict]:
     influxdb = config.influxdb
-    needed = ("url", "database") if influxdb.api == "v1" else ("url", "org", "bucket", "token")
-    for name in needed:
-        value = getattr(influxdb, name)
-        if not (value.get_secret_value() if name == "token" and value is not None else value):
-            hint = ", as GATEWAY_INFLUXDB__TOKEN or a credential influxdb_token" if name == "token" else ""
-            yield Conflict(
-                (("influxdb", name), ("influxdb", "api"), ("sink",)),
-                f"needed for sink: influxdb with api: {influxdb.api}{hint}",
-            )
-    if influxdb.api == "v1" and (influxdb.username is None) != (influxdb.password is None):
-        missing, given = ("password", "username") if influxdb.password is None else ("username", "password")
-        yield Conflict((("influxdb", missing), ("influxdb", given)), f"needed beside influxdb.{given}")
+    for name in ("url", "database") if influxdb.api == "v1" else ("url", "org", "bucket"):
+        if not getattr(influxdb, name):
+            yield _needed(config, name)
+    if influxdb.api == "v1" and influxdb.username is None and influxdb.password is not None:
+        yield Conflict((("influxdb", "username"), ("influxdb", "password")), "needed beside influxdb.password")
+
+
+def missing_secrets(config: Config) -> Iterator[Conflict]:
+    """Secrets of the database that are not here. Whoever does not write to it need not be able to read them."""
+    influxdb = config.influxdb
+    if config.sink != "influxdb":
+        return
+    if influxdb.api == "v1":
+        if influxdb.username is not None and influxdb.password is None:
+            hint = "as GATEWAY_INFLUXDB__PASSWORD or a credential influxdb_password"
+            paths = ("influxdb", "password"), ("influxdb", "username")
+            yield Conflict(paths, f"needed beside influxdb.username, {hint}")
+    elif influxdb.token is None or not influxdb.token.get_secret_value():
+        yield _needed(config, "token", ", as GATEWAY_INFLUXDB__TOKEN or a credential influxdb_token")
+
+
+def _needed(config: Config, name: str, hint: str = "") -> Conflict:
+    paths = ("influxdb", name), ("influxdb", "api"), ("sink",)
+    return Conflict(paths, f"needed for sink: influxdb with api: {config.influxdb.api}{hint}")

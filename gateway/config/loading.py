@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from gateway.config.checks import conflicts
+from gateway.config.checks import conflicts, missing_secrets
 from gateway.config.model import Config
 from gateway.config.problems import explain, problem
 from gateway.config.sections import StateSection
@@ -62,10 +62,12 @@ def read(
     overrides: Mapping[str, Any] | None = None,
     *,
     serving: bool = False,
+    writing: bool = False,
 ) -> Loaded:
     """As `load`, with origins; ``overrides`` are nested values that go before all others.
 
-    ``serving`` looks into the files that only a gateway that serves has to read.
+    ``writing`` asks for the secrets that only who writes to the database needs. ``serving`` does, too, and looks into
+    the files that only a gateway that serves has to read.
 
     Raises:
         ConfigError: with every problem, each as ``path: text``.
@@ -75,7 +77,11 @@ def read(
     source = source.overridden_by(environment(environ)).overridden_by(Source(dict(overrides or {})))
     values = _anchored(source.values, _file_home(path), _state_home(path, environ))
     config, faults = _validated(values, source.origins)
-    found = [*conflicts(config), *(unusable(config) if serving else ())]
+    found = list(conflicts(config))
+    if serving or writing:
+        found += missing_secrets(config)
+    if serving:
+        found += unusable(config)
     problems = [*source.problems, *faults.values(), *_told(found, faults, source.origins)]
     if problems:
         raise ConfigError(problems)

@@ -64,6 +64,15 @@ class Confirming(Endings):
         )
         return (self._answers.error(NO_SEQ, Code.SPOOL_FULL, problem),)
 
+    def refused(self, readings: int) -> Effects:
+        """The database refused so many readings of this device for good; `stored` follows for their messages."""
+        if self._state is not State.READY or self.ack is not Ack.STORED:
+            return ()
+        problem = (
+            f"the database refused {readings} readings that had been taken; the gateway keeps them for its operator"
+        )
+        return (self._answers.error(NO_SEQ, Code.WRONG_TYPE, problem),)
+
     def _owe(self, numbered: int) -> Outcome:
         urgent = self._flow.owe(numbered)
         return self.acknowledge() if urgent or not self._terms.ack_delay_ms else LATER

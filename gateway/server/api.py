@@ -67,8 +67,8 @@ class ReadingsHandler(ApiHandler):
     def prepare(self) -> None:
         """Make ready for the body; of one whose sender is not known nothing is kept."""
         self._limit = self.context.config.server.max_message_bytes
-        shown, token = self.context.authorities.certificate(self.request), bearer_token(self.request)
-        self._device = self.context.authenticate(self.path_args[0], token, shown)
+        self._shown = self.context.authorities.certificate(self.request)
+        self._known = self._authenticate(self.path_args[0]) is not None
         self._body = bytearray()
         self._size = 0
         cast("HTTP1Connection", self.request.connection).set_max_body_size(MOST_THROWN_AWAY)
@@ -76,8 +76,11 @@ class ReadingsHandler(ApiHandler):
     def data_received(self, chunk: bytes) -> None:
         """A piece of the body; no more of it is kept than a message may have."""
         self._size += len(chunk)
-        if self._size <= self._limit and self._device is not None:
+        if self._size <= self._limit and self._known:
             self._body += chunk
+
+    def _authenticate(self, device_id: str) -> Device | None:
+        return self.context.authenticate(device_id, bearer_token(self.request), self._shown)
 
     async def post(self, device_id: str) -> None:
         """Take the readings, or say why not."""
@@ -85,7 +88,7 @@ class ReadingsHandler(ApiHandler):
             return self.refuse(400, "bad_device_id", "a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
         if not page_may_send(self.request, self.context.config):
             return self.refuse(403, "bad_origin", "server.allowed_origins does not name the page this comes from")
-        device = self._device
+        device = self._authenticate(device_id) if self._known else None  # it may have been revoked while it sent
         if device is None:
             self.refuse_credentials(self.context, device_id)
             return None

@@ -222,6 +222,11 @@ class Bookkeeper:
         self._ledger.delivered(record_id, entries, refused)
         self._metrics.stored.inc(self._ledger.total.stored - before)
         self._metrics.rejected.inc(sum(refused.values()))
+        for device in refused.keys() & self._fleet.awaiting:
+            connection = self._fleet.view(device).connection
+            if connection is not None:
+                with _others_go_on():
+                    connection.refused(refused[device])
         for connection, boot, count in self._awaiting(entries):
             with _others_go_on():
                 connection.stored(boot, count)

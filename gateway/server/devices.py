@@ -143,6 +143,7 @@ def describe(view: DeviceView, now_ns: int) -> dict[str, Any]:
         "latest": view.latest,
         "ledger": view.account.sums(),
         "clock": _clock(view, now_ns),
+        "keepalive": None,
     }
     if view.allowance is not None:
         found["limits"] = view.allowance.shown(now_ns)

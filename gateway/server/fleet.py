@@ -98,6 +98,10 @@ class Connection(Protocol):
         """Tell the device that its credentials no longer count, and close."""
         ...
 
+    def refused(self, readings: int) -> None:
+        """Tell the device that the database refused ``readings`` of its for good."""
+        ...
+
     def stored(self, boot: str, messages: int) -> None:
         """Tell the device that the database has ``messages`` more of its numbered messages of ``boot``."""
         ...

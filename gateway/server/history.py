@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class WhyHandler(AskingHandler):
-    """Answers 200 with ``found``, or 404 with the same object where there is nothing of it."""
+    """Answers 200 with ``found``, or 404 with the same object and an ``error`` where there is nothing of it."""
 
     async def get(self, device_id: str) -> None:
         """What `gateway why` says, and what the database is doing where something waits for it."""
@@ -41,6 +41,8 @@ class WhyHandler(AskingHandler):
         if any(message["delivered"] is False for message in answer["messages"]):
             state = self.context.forwarder.state
             answer["database"] = {"sink": self.context.sink.name, "state": state.name, "reason": state.reason}
+        if not answer["found"]:
+            answer["error"] = {"code": "not_found", "message": answer["answer"]}
         self.answer(answer, 200 if answer["found"] else 404)
 
     async def _ask(self, device_id: str, question: Callable[[Records], dict[str, Any]]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class JsonErrors(RequestHandler):
             self.set_header("Retry-After", str(math.ceil(error.seconds)))
             return self.refuse(429, "too_many_guesses", f"too many wrong tokens came from this address; {error}")
         phrase = http.HTTPStatus(status_code).phrase if status_code in list(http.HTTPStatus) else "Error"
-        message = error.log_message if isinstance(error, HTTPError) and error.log_message else phrase
+        message = (error.get_message() if isinstance(error, HTTPError) else None) or phrase
         return self.refuse(status_code, phrase.lower().replace(" ", "_"), message)
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:

@@ -214,6 +214,11 @@ class SessionShell(JsonErrors, StreamHandler):
         if self.session is not None and self.session.boot == boot:
             self._run(self.session.dropped(messages))
 
+    def refused(self, readings: int) -> None:
+        """The database refused so many of this device's readings for good."""
+        if self.session is not None:
+            self._run(self.session.refused(readings))
+
     def append_failed(self, entries: Sequence[Entry], retry_after_ms: int) -> None:
         """These entries were not taken: the device has to send them again."""
         if self.session is not None:

@@ -44,11 +44,34 @@ def test_the_values_as_json(gateway: Command) -> None:
 
 @pytest.mark.parametrize("command", ["check-config", "devices list", "dead-letters list", "spool status", "run"])
 def test_every_command_tells_all_problems_and_exits_with_2(gateway: Command, command: str) -> None:
-    gateway.config.write_text("sink: influxdb\nkeepalive: {timeout: 1}\n")
+    gateway.config.write_text("sink: influxdb\nkeepalive: {timeout: 1}\ninfluxdb: {org: ''}\n")
     result = gateway(*command.split())
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert [line.split(": ")[0] for line in result.stderr.splitlines()] == ["keepalive.timeout", "influxdb.token"]
+    found = [line.split(": ")[0] for line in result.stderr.splitlines()]
+    assert found[:2] == ["keepalive.timeout", "influxdb.org"]
+
+
+@pytest.mark.parametrize("command", ["check-config", "run", "dead-letters replay"])
+@pytest.mark.parametrize(
+    ("influxdb", "secret"), [({"api": "v2"}, "token"), ({"api": "v1", "username": "writer"}, "password")]
+)
+def test_who_writes_to_the_database_is_asked_for_its_secrets(
+    gateway: Command, command: str, influxdb: dict[str, str], secret: str
+) -> None:
+    gateway.configure({"sink": "influxdb", "influxdb": influxdb})
+    result = gateway(*command.split())
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"influxdb.{secret}: needed ")
+    assert f"a credential influxdb_{secret}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["devices add kiln-7", "devices list", "dead-letters list", "spool status", "types list"]
+)
+def test_who_does_not_need_not_know_them(gateway: Command, command: str) -> None:
+    gateway.configure({"sink": "influxdb", "influxdb": {"api": "v2"}})
+    assert gateway(*command.split()).exit_code == 0
 
 
 @pytest.mark.parametrize("command", ["check-config", "run"])

@@ -5,14 +5,15 @@ from typing import Any
 import pytest
 
 from gateway.config import load
-from gateway.config.checks import conflicts
+from gateway.config.checks import conflicts, missing_secrets
 from gateway.config.model import Config
 
 INFLUX = {"token": "t"}
 
 
 def found(**sections: Any) -> list[str]:
-    return [f"{'.'.join(conflict.paths[0])}: {conflict.text}" for conflict in conflicts(Config(**sections))]
+    config = Config(**sections)
+    return [f"{'.'.join(found.paths[0])}: {found.text}" for found in (*conflicts(config), *missing_secrets(config))]
 
 
 def test_the_defaults_have_none() -> None:

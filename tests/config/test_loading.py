@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 
 def problems_of(path: Path | None, environ: Mapping[str, str]) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
-        load(path, environ)
+        loading.read(path, environ, writing=True)
     return caught.value.problems
 
 
@@ -40,8 +40,7 @@ def test_the_environment_of_the_process_is_read_only_where_it_is_handed_in(monke
     monkeypatch.setenv("GATEWAY_SINK", "influxdb")
     assert Config().sink == "sqlite"
     assert load(None, {}).sink == "sqlite"
-    with pytest.raises(ConfigError, match=r"influxdb\.token"):
-        load(None, os.environ)
+    assert load(None, os.environ).sink == "influxdb"
 
 
 def test_what_overrides_what(path: Path, tmp_path: Path) -> None:

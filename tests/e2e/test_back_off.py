@@ -15,9 +15,11 @@ from gateway.server.failures import FREE
 from gateway.server.fleet import MOST_TAKEOVERS
 from tests.support.device import answer
 from tests.support.gateway import running_gateway, wait_for
+from tests.support.simulator import simulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.gateway import RunningGateway
 
@@ -131,3 +133,32 @@ def test_an_operator_sees_an_id_that_is_fought_over(gateway: RunningGateway) -> 
     _, device = gateway.request("/v1/devices/twin", token="viewer-token-for-tests-0123456789")
     assert device["flapping"] is True
     assert [problem["code"] for problem in device["problems"]] == ["flapping"]
+
+
+def test_a_simulated_device_keeps_away_from_an_id_that_is_fought_over(gateway: RunningGateway, tmp_path: Path) -> None:
+    token = added(gateway, "fought")
+    (tmp_path / "tokens.csv").write_text(f"fought,{token}\n")
+    url = f"{gateway.ws}/v1/devices/fought/stream"
+    headers = {"Authorization": f"Bearer {token}", "X-Forwarded-For": "192.0.2.77"}
+    options = (
+        "--tokens",
+        str(tmp_path / "tokens.csv"),
+        "--interval",
+        "50ms",
+        "--duration",
+        "500ms",
+        "--grace",
+        "100ms",
+    )
+    with contextlib.ExitStack() as sockets:
+        for _ in range(MOST_TAKEOVERS + 1):
+            last = sockets.enter_context(connect(url, compression=None, additional_headers=headers))
+            assert answer(last)["type"] == "welcome"
+        with simulate(tmp_path, "run", "--url", gateway.ws, *options) as simulation:
+            simulation.process.communicate(timeout=20)
+        assert simulation.process.returncode == 1, "what it has is not safe"
+        last.send(json.dumps({"seq": 1, "v": 1}))
+        assert answer(last)["type"] == "ack"
+    summary = json.loads(simulation.report.read_text())["summary"]
+    assert 1 <= summary["closes"]["1013"] <= 3, "in half a second, with a back-off of seconds"
+    assert summary["acked"] == 0

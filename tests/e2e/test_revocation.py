@@ -71,6 +71,17 @@ def test_an_administrator_ends_a_live_connection_and_gives_access_back(gateway: 
         assert answer(socket)["type"] == "welcome"
 
 
+def test_a_request_that_was_begun_before_ends_with_it(gateway: RunningGateway) -> None:
+    token = register(gateway, "slow")
+    head = f"POST /v1/devices/slow/readings HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 7\r\n\r\n"
+    with gateway.dial() as sender:
+        sender.sendall(head.encode() + b'{"a"')
+        assert gateway.cli("devices", "revoke", "slow").returncode == 0
+        wait_for(lambda: gateway.request("/v1/devices/slow/readings", body=b"{}", token=token)[0] == 401, "the end", 5)
+        sender.sendall(b":1}")
+        assert sender.recv(4096).startswith(b"HTTP/1.1 401 ")
+
+
 def test_with_an_overlap_a_device_stays_until_it_has_come_with_its_new_token(gateway: RunningGateway) -> None:
     old = register(gateway, "overlap")
     with dial(gateway, "overlap", old) as socket:

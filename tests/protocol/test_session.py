@@ -536,10 +536,21 @@ def test_a_device_that_waits_for_the_database_hears_what_a_full_spool_discarded(
     assert bench.deliver() == [{"answers": {"type": "ack", "seq": 3}}]
 
 
+def test_a_device_that_waits_for_the_database_hears_what_it_refused_and_that_it_need_not_wait() -> None:
+    bench = Bench().ready(ack="stored")
+    bench.send({"seq": 1, "a": 1})
+    bench.commit()
+    [heard] = bench.run(bench.session.refused(1))
+    assert heard["answers"]["code"] == "wrong_type"
+    assert "the database refused 1 readings" in heard["answers"]["message"]
+    assert "seq" not in heard["answers"]
+    assert bench.deliver() == [{"answers": {"type": "ack", "seq": 1}}]
+
+
 def test_who_waits_for_the_disk_only_hears_nothing_of_that() -> None:
     bench = Bench().ready()
     bench.send({"seq": 1, "a": 1})
-    assert bench.run(bench.session.dropped(1)) == []
+    assert bench.run(bench.session.dropped(1)) == bench.run(bench.session.refused(1)) == []
 
 
 def test_a_live_session_is_acknowledged_though_its_boot_was_forgotten() -> None:

@@ -39,6 +39,9 @@ class Owner:
     def stored(self, boot: str, messages: int) -> None:
         self.heard.append(("stored", boot, messages))
 
+    def refused(self, readings: int) -> None:
+        self.heard.append(("refused", readings))
+
     def replace(self) -> None:
         self.heard.append("replaced")
 
@@ -137,7 +140,7 @@ def test_delivery_reaches_the_ledger_the_metrics_and_the_device(desk: Desk) -> N
     entries = [Entry("a", "x", seq=5, lines=2), Entry("a", "x", seq=6, lines=1), Entry("b", "y", seq=1, lines=1)]
     desk.keeper.committed(1, 0, [(entry, None) for entry in entries], 0.001)
     desk.keeper.delivered(1, entries, {"a": 1})
-    assert owner.heard == [("stored", "x", 2)]
+    assert owner.heard == [("refused", 1), ("stored", "x", 2)]
     assert other.heard == []
     assert desk.ledger.account("a").sums() | {"gaps": 0} == {
         "received": 3, "stored": 2, "duplicate": 0, "rejected": 1, "dropped": 0, "pending": 0, "gaps": 0,

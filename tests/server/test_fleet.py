@@ -29,6 +29,9 @@ class Connection:
     def revoke(self) -> None:
         self.told.append("revoked")
 
+    def refused(self, readings: int) -> None:
+        self.told.append(f"refused {readings}")
+
     def stored(self, boot: str, messages: int) -> None:
         self.told.append(f"stored {boot} {messages}")
 
