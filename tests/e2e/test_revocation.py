@@ -73,9 +73,9 @@ def test_an_administrator_ends_a_live_connection_and_gives_access_back(gateway: 
 
 def test_a_request_that_was_begun_before_ends_with_it(gateway: RunningGateway) -> None:
     token = register(gateway, "slow")
-    head = f"POST /v1/devices/slow/readings HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 7\r\n\r\n"
+    head = "POST /v1/devices/slow/readings HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", "Content-Length: 7"
     with gateway.dial() as sender:
-        sender.sendall(head.encode() + b'{"a"')
+        sender.sendall("\r\n".join((*head, "", '{"a"')).encode())
         assert gateway.cli("devices", "revoke", "slow").returncode == 0
         wait_for(lambda: gateway.request("/v1/devices/slow/readings", body=b"{}", token=token)[0] == 401, "the end", 5)
         sender.sendall(b":1}")
