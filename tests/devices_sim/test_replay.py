@@ -26,13 +26,15 @@ class Silent:
         pass
 
 
-def replay(peer: Peer, path: Path, columns: Columns | None = None, **over: Any) -> Outcome:
+def replay(
+    peer: Peer, path: Path, columns: Columns | None = None, duration: float | None = None, **over: Any
+) -> Outcome:
     rows = read_table(path, columns or Columns())
     options = {"device": "d", "tokens": lambda _name: None, **over}
 
     async def main() -> Outcome:
         async with asyncio.timeout(30), peer.serving():
-            return await conduct(Plan(peer.url, grace=5.0), Recording(rows, **options).build, Silent())
+            return await conduct(Plan(peer.url, grace=5.0, duration=duration), Recording(rows, **options).build, Silent())
 
     return asyncio.run(main())
 
@@ -171,6 +173,14 @@ def test_a_multiple_of_the_recorded_pace(tmp_path: Path) -> None:
     assert 0.9 < times[-1] - times[0] < 1.5
     assert len(peer.stored) > 5  # what falls due together on a busy machine shares a message
     assert [time for _, _, time, _ in arrived(peer)] == [(1_700_000_000 + n) * 10**9 for n in range(11)]
+
+
+def test_a_replay_that_is_stopped_early_is_not_complete(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("time,a\n2024-01-01T00:00:00Z,1\n2024-01-01T01:00:00Z,2\n2024-01-01T02:00:00Z,3\n")
+    outcome = replay(Peer(), path, duration=0.3, speed=1.0)
+    assert not outcome.complete
+    assert (outcome.summary["acked"], outcome.summary["never_sent"]) == (1, 2)
 
 
 def test_rows_without_a_value_are_not_sent(tmp_path: Path) -> None:
