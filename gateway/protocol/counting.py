@@ -63,7 +63,9 @@ class CountingSession(Session):
         return super()._readings(message, size, now_ns, room=room)
 
     def _error(self, error: MessageError, now_ns: int) -> Effects:
-        if error.seq is None and self._counts:
+        if not self._counts:
+            error.seq = None  # an object may name one, and is not counted all the same
+        elif error.seq is None:
             error.seq = self._next()
         return super()._error(error, now_ns)
 

@@ -35,13 +35,37 @@ def test_the_acks_count_packs_refused_ones_too() -> None:
     assert made.commit() == [{"answers": {"type": "ack", "seq": 5}}]
 
 
-@pytest.mark.parametrize("said", [b'{"type":"hello"}', b' {"type":"time"}', b'{"type":', b"{}"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'{"type":"hello"}',
+        b'{"type":"hello","seq":50}',
+        b'{"type":"hello","seq":50,"ack":0}',
+        b' {"type":"time"}',
+        b'{"type":"time","seq":50,"t0":1}',
+        b'{"type":"result","seq":50,"id":"c1","ok":true}',
+        b'{"type":"result","seq":50}',
+        b'{"type":"reported","seq":50,"settings":{}}',
+        b'{"type":"readings","seq":50}',
+        b'{"type":"readings","seq":1,"readings":[]}',
+        b'{"type":"settings","seq":50}',
+        b'{"seq":50,"values":{"a":1}}',
+        b'{"type":null,"seq":50,"readings":[{"a":1}]}',
+        b'\n{"seq":50,"columns":{"a":[1]},"t0":1,"dt":1}',
+        b'{"type":',
+        b"{}",
+    ],
+)
 def test_objects_are_not_counted(said: bytes) -> None:
     made = bench()
     made.good()
     made.send(PACK)
-    made.send_bytes(said)
-    assert seqs(made.send(PACK)) == [2]
+    effects = made.send_bytes(said)
+    assert seqs(effects) == []
+    assert all("seq" not in effect.get("answers", {}) for effect in effects)
+    [entry] = made.send(PACK)
+    assert (entry["stores"]["seq"], len(entry["stores"]["lines"]), entry["stores"].get("gaps", 0)) == (2, 1, 0)
+    assert made.commit() == [{"answers": {"type": "ack", "seq": 2}}]
 
 
 def test_a_boot_goes_on_where_the_acks_ended_and_what_was_taken_is_not_taken_twice() -> None:
