@@ -22,7 +22,7 @@ import orjson
 from gateway.stores import open_store, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 NAME = "commands.db"
@@ -99,6 +99,17 @@ class Ending:
     error: str | None = None
 
 
+@dataclass(slots=True)
+class Note:
+    """What became of a command since it was last written down: sent ``sends`` times more, and how far it is now."""
+
+    state: State = State.WAITING
+    sends: int = 0
+    sent_ns: int | None = None
+    ending: Ending | None = None
+    """If it has one, ``state`` says nothing."""
+
+
 class CommandLog:
     """The file at ``path``. Methods block, may be called from any thread, and raise sqlite3.Error when it fails."""
 
@@ -133,27 +144,23 @@ class CommandLog:
         )
         self._db.execute(f"DELETE FROM commands WHERE NOT {_OPEN} AND n <= (SELECT max(n) FROM commands) - {MOST}")
 
-    def sent(self, command_id: str, now_ns: int) -> None:
-        """It went down a device's socket."""
+    def write(self, notes: Mapping[str, Note]) -> None:
+        """Write down what became of commands, by their ids; what has ended stays so, but for an answer that is late."""
+        steps = [(note.state, note.sends, note.sent_ns, command_id) for command_id, note in notes.items()]
+        ends = [
+            (end.state, end.at_ns, end.ok, end.value, end.error, command_id)
+            for command_id, note in notes.items()
+            if (end := note.ending) is not None
+        ]
         with self._lock, transaction(self._db):
-            self._db.execute(
-                f"UPDATE commands SET state = ?, sends = sends + 1, sent_ns = ? WHERE id = ? AND {_OPEN}",
-                (State.SENT, now_ns, command_id),
+            self._db.executemany(
+                "UPDATE commands SET state = ?, sends = sends + ?, sent_ns = coalesce(?, sent_ns)"
+                f" WHERE id = ? AND {_OPEN}",
+                steps,
             )
-
-    def waits(self, command_id: str) -> None:
-        """The socket it went down has closed; it waits for the next."""
-        with self._lock, transaction(self._db):
-            self._db.execute(
-                "UPDATE commands SET state = ? WHERE id = ? AND state = ?", (State.WAITING, command_id, State.SENT)
-            )
-
-    def end(self, command_id: str, ending: Ending) -> None:
-        """It is over, but for an answer that comes after it expired or failed."""
-        with self._lock, transaction(self._db):
-            self._db.execute(
+            self._db.executemany(
                 "UPDATE commands SET state = ?, ended_ns = ?, ok = ?, value = ?, error = ? WHERE id = ? AND ok IS NULL",
-                (ending.state, ending.at_ns, ending.ok, ending.value, ending.error, command_id),
+                ends,
             )
 
     def resume(self, now_ns: int) -> list[tuple[Command, bool]]:

@@ -10,7 +10,8 @@ Rules that hold here:
 * One timer for all deadlines, on the event loop's clock: a wall clock that is set ends nothing early. A device without
   commands costs a look into a dictionary when it comes and when it goes.
 * Everything has a bound: `MOST_OF_DEVICE` open commands of a device, `MOST` of all, `MOST_LATE` whose result may still
-  come late.
+  come late. What is to be written down of a command is one note, however often its device comes and goes; one
+  transaction, and no second beside it, takes all notes there are.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import asyncio
 import logging
 import sqlite3
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.command_log import CommandLog, Ending, State
+from gateway.command_log import CommandLog, Ending, Note, State
 from gateway.delivery.writers import Writers
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ class Downlink:
         self._count = count
         self._loop = asyncio.get_running_loop()
         self._writer: Writers[None] = Writers(1, "command-log")
+        self._notes: defaultdict[str, Note] = defaultdict(Note)
+        self._writing = False
         self._devices: dict[str, dict[str, Pending]] = {}
         self._open = 0
         self._late: dict[str, str] = {}
@@ -142,7 +146,8 @@ class Downlink:
             if not pending.command.keep:
                 self._end(pending, State.FAILED, error=CONNECTION_LOST)
             elif not self._send(pending):  # by a newer connection, which may be there already
-                self._note(partial(self._log.waits, pending.command.id))
+                self._notes[pending.command.id].state = State.WAITING
+                self._write()
 
     def answered(self, device: str, result: Result) -> bool:
         """A result came, over whichever socket; whether it is one of a command that this device has to answer."""
@@ -153,8 +158,8 @@ class Downlink:
         if self._late.get(result.id) != device:
             return False
         del self._late[result.id]
-        ending = Ending(State.ANSWERED, time.time_ns(), result.ok, result.value, result.error)
-        self._note(partial(self._log.end, result.id, ending))
+        self._notes[result.id].ending = Ending(State.ANSWERED, time.time_ns(), result.ok, result.value, result.error)
+        self._write()
         log.info("device %s: command %s was answered late, ok: %s", device, result.id, result.ok)
         return True
 
@@ -178,7 +183,9 @@ class Downlink:
         if connection is None or left <= 0 or not connection.command(command, left):
             return False
         pending.over, pending.was_sent = connection, True
-        self._note(partial(self._log.sent, command.id, time.time_ns()))
+        note = self._notes[command.id]
+        note.state, note.sends, note.sent_ns = State.SENT, note.sends + 1, time.time_ns()
+        self._write()
         return True
 
     def _left(self, pending: Pending) -> int:
@@ -197,7 +204,8 @@ class Downlink:
         command = pending.command
         self._forget(pending)
         ending = Ending(state, time.time_ns(), ok, value, error)
-        self._note(partial(self._log.end, command.id, ending))
+        self._notes[command.id].ending = ending
+        self._write()
         self._count(state)
         if state is not State.ANSWERED and pending.was_sent:
             self._late[command.id] = command.device
@@ -226,14 +234,28 @@ class Downlink:
         if left:
             self._wake_at(min(left))
 
-    def _note(self, write: Callable[[], None]) -> None:
-        self._writer.submit(write).add_done_callback(_report)
+    def _write(self) -> None:
+        """Write the notes down, behind what was given to the writer before: a command is there when its note comes."""
+        if self._writing or not self._notes:
+            return
+        self._writing = True
+        self._writer.submit(partial(self._log.write, self._taken())).add_done_callback(self._written)
+
+    def _taken(self) -> dict[str, Note]:
+        notes, self._notes = self._notes, defaultdict(Note)
+        return notes
+
+    def _written(self, done: asyncio.Future[None]) -> None:
+        self._writing = False
+        _report(done)
+        self._write()
 
     async def close(self) -> None:
         """Write down what is left, and let go of the log; what is kept waits for the next start."""
         if self._timer is not None:
             self._timer.cancel()
-        last = self._writer.submit(lambda: None)
+        last = self._writer.submit(partial(self._log.write, self._taken()) if self._notes else lambda: None)
+        last.add_done_callback(_report)
         await asyncio.wait([last], timeout=LAST_WRITES)
         self._writer.close()
         if last.done():

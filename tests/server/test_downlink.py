@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,13 +15,15 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from gateway.command_log import Command, CommandLog, Note
+from gateway.protocol.messages import Result
 from gateway.server import downlink
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.simulator import simulate
 from tests.support.visitor import Answer, Visitor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -355,6 +359,48 @@ def test_what_cannot_be_written_down_is_not_sent(tmp_path: Path) -> None:
         with pytest.raises(TimeoutError):
             socket.recv(timeout=0.2)
         assert gateway.metric("gateway_commands_open") == 0
+
+
+class Socket:
+    """Of a device that sends back nothing."""
+
+    def command(self, command: Command, expires_in_ms: int) -> bool:
+        return True
+
+
+def test_a_device_that_comes_and_goes_leaves_one_note_of_each_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, goes_on = CommandLog(tmp_path / "commands.db"), threading.Event()
+    write, written = log.write, list[int]()
+
+    def slow(notes: Mapping[str, Note]) -> None:
+        assert goes_on.wait(20)
+        written.append(len(notes))
+        write(notes)
+
+    async def main() -> None:
+        monkeypatch.setattr(log, "write", slow)
+        here: list[Socket] = []
+        link = downlink.Downlink(log, lambda _device: here[0] if here else None, lambda _state: None)
+        for name, seconds in (("waits", 1000), ("answers", 1000), ("is late", 0.5)):
+            last = await link.submit(Command(name, "d", "x", b"{}", True, "admin", "::1", 1, 2), seconds)
+        for _ in range(50):
+            here.append(socket := Socket())
+            link.connected("d")
+            here.clear()
+            link.disconnected("d", socket)
+        assert link.answered("d", Result("answers", ok=True, value=b"1", error=None))
+        assert (await asyncio.wait_for(last.ended, 10)).state == "expired"
+        assert link.answered("d", Result("is late", ok=True, value=b"2", error=None))
+        goes_on.set()
+        await link.close()
+
+    asyncio.run(main())
+    assert written == [1, 3]  # the first had gone to the writer alone
+    with closing(CommandLog(tmp_path / "commands.db")) as found:
+        told = [(c["id"], c["state"], c["sends"], c["value"]) for c in found.history("d", 3)]
+    assert told == [("is late", "answered", 50, 2), ("answers", "answered", 50, 1), ("waits", "waiting", 50, None)]
 
 
 SCENARIO = """
