@@ -9,6 +9,8 @@ Rules that hold here:
   knows two dozen of them, so each is taken from it (`_REFUSED`), and a test tries all others.
 * Not valid, and refused whole: keys that are no text or come twice (section 5.6), text that is not UTF-8, bytes behind
   the item. Indefinite lengths are allowed: devices with little memory need them, and they claim nothing in advance.
+* No key is hashed but text and byte strings, which Python hashes with a secret. Arrays can be made that all have one
+  hash, and a map of a few thousand such keys would hold up everybody.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ def parse(data: bytes) -> Any:
             semantic_decoders=_REFUSED,
             max_depth=MAX_DEPTH,
             allow_duplicate_keys=False,
+            strict_hashable_types=True,
         )
     except cbor2.CBORDecodeError as error:
         raise _malformed(cut(str(error.__cause__ or error), 120)) from None

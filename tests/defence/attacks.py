@@ -9,15 +9,16 @@ import asyncio
 import json
 import secrets
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING
 
 from tests.defence.line import Line, frame, handshake
+from tests.support.collisions import cbor_map, colliding
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-TEXT, FIRST, CONTINUATION, PING = 0x81, 0x01, 0x00, 0x89
+TEXT, BINARY, FIRST, CONTINUATION, PING = 0x81, 0x82, 0x01, 0x00, 0x89
 TS = 1_700_000_000_000
 MESSAGE = 64 * 1024
 DRIP = 0.2
@@ -157,6 +158,17 @@ async def json_bomb(line: Line, rogue: Rogue) -> None:
     await line.while_hearing(saying())
 
 
+STRANGERS_KEYS = 1100
+"""As many as go into the 16 KiB that a stranger may say."""
+
+
+async def colliding_keys(line: Line, _rogue: Rogue) -> None:
+    """A hello in CBOR whose keys are hashed alike, from somebody without a token."""
+    await line.upgrade(f"nobody-{secrets.token_hex(4)}", None, "Sec-WebSocket-Protocol: telemetry.v1.cbor")
+    await line.say(frame(BINARY, cbor_map(list(islice(colliding(), STRANGERS_KEYS)))))
+    await line.hear_out()
+
+
 async def tag_bomb(line: Line, rogue: Rogue) -> None:
     """Series that never come again: tags, measurements and fields."""
 
@@ -219,7 +231,7 @@ async def bad_frame(line: Line, rogue: Rogue) -> None:
         frame(CONTINUATION, b"?"),
         frame(0x88, b"\x00"),
         frame(TEXT, b"\xff\xfe"),
-        frame(0x82, b"\x00"),
+        frame(BINARY, b"\x00"),
     )
     await line.upgrade(rogue.device, rogue.token, "Sec-WebSocket-Extensions: permessage-deflate")
     await line.say(secrets.choice(bad))
@@ -237,6 +249,7 @@ ATTACKS: dict[str, Callable[[Line, Rogue], Awaitable[None]]] = {
     "pings": pings,
     "tiny_messages": tiny_messages,
     "json_bomb": json_bomb,
+    "colliding_keys": colliding_keys,
     "tag_bomb": tag_bomb,
     "guess": guess,
     "odd_request": odd_request,

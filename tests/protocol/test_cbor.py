@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import math
+import time
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import cbor2
@@ -14,6 +17,7 @@ from gateway.errors import MessageError
 from gateway.protocol import cbor
 from gateway.protocol.shown import Foreign
 from gateway.protocol.subprotocols import CBOR
+from tests.support.collisions import cbor_map, colliding
 from tests.support.sessions import Bench
 
 # RFC 8949, appendix A: what the item is, and what the same JSON is.
@@ -64,10 +68,16 @@ def test_an_item_is_what_json_can_say_of_it(item: str, value: Any) -> None:
         ("01ff", "1 bytes behind the item"),
         ("ff", "break code"),
         ("1c", "0x1c"),
-        ("a10102", "a key that is no text"),
-        ("81a10102", "a key that is no text"),
-        ("a1f6f6", "a key that is no text"),
-        ("a1810102", "a key that is no text"),
+        ("a10102", "key must be a text string .* not int"),
+        ("81a10102", "key must be a text string .* not int"),
+        ("a1f6f6", "key must be a text string .* not NoneType"),
+        ("a1810102", "key must be a text string .* not tuple"),
+        ("a1fb3ff199999999999a02", "key must be a text string .* not float"),
+        ("a1a1616101f6", "key must be a text string .* not frozendict"),
+        ("bf810102ff", "key must be a text string .* not tuple"),
+        ("a2810102", "key must be a text string .* not tuple"),  # before there is another to compare it with
+        ("a1a2810102f6", "key must be a text string .* not tuple"),
+        ("a1410102", "a key that is no text"),
         ("a2616101616102", "Duplicate map key"),
         ("61ff", "utf-8"),
         ("9bffffffffffffffff", "premature end"),
@@ -83,6 +93,21 @@ def test_what_is_not_valid_is_refused_with_the_reason(item: str, why: str) -> No
         cbor.parse(bytes.fromhex(item))
     assert refused.value.code == "malformed_cbor"
     assert len(refused.value.message) < 150
+
+
+def test_keys_that_are_hashed_alike_cost_no_more_than_others() -> None:
+    def cost(item: bytes) -> float:
+        begun = time.process_time()
+        with suppress(MessageError):
+            cbor.parse(item)
+        return time.process_time() - begun
+
+    for number in (1_000, 4_000):
+        alike = list(islice(colliding(), number))
+        assert len({hash(key) for key in alike}) == 1, "the attack is one"
+        others = cbor_map([f"{key:013}" for key in range(number)])
+        for item in (cbor_map(alike), b"\xa1" + cbor_map(alike) + b"\x01"):
+            assert min(cost(item) for _ in range(3)) < 5 * min(cost(others) for _ in range(3))
 
 
 def test_as_deep_as_is_allowed_is_read() -> None:
