@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from websockets.sync.client import connect
 
+from gateway.server.commanding import LONGEST_WAIT_MS
 from tests.support.authority import Authority, client
 from tests.support.device import answer
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
@@ -41,11 +42,11 @@ http {{
 
 
 def recipe(language: str, **replaced: str) -> str:
-    """A fenced block of the document, hundred times faster, with ports and files of the test."""
+    """A fenced block of the document, fifty times faster, with ports and files of the test."""
     (text,) = re.findall(rf"```{language}\n(.*?)```", RECIPES.read_text(), re.DOTALL)
-    assert "90s" in text
+    assert "150s" in text
     return (
-        re.sub(r"\b90s", "3s", text)
+        re.sub(r"\b150s", "3s", text)
         .replace("127.0.0.1:8080", replaced["gateway"])
         .replace(*replaced["port"].split(">"))
     )
@@ -146,6 +147,14 @@ def test_an_idle_device_outlives_the_time_outs_of_the_proxy(proxied: Proxied) ->
 
 def answer_session(gateway: RunningGateway, device: str) -> Any:
     return gateway.request(f"/v1/devices/{device}", token=VIEWER)[1].get("session")
+
+
+def test_the_longest_command_is_waited_for() -> None:
+    """Who is cut off before its end gets a page of the proxy and does not learn what became of it."""
+    pattern = r"^ +(proxy_read_timeout|timeout client|timeout server) (\d+)s;?$"
+    waits = re.findall(pattern, RECIPES.read_text(), re.MULTILINE)
+    assert len(waits) == 3
+    assert all(int(seconds) * 1000 > LONGEST_WAIT_MS for _, seconds in waits), waits
 
 
 @pytest.mark.server

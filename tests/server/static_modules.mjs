@@ -157,6 +157,21 @@ test("what became of a command", () => {
     refused({ status: 0, code: "unreachable", message: "It did not answer." }).text,
     /^It did not answer\. If/,
   );
+  for (const [status, code, message] of [
+    [502, "error", "502 Bad Gateway"], // a proxy's page
+    [504, "error", "504 Gateway Time-out"],
+    [503, "error", "503 Service Unavailable"],
+    [500, "internal_server_error", "Internal Server Error"],
+    [undefined, undefined, "cannot read properties of null"],
+  ])
+    assert.deepEqual(refused({ status, code, message }), {
+      mark: "unsure",
+      word: "no word of the gateway",
+      text: `The answer was: ${message}. If it was taken, it is in the history below.`,
+    });
+  for (const odd of [null, {}, { message: "a page of the proxy" }]) assert.equal(answered(odd, 1).mark, "unsure");
+  assert.equal(refused({ status: 504, code: "not_sent", message: "" }).word, "not sent");
+  assert.equal(refused({ status: 503, code: "restarting", message: "" }).word, "not sent");
   assert.deepEqual(refused({ status: 429, code: "too_many_commands", message: "100 are open" }).text, "100 are open");
   const entry = { state: "answered", ok: true, sent_at: 1000, ended_at: 1120, expires_at: 2000, error: null };
   assert.equal(plain(recorded(entry).text), "after 120 ms");

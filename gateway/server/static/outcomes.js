@@ -16,6 +16,9 @@ const REASONS = {
   not_sent: ["failed", "not sent", "It could not be sent in time."],
   not_connected: ["failed", "not connected", "The device is not connected, and nothing was sent."],
 };
+/** Answers that may come while a command is under way: a fault of the gateway, or a proxy that waited no longer. */
+const WHO_KNOWS = [500, 502, 504];
+const NO_WORD = { status: 0, code: "unreachable" };
 
 /**
  * @typedef {Object} Told
@@ -27,20 +30,26 @@ const REASONS = {
 
 /** @returns {Told} what a request to send a command was answered */
 export function answered(answer, seconds) {
-  if (answer.keep)
+  if (answer?.keep)
     return {
       mark: "open",
       word: "kept",
       text: `It goes to the device as soon as it is connected, until ${moment(answer.expires_at)}; the history shows its answer.`,
     };
-  if (answer.ok) return { mark: "done", word: "done", text: `in ${duration(seconds)}`, value: answer.value };
-  return { mark: "failed", word: "the device reports an error", text: answer.error };
+  if (answer?.ok) return { mark: "done", word: "done", text: `in ${duration(seconds)}`, value: answer.value };
+  if (answer?.ok === false) return { mark: "failed", word: "the device reports an error", text: answer.error };
+  return refused({ ...NO_WORD, message: "The answer is not the gateway's." });
 }
 
-/** @returns {Told} the same of a request that failed */
-export function refused(error) {
-  const [mark, word, text] = REASONS[error.code] ?? ["failed", "not sent", error.message];
-  return { mark, word, text: error.status === 0 ? `${error.message} ${text}` : text };
+/** @returns {Told} the same of a request that failed; it is not sent only where a code of the gateway's own says so */
+export function refused({ status, code, message }) {
+  if (REASONS[code]) {
+    const [mark, word, text] = REASONS[code];
+    return { mark, word, text: status === 0 ? `${message} ${text}` : text };
+  }
+  if (code === undefined || code === "error" || WHO_KNOWS.includes(status))
+    return refused({ ...NO_WORD, message: `The answer was: ${message}.` });
+  return { mark: "failed", word: "not sent", text: message };
 }
 
 function inTime(entry) {
