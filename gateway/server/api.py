@@ -14,7 +14,7 @@ from gateway.config.names import DEVICE_ID
 from gateway.errors import MessageError, SpoolFull
 from gateway.ledger import Entry
 from gateway.protocol import codec
-from gateway.protocol.messages import Readings, verdicts
+from gateway.protocol.messages import Code, Readings, verdicts
 from gateway.protocol.rates import is_backlog
 from gateway.server.access import bearer_token, page_may_send
 from gateway.server.requests import ApiHandler
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
     from tornado.http1connection import HTTP1Connection
 
-    from gateway.protocol.encoded import Encoded
-    from gateway.protocol.rates import Excess
+    from gateway.protocol.rates import Allowance, Excess
     from gateway.registry_layout import Device
 
 MOST_THROWN_AWAY = 64 * 1024**2
@@ -93,24 +92,39 @@ class ReadingsHandler(ApiHandler):
             self.refuse_credentials(self.context, device_id)
             return None
         self.context.failures.right(self.request.remote_ip or "", device_id)
-        if self._size > self._limit:
-            return self.refuse(413, "too_large", f"{self._size} bytes; a message has at most {self._limit}")
         now = time.time_ns()
         if obstacle := self._obstacle(device_id, now):
             return self._later(*obstacle)
+        return await self._take(device, now)
+
+    async def _take(self, device: Device, now_ns: int) -> None:
+        """Take the readings if the device has anything left; what is refused whole was work, too, and is paid for."""
+        allowance = self.context.allowance(self.context.fleet.view(device.id), device)
+        live = allowance.lane(now_ns, backlog=False)
+        if excess := live.excess(0, self._size, now_ns):
+            return self._throttle(allowance, excess, now_ns)
+        if self._size > self._limit:
+            live.spend(0, self._size)
+            return self.refuse(413, "too_large", f"{self._size} bytes; a message has at most {self._limit}")
         try:
-            message = codec.decode(bytes(self._body))
-            if not isinstance(message, Readings):
-                return self.refuse(400, "bad_message", "only readings can be sent by request")
-            encoded = self.context.encoder(device).encode(message, now)
+            encoded = self.context.encoder(device).encode(self._readings(), now_ns)
         except MessageError as error:
-            self._count_refused(device_id, now, error)
+            live.spend(error.readings, self._size)
+            self._count_refused(device.id, now_ns, error)
             return self.refuse(400, error.code, error.message)
-        if excess := self._excess(device, encoded, now):
-            return self._throttle(excess)
+        lane = allowance.lane(now_ns, backlog=is_backlog(encoded.time_ns, now_ns))
+        if excess := lane.excess(encoded.received, self._size, now_ns):
+            return self._throttle(allowance, excess, now_ns)
+        lane.spend(encoded.received, self._size)
         if encoded.rejects:
-            self.context.problems.told(device_id, encoded.rejects, None, now)
-        return await self._store(encoded.entry(now), encoded.rejects)
+            self.context.problems.told(device.id, encoded.rejects, None, now_ns)
+        return await self._store(encoded.entry(now_ns), encoded.rejects)
+
+    def _readings(self) -> Readings:
+        message = codec.decode(bytes(self._body))
+        if not isinstance(message, Readings):
+            raise MessageError(Code.BAD_MESSAGE, "only readings can be sent by request")
+        return message
 
     def _count_refused(self, device_id: str, now_ns: int, error: MessageError) -> None:
         """Let the ledger know of readings that came in a message refused whole, as it does over a socket."""
@@ -143,19 +157,9 @@ class ReadingsHandler(ApiHandler):
             return "clock", "the gateway's clock is not set; send the readings again later"
         return None if self.context.spool.room else SPOOL_FULL
 
-    def _excess(self, device: Device, encoded: Encoded, now_ns: int) -> Excess | None:
-        """What the device has used up, over this way or its socket; None if the message may be taken, which it is."""
-        allowance = self.context.allowance(self.context.fleet.view(device.id), device)
-        lane = allowance.lane(now_ns, backlog=is_backlog(encoded.time_ns, now_ns))
-        excess = lane.excess(encoded.received, self._size, now_ns)
-        if excess is None:
-            lane.spend(encoded.received, self._size)
-        else:
-            allowance.note(excess, now_ns)
-            self.context.metrics.throttles.labels(excess.limit).inc()
-        return excess
-
-    def _throttle(self, excess: Excess) -> None:
+    def _throttle(self, allowance: Allowance, excess: Excess, now_ns: int) -> None:
+        allowance.note(excess, now_ns)
+        self.context.metrics.throttles.labels(excess.limit).inc()
         self.set_header("Retry-After", str(math.ceil(excess.wait_ms / 1000)))
         told = {"limit": excess.limit, "allowed": excess.allowed, "observed": excess.observed}
         message = f"{excess.limit}: {excess.allowed} are allowed; send the readings again later"

@@ -138,6 +138,51 @@ def test_readings_of_a_request_refused_whole_are_in_the_ledger_too(gateway: Runn
 
 
 @pytest.fixture(scope="module")
+def thrifty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    """One that lets a device send a few small messages."""
+    sizes = {"byte_burst": "64KiB", "bytes_per_second": "1KiB"}
+    limits = {"burst": 100, "readings_per_second": 1, "message_burst": 5, "messages_per_second": 1, **sizes}
+    with running_gateway(tmp_path_factory.mktemp("thrifty"), {"limits": limits}) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "code"),
+    [
+        ("malformed", b"{", "malformed_json"),
+        ("no-readings", b'{"type":"hello"}', "bad_message"),
+        ("too-deep", b'[{"a":1},{"a":{"b":{"c":{"d":1}}}}]', "bad_message"),
+    ],
+)
+def test_messages_refused_whole_by_request_are_paid_for(
+    thrifty: RunningGateway, name: str, body: bytes, code: str
+) -> None:
+    refused = 0
+    while (answer := thrifty.request(f"/v1/devices/{name}/readings", body=body))[0] == 400:
+        assert answer[1]["error"]["code"] == code
+        refused += 1
+        assert refused < 50, "a message a second may be refused, and five at once"
+    assert (answer[0], answer[1]["error"]["limit"]) == (429, "messages_per_second")
+    readings = 2 * refused if name == "too-deep" else 0
+    wait_for(lambda: thrifty.device(name)["ledger"]["rejected"] == readings, "what was refused to be counted")
+    assert thrifty.device(name)["limits"]["throttles"] == 1
+
+
+def test_a_body_that_is_too_large_is_paid_for(thrifty: RunningGateway) -> None:
+    assert thrifty.request("/v1/devices/large/readings", body=b" " * 1_000_000)[0] == 413
+    status, body = post(thrifty, "large", {"a": 1})
+    assert (status, body["error"]["limit"]) == (429, "bytes_per_second")
+    assert thrifty.request("/v1/devices/large/readings", body=b" " * 1_000_000)[0] == 429
+
+
+def test_backlog_by_request_is_taken_while_live_readings_have_to_wait(thrifty: RunningGateway) -> None:
+    assert post(thrifty, "late", [{"n": n} for n in range(200)])[0] == 200
+    status, body = post(thrifty, "late", {"n": 1})
+    assert (status, body["error"]["limit"]) == (429, "readings_per_second")
+    assert post(thrifty, "late", {"ts": TS, "values": {"n": 1}}) == (200, {"accepted": 1, "rejected": []})
+
+
+@pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     over = {"auth": {"mode": "token", "viewer_token": VIEWER, "admin_token": ADMIN}, "server": SERVER}
     with running_gateway(tmp_path_factory.mktemp("guarded"), over) as running:
