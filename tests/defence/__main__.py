@@ -2,7 +2,8 @@
 
 A gateway, good devices (`devices-sim`) at it all the while, and ``--sockets`` attackers: some at the address of the
 good devices, most at others of loopback. At the end every reading that was acknowledged has to be in the database, no
-good device may have had to connect again, and the gateway may not have grown beyond `MOST_GROWTH`: exit code 1 otherwise.
+good device may have had to connect again, and the gateway may not have grown beyond `MOST_GROWTH`: exit code 1
+otherwise.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ CONFIG = {
 CONNECT_SECONDS = 30
 LAST_SECONDS = 120
 MOST_GROWTH = 2 * 1024**3
-"""Bytes by which the gateway's memory may grow. With 5,000 attackers, a minute of each attack, it was 1,144 MiB: what those
-with tokens may make it keep, each within bounds of his own. Nearly twice as much leaves room for how runs differ; another
-190 KiB kept for each of them does not fit."""
+"""Bytes by which the gateway's memory may grow. With 5,000 attackers, a minute of each attack, it was 1,144 MiB: what
+those with tokens may make it keep, each within bounds of his own. Nearly twice as much leaves room for how runs differ;
+another 190 KiB kept for each of them does not fit."""
 
 
 def memory(gateway: RunningGateway, what: str) -> int:

@@ -34,7 +34,9 @@ def replay(
 
     async def main() -> Outcome:
         async with asyncio.timeout(30), peer.serving():
-            return await conduct(Plan(peer.url, grace=5.0, duration=duration), Recording(rows, **options).build, Silent())
+            return await conduct(
+                Plan(peer.url, grace=5.0, duration=duration), Recording(rows, **options).build, Silent()
+            )
 
     return asyncio.run(main())
 
