@@ -5,6 +5,8 @@ Rules that hold here:
 * Only 204 means stored. Any other success comes from something that is not an InfluxDB (a proxy's login page, a wrong
   path), and taking it for one would lose readings.
 * What an operator has to mend is `Held`: every answer not named below, redirects among them.
+* Only the database refuses a point. A 400 that nothing marks as its own (`MARKS`, or JSON of its kind) is a stranger's,
+  who would refuse them all: TLS spoken to in the clear, a load balancer that does not know the host, a wrong path.
 * The database's words are kept for the person who reads them. A long text loses its middle, because a parser's
   complaint quotes the line first and gives the reason last.
 
@@ -13,6 +15,7 @@ status         outcome     source
 =============  ==========  ==========================================================================
 204            Stored      all versions
 400, 422       Refused     1.x: malformed or type conflict, the rest stored; 2.x: nothing, or some, stored; 3.x: some
+400, 422       Held        a stranger's
 413            TooLarge    1.x: over ``max-body-size``; 2.x and 3.x likewise
 408, 429, 5xx  Retry       429 and 503 with Retry-After
 others         Held        401, 403, 404: credentials, rights, or no such database, bucket or path
@@ -52,6 +55,11 @@ HELD = {
     HTTPStatus.FORBIDDEN: "forbidden",
     HTTPStatus.NOT_FOUND: "not_found",
 }
+MARKS = ("X-Influxdb-Version", "X-Influxdb-Build", "X-Influxdb-Error")
+"""Headers of which a refusal has one at least: 1.x and 2.x have them all or two, VictoriaMetrics has the first.
+
+3.x and other databases that take these writes say in JSON what is wrong.
+"""
 REFUSALS = {
     "type conflict": TYPE_CONFLICT,
     "invalid column type": TYPE_CONFLICT,
@@ -76,7 +84,7 @@ def outcome(answer: Answer, now: float) -> Outcome:
     if status == HTTPStatus.NO_CONTENT:
         return Stored()
     text = words(answer)
-    if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}:
+    if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY} and _from_database(answer):
         return Refused(_refusal(text), text)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return TooLarge("too_large", text)
@@ -129,6 +137,10 @@ def _from_json(body: bytes) -> str:
     if isinstance(first, dict):
         found.append(first.get("error_message"))
     return ": ".join(text for text in found if isinstance(text, str) and text)
+
+
+def _from_database(answer: Answer) -> bool:
+    return any(mark in answer.headers for mark in MARKS) or bool(_from_json(answer.body))
 
 
 def _refusal(text: str) -> str:

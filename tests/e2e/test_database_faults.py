@@ -155,11 +155,12 @@ def test_a_refused_batch_is_halved_and_nothing_of_it_is_lost(front: Front, statu
 
 
 def test_what_an_operator_has_to_mend_is_held_with_everything(tmp_path: Path, influxd: Influxd) -> None:
-    kinds = {401: "unauthorized", 403: "forbidden", 404: "not_found"}
+    kinds = {401: "unauthorized", 403: "forbidden", 404: "not_found", 400: "unexpected_answer"}
     with contextlib.ExitStack() as stack:
         fronts = {status: stack.enter_context(fronted(tmp_path / str(status), influxd)) for status in kinds}
         for status, front in fronts.items():
-            front.script.says(says(status, f"the words of {status}"))
+            stranger = Reply(400, body=b"the words of 400: a plain HTTP request was sent to an HTTPS port")
+            front.script.says(stranger if status == 400 else says(status, f"the words of {status}"))
             front.send("held")
         for status, front in fronts.items():
             state = wait_for(lambda f=front: (s := f.readiness())["warnings"] and s, "the warning")  # type: ignore[misc]

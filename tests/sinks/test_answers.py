@@ -61,7 +61,37 @@ def test_each_status_has_its_meaning(status: int, expected: object) -> None:
     ],
 )
 def test_a_refusal_is_counted_by_what_it_says(text: str, kind: str) -> None:
-    assert answers.outcome(answer(400, text.encode()), NOW) == Refused(kind, text)
+    assert answers.outcome(answer(400, x_influxdb_error=text), NOW) == Refused(kind, text)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        answer(400, b'{"error":"no"}', x_influxdb_build="OSS", x_influxdb_error="no", x_influxdb_version="1.6.7~rc0"),
+        answer(400, b"no", x_influxdb_version="1.8.0", x_server_hostname="vm"),  # VictoriaMetrics: a line too long
+        answer(422, b'{"code":"unprocessable entity","message":"no"}'),
+        answer(400, b'{"error":"no","data":null}'),  # 3.x
+    ],
+)
+def test_a_database_that_refuses_is_told_by_its_headers_or_its_json(found: Answer) -> None:
+    assert answers.outcome(found, NOW) == Refused("refused", "no")
+
+
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Client sent an HTTP request to an HTTPS server.\n",  # Go's net/http
+        b"<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port</title></head>\r\n</html>",  # nginx
+        b'remoteAddr: "[::1]:9"; requestURI: /x/write; unsupported path requested: "/x/write"',  # VictoriaMetrics
+        b'{"detail":"no such host"}',
+        b"[1]",
+        b"",
+    ],
+)
+def test_a_stranger_refuses_no_point(status: int, body: bytes) -> None:
+    found = answer(status, body, server="nginx", x_server_hostname="vm")
+    assert answers.outcome(found, NOW) == Held("unexpected_answer", answers.words(found))
 
 
 @pytest.mark.parametrize(

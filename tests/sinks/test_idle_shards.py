@@ -98,7 +98,10 @@ def test_what_is_no_influxdb_is_written_to_once() -> None:
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize(("reply", "outcome"), [(Reply(500), Retry), (Reply(400), Refused), (Reply(cut=True), Retry)])
+@pytest.mark.parametrize(
+    ("reply", "outcome"),
+    [(Reply(500), Retry), (Reply(400, {"X-Influxdb-Error": "no"}), Refused), (Reply(cut=True), Retry)],
+)
 def test_a_batch_is_not_stored_before_its_second_write_is(reply: Reply, outcome: type) -> None:
     with ScriptedServer(TAKEN, reply, TAKEN) as server:
         sink = InfluxV1Sink(server.url, "db")

@@ -96,6 +96,8 @@ def test_points_are_compressed_when_asked_for(make_sink: MakeSink) -> None:
         (Reply(502, body=b"caf\xe9"), Retry("server_error", "caf\ufffd")),
         (Reply(422, body=b'{"message":"field type conflict"}'), Refused("type_conflict", "field type conflict")),
         (Reply(400, {"X-Influxdb-Error": "in the header"}), Refused("refused", "in the header")),
+        (Reply(400, {"X-Influxdb-Version": "1.8.0"}, b"too long line"), Refused("refused", "too long line")),
+        (Reply(400, body=b"sent to HTTPS port"), Held("unexpected_answer", "sent to HTTPS port")),
         (Reply(404, body=b'{"message":"bucket not found"}'), Held("not_found", "bucket not found")),
         (Reply(200, body=b"Welcome to nginx"), Held("unexpected_answer", "Welcome to nginx")),
         (Reply(307, {"Location": "http://127.0.0.1:1/"}), Held("unexpected_answer", "HTTP 307 Temporary Redirect")),
