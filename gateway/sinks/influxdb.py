@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from urllib3.exceptions import HTTPError
 
-from gateway.delivery.outcome import Refused, Stored
+from gateway.delivery.outcome import Refused, Retry, Stored
 from gateway.delivery.sink import History
 from gateway.errors import QueryError
 from gateway.reading import split_lines
@@ -75,8 +75,12 @@ class InfluxSink(ABC):
         except ValueError as error:
             return Refused("malformed", str(error))
         try:
-            if points and len(points) != lines.count(b"\n") and not self._reads_quotes():
-                lines = b"".join(point[:-1].replace(b"\n", b" ") + b"\n" for point in points)
+            if points and len(points) != lines.count(b"\n"):
+                ping = self._get("/ping", {})
+                if isinstance(busy := answers.outcome(ping, time.time()), Retry):
+                    return busy  # a proxy's, while the server restarts: not what the server is
+                if not self._reads_quotes(ping):
+                    lines = b"".join(point[:-1].replace(b"\n", b" ") + b"\n" for point in points)
             answer = self._send(lines)
             outcome = answers.outcome(answer, time.time())
             return self._repeat(lines) if outcome == Stored() and BUILD in answer.headers else outcome
@@ -140,13 +144,13 @@ class InfluxSink(ABC):
             raise QueryError(answers.words(answer))
         return answer.body
 
-    def _reads_quotes(self) -> bool:
-        """Whether a newline inside a string is safe with this server.
+    def _reads_quotes(self, ping: Answer) -> bool:
+        """Whether a newline inside a string is safe with the server that answered ``ping``.
 
         Every InfluxDB since 1.4 names its build (`BUILD`) and reads quotes. VictoriaMetrics does neither;
         it keeps no text anyway, only the number that a string spells, or 0.
         """
-        if BUILD in self._get("/ping", {}).headers:
+        if BUILD in ping.headers:
             return True
         if not self._warned:
             self._warned = True

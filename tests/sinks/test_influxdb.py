@@ -196,6 +196,19 @@ def test_a_server_that_does_not_say_what_it_is_gets_nothing(make_sink: MakeSink)
     assert [request.method for request in server.requests] == ["GET"]
 
 
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
+def test_what_a_proxy_says_of_a_server_that_is_away_changes_no_string(make_sink: MakeSink, status: int) -> None:
+    influxdb = {"X-Influxdb-Build": "OSS"}
+    with ScriptedServer(Reply(status, {"Retry-After": "3"}), Reply(204, influxdb)) as server:
+        sink = make_sink(server.url)
+        assert isinstance(sink.write(BROKEN), Retry)
+        assert sink.write(BROKEN) == Stored()
+        sink.close()
+    pings, writes = server.requests[:2], server.requests[2:]
+    assert {ping.method for ping in pings} == {"GET"}
+    assert {write.body for write in writes} == {BROKEN}
+
+
 @pytest.mark.parametrize(
     ("reply", "text"),
     [
