@@ -5,7 +5,7 @@ Rules that hold here:
 * A letter is on disk (``synchronous=FULL``) when `DeadLetters.add` returns: the spool's record goes only after it.
 * Record, line and commit time identify a letter, so a redelivery after a crash adds nothing twice, and a spool that
   was set up anew and numbers its records from the start hides nothing.
-* The table has a bound; beyond it the oldest letters are discarded and counted.
+* The table has a bound; beyond it the oldest letters, a hundredth of it, are discarded and counted.
 * How a letter ended is written down with its end (`gateway.delivery.settled`).
 * The gateway and the command line use the file at the same time (WAL).
 """
@@ -40,6 +40,8 @@ VERSION = 1
 MAX_COUNT = 100_000
 MAX_BYTES = 256 * 1024**2
 """Of points; the file is larger by what else a letter has."""
+SPARE = 100
+"""At a bound so much of it is made free at once, one part in this many: to find what goes is to look at all letters."""
 PAGE = 500
 """Letters submitted again in one write."""
 
@@ -133,21 +135,27 @@ class DeadLetters:
                 return False
             count, size = self._at_most
             self._at_most = count + 1, size + len(letter.data)
-            if self._at_most[0] > self._max_count or self._at_most[1] > self._max_bytes:
+            if self._beyond():
                 self._discard(db)
         return True
 
+    def _beyond(self) -> bool:
+        return self._at_most[0] > self._max_count or self._at_most[1] > self._max_bytes
+
     def _discard(self, db: sqlite3.Connection) -> None:
-        """Take the oldest away beyond the bounds; what was known of them was an estimate, for others take away too."""
+        """Take the oldest away, to a little below the bounds, if they are passed: others take letters away, too."""
+        self._at_most = _extent(db)
+        if not self._beyond():
+            return
         newest = "sum(length(data)) OVER (ORDER BY n DESC) AS bytes, row_number() OVER (ORDER BY n DESC) AS rows"
         last: int = db.execute(
-            f"SELECT coalesce(max(n), 0) FROM (SELECT n, {newest} FROM letters) WHERE bytes > ? OR rows > ?",
-            (self._max_bytes, self._max_count),
+            f"SELECT max(n) FROM (SELECT n, {newest} FROM letters) WHERE bytes > ? OR rows > ?",
+            [bound - bound // SPARE for bound in (self._max_bytes, self._max_count)],
         ).fetchone()[0]
-        gone = settled.settle(db, "n <= ?", (last,), End.DISCARDED, time.time_ns()) if last else 0
+        gone = settled.settle(db, "n <= ?", (last,), End.DISCARDED, time.time_ns())
         self._at_most = _extent(db)
         db.execute("UPDATE discarded SET total = total + ?", (gone,))
-        if gone and not self._told:
+        if not self._told:
             log.warning("dead letters: there are too many, from now on the oldest are discarded and count as dropped")
             self._told = True
 

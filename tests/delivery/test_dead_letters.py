@@ -164,6 +164,25 @@ def test_beyond_the_bound_the_oldest_go_and_are_counted(
     reopened.close()
 
 
+@pytest.mark.parametrize("bounds", [{"max_count": 200}, {"max_bytes": 200 * 40}])
+def test_at_the_bound_a_hundredth_is_made_free_at_once(path: Path, bounds: dict[str, int]) -> None:
+    bounded = DeadLetters(path, **bounds)
+
+    def add(*numbers: int) -> tuple[int, int]:
+        for number in numbers:
+            bounded.add(letter(number, data=b"x" * 40))
+        return bounded.count(), bounded.discarded
+
+    assert add(*range(1, 201)) == (200, 0)
+    bounded.drop(ids=[1])
+    assert add(201) == (200, 0), "there was room, though the store did not know"
+    assert add(202) == (198, 3)
+    assert add(203, 204) == (200, 3)
+    assert add(205) == (198, 6)
+    assert numbers(bounded) == list(range(8, 206))
+    bounded.close()
+
+
 def test_the_bound_is_of_bytes_too(path: Path) -> None:
     bounded = DeadLetters(path, max_bytes=100)
     for number, size in enumerate((40, 40, 30, 90, 5), start=1):
