@@ -245,6 +245,7 @@ class Gateway:
                 log.warning("%s", problem)
 
     def _serve(self, listening: list[socket.socket], tls: ssl.SSLContext | None) -> None:
+        self.context.plain = PlainConnections(lambda why: self.metrics.requests_cut.labels(why).inc())
         self._server = Listener(
             application(self.context),
             turned_away=self.metrics.connections_total.labels("too_many").inc,
@@ -252,7 +253,7 @@ class Gateway:
             ssl_options=tls,
             shaken=lambda sock: self.context.authorities.shaken(sock),  # noqa: PLW0108 - a reload brings others
             may_connect=self.context.may_connect,
-            plain=PlainConnections(lambda why: self.metrics.requests_cut.labels(why).inc()),
+            plain=self.context.plain,
         )
         host, port = listening[0].getsockname()[:2]
         self._server.add_sockets(listening)

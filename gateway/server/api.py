@@ -22,7 +22,7 @@ from gateway.server.requests import ApiHandler
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tornado.http1connection import HTTP1Connection
+    from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
 
     from gateway.protocol.rates import Allowance, Excess
     from gateway.registry_layout import Device
@@ -70,6 +70,8 @@ class ReadingsHandler(ApiHandler):
         self._known = self._authenticate(self.path_args[0]) is not None
         self._body = bytearray()
         self._size = 0
+        connection = cast("HTTP1ServerConnection", self.request.server_connection)
+        self.context.plain.keep(connection, self._limit if self._known else 0)
         cast("HTTP1Connection", self.request.connection).set_max_body_size(MOST_THROWN_AWAY)
 
     def data_received(self, chunk: bytes) -> None:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from gateway.server.enrolling import Enrolling
     from gateway.server.fleet import DeviceView, Fleet
     from gateway.server.live import Live
+    from gateway.server.plain import PlainConnections
     from gateway.server.settings import SettingsLink
     from gateway.server.status import Status
     from gateway.spool.queue import SpoolQueue
@@ -95,6 +96,7 @@ class Context:
     enrolling: Enrolling = field(init=False)
     status: Status = field(init=False)
     live: Live = field(init=False)
+    plain: PlainConnections = field(init=False)
     sockets: set[DeviceSocket] = field(default_factory=set)
     strangers: Strangers = field(default_factory=Strangers)
     draining: bool = False

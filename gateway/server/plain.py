@@ -4,7 +4,7 @@ A device is one of them until its handshake is done, and so is everybody who onl
 
 Rules that hold here:
 
-* A request that is not whole costs a place and at most its body's bytes, both bounded. When there is no room left the
+* A request that is not whole costs a place and what is kept of its body, both bounded. When there is no room left the
   request that has been awaited for longest gives way: an honest one is whole after a round trip or two.
 * An answer has to be taken in time, however steadily the reader moves. One that is not taken gives way, too.
 * What is being answered, and waits for nothing but the gateway, is left alone.
@@ -15,7 +15,9 @@ Rules that hold here:
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 MOST_CONNECTIONS = 4096
 MOST_BODY_BYTES = 32 * 1024**2
-"""Of all requests that are not whole yet."""
+"""Kept of all requests that are not whole yet."""
 ANSWER_SECONDS = 60.0
 """For the last byte of an answer to be on its way."""
 SCAN_SECONDS = 5.0
@@ -79,6 +81,14 @@ class Turns:
             self._next = self._loop.call_soon(self._turn)
 
 
+@dataclass(slots=True)
+class Body:
+    """Of a request that is not whole yet: bytes that are kept, and how many will be at most."""
+
+    kept: int = 0
+    most: float = math.inf
+
+
 class PlainConnections:
     """The connections of a listener; ``count`` hears why one was cut."""
 
@@ -94,7 +104,7 @@ class PlainConnections:
         self._most = most
         self._most_bytes = most_bytes
         self._answer_seconds = answer_seconds
-        self._asking: dict[HTTP1ServerConnection, int] = {}
+        self._asking: dict[HTTP1ServerConnection, Body] = {}
         self._answered: dict[HTTP1ServerConnection, float] = {}
         self._bytes = 0
         self.turns = Turns()
@@ -110,13 +120,19 @@ class PlainConnections:
 
     def await_request(self, connection: HTTP1ServerConnection) -> bool:
         """A request is expected from ``connection``: whether it is new, or else has its last answer."""
-        self._asking[connection] = 0
+        self._asking[connection] = Body()
         return self._answered.pop(connection, None) is None
+
+    def keep(self, connection: HTTP1ServerConnection, most: int) -> None:
+        """Only so many bytes of the body that begins will be kept; the others are nobody's burden."""
+        if connection in self._asking:
+            self._asking[connection].most = most
 
     def took(self, connection: HTTP1ServerConnection, size: int) -> None:
         """So many bytes of a body came."""
-        if connection in self._asking:
-            self._asking[connection] += size
+        body = self._asking.get(connection)
+        if body is not None and body.kept + size <= body.most:
+            body.kept += size
             self._bytes += size
             while self._bytes > self._most_bytes and self._give_way(with_body=True):
                 pass
@@ -124,14 +140,14 @@ class PlainConnections:
     def answer(self, connection: HTTP1ServerConnection) -> None:
         """The request is whole."""
         if connection in self._asking:
-            self._bytes -= self._asking.pop(connection)
+            self._bytes -= self._asking.pop(connection).kept
             self._answered[connection] = self._loop.time()
             if self._timer is None:
                 self._timer = self._loop.call_later(min(SCAN_SECONDS, self._answer_seconds), self._scan)
 
     def forget(self, connection: HTTP1ServerConnection) -> None:
         """The connection has ended, or become something else."""
-        self._bytes -= self._asking.pop(connection, 0)
+        self._bytes -= self._asking.pop(connection, Body()).kept
         self._answered.pop(connection, None)
 
     def stop(self) -> None:
@@ -142,7 +158,7 @@ class PlainConnections:
 
     def _give_way(self, *, with_body: bool = False) -> bool:
         """Close the request awaited for longest, else the answer that waits to be taken; whether there was any."""
-        found = next((known for known, size in self._asking.items() if size or not with_body), None)
+        found = next((known for known, body in self._asking.items() if body.kept or not with_body), None)
         if found is None and not with_body:
             found = next((known for known in self._answered if known.stream.writing()), None)
         if found is None:

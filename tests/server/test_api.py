@@ -10,6 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from gateway.server.api import MOST_THROWN_AWAY
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.visitor import Visitor
 
@@ -204,6 +205,16 @@ def test_a_request_needs_the_devices_token(guarded: RunningGateway) -> None:
     for wrong in (None, "x", VIEWER, ADMIN):
         assert guarded.request(path, body=b"{}", token=wrong)[0] == 401
     assert guarded.request("/v1/devices/registered", token=VIEWER)[1]["tags"] == {"site": "attic"}
+
+
+def test_what_a_stranger_sends_pushes_out_no_half_body_of_a_device(guarded: RunningGateway) -> None:
+    token = guarded.request("/v1/devices", body=b'{"id":"half"}', token=ADMIN)[1]["token"]
+    head = f"POST /v1/devices/half/readings HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+    with guarded.dial() as half:
+        half.sendall(head.encode() + b'Content-Length: 7\r\n\r\n{"a"')
+        assert guarded.request("/v1/devices/stranger/readings", body=b" " * MOST_THROWN_AWAY)[0] == 401
+        half.sendall(b":1}")
+        assert half.recv(1024).startswith(b"HTTP/1.1 200")
 
 
 def test_one_connection_too_many_is_told_to_come_back(guarded: RunningGateway) -> None:

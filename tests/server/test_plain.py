@@ -60,6 +60,26 @@ def test_bodies_under_way_have_a_bound_in_bytes() -> None:
     world(test, most_bytes=100)
 
 
+def test_what_is_thrown_away_of_a_body_counts_for_nothing() -> None:
+    def test(connections: PlainConnections, cut: list[str]) -> None:
+        half, stranger, large = Connection(), Connection(), Connection()
+        known: Any
+        for known in (half, stranger, large):
+            connections.await_request(known)
+        connections.took(half, 40)  # type: ignore[arg-type]
+        connections.keep(stranger, 0)  # type: ignore[arg-type]
+        connections.keep(large, 50)  # type: ignore[arg-type]
+        for known in (stranger, large) * 20:
+            connections.took(known, 25)
+        assert cut == []
+        connections.answer(large)  # type: ignore[arg-type]
+        connections.await_request(stranger)  # type: ignore[arg-type]
+        connections.took(stranger, 61)  # type: ignore[arg-type]
+        assert half.closed, "the next request of a connection is one like any other"
+
+    world(test, most_bytes=100)
+
+
 def test_an_answer_that_is_taken_and_one_that_is_made_keep_their_places() -> None:
     def test(connections: PlainConnections, cut: list[str]) -> None:
         working: Any = Connection()
