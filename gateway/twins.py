@@ -93,11 +93,11 @@ class Twin:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a device said of its settings: a patch of what it said before, and the version it has seen."""
+    """What a device said of its settings: a patch (JSON) of what it said before, and the version it has seen."""
 
     device: str
     version: int | None
-    patch: Settings
+    patch: bytes
     at_ns: int
 
 
@@ -152,7 +152,7 @@ class Twins:
             for report in reports:
                 before = self._twin(report.device)
                 try:
-                    reported = _applied(before.reported, report.patch)
+                    reported = _applied(before.reported, orjson.loads(report.patch))
                 except SettingsTooLarge:
                     refused.append(report.device)
                 else:

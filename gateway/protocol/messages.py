@@ -133,10 +133,10 @@ class Result:
 
 @dataclass(slots=True)
 class Reported:
-    """What a device says of its settings, and which version of the desired ones it has seen. An effect, too."""
+    """What a device says of its settings (JSON), and which version of the desired ones it has seen. An effect, too."""
 
     version: int | None
-    settings: dict[str, Any]
+    settings: bytes
 
 
 @dataclass(slots=True)

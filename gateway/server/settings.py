@@ -6,7 +6,8 @@ Rules that hold here:
   newer one.
 * A device of which no settings are desired costs a look into a set when it comes.
 * What devices report is written by one transaction for all that have reported meanwhile. Of each at most `MOST_WAITING`
-  reports wait for it, of all `MOST_WAITING_IN_ALL`; one that reports faster is told so.
+  reports wait for it, of all `MOST_WAITING_IN_ALL`, as JSON of at most `MAX_SETTINGS` bytes each (32 MiB); one that
+  reports faster is told so.
 """
 
 from __future__ import annotations

@@ -7,12 +7,15 @@ import json
 import signal
 import sqlite3
 import threading
+import tracemalloc
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from websockets.sync.client import connect
 
+from gateway.protocol.downlink import reported
+from gateway.protocol.merging import MAX_SETTINGS
 from gateway.protocol.messages import Reported
 from gateway.server import settings
 from gateway.twins import Report, Twins
@@ -170,15 +173,15 @@ def test_no_more_reports_wait_than_may(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.setattr(twins, "report", slow)
         link = settings.SettingsLink(twins, lambda _device: None)
         for n in range(settings.MOST_WAITING):
-            assert link.reported("fast", Reported(None, {"n": n, f"n{n}": n}))
-        assert not link.reported("fast", Reported(None, {"n": -1}))
+            assert link.reported("fast", Reported(None, b'{"n":%d,"n%d":%d}' % (n, n, n)))
+        assert not link.reported("fast", Reported(None, b'{"n":-1}'))
         others = (settings.MOST_WAITING_IN_ALL - settings.MOST_WAITING) + 1  # one of the first is being written
-        assert all(link.reported(f"d{n}", Reported(None, {})) for n in range(others))
-        assert not link.reported("late", Reported(None, {}))
+        assert all(link.reported(f"d{n}", Reported(None, b"{}")) for n in range(others))
+        assert not link.reported("late", Reported(None, b"{}"))
         goes_on.set()
         reported = json.loads((await link.show("fast")).reported)
         assert reported["n"] == 0  # the first transaction had but one
-        while not link.reported("fast", Reported(None, {"last": True})):
+        while not link.reported("fast", Reported(None, b'{"last":true}')):
             await link.show("fast")
         await link.close()
 
@@ -189,6 +192,25 @@ def test_no_more_reports_wait_than_may(tmp_path: Path, monkeypatch: pytest.Monke
     last = settings.MOST_WAITING - 1
     assert count == settings.MOST_WAITING_IN_ALL - settings.MOST_WAITING + 2
     assert {"n": last, f"n{last}": last, "n0": 0, "last": True}.items() <= json.loads(reported).items()
+
+
+def test_reports_that_wait_take_the_room_of_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = b'{"type":"reported","settings":{"a":[%s]}}' % b",".join([b"[]"] * (MAX_SETTINGS // 3 - 10))
+
+    async def main() -> int:
+        twins, goes_on = Twins(tmp_path / "settings.db"), threading.Event()
+        monkeypatch.setattr(twins, "report", lambda _reports: [] if goes_on.wait(20) else None)
+        link = settings.SettingsLink(twins, lambda _device: None)
+        tracemalloc.start()
+        for _ in range(settings.MOST_WAITING):
+            assert link.reported("d", reported(json.loads(most)))
+        waiting, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        goes_on.set()
+        await link.close()
+        return waiting
+
+    assert asyncio.run(main()) < settings.MOST_WAITING * 2 * MAX_SETTINGS
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -176,7 +176,7 @@ def shown(effect: Effect, decode: Callable[[bytes], Any] = orjson.loads) -> dict
             told = {"value": orjson.loads(value)} if ok else {"error": error}
             return {"result": {"id": command, "ok": ok, **told}}
         case Reported(version, settings):
-            return {"reported": {"version": version, "settings": settings}}
+            return {"reported": {"version": version, "settings": orjson.loads(settings)}}
     assert isinstance(effect, Entry)
     payload = effect.payload
     assert payload.count(b"\n") >= effect.lines
