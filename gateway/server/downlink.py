@@ -123,7 +123,7 @@ class Downlink:
             raise
         pending.logged = True
         who = f"{command.name} ({command.id}), by {command.role} at {command.address}"
-        log.info("device %s: command %s%s", command.device, who, ", kept" if command.keep else "")
+        _tell(command.device, f"command {who}{', kept' if command.keep else ''}")
         if not pending.ended.done() and not self._send(pending) and not command.keep:
             if self._left(pending) > 0:
                 self._end(pending, State.FAILED, error=NOT_CONNECTED)
@@ -160,7 +160,7 @@ class Downlink:
         del self._late[result.id]
         self._notes[result.id].ending = Ending(State.ANSWERED, time.time_ns(), result.ok, result.value, result.error)
         self._write()
-        log.info("device %s: command %s was answered late, ok: %s", device, result.id, result.ok)
+        _tell(device, f"command {result.id} was answered late, ok: {result.ok}")
         return True
 
     def _admit(self, command: Command, seconds: float) -> Pending:
@@ -213,7 +213,7 @@ class Downlink:
                 del self._late[next(iter(self._late))]
         # What a device says stays out of the log: it is in the file.
         how = f"ok: {ok}" if state is State.ANSWERED else error
-        log.info("device %s: command %s (%s) %s, %s", command.device, command.name, command.id, state.value, how)
+        _tell(command.device, f"command {command.name} ({command.id}) {state.value}, {how}")
         if not pending.ended.done():
             pending.ended.set_result(ending)
 
@@ -260,6 +260,10 @@ class Downlink:
         self._writer.close()
         if last.done():
             self._log.close()
+
+
+def _tell(device: str, what: str) -> None:
+    log.info("device %s: %s", device, what, extra={"device": device})
 
 
 def _report(written: asyncio.Future[None]) -> None:

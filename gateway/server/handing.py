@@ -92,4 +92,5 @@ class Tokens:
                 self._registry.take_back(device_id, token)
                 log.info("device %s: its token was taken back", device_id, extra={"device": device_id})
             except RegistryError as error:
-                log.warning("device %s: its token stays, which nobody has: %s", device_id, error)
+                text = "device %s: its token stays, which nobody has: %s"
+                log.warning(text, device_id, error, extra={"device": device_id})

@@ -57,7 +57,7 @@ class ChangingHandler(AskingHandler):
             finally:
                 for changed in context.registry.refresh():
                     loop.call_soon_threadsafe(context.credentials_changed, changed)
-            log.info("device %s %s, by an administrator at %s", device_id, what, address)
+            log.info("device %s %s, by an administrator at %s", device_id, what, address, extra={"device": device_id})
             return result
 
         try:

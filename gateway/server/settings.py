@@ -77,15 +77,16 @@ class SettingsLink:
     def connected(self, device: str) -> None:
         """The device can be told something: send it what is desired."""
         if device in self._desiring:
-            self._writer.submit(partial(self._twins.show, device)).add_done_callback(self._read)
+            self._writer.submit(partial(self._twins.show, device)).add_done_callback(partial(self._read, device))
 
-    def _read(self, found: asyncio.Future[Twin]) -> None:
+    def _read(self, device: str, found: asyncio.Future[Twin]) -> None:
         if found.cancelled():
             return
         if (error := found.exception()) is None:
             self._send(found.result())
         else:
-            log.warning("settings cannot be read, a device that came goes on with those it has: %s", error)
+            text = "device %s: its settings cannot be read, it goes on with those it has: %s"
+            log.warning(text, device, error, extra={"device": device})
 
     def _send(self, twin: Twin) -> None:
         connection = self._connection(twin.device)
@@ -108,7 +109,8 @@ class SettingsLink:
         twin, changed = await self._writer.submit(change)
         if changed:
             self._desiring.add(device)
-            log.info("device %s: settings, version %d, by %s at %s", device, twin.version, role, address)
+            text = "device %s: settings, version %d, by %s at %s"
+            log.info(text, device, twin.version, role, address, extra={"device": device})
             self._send(twin)
         return twin
 
@@ -137,9 +139,9 @@ class SettingsLink:
                 del self._waiting[report.device]
         error = None if done.cancelled() else done.exception()
         if isinstance(error, sqlite3.Error):
-            log.warning("settings that %d devices reported could not be kept: %s", len(reports), error)
+            log.warning("%d reports of settings could not be kept: %s", len(reports), error)
         elif error is not None:
-            log.error("settings that devices reported could not be kept", exc_info=error)
+            log.error("reports of settings could not be kept", exc_info=error)
         else:
             self._refuse(done.result())
         self._write()
