@@ -27,7 +27,8 @@ _RESULTS = (
     "backed_off",
     "too_often",
 )
-_ENROLMENTS = "pending", "approved", "refused", "expired", "too_many"
+_ENROLMENTS = "pending", "approved", "refused", "expired", "too_many", "pushed_out", "left", "void"
+_COMMANDS = "answered", "expired", "failed"
 _ENDINGS = "keepalive", "lost"
 _CUTS = "gave_way", "slow_reader"
 RATES = tuple(f"{lane}{unit}_per_second" for lane in ("", "backlog.") for unit in ("messages", "readings", "bytes"))
@@ -99,6 +100,7 @@ class Metrics:
         self.commands = Counter(
             "gateway_commands_total", "Commands to devices, by the state in which they ended", ["state"], registry=r
         )
+        _begin(self.commands, _COMMANDS)
         self.time_requests = Counter("gateway_time_requests_total", "Times a device asked for the time", registry=r)
         self.commands_open = Gauge("gateway_commands_open", "Commands to devices that have not ended", registry=r)
 

@@ -8,6 +8,7 @@ from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.command_log import State
 from gateway.metrics import Metrics
 from gateway.sinks.answers import REFUSALS
 from tests.support.gateway import running_gateway, wait_for
@@ -57,6 +58,8 @@ def test_what_an_alert_waits_for_once_is_shown_before_it_happens() -> None:
     awaited = {("gateway_dead_letters_total", kind) for kind in kinds}
     awaited |= {("gateway_connections_total", result) for result in ("too_many", "unauthorized")}
     awaited |= {("gateway_disconnects_total", reason) for reason in ("keepalive", "lost")}
+    awaited |= {("gateway_enrolments_total", result) for result in ("pushed_out", "left", "void")}
+    awaited |= {("gateway_commands_total", state) for state in State if state not in ("waiting", "sent")}
     assert {shown.get(name) for name in awaited} == {0.0}
 
 
