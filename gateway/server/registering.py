@@ -100,7 +100,7 @@ class TokenHandler(ChangingHandler):
         """A new token, also for a device that was revoked; the old one ends, after ``{"overlap_ms"?}``."""
         body = self.body_object({"overlap_ms": int}) if self.request.body else {}
         overlap_ms = body.get("overlap_ms", 0)
-        if not 0 <= overlap_ms <= LONGEST_OVERLAP_MS:
+        if isinstance(overlap_ms, bool) or not 0 <= overlap_ms <= LONGEST_OVERLAP_MS:
             raise HTTPError(MALFORMED, f"overlap_ms must be from 0 to {LONGEST_OVERLAP_MS}")
         token = await self.change(
             device_id, "got a new token", lambda registry: registry.rotate(device_id, overlap_ms / 1000)

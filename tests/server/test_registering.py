@@ -111,6 +111,18 @@ def test_a_token_that_ends_takes_the_devices_session_along(
         assert post(gateway, device, answer.body["token"]) == 200
 
 
+@pytest.mark.parametrize("overlap", [True, False, -1, 30 * 86_400_000 + 1, 1.5, "1s"])
+def test_an_overlap_that_is_none_is_told_and_changes_nothing(
+    gateway: RunningGateway, admin: Visitor, overlap: object
+) -> None:
+    device = f"overlaps-{overlap}"
+    token = register(admin, id=device)
+    answer = admin.change("POST", f"/v1/devices/{device}/token", {"overlap_ms": overlap})
+    assert refused(answer) == (400, "bad_request")
+    assert "overlap_ms" in answer.body["error"]["message"]
+    assert post(gateway, device, token) == 200
+
+
 def test_a_device_that_is_back_with_its_new_token_is_left_in_peace(gateway: RunningGateway, admin: Visitor) -> None:
     register(admin, id="back")
     token = admin.change("POST", "/v1/devices/back/token").body["token"]
