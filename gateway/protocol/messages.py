@@ -6,7 +6,7 @@ Rules that hold here:
   Readings are judged one by one later (`validation`).
 * Effects are everything a session wants done, in order. It does nothing itself.
 * Answers are prebuilt bytes in the encoding of the device's subprotocol (`gateway.protocol.subprotocols`); their forms
-  are PROTOCOL.md, "Gateway to device".
+  are PROTOCOL.md, "Messages of the gateway".
 """
 
 from __future__ import annotations
