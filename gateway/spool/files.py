@@ -31,6 +31,13 @@ class File:
 
     def read(self, offset: int, size: int) -> bytes:
         """Up to ``size`` bytes; fewer only at the end of the file."""
+        data = self._read_some(offset, size)
+        # A short count may also be what stands before a bad sector: Linux raises when the read begins with that.
+        while len(data) < size and (more := self._read_some(offset + len(data), size - len(data))):
+            data += more
+        return data
+
+    def _read_some(self, offset: int, size: int) -> bytes:
         return os.pread(self._descriptor, size, offset)
 
     def write(self, offset: int, data: bytes) -> None:

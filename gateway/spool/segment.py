@@ -257,12 +257,14 @@ class SegmentReader:
 def _read_pages(file: File, offset: int, size: int) -> bytes:
     """Bytes of a file, zeros where the disk cannot read them: a bad sector must not hold up what is around it."""
     pages: list[bytes] = []
-    for at in range(offset, offset + size, _PAGE):
-        length = min(_PAGE, offset + size - at)
+    at, end = offset, offset + size
+    while at < end:
+        length = min(_PAGE - at % _PAGE, end - at)
         try:
             pages.append(file.read(at, length))
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
             pages.append(bytes(length))
+        at += length
     return b"".join(pages)

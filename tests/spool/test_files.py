@@ -43,6 +43,24 @@ def test_create_empties_and_edit_does_not(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o600
 
 
+def test_a_short_read_is_continued_to_the_error_or_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def before_the_bad_sector(descriptor: int, size: int, offset: int) -> bytes:
+        if offset >= 6:
+            raise OSError(errno.EIO, "bad sector")
+        return real(descriptor, min(size, 6 - offset, 4), offset)
+
+    real = os.pread
+    file = FILES.create(tmp_path / "a")
+    file.write(0, b"0123456789")
+    monkeypatch.setattr(os, "pread", before_the_bad_sector)
+    assert file.read(0, 6) == b"012345"
+    with pytest.raises(OSError, match="bad sector"):
+        file.read(0, 7)
+    monkeypatch.setattr(os, "pread", lambda descriptor, size, offset: real(descriptor, min(size, 3), offset))
+    assert file.read(1, 99) == b"123456789"
+    file.close()
+
+
 def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda descriptor, data, offset: real(descriptor, bytes(data)[:3], offset))

@@ -206,6 +206,30 @@ def test_a_sector_that_cannot_be_read_costs_its_records_only() -> None:
     assert found[-1] == 40
 
 
+def test_a_bad_sector_behind_the_first_page_of_a_read_is_met_with_patience_and_costs_its_records_only() -> None:
+    disk = FaultyFiles()
+    writer = written(disk, *(record(number, 9000) for number in range(1, 91)))
+    size = len(record(1, 9000))
+    disk.unreadable = {(writer.path.name, START + 40 * size + 4500)}
+    reader = SegmentReader(disk, writer.path, 1, patience=1)
+    found: list[int | Damage] = []
+    errors = 0
+    while True:
+        try:
+            item = reader.read(writer.end)
+        except OSError:
+            errors += 1
+            continue
+        if item is None:
+            break
+        found += [item] if isinstance(item, Damage) else [one.id for one in item]
+    [place] = [item for item in found if isinstance(item, Damage)]
+    assert place.offset <= START + 40 * size + 4500 < place.offset + place.length
+    assert place.length <= 2 * size
+    assert errors > 0
+    assert found[-1] == 90
+
+
 def test_a_disk_that_is_away_for_a_moment_costs_nothing() -> None:
     disk = FaultyFiles()
     writer = written(disk, record(1))

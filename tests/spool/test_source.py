@@ -93,6 +93,7 @@ def test_a_disk_that_does_not_answer_raises_before_anything_is_passed_over() -> 
                 await reading.read(0, ALL)
         assert await ids(reading, 0) == []
         assert len(reading.damage) == 1
+        disk.unreadable.clear()
         log.append([Entry("d")], 0)
         await reading.wait(0)
         assert await ids(reading, 0) == [2]

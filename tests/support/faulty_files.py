@@ -7,6 +7,8 @@ What it knows about disks:
   names any subset.
 * After a failed sync the unsynced bytes stay readable and no later sync makes them durable (Linux marks their pages
   clean): whether they survive is open for ever.
+* A page with an unreadable sector cannot be read. A read that reaches it ends before it, with fewer bytes; one that
+  begins in it fails (Linux, through the page cache).
 * A killed process loses nothing of that, neither what is readable nor the doubt about it.
 """
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SECTOR = 512
+PAGE = 4096
 
 BYTES_LEFT = ("none", "all", "prefix", "torn", "garbage", "doubtful")
 NAMES_LEFT = ("none", "all", "some", "others")
@@ -292,13 +295,17 @@ class FaultyFile(File):
         self._inode = inode
         self._holds_lock = False
 
-    def read(self, offset: int, size: int) -> bytes:
+    def _read_some(self, offset: int, size: int) -> bytes:
         with self._disk._lock:
             self._disk.check_power()
+            end = offset + size
             for name, bad in self._disk.unreadable:
-                if name == self.path.name and offset <= bad < offset + size:
-                    raise OSError(errno.EIO, "bad sector", str(self.path))
-            return bytes(self._inode.data[offset : offset + size])
+                page = bad // PAGE * PAGE
+                if name == self.path.name and offset < page + PAGE:
+                    end = min(end, page)
+            if end <= offset < offset + size:
+                raise OSError(errno.EIO, "bad sector", str(self.path))
+            return bytes(self._inode.data[offset:end])
 
     def write(self, offset: int, data: bytes) -> None:
         with self._disk._lock:
