@@ -61,7 +61,7 @@ def encode_block(
 
     def learn() -> None:
         if rules.fresh:
-            series.learn(rules, now_ns)
+            series.learn(rules, now_ns, encoded.lessons)
 
     added = None if vetting is None else _correction(block, start_ns, vetting)
     if added is not None or not _quickly(block, rules, prefix, start_ns, encoded, learn):

@@ -6,6 +6,7 @@ brings a field that no device has before. The ordinary way, the device's own ser
 Rules that hold here:
 
 * What a device used stays counted over its reconnects, for a day from the first; a restart begins anew.
+* What a message began stays counted if the message is not taken in the end: sent again it is no other series.
 * A refusal names the tag, or ``m``, whose values change most from series to series among those of the reading, and says
   whether it was the device that used up its own, or many devices what they share.
 * Kept are hashes. `ASSURED` a day are the device's own whatever others do, so what is kept grows with the number of

@@ -12,10 +12,14 @@ from gateway.protocol.messages import Code, verdicts
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from gateway.protocol.fields import Rules
     from gateway.protocol.messages import Fault, Readings
+    from gateway.protocol.types import Type
 
 Point = tuple[str, int, "Mapping[str, Any]"]
 """A line, its time in ns and its fields."""
+Lesson = tuple["Rules", "list[tuple[str, Type]]"]
+"""Fields that a reading was the first to have, with their types, and the rules that know them since."""
 
 
 @dataclass(slots=True)
@@ -23,7 +27,8 @@ class Encoded:
     """``lines`` points in ``payload``, ``rejects`` for the rest of the ``received`` readings.
 
     ``corrected`` of the points have another time than they came with. ``latest`` (field to value) and ``time_ns`` are
-    of the newest point, None and 0 without any.
+    of the newest point, None and 0 without any. ``lessons`` count already, as later readings of the message are judged
+    by them; who does not take the message has to `unlearn` them before another one is judged.
     """
 
     device: str
@@ -34,6 +39,7 @@ class Encoded:
     time_ns: int = 0
     rejects: list[Fault] = field(default_factory=list)
     corrected: int = 0
+    lessons: list[Lesson] = field(default_factory=list, compare=False)
 
     def collect(self, message: Readings, items: Iterable[Any], point: Callable[[Any], Point | None]) -> None:
         """Judge and write one item after the other; ``point`` gives None where there is nothing to store.
@@ -47,6 +53,7 @@ class Encoded:
                 found = point(item)
             except ReadingError as error:
                 if error.code == Code.BAD_MESSAGE:
+                    self.unlearn()
                     raise _refused_whole(message, index, error) from None
                 self.refuse(error, index)
                 continue
@@ -58,6 +65,12 @@ class Encoded:
         self.payload = "".join(lines).encode()
         self.lines = len(lines)
         self.received = len(lines) + len(self.rejects)
+
+    def unlearn(self) -> None:
+        """The message is not taken: let what its readings taught about fields be unknown again."""
+        for rules, fields in self.lessons:
+            rules.unlearn(fields)
+        self.lessons = []
 
     def refuse(self, error: ReadingError, *indexes: int) -> None:
         """Note why the readings at these places of the message are not stored."""

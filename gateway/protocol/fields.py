@@ -270,7 +270,7 @@ class Rules:
             raise ReadingError(Code.BAD_NAME, "this field is for the device's own time", DEVICE_TIME)
         known = self._types.get(self.measurement, DEVICE_TIME)
         if known is None:
-            self._types.learn(self.measurement, ((DEVICE_TIME, "int"),))
+            self.fresh.append((DEVICE_TIME, "int"))
         elif known not in {"int", "float"}:
             raise ReadingError(Code.WRONG_TYPE, f"expected {known}, got the device's own time", DEVICE_TIME)
         return f",{DEVICE_TIME}={float(time_ms)!r}" if known == "float" else f",{DEVICE_TIME}={time_ms}i"
@@ -283,8 +283,17 @@ class Rules:
         """The reading written last is accepted: from now on its fields have these types, if there is room to know."""
         self._types.learn(self.measurement, self.fresh)
         for name, _ in self.fresh:
-            self._remember(self.field(name))
+            if name != DEVICE_TIME:  # which a strict profile need not name
+                self._remember(self.field(name))
         self.fresh = []
+
+    def unlearn(self, fields: Sequence[tuple[str, Type]]) -> None:
+        """The message whose readings taught these `fresh` fields is not taken: they are not known again."""
+        self._types.unlearn(self.measurement, fields)
+        for name, _ in fields:
+            self._known.pop(name, None)
+            self.plain.pop(name, None)
+            self._verbatim.discard(name)
 
     def _remember(self, field: Field) -> None:
         if len(self._known) >= KNOWN_NAMES:

@@ -187,7 +187,7 @@ def encode_pack(
             time_ns, added = vetting.settle(time_ns, item.seconds, "t", by_clock=item.seconds >= RELATIVE)
             text += rules.device_time((time_ns - added) // NS_PER_MS, fields) if added else ""
         if rules.fresh:
-            series.learn(rules, now_ns)
+            series.learn(rules, now_ns, encoded.lessons)
         if added and vetting is not None:
             vetting.corrected += 1
         if item.unit is not None and units is not None and (field in units or len(units) < MAX_UNITS):

@@ -14,6 +14,7 @@ from gateway.config.names import DEVICE_TAG, TAG_VALUE_LENGTH, check_measurement
 from gateway.errors import ReadingError
 from gateway.protocol.messages import Code
 from gateway.protocol.shown import MAX_SHOWN_NAME, cut, kind_of
+from gateway.protocol.time_bounds import DEVICE_TIME
 from gateway.reading import Series
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from gateway.config.sections import ProfileSection
     from gateway.protocol.budgets import Budgets
+    from gateway.protocol.encoded import Lesson
     from gateway.protocol.fields import Rules
 
 KEPT = 64
@@ -59,13 +61,15 @@ class DeviceSeries:
             found = None
         return found or self._learn(key, measurement, tags, now_ns)
 
-    def learn(self, rules: Rules, now_ns: int) -> None:
-        """Let the fields be known that the reading written last by ``rules`` was the first to have.
+    def learn(self, rules: Rules, now_ns: int, lessons: list[Lesson]) -> None:
+        """Let the fields be known that the reading written last by ``rules`` was the first to have, and note which.
 
         Raises:
             ReadingError: ``too_many_series``.
         """
-        self._budgets.begin_fields(self._device, rules.measurement, (name for name, _ in rules.fresh), now_ns)
+        names = (name for name, _ in rules.fresh if name != DEVICE_TIME)
+        self._budgets.begin_fields(self._device, rules.measurement, names, now_ns)
+        lessons.append((rules, rules.fresh))
         rules.learn()
 
     def _learn(self, key: Any, measurement: Any, tags: Mapping[str, Any], now_ns: int) -> str:

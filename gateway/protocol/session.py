@@ -149,6 +149,7 @@ class Session(Admission):
         if seq != NO_SEQ and self._comes_again:
             excess = lane.excess(encoded.received, size, now_ns)
             if excess is not None:
+                encoded.unlearn()
                 self._allowance.note(excess, now_ns)
                 return self._unless_ignored(flow.exceeds(excess, seq, now_ns))
             lane.spend(encoded.received, size)
@@ -196,6 +197,7 @@ class Session(Admission):
         """A duplicate; what was refused in it is said again, because the first reject may never have arrived."""
         self.late = True
         encoded = self._encoder.encode(message, now_ns)
+        encoded.unlearn()
         self._flow.count()
         entry = self._entry(message.seq, now_ns)
         entry.duplicate = encoded.received
@@ -205,7 +207,9 @@ class Session(Admission):
 
     def _lost(self, message: Readings, now_ns: int) -> Effects:
         """The spool is full and the device will not send this again."""
-        readings = message.count if self._encoder.encode(message, now_ns).received else 0
+        encoded = self._encoder.encode(message, now_ns)
+        encoded.unlearn()
+        readings = message.count if encoded.received else 0
         if not readings and message.seq == NO_SEQ:
             return ()
         gaps = 0 if message.seq == NO_SEQ else self._take(message.seq)

@@ -7,6 +7,8 @@ Rules that hold here:
 
 * A type becomes known when a reading with it is accepted, or because a profile declares it; the first one counts, until
   the database refuses it: one wrong reading must not shut out the right ones that follow.
+* Readings are judged one after the other by what those before taught, but no reading is accepted before its message is:
+  what a message taught that is not taken after all is unlearned before another one is judged.
 * The number of types is bounded. What does not fit any more is not known: it is accepted, and the database judges.
 * Losing what is known costs nothing but that: it is learned again from the next readings.
 """
@@ -61,6 +63,12 @@ class FieldTypes:
                 self.ignored += 1
                 continue
             self._types[key] = self._new[key] = found
+
+    def unlearn(self, measurement: str, fields: Iterable[tuple[str, Type]]) -> None:
+        """These fields, which were not known before `learn` and have not been asked for since, were not accepted."""
+        for field, _ in fields:
+            self._types.pop((measurement, field), None)
+            self._new.pop((measurement, field), None)
 
     def doubt(self, measurement: str, fields: Iterable[str]) -> None:
         """The database refused a point with these fields for a type: learn theirs anew from the next reading."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from gateway.config.sections import ProfileSection
     from gateway.protocol.device_clock import DeviceClock
+    from gateway.protocol.encoded import Lesson
     from gateway.protocol.fields import Rulebook, Rules
     from gateway.protocol.messages import Readings
 
@@ -99,7 +100,9 @@ class Encoder:
             encoded = Encoded(self._device)
             if vetting is not None:
                 vetting.look(_own_times(message.items))
-            encoded.collect(message, message.items, lambda item: self._point(item, message, now_ns, vetting))
+            encoded.collect(
+                message, message.items, lambda item: self._point(item, message, now_ns, vetting, encoded.lessons)
+            )
             encoded.corrected = 0 if vetting is None else vetting.corrected
         return encoded
 
@@ -181,7 +184,9 @@ class Encoder:
             return None
         return (b"%b%b %d\n" % (self._prefix, fields, time_ns), time_ns) if fields else None
 
-    def _point(self, item: Any, message: Readings, now_ns: int, vetting: Vetting | None) -> Point | None:
+    def _point(
+        self, item: Any, message: Readings, now_ns: int, vetting: Vetting | None, lessons: list[Lesson]
+    ) -> Point | None:
         """Line, time and fields of one reading; None if there is nothing to store."""
         values = _fields_of(item)
         measurement = item.get("m")
@@ -206,7 +211,7 @@ class Encoder:
         if vetting is not None:
             time_ns, own = _vetted(vetting, time_ns, item, rules, fields)
         if rules.fresh:
-            self._series.learn(rules, now_ns)
+            self._series.learn(rules, now_ns, lessons)
         if own and vetting is not None:
             vetting.corrected += 1
         return f"{prefix}{text}{own} {time_ns}\n", time_ns, fields

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from tornado.web import stream_request_body
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
 
+    from gateway.protocol.encoded import Encoded
     from gateway.protocol.rates import Allowance, Excess
     from gateway.registry_layout import Device
 
@@ -116,11 +117,12 @@ class ReadingsHandler(ApiHandler):
             return self.refuse(400, error.code, error.message)
         lane = allowance.lane(now_ns, backlog=is_backlog(encoded.time_ns, now_ns))
         if excess := lane.excess(encoded.received, self._size, now_ns):
+            encoded.unlearn()
             return self._throttle(allowance, excess, now_ns)
         lane.spend(encoded.received, self._size)
         if encoded.rejects:
             self.context.problems.told(device.id, encoded.rejects, None, now_ns)
-        return await self._store(encoded.entry(now_ns), encoded.rejects)
+        return await self._store(encoded, now_ns)
 
     def _readings(self) -> Readings:
         message = codec.decode(bytes(self._body))
@@ -138,15 +140,16 @@ class ReadingsHandler(ApiHandler):
                 entry = Entry(device_id, rejected=error.readings, verdicts=why, arrived_ns=now_ns)
                 self.context.spool.append(entry, None)
 
-    async def _store(self, entry: Entry, rejects: list[Any]) -> None:
+    async def _store(self, encoded: Encoded, now_ns: int) -> None:
         commit = Commit()
         try:
-            self.context.spool.append(entry, commit)
+            self.context.spool.append(encoded.entry(now_ns), commit)
         except SpoolFull:
+            encoded.unlearn()
             return self._later(*SPOOL_FULL)
         if not await commit.safe():
             return self._later(*SPOOL_FULL)
-        return self.answer({"accepted": entry.lines, "rejected": rejects})
+        return self.answer({"accepted": encoded.lines, "rejected": encoded.rejects})
 
     def _obstacle(self, device_id: str, now_ns: int) -> tuple[str, str] | None:
         """Code and message of what keeps the gateway from taking anything of this device now."""

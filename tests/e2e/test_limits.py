@@ -109,6 +109,14 @@ def test_the_limits_are_in_the_welcome_and_a_reconnect_fills_nothing_up(gateway:
     assert (status, body["error"]["limit"]) == (429, "readings_per_second")
 
 
+def test_a_request_that_is_throttled_teaches_no_types(gateway: RunningGateway) -> None:
+    path = "/v1/devices/%s/readings"
+    many = json.dumps([{"v": n} for n in range(3 * BURST)]).encode()
+    assert gateway.request(path % "eager", body=many)[0] == 200
+    assert gateway.request(path % "eager", body=b'{"taught":"x"}')[0] == 429
+    assert gateway.request(path % "other", body=b'{"taught":1}') == (200, {"accepted": 1, "rejected": []})
+
+
 def test_backlog_does_not_use_up_what_is_live(gateway: RunningGateway) -> None:
     with device(gateway, "late") as socket:
         hello(socket, "b1")

@@ -209,6 +209,21 @@ def test_what_is_forgotten_is_learned_anew_by_all_rules() -> None:
     assert outcome(some.write, {"a": 1})[0] == "wrong_type"
 
 
+def test_what_is_unlearned_is_met_anew_in_every_way_of_writing() -> None:
+    some = rules()
+    some.write({"a": 1})
+    fresh = some.fresh
+    some.learn()
+    assert some.write_known({"a": 1}) == b"a=1"
+    some.unlearn(fresh)
+    assert some.write_known({"a": 1}) == b""
+    some.write({"a": "x"})
+    some.learn()
+    for write in (some.write, some.write_known):
+        assert outcome(write, {"a": 1}) == ("wrong_type", "a", "expected string, got number")
+    assert some.write_numbers([{"a": 1}]) is None
+
+
 def test_columns_are_learned_as_numbers() -> None:
     some = rules({"n": {"type": "int"}})
     some.note(("a", "n"))

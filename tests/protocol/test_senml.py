@@ -215,3 +215,12 @@ def test_text_is_json() -> None:
     [_, error] = bench().send_bytes(b"[{")
     assert error["answers"]["code"] == "malformed_json"
     assert orjson.loads(json.dumps(error["answers"]))["seq"] == 1
+
+
+def test_a_pack_that_is_not_taken_teaches_no_types() -> None:
+    some = bench()
+    pack = senml.interpret([{"n": "a", "vs": "x"}])
+    assert isinstance(pack, senml.Pack)
+    some.encoder.encode(pack, NOW_NS).unlearn()
+    (stored,) = some.send([{"n": "a", "v": 1}])
+    assert stored["stores"]["lines"]

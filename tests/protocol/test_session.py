@@ -395,6 +395,63 @@ def test_entries_without_points_have_no_latest_values() -> None:
     assert [entry.latest for entry in bench.queue] == [{"a": 1}, None, None]
 
 
+# Types that fields keep.
+
+TOO_DEEP = {"c": {"d": {"e": 1}}}
+FORMS = {
+    "one": {"a": "x"},
+    "several": {"readings": [{"a": "x"}, {"a": "y"}]},
+    "measurement": {"m": "n", "a": "x"},
+    "block": {"t0": NOW_NS // 10**6, "dt": 1, "columns": {"a": ["x", "y"]}},
+    "block of numbers": {"t0": NOW_NS // 10**6, "dt": 1, "columns": {"a": [1, 2]}},
+}
+
+
+def learned(bench: Bench) -> set[str]:
+    """The fields whose types are known."""
+    return {name for _, name in bench.encoder._book._types._types}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("why", ["throttle", "spool_full", "duplicate"])
+def test_a_message_that_is_not_taken_teaches_no_types(form: str, why: str) -> None:
+    bench = Bench(quota={"burst": 2}).ready()
+    bench.send({"seq": 1, "readings": [{"z": 1}, {"z": 2}]})
+    if why == "throttle":
+        assert kinds(bench.send({"seq": 2, **FORMS[form]})) == ["throttle"]
+    elif why == "duplicate":
+        assert "duplicate" in bench.send({"seq": 1, **FORMS[form]})[0]["stores"]
+    else:
+        assert kinds(bench.send(FORMS[form], room=False)) == ["stores", "reject"]
+    assert learned(bench) == {"z"}
+    assert kinds(bench.send({"seq": 2, **FORMS[form]}, after_ms=600_000)) == ["stores"]
+    assert learned(bench) == {"z", "a"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"readings": [{"a": "x"}, {"m": "n", "a": True}, {"b": {**TOO_DEEP}}]},
+        {"t0": NOW_NS // 10**6, "dt": 1, "columns": {"a": ["x", "y"], "b": [1, TOO_DEEP]}},
+    ],
+)
+def test_a_message_that_is_refused_whole_teaches_no_types(message: dict[str, Any]) -> None:
+    bench = Bench().ready()
+    assert kinds(bench.send({"seq": 1, **message})) == ["stores", "error"]
+    assert learned(bench) == set()
+    assert kinds(bench.send({"seq": 2, "readings": [{"a": 1}, {"m": "n", "a": 1}]})) == ["stores"]
+
+
+def test_readings_are_judged_by_those_before_them_in_a_message_that_comes_again() -> None:
+    bench = Bench(quota={"burst": 1}).ready()
+    bench.send({"seq": 1, "z": 1})
+    message = {"seq": 2, "readings": [{"a": 1}, {"a": "x"}, {"a": 2}]}
+    assert kinds(bench.send(message)) == ["throttle"]
+    (stored, rejected) = bench.send(message, after_ms=600_000)
+    assert len(stored["stores"]["lines"]) == 2
+    assert [fault["index"] for fault in rejected["answers"]["errors"]] == [1]
+
+
 # Strikes.
 
 

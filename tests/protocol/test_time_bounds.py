@@ -82,6 +82,8 @@ def test_the_devices_own_time_has_the_type_that_the_field_has(known: Any, text: 
             rules.device_time(5, {"a": 1})
     else:
         assert rules.device_time(5, {"a": 1}) == f",{DEVICE_TIME}{text}"
+        assert types.get("m", DEVICE_TIME) == known, "nothing was accepted yet"
+        rules.learn()
         assert types.get("m", DEVICE_TIME) == (known or "int")
 
 
@@ -90,6 +92,16 @@ def ready(**options: Any) -> Bench:
     bench = Bench(profile=CORRECTS, **options).ready()
     bench.send({"type": "time", "t0": NOW_S * 1000 + 3_600_000})
     return bench
+
+
+def test_the_devices_own_time_of_a_message_refused_whole_is_not_known() -> None:
+    bench = ready()
+    wrong, deep = {"ts": NOW_S + 3600.25, "a": 1}, {"a": {"b": {"c": {"d": 1}}}}
+    assert bench.send([wrong, deep])[-1]["answers"]["code"] == "bad_message"
+    types = bench.encoder._book._types
+    assert types.get("telemetry", DEVICE_TIME) is None
+    bench.send([wrong])
+    assert types.get("telemetry", DEVICE_TIME) == "int"
 
 
 def test_cbor_is_corrected_as_json_is() -> None:

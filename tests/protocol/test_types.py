@@ -38,6 +38,14 @@ def test_what_was_learned_meanwhile_survives_a_replacement_and_the_watchers_hear
     assert heard == [1]
 
 
+def test_what_was_not_accepted_after_all_is_unknown_again_and_never_handed_out() -> None:
+    types = FieldTypes({("kiln", "n"): "int"}, most=2)
+    new = [("a", "float"), ("b", "float")]
+    types.learn("m", new)
+    types.unlearn("m", new)
+    assert (len(types), types.get("m", "a"), types.take_changes()) == (1, None, ({}, set()))
+
+
 def test_what_the_database_refused_is_learned_anew_but_never_what_a_profile_declares() -> None:
     types, heard = FieldTypes({("m", "n"): "int"}), []
     types.watch(lambda: heard.append(1))

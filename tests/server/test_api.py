@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from gateway.server.api import MOST_THROWN_AWAY
+from gateway.errors import SpoolFull
+from gateway.ledger import NO_SEQ
+from gateway.protocol.messages import Readings
+from gateway.server.api import MOST_THROWN_AWAY, ReadingsHandler
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
+from tests.support.sessions import encoder
 from tests.support.visitor import Visitor
 
 if TYPE_CHECKING:
@@ -180,6 +186,25 @@ def test_backlog_by_request_is_taken_while_live_readings_have_to_wait(thrifty: R
     status, body = post(thrifty, "late", {"n": 1})
     assert (status, body["error"]["limit"]) == (429, "readings_per_second")
     assert post(thrifty, "late", {"ts": TS, "values": {"n": 1}}) == (200, {"accepted": 1, "rejected": []})
+
+
+def test_a_request_refused_whole_teaches_no_types(gateway: RunningGateway) -> None:
+    assert post(gateway, "deep", [{"taught": "x"}, {"a": {"b": {"c": {"d": 1}}}}])[0] == 400
+    assert post(gateway, "other", {"taught": 1}) == (200, {"accepted": 1, "rejected": []})
+
+
+class FullSpool:
+    def append(self, _entry: Any, _owner: Any) -> None:
+        raise SpoolFull
+
+
+def test_readings_that_the_spool_would_not_take_teach_no_types() -> None:
+    """It may still be full behind the first look at it, which came before the readings were judged."""
+    handler: Any = SimpleNamespace(context=SimpleNamespace(spool=FullSpool()), _later=lambda *_said: None)
+    some = encoder()
+    encoded = some.encode(Readings(NO_SEQ, ({"taught": "x"},)), TS * 10**6)
+    asyncio.run(ReadingsHandler._store(handler, encoded, TS * 10**6))
+    assert some.encode(Readings(NO_SEQ, ({"taught": 1},)), TS * 10**6).lines == 1
 
 
 @pytest.fixture(scope="module")
