@@ -14,7 +14,7 @@ from gateway.protocol.rates import Allowance
 from gateway.protocol.validation import Encoder
 from gateway.registry_layout import Device
 from gateway.server.asking import Questions
-from gateway.server.credentials import Authorities, Certificate
+from gateway.server.credentials import Authorities, Certificate, Chain
 from gateway.server.failures import Failures
 from gateway.server.file_limit import UNLIMITED
 from gateway.server.pages import Files
@@ -186,20 +186,23 @@ class Context:
     def judge(self, socket: DeviceSocket) -> None:
         """End the session of a device whose certificate is of an authority that speaks for it no more."""
         device = socket.device
-        if device is None or device.proof or not self.needs_token:
-            return
-        known = self.registry.lookup(device.id) or device
-        if not self.authorities.still_allow(socket.chain, self._effective(known.profile)):
+        if device is not None and self.needs_token and not self._vouched(device, socket.chain):
             log.info("device %s: its certificate counts no more", device.id, extra={"device": device.id})
             socket.revoke()
+
+    def _vouched(self, device: Device, chain: Chain) -> bool:
+        """Whether a device that came without a token has a certificate that counts for the profile it has now."""
+        known = self.registry.lookup(device.id) or device
+        return bool(device.proof) or self.authorities.still_allow(chain, self._effective(known.profile))
 
     def credentials_changed(self, device_id: str) -> None:
         """End the live session of a device, if what it was let in with no longer counts; no failure keeps it."""
         view = self.fleet.views.get(device_id)
         connection = None if view is None else view.connection
-        if not self.needs_token or connection is None or connection.device is None:
+        device = None if connection is None else connection.device
+        if not self.needs_token or connection is None or device is None:
             return
-        if not self.registry.holds(connection.device):
+        if not self.registry.holds(device) or not self._vouched(device, connection.chain):
             log.info("device %s: what it was let in with has ended", device_id, extra={"device": device_id})
             try:
                 connection.revoke()

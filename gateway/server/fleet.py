@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gateway.protocol.device_clock import DeviceClock
     from gateway.protocol.rates import Allowance
     from gateway.registry_layout import Device
+    from gateway.server.credentials import Chain
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class Connection(Protocol):
     """The gateway does not read it for now."""
     device: Device | None
     """As the registry knew it when it was let in."""
+    chain: Chain
+    """Of the certificate it has shown."""
 
     @property
     def info(self) -> dict[str, Any]:

@@ -1,13 +1,41 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+import pytest
 
 from gateway.registry_layout import Device
 from gateway.server.context import Context
+from gateway.server.credentials import Authorities
 
-if TYPE_CHECKING:
-    import pytest
+
+class Connection:
+    """Of a device that was let in by a certificate, or by a token where there is a ``proof``."""
+
+    def __init__(self, proof: bytes) -> None:
+        self.device = Device(id="d", profile="kiln", proof=proof)
+        self.chain = b"own", b"kilns"
+        self.told: list[str] = []
+
+    def revoke(self) -> None:
+        self.told.append("revoked")
+
+
+@pytest.mark.parametrize(
+    ("profile", "proof", "told"), [("kiln", b"", []), ("oven", b"", ["revoked"]), ("oven", b"token", [])]
+)
+def test_a_device_that_gets_another_profile_needs_a_certificate_that_counts_for_it(
+    profile: str, proof: bytes, told: list[str]
+) -> None:
+    connection = Connection(proof)
+    context: Any = Context.__new__(Context)
+    context.config = SimpleNamespace(auth=SimpleNamespace(mode="token"), profiles={"kiln": None, "oven": None})
+    context.fleet = SimpleNamespace(views={"d": SimpleNamespace(connection=connection)})
+    context.registry = SimpleNamespace(holds=lambda _device: True, lookup=lambda name: Device(id=name, profile=profile))
+    context.authorities = Authorities({b"kilns": frozenset({"kiln"}), b"ovens": frozenset({"oven"})})
+    cast("Context", context).credentials_changed("d")
+    assert connection.told == told
 
 
 class Broken:
