@@ -55,7 +55,8 @@ def readiness(context: Context) -> dict[str, Any]:
         )
     state = context.forwarder.state
     if state.name != "delivering":
-        warnings.append(f"{context.sink.name}: {state.reason}; {status.readings_pending} readings wait in the spool")
+        who = context.sink.name if state.kind != "internal" else "delivery"  # which is not the fault of the database
+        warnings.append(f"{who}: {state.reason}; {status.readings_pending} readings wait in the spool")
     warnings += context.standing.warnings()
     warnings += context.clock.warnings()
     if problem := shortage(context.devices_allowed, context.config.server.max_connections):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from gateway.ledger import Entry
     from gateway.spool.files import Files
+    from gateway.spool.patience import Patience
     from gateway.spool.record import Record
 
 
@@ -197,7 +198,7 @@ class Log:
                 segment = Segment(active.first_id, self.last_id, active.path, end, end)
                 self._sealed = [*self._sealed, segment]
 
-    def reader(self, after: int, patience: int = 0) -> LogReader:
+    def reader(self, after: int, patience: Patience | None = None) -> LogReader:
         """A position behind record ``after``, to be moved along `segments`."""
         return LogReader(self._files, after, patience)
 

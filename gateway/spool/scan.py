@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.spool.files import Files
+    from gateway.spool.patience import Patience
     from gateway.spool.record import Record
 
 NO_LIMIT = 2**64 - 1
@@ -69,7 +70,7 @@ class LogReader:
     ``patience`` as for `SegmentReader`.
     """
 
-    def __init__(self, files: Files, after: int, patience: int = 0) -> None:
+    def __init__(self, files: Files, after: int, patience: Patience | None = None) -> None:
         self.last_id = after
         self.offset = 0
         """Where in its segment the last record begins."""

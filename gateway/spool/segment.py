@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.spool.files import File, Files
+    from gateway.spool.patience import Patience
     from gateway.spool.record import Record
 
 VERSION = 1
@@ -174,11 +175,11 @@ class SegmentWriter:
 class SegmentReader:
     """Reads a segment run by run, with its own descriptor and a constant amount of memory.
 
-    A sector that the disk cannot read is damage like any other, but only after ``patience`` failed reads in a row: a
+    A sector that the disk cannot read is damage like any other, but only when ``patience``, if there is any, is over: a
     disk that is away for a moment must not cost the records on it.
     """
 
-    def __init__(self, files: Files, path: Path, first_id: int, patience: int = 0) -> None:
+    def __init__(self, files: Files, path: Path, first_id: int, patience: Patience | None = None) -> None:
         """Raises: OSError when it cannot be opened."""
         self.path = path
         self.first_id = first_id
@@ -186,7 +187,7 @@ class SegmentReader:
         """Where the next read begins."""
         self._file = files.open(path)
         self._due = first_id
-        self._patience = self._patience_left = patience
+        self._patience = patience
 
     def read(self, end: int) -> list[Record] | Damage | None:
         """The next records, or the damage before them, of the first ``end`` bytes; None behind the last.
@@ -200,11 +201,13 @@ class SegmentReader:
         if start >= end:
             return None
         records, fault = self._run_at(start, end)
+        behind = start + sum(record.size for record in records) if records else self._next_record(start, end)
+        if self._patience is not None:
+            self._patience.answered(self.path, start)
+        self.offset = behind
         if not records:
-            self.offset = self._next_record(start, end)
             return Damage(self.path, start, self.offset - start, fault)
         self._due = records[-1].id + 1
-        self.offset = start + sum(record.size for record in records)
         return records
 
     def close(self) -> None:
@@ -244,14 +247,12 @@ class SegmentReader:
 
     def _bytes(self, at: int, size: int) -> bytes:
         try:
-            data = self._file.read(at, size)
+            return self._file.read(at, size)
         except OSError as error:
-            if error.errno != errno.EIO or self._patience_left > 0:
-                self._patience_left -= 1
+            patience = self._patience
+            if error.errno != errno.EIO or (patience and not patience.is_over(self.path, self.offset, at + size)):
                 raise
             return _read_pages(self._file, at, size)
-        self._patience_left = self._patience
-        return data
 
 
 def _read_pages(file: File, offset: int, size: int) -> bytes:

@@ -4,6 +4,7 @@ Rules that hold here:
 
 * One thread reads, with descriptors of its own; it sees segments only as far as they were durable when it was asked.
 * A damaged place is reported once, copied to the quarantine, and skipped; the records behind it are delivered.
+* Records are returned before the error that was met behind them, which comes with the next read.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from gateway.spool.patience import Patience
 from gateway.spool.record import Record
 from gateway.spool.segment import Damage
 
@@ -37,7 +39,8 @@ class Source:
     def __init__(self, records: Log, quarantine: Quarantine) -> None:
         self._log = records
         self._quarantine = quarantine
-        self._reader = records.reader(0, PATIENCE)
+        self._patience = Patience(PATIENCE)
+        self._reader = records.reader(0, self._patience)
         self._thread = ThreadPoolExecutor(1, "spool-read")
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._nothing_to = 0
@@ -52,35 +55,45 @@ class Source:
         """See `SpoolQueue.read`."""
         last_id, segments = self._log.last_id, self._log.segments()
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._thread, self._read, after_id, max_bytes, segments)
+        found, failure = await loop.run_in_executor(self._thread, self._read, after_id, max_bytes, segments)
         records: list[Record] = []
         for item in found:
             if isinstance(item, Record):
                 records.append(item)
             else:
                 self.note(item)
-        if not records:  # what is left is damaged: `wait` must wait for more than that
-            self._nothing_to = max(self._nothing_to, last_id)
+        if not records:
+            if failure is not None:
+                self._patience.spend()
+                raise failure
+            self._nothing_to = max(self._nothing_to, last_id)  # what is left is damaged: `wait` is for more than that
         return records
 
-    def _read(self, after: int, max_bytes: int, segments: Sequence[Segment]) -> list[Record | Damage]:
+    def _read(
+        self, after: int, max_bytes: int, segments: Sequence[Segment]
+    ) -> tuple[list[Record | Damage], OSError | None]:
+        """What could be read, and what kept it from being more."""
         if self._reader.last_id != after:
             self._reader.close()
-            self._reader = self._log.reader(after, PATIENCE)
+            self._patience.keep({segment.path for segment in segments})
+            self._reader = self._log.reader(after, self._patience)
         found: list[Record | Damage] = []
         size = 0
-        for item in self._reader.items(segments):
-            if not isinstance(item, Damage):
-                size += item.size
-                _ = item.entries  # decoded here, so that the loop does not have to
-            elif any(item.path == segment.path for segment in self._log.segments()):
-                self._quarantine.keep(item, "damaged")
-            else:  # given up and removed while it was read
-                continue
-            found.append(item)
-            if size >= max_bytes:
-                break
-        return found
+        try:
+            for item in self._reader.items(segments):
+                if not isinstance(item, Damage):
+                    size += item.size
+                    _ = item.entries  # decoded here, so that the loop does not have to
+                elif any(item.path == segment.path for segment in self._log.segments()):
+                    self._quarantine.keep(item, "damaged")
+                else:  # given up and removed while it was read
+                    continue
+                found.append(item)
+                if size >= max_bytes:
+                    break
+        except OSError as error:
+            return found, error
+        return found, None
 
     async def wait(self, after_id: int) -> None:
         """See `SpoolQueue.wait`."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
+from unittest.mock import MagicMock
 
+import pytest
 from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.command_log import State
+from gateway.delivery import health
 from gateway.metrics import Metrics
+from gateway.server.ops import readiness
 from gateway.sinks.answers import REFUSALS
 from tests.support.gateway import running_gateway, wait_for
 from tests.support.servers import free_port
@@ -94,6 +99,20 @@ def test_a_gateway_without_its_database_is_ready_and_says_what_waits(tmp_path: P
         assert "1 readings wait" in body["warnings"][0]
         assert body["database"]["state"] == "retrying"
         assert gateway.stop() == 0
+
+
+@pytest.mark.parametrize(("kind", "said"), [("unreachable", "influxdb: gone"), ("internal", "delivery: gone")])
+def test_the_database_is_not_blamed_for_what_happens_in_the_gateway(kind: str, said: str) -> None:
+    context = MagicMock()
+    context.clock.warnings.return_value = context.standing.warnings.return_value = []
+    context.spool.last_error = context.clock.wrong = None
+    context.spool.status.return_value = SimpleNamespace(damaged=0, readings_pending=3, bytes_pending=9)
+    context.devices_allowed = context.config.server.max_connections = 1
+    context.sink.name = "influxdb"
+    context.draining = False
+    context.forwarder.state = health.State("retrying", kind, "gone", 0.0)
+    state = readiness(context)
+    assert (state["blocking"], state["warnings"]) == ([], [f"{said}; 3 readings wait in the spool"])
 
 
 def test_a_full_spool_is_not_ready(tmp_path: Path) -> None:

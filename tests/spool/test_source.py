@@ -9,7 +9,7 @@ import pytest
 from gateway.ledger import Entry
 from gateway.spool.log import Log
 from gateway.spool.quarantine import Quarantine
-from gateway.spool.segment import Damage, path_of
+from gateway.spool.segment import START, Damage, path_of
 from gateway.spool.source import DAMAGE_LISTED, PATIENCE, Source
 from tests.support.faulty_files import FaultyFiles
 
@@ -61,7 +61,7 @@ def test_a_segment_given_up_while_it_is_to_be_read_is_no_damage() -> None:
         segments = log.segments()
         log.remove(log.sealed()[:1])
         log.segments = lambda: segments  # type: ignore[method-assign] # the list was made before
-        found = reading._read(0, ALL, segments)
+        found, _ = reading._read(0, ALL, segments)
         del log.segments  # type: ignore[method-assign]
         assert [item for item in found if isinstance(item, Damage)] != []
         assert await ids(reading, 0) == [5, 6, 7, 8, 9]
@@ -97,6 +97,81 @@ def test_a_disk_that_does_not_answer_raises_before_anything_is_passed_over() -> 
         log.append([Entry("d")], 0)
         await reading.wait(0)
         assert await ids(reading, 0) == [2]
+        reading.close()
+
+    run(main())
+
+
+async def read_as_delivery_does(reading: Source) -> tuple[list[int], int]:
+    """From the first record again after each error, because none was delivered yet; and the number of errors."""
+    found: list[int] = []
+    errors = 0
+    while True:
+        try:
+            new = [record.id for record in await reading.read(found[-1] if found else 0, 100_000)]
+        except OSError:
+            errors += 1
+            assert errors < 10 * PATIENCE, "for ever"
+            found.clear()
+            continue
+        if not new:
+            return found, errors
+        found += new
+
+
+def with_bad_sectors() -> tuple[FaultyFiles, Log]:
+    """Records of 20 KB, fifty in a segment; records 31, 45 and 72 cannot be read."""
+    disk = FaultyFiles()
+    log = Log(disk, HERE, 1_010_000)
+    assert list(log.recover(0, 0)) == []
+    log.start()
+    size = log.append([Entry("d", payload=b"x" * 20_000)], 0).size
+    for _ in range(99):
+        log.append([Entry("d", payload=b"x" * 20_000)], 0)
+    first, second = log.segments()[:2]
+    assert second.first_id == 51
+    disk.unreadable = {(first.path.name, START + number * size + 9000) for number in (30, 44)}
+    disk.unreadable |= {(second.path.name, START + 21 * size + 9000)}
+    return disk, log
+
+
+def test_what_stands_before_a_place_that_cannot_be_read_is_returned_first() -> None:
+    async def main() -> None:
+        disk, log = with_bad_sectors()
+        reading = Source(log, Quarantine(disk, HERE))
+        before = [record.id for record in await reading.read(0, 1 << 30)]
+        assert before == list(range(1, len(before) + 1))
+        assert 10 < len(before) < 31
+        with pytest.raises(OSError, match="bad sector"):
+            await reading.read(before[-1], 1 << 30)
+        reading.close()
+
+    run(main())
+
+
+def test_places_that_cannot_be_read_are_passed_though_nothing_before_them_is_delivered_yet() -> None:
+    async def main() -> None:
+        disk, log = with_bad_sectors()
+        reading = Source(log, Quarantine(disk, HERE))
+        found, errors = await read_as_delivery_does(reading)
+        assert found == [number for number in range(1, 101) if number not in {31, 45, 72}]
+        assert errors == 3 * PATIENCE
+        assert len(reading.damage) == 3
+        reading.close()
+
+    run(main())
+
+
+def test_an_error_behind_a_damaged_place_is_no_end_of_the_records() -> None:
+    async def main() -> None:
+        disk, log = with_bad_sectors()
+        first, second = log.segments()[:2]
+        disk.unlink(first.path)
+        disk.unreadable = {(second.path.name, START + 5)}
+        reading = Source(log, Quarantine(disk, HERE))
+        with pytest.raises(OSError, match="bad sector"):
+            await reading.read(0, 1 << 30)
+        assert [damage.reason for damage in reading.damage] == ["the file is gone"]
         reading.close()
 
     run(main())
