@@ -105,6 +105,12 @@ class Request:
         """What names it."""
         return self.id, self.claim
 
+    @property
+    def approval(self) -> Decision | None:
+        """What was decided, if it is yes."""
+        decision = self.decision
+        return decision if decision is not None and decision.state is State.APPROVED else None
+
     def shown(self) -> dict[str, Any]:
         """As the API and the command line show it."""
         return {
@@ -115,7 +121,7 @@ class Request:
             "expires": self.expires_ns // NS_PER_MS,
             "info": self.info,
             "contested": self.contested,
-            "approved": self.decision is not None,
+            "approved": self.approval is not None,
         }
 
 

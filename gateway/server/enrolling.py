@@ -89,10 +89,11 @@ class Enrolling:
         return len(self._waiting)
 
     def recover(self) -> None:
-        """Take up what the last run left; of devices without a secret nothing is left."""
+        """Take up what the last run left; nothing is left of what was refused, nor of devices without a secret."""
         now = time.time_ns()
         for request in self._store.waiting(0):
-            if request.secret_sha256 is None or request.expires_ns <= now:
+            refused = request.decision is not None and request.approval is None
+            if refused or request.secret_sha256 is None or request.expires_ns <= now:
                 self._gone.add(request.key)
                 continue
             if not self._tokens.was_made(request):
@@ -243,7 +244,7 @@ class Enrolling:
         due = [
             (request, self._sockets[request.key])
             for request in self._waiting
-            if request.decision is not None and request.key in self._sockets
+            if request.approval is not None and request.key in self._sockets
         ]
         if not due:
             return

@@ -65,15 +65,15 @@ class Tokens:
         return tokens, self._registry.refresh()
 
     def _make(self, request: Request) -> str | None:
-        decision, again, now_ns = request.decision, request.delivered_ns > 0, time.time_ns()
+        approval, again, now_ns = request.approval, request.delivered_ns > 0, time.time_ns()
         known = self._registry.lookup(request.id)
         void = again and (known is None or known.changed_ns != request.delivered_ns)
-        if decision is None or request.contested or void:
+        if approval is None or request.contested or void:
             return None
         self._store.write(replace(request, delivered_ns=now_ns))
-        replaces = decision.replaces or again
+        replaces = approval.replaces or again
         try:
-            token = self._registry.enrol(request.id, decision.profile, decision.tags, now_ns, replaces=replaces)
+            token = self._registry.enrol(request.id, approval.profile, approval.tags, now_ns, replaces=replaces)
         except RegistryError as error:
             log.warning("device %s was approved, but: %s", request.id, error, extra={"device": request.id})
             return None

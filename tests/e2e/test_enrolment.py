@@ -298,6 +298,24 @@ def test_a_device_goes_on_after_a_restart_of_the_gateway(tmp_path_factory: pytes
         assert [answer(socket)["type"] for _ in range(2)] == ["token", "welcome"]
 
 
+def test_a_device_that_was_refused_while_the_gateway_was_down_gets_no_token_after_a_restart(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    over = {"auth": {"mode": "token", "enrol": "approve"}}
+    directory = tmp_path_factory.mktemp("refused")
+    with running_gateway(directory, over) as gateway:
+        with dial(gateway, "kiln-2") as socket:
+            claim = ask(socket, secret=SECRET)["claim"]
+            assert gateway.stop() == 0
+        assert gateway.cli("devices", "refuse", "kiln-2", "--claim", claim).returncode == 0
+    with running_gateway(directory, over) as gateway, dial(gateway, "kiln-2") as socket:
+        assert ask(socket, claim=claim, secret=SECRET)["type"] == "pending"
+        assert wait_for(lambda: listed(gateway).get("kiln-2"), "the device to be listed") == claim
+        with pytest.raises(TimeoutError):
+            socket.recv(timeout=1)
+        assert gateway.request("/v1/devices/kiln-2")[0] == 404
+
+
 def test_simulated_devices_ask_are_approved_and_come_back_with_their_tokens(
     gateway: RunningGateway, admin: Visitor, tmp_path: Path
 ) -> None:

@@ -483,6 +483,23 @@ def test_an_approved_device_that_is_away_finds_its_token_when_it_comes_back_even
     assert lets_in(world, back.tokens[0])
 
 
+def test_what_was_refused_while_the_gateway_was_down_stays_so_and_is_asked_anew(world: World) -> None:
+    socket, back = Socket(), Socket()
+    request = world.ask(socket)
+    world.enrolling.left(socket, request)  # type: ignore[arg-type]
+    with world.another_process() as store:
+        world.enrolling.close()
+        store.decide("d1", None, decision(State.REFUSED), time.time_ns())
+    world.enrolling = world.begin()
+    world.ask(back)
+    world.settle()
+    assert (back.tokens, back.ended) == ([], [])
+    assert world.registry.lookup("d1") is None
+    assert [(shown["claim"], shown["approved"]) for shown in world.enrolling.shown()] == [("ABCD-EFGH", False)]
+    world.decide()
+    assert lets_in(world, back.tokens[0])
+
+
 def test_what_nobody_decides_expires_and_a_held_device_goes_with_it(world: World) -> None:
     held = Socket()
     world.enrolling.ask(held, Enrol("ABCD-EFGH", SECRET), 0.0)
