@@ -266,17 +266,20 @@ class Enrolling:
         """Give the token to who was approved; False if that is nobody any more.
 
         While it was made the device may have left, and somebody else have asked in its place: ``socket`` is the one
-        that it was made for.
+        that it was made for. A token that was ended meanwhile lets nobody in: there was no connection yet that
+        its end could have closed.
         """
+        device = self._registry.authenticate(request.id, token)
         current, proves = self._sockets.get(request.key), request.secret_sha256 is not None
-        if not self._waiting.has(request) or request.contested or (current is not socket and not proves):
+        others = request.contested or (current is not socket and not proves)
+        if device is None or others or not self._waiting.has(request):
             return False
         self._sockets.pop(request.key, None)
         if current is None:
             _tell(request, "was registered, but has left before its token came")
         else:
             _tell(request, "was registered and given its token")
-            current.enrolled(self._registry.show(request.id), token)
+            current.enrolled(device, token)
         if not proves:
             self._end(request)
         else:

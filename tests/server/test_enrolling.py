@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -324,6 +324,24 @@ def test_a_device_that_proves_by_its_secret_who_it_is_may_reconnect_while_its_to
     again = Socket(remote="198.51.100.7")
     assert world.settle_while(monkeypatch, lambda: world.ask(again)) == again.tokens
     assert lets_in(world, again.tokens[0])
+
+
+@pytest.mark.parametrize("change", ["revoke", "rotate"])
+def test_a_token_that_is_ended_before_it_is_handed_over_lets_nobody_in(
+    world: World, approved: Approved, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    genuine, _ = approved(SECRET)
+    own: list[str | None] = []
+
+    def meanwhile() -> None:
+        with closing(Registry(world.directory / "registry.db")) as another_process:
+            own.append(getattr(another_process, change)("d1"))
+
+    (token,) = world.settle_while(monkeypatch, meanwhile)
+    assert world.changed == ["d1"]
+    assert (genuine.tokens, genuine.ended) == ([], ["not_approved"])
+    assert not lets_in(world, token)
+    assert own == [None] or lets_in(world, str(own[0])), "the token of the one who rotated it stays"
 
 
 def test_a_token_that_was_replaced_meanwhile_is_not_what_is_taken_back(
