@@ -125,9 +125,10 @@ class Enrolling:
 
     def _find(self, device_id: str, claim: str | None, secret: bytes | None) -> Request | None:
         of_device = self._waiting.of(device_id)
-        if claim is not None:
-            return of_device.get(claim)
-        return next((r for r in of_device.values() if secret is not None and r.secret_sha256 == secret), None)
+        known = None if claim is None else of_device.get(claim)
+        if known is not None or secret is None:
+            return known
+        return next((r for r in of_device.values() if r.secret_sha256 == secret), None)
 
     def _begin(self, socket: Held, claim: str, secret: bytes | None, expiry: float) -> Request | Refused:
         device_id, address, now = socket.device_id, socket.remote, time.time_ns()

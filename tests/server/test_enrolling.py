@@ -204,7 +204,7 @@ def test_a_gateway_makes_claims_that_nobody_has_twice(world: World) -> None:
     assert all(len(claim) == 9 and claim[4] == "-" for claim in claims)
 
 
-@pytest.mark.parametrize("claim", ["ABCD-EFGH", None])
+@pytest.mark.parametrize("claim", ["ABCD-EFGH", None, "ANEW-ONEX"])
 def test_the_same_secret_goes_on_with_the_same_request(world: World, claim: str | None) -> None:
     first, second = Socket(), Socket(remote="198.51.100.7")
     request = world.ask(first)
@@ -212,7 +212,8 @@ def test_the_same_secret_goes_on_with_the_same_request(world: World, claim: str 
     assert first.ended == ["replaced"]
     world.enrolling.left(first, request)  # type: ignore[arg-type]
     (shown,) = world.enrolling.shown()
-    assert (shown["address"], shown["connected"], shown["contested"]) == ("198.51.100.7", True, False)
+    assert (shown["claim"], shown["address"]) == ("ABCD-EFGH", "198.51.100.7")
+    assert (shown["connected"], shown["contested"]) == (True, False)
     world.decide()
     assert (len(first.tokens), len(second.tokens)) == (0, 1)
 
@@ -547,10 +548,10 @@ def test_a_flood_of_requests_is_bounded_by_device_by_address_and_in_all(
 ) -> None:
     monkeypatch.setattr(world.enrolling._waiting, "_most", 60)
     for n in range(waiting.MOST_OF_DEVICE):
-        assert not full(world.ask(Socket("one", f"192.0.2.{n}"), f"AAAA-AAA{n}"))
+        assert not full(world.ask(Socket("one", f"192.0.2.{n}"), f"AAAA-AAA{n}", secret=None))
     assert full(world.ask(Socket("one", "192.0.2.200"), "BBBB-BBBB"))
     for n in range(waiting.MOST_OF_BOTH):
-        assert not full(world.ask(Socket("two", "192.0.2.1"), f"AAAA-AAA{n}"))
+        assert not full(world.ask(Socket("two", "192.0.2.1"), f"AAAA-AAA{n}", secret=None))
     assert full(world.ask(Socket("two", "192.0.2.1"), "BBBB-BBBB"))
     of_address = 60 - len(world.enrolling)
     assert of_address == waiting.MOST_OF_ADDRESS
@@ -564,11 +565,11 @@ def test_a_flood_of_requests_is_bounded_by_device_by_address_and_in_all(
 def test_who_fills_the_places_of_an_id_from_few_addresses_keeps_nobody_else_out(world: World) -> None:
     flood = [Socket("one", f"203.0.113.{n % 4}") for n in range(waiting.MOST_OF_DEVICE)]
     for n, socket in enumerate(flood):
-        assert not full(world.ask(socket, f"AAAA-AAA{n}"))
+        assert not full(world.ask(socket, f"AAAA-AAA{n}", secret=None))
     genuine = Socket("one", "192.0.2.1")
     assert not full(world.ask(genuine, "KKKK-KKKK"))
     assert [socket.ended for socket in flood if socket.ended] == [["no_room"]]
-    assert full(world.ask(Socket("one", flood[1].remote), "BBBB-BBBB"))
+    assert full(world.ask(Socket("one", flood[1].remote), "BBBB-BBBB", OTHER))
     assert genuine.ended == []
     assert world.counted["pushed_out"] == 1
 
@@ -587,7 +588,7 @@ def test_who_fills_all_places_from_one_address_keeps_nobody_else_out(
 
 def test_who_was_approved_gives_way_to_nobody(world: World) -> None:
     sockets = [Socket("d1", f"203.0.113.{n % 4}") for n in range(waiting.MOST_OF_DEVICE)]
-    requests = [world.ask(socket, f"AAAA-AAA{n}") for n, socket in enumerate(sockets)]
+    requests = [world.ask(socket, f"AAAA-AAA{n}", secret=None) for n, socket in enumerate(sockets)]
     for request in requests:
         assert isinstance(request, Request)
         request.decision = decision()
@@ -602,10 +603,10 @@ def test_the_protocol_tells_the_bounds() -> None:
 
 def test_who_has_left_makes_room_and_who_is_there_does_not(world: World) -> None:
     sockets = [Socket("one") for _ in range(waiting.MOST_OF_BOTH)]
-    requests = [world.ask(socket, f"AAAA-AAA{n}") for n, socket in enumerate(sockets)]
+    requests = [world.ask(socket, f"AAAA-AAA{n}", secret=str(n) * 22) for n, socket in enumerate(sockets)]
     world.enrolling.left(sockets[1], requests[1])  # type: ignore[arg-type]
     assert not full(world.ask(Socket("one"), "BBBB-BBBB"))
-    assert full(world.ask(Socket("one"), "CCCC-CCCC"))
+    assert full(world.ask(Socket("one"), "CCCC-CCCC", OTHER))
     claims = {shown["claim"] for shown in world.enrolling.shown()}
     assert claims == {"AAAA-AAA0", "BBBB-BBBB"}
 
