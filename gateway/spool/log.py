@@ -87,7 +87,8 @@ class Log:
         if last_id < known and not isinstance(item, Damage):
             path = path_of(self._directory, last_id + 1)
             yield Damage(path, 0, 0, f"records {last_id + 1} to {known} are missing")
-        self.last_id = max(last_id, known)
+        # A segment's name proves that the ids below it were used, even where it is all that is left to say so.
+        self.last_id = max(last_id, known, found[-1].first_id - 1 if found else 0)
         if found:
             self._settle(found, reader, known)
         self.total_bytes = sum(segment.size for segment in self._sealed)

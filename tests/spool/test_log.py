@@ -143,6 +143,21 @@ def test_an_empty_or_ruined_newest_segment_costs_only_what_it_held() -> None:
         log.close()
 
 
+def test_an_empty_newest_segment_keeps_the_ids_below_it_from_being_used_again() -> None:
+    disk = FaultyFiles()
+    filled(disk, 4).close()
+    opened(disk, known=4)  # killed when it had begun its segment
+    assert segments_on(disk) == ["00001", "00005"]
+    data_of(disk, 1)[START + 3 * SIZE + SIZE // 2] ^= 1
+    disk = disk.after_kill()
+    log, found = opened(disk, known=2)
+    assert [item for item in found if isinstance(item, int)] == [1, 2, 3]
+    assert [log.append(ENTRIES, 0).record_id for _ in range(3)] == [5, 6, 7]
+    log, found = opened(disk.after_kill(), known=2)
+    assert [item for item in found if isinstance(item, int)] == [1, 2, 3, 5, 6, 7]
+    assert log.append(ENTRIES, 0).record_id == 8
+
+
 def test_a_ruined_newest_segment_is_not_overwritten_when_its_ids_were_in_use() -> None:
     disk = FaultyFiles()
     filled(disk, 5).close()
