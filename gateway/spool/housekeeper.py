@@ -164,8 +164,11 @@ class Housekeeper:
         if self._dropped_after is None:
             self._dropped_after = self._backlog.cursor
         reader = self._log.reader(self._backlog.cursor)
+        records = True
         try:
-            while found := await self._in_thread(_some, reader, segment):
+            while records:  # only the last step has none; where the file is gone, each would say so again
+                found = await self._in_thread(_some, reader, segment)
+                records = any(not isinstance(item, Damage) for item in found)
                 for item in found:
                     if isinstance(item, Damage):
                         self._damaged(item)

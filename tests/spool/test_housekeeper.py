@@ -115,6 +115,24 @@ def test_what_is_acknowledged_while_it_is_to_be_dropped_is_not_dropped(monkeypat
     run(main())
 
 
+def test_a_segment_whose_file_was_taken_away_is_given_up_too() -> None:
+    async def main() -> None:
+        disk = FaultyFiles()
+        process = started(World(), disk, max_bytes=2000, when_full="drop_oldest")
+        await sent(process, 3)
+        first = process.queue._log.sealed()[0]
+        disk.unlink(first.path)
+        while process.queue.status().cursor < first.last_id:
+            await sent(process, 1)
+        await sent(process, 3)
+        assert process.queue.healthy
+        assert process.queue.status().damaged == 1
+        assert first.path not in {segment.path for segment in process.queue._log.segments()}
+        await process.queue.close()
+
+    run(main())
+
+
 def test_without_a_checkpoint_nothing_goes_and_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.spool.housekeeper.RETRY_SECONDS", 0.01)
 
