@@ -102,18 +102,21 @@ class Reserve:
         """Take the room if the disk has it."""
         if self._held or not self._size:
             return
-        with contextlib.suppress(OSError):
+        try:
             file = self._files.edit(self._path)
             try:
                 file.allocate(self._size)
                 self._held = True
             finally:
                 file.close()
+        except OSError:
+            self._let_go()  # a file system may keep what it had taken when the room ran out
 
     def release(self, error: OSError) -> bool:
         """Give it back if that may help against ``error``."""
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT} or not self._held:
-            return False
+        return error.errno in {errno.ENOSPC, errno.EDQUOT} and self._let_go()
+
+    def _let_go(self) -> bool:
         self._held = False
         with contextlib.suppress(OSError):
             self._files.unlink(self._path)

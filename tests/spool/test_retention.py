@@ -85,6 +85,20 @@ def test_the_reserve_is_taken_given_back_and_taken_again() -> None:
     assert disk.used() == 600
 
 
+def test_what_was_taken_when_the_room_ran_out_is_given_back_at_once() -> None:
+    disk = FaultyFiles()
+    disk.capacity = 500
+    Reserve(disk, HERE, 600).hold()
+    assert disk.used() == 0
+
+
+def test_a_reserve_that_is_not_known_to_be_held_is_given_back_all_the_same() -> None:
+    disk = FaultyFiles()
+    Reserve(disk, HERE, 600).hold()
+    assert Reserve(disk, HERE, 600).release(OSError(errno.ENOSPC, "full"))
+    assert disk.used() == 0
+
+
 def test_a_reserve_of_an_earlier_run_is_held_on_a_full_disk() -> None:
     disk = FaultyFiles()
     Reserve(disk, HERE, 600).hold()

@@ -343,11 +343,12 @@ class FaultyFile(File):
         with self._disk._lock:
             error = self._disk.step("allocate", self.path)
             growth = size - max(len(self._inode.data), self._inode.allocated)
-            if not error and self._disk.take(self._inode, growth) < growth:
-                error = errno.ENOSPC
             if error:
                 raise OSError(error, "injected")
-            self._inode.allocated = size
+            taken = self._disk.take(self._inode, growth)
+            self._inode.allocated = size - growth + taken  # as ext4 leaves it
+            if taken < growth:
+                raise OSError(errno.ENOSPC, "no space left")
 
     def try_lock(self) -> bool:
         with self._disk._lock:
