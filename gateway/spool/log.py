@@ -150,8 +150,9 @@ class Log:
         previous = (before[-1].first_id, before[-1].end) if before else (0, 0)
         active = SegmentWriter(self._files, self._directory, SegmentHeader(first_id, *previous), carried)
         with self._lock:
-            self._sealed, self._active = before, active
-            self.total_bytes = sum(segment.size for segment in before) + active.end
+            there = {segment.first_id for segment in self._sealed}  # others were removed meanwhile
+            self._sealed, self._active = [segment for segment in before if segment.first_id in there], active
+            self.total_bytes = sum(segment.size for segment in self._sealed) + active.end
         return active
 
     def _sync(self, path: Path) -> None:

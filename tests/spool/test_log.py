@@ -257,6 +257,21 @@ def test_removal_is_by_segment_and_durable() -> None:
     assert log.total_bytes == sum(one.size for one in log.segments())
 
 
+def test_what_is_removed_while_a_segment_begins_stays_removed() -> None:
+    class Removing(FaultyFiles):
+        def rename(self, old: Path, new: Path) -> None:
+            super().rename(old, new)
+            if new == path_of(HERE, 9):
+                log.remove(log.sealed()[:1])
+
+    disk = Removing()
+    log = filled(disk, 8)
+    log.append(ENTRIES, 0)
+    assert [one.first_id for one in log.segments()] == [5, 9]
+    assert readable(log) == [5, 6, 7, 8, 9]
+    assert log.total_bytes == sum(one.size for one in log.segments())
+
+
 def test_a_segment_that_cannot_be_removed_stays() -> None:
     disk = FaultyFiles()
     log = filled(disk, 9)
