@@ -4,6 +4,7 @@ Rules that hold here:
 
 * The version of a file's layout is its ``user_version``: an older file is read, a newer one is left alone.
 * Transactions are explicit, and wait for another process at their beginning.
+* To open a file that has its layout already writes nothing: that has to go on a full disk, too.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ def open_store(
     """
     db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
     try:
-        check_layout(db, path, what, version)
+        found = check_layout(db, path, what, version)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {synchronous}")
-        db.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {version}; COMMIT;")
+        stamp = f"PRAGMA user_version = {version};" if found != version else ""
+        db.executescript(f"BEGIN IMMEDIATE; {schema}; {stamp} COMMIT;")
     except BaseException:
         db.close()
         raise

@@ -31,6 +31,20 @@ def test_a_store_is_made_kept_and_synced_as_asked(tmp_path: Path, synchronous: s
                 db.execute("INSERT INTO t VALUES (1)")
 
 
+def test_a_store_that_is_there_is_opened_without_a_write(tmp_path: Path) -> None:
+    written = tmp_path / "s.db-wal"
+    with closing(open_store(tmp_path / "s.db", "things", 3, SCHEMA)) as db:
+        with transaction(db):
+            db.execute("INSERT INTO t VALUES (1)")
+        before = written.stat().st_size
+        with closing(open_store(tmp_path / "s.db", "things", 3, SCHEMA)) as again:
+            assert rows(again) == [1]
+        assert written.stat().st_size == before > 0
+        with closing(open_store(tmp_path / "s.db", "things", 4, SCHEMA)) as newer:
+            assert newer.execute("PRAGMA user_version").fetchone() == (4,)
+        assert written.stat().st_size > before
+
+
 def test_a_transaction_is_done_whole_or_not_at_all(tmp_path: Path) -> None:
     with closing(open_store(tmp_path / "s.db", "things", 1, SCHEMA)) as db:
         with pytest.raises(ZeroDivisionError), transaction(db):
