@@ -303,6 +303,9 @@ class SqliteSink:
                 with self._lock:
                     self._failed(error)
                 pause = interval
+            except Exception:
+                log.exception("%s: deleting and summarising failed and are tried again", self.name)
+                pause = interval
             self._closing.wait(pause)
 
 

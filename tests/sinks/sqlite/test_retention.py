@@ -124,3 +124,29 @@ def test_a_broken_file_does_not_end_deletion(
     assert sink.write(b"m,device=d1 x=1 %d\n" % START) == Stored()
     clock.now_ns += SECOND
     wait_until_empty(path)
+
+
+def test_a_mistake_does_not_end_deletion_and_is_told(
+    open_sink: Callable[..., SqliteSink],
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, failed = Clock(START), threading.Event()
+    sink = open_sink(retention=0.5, clock_ns=clock)
+    work = sink.roll_up
+
+    def fails_once() -> bool:
+        if failed.is_set():
+            return work()
+        failed.set()
+        raise ValueError("no such interval")
+
+    monkeypatch.setattr(sink, "roll_up", fails_once)
+    assert sink.write(b"m,device=d1 x=1 %d\n" % START) == Stored()
+    assert failed.wait(10)
+    clock.now_ns += SECOND
+    wait_until_empty(path)
+    (told,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert told.exc_info is not None
+    assert "no such interval" in str(told.exc_info[1])
