@@ -6,12 +6,13 @@ Rules that hold here:
   put together again are the batch.
 * Bytes are cut between points only. A newline inside a quoted string is part of its point. Between messages is known
   from their sizes; only a message too large for a batch is searched for its points, as is what the database refused.
-* A batch holds at most ``max_lines`` points and ``max_bytes`` bytes; only a single point may be larger.
+* A batch holds at most ``max_lines`` points and ``max_bytes`` bytes; only a single point may be larger, and what
+  cannot be cut. That stays whole whatever becomes of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -32,11 +33,20 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """``count`` points as line protocol, each ended by a newline, and the spans they came from, in order."""
+    """``count`` points as line protocol, each ended by a newline, and the spans they came from, in order.
+
+    ``whole`` if that was found not to be so: its points cannot be told apart.
+    """
 
     lines: bytes
     count: int
     spans: tuple[Span, ...]
+    whole: bool = False
+
+    @property
+    def last(self) -> bool:
+        """Whether it is not to be cut any more."""
+        return self.count == 1 or self.whole
 
     @property
     def start(self) -> tuple[int, int]:
@@ -56,9 +66,12 @@ class Batch:
                 index -= span.lines
         raise IndexError("no such point in this batch")
 
-    def halves(self) -> tuple[Batch, Batch]:
-        """Two batches that together are this one; the batch must have two points or more."""
-        return self._cut(self.count // 2)
+    def halves(self) -> tuple[Batch, ...]:
+        """Two batches that together are this one, or one if it cannot be cut; it must have two points or more."""
+        try:
+            return self._cut(self.count // 2)
+        except ValueError:
+            return (replace(self, whole=True),)
 
     def after(self, record_id: int) -> Batch | None:
         """What is left without the records up to ``record_id``; None when nothing is."""
@@ -161,7 +174,7 @@ class Builder:
         self.due = min(self.due, due)
 
     def _fitting(self, batch: Batch) -> Iterator[Batch]:
-        if batch.count > 1 and (batch.count > self.max_lines or len(batch.lines) > self.max_bytes):
+        if not batch.last and (batch.count > self.max_lines or len(batch.lines) > self.max_bytes):
             for half in batch.halves():
                 yield from self._fitting(half)
         else:

@@ -37,7 +37,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Out:
-    """A batch of ``pipeline`` that went to ``sink`` in ``round`` of the pace; ``origin`` is that of a single point."""
+    """A batch of ``pipeline`` that went to ``sink`` in ``round`` of the pace.
+
+    ``origin`` is that of its first point if it is not to be cut.
+    """
 
     sink: Database
     pipeline: Pipeline
@@ -130,7 +133,7 @@ class Dispatch:
 
     def _send(self, pipeline: Pipeline) -> None:
         batch = pipeline.take()
-        origin = pipeline.origin(batch) if batch.count == 1 else None
+        origin = pipeline.origin(batch) if batch.last else None
         out = Out(self._sink, pipeline, batch, origin, self._pace.round)
         future = self._writers.submit(partial(self._write, out))
         future.add_done_callback(lambda _: self._wake())

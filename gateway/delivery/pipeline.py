@@ -67,8 +67,9 @@ class Pipeline:
         self.progress.finished(batch.spans)
 
     def dead(self, batch: Batch) -> None:
-        """A batch of one point that was out is a dead letter."""
-        self.progress.refused(*batch.start)
+        """A batch that was out and is not to be cut any more is a dead letter."""
+        for index in range(batch.count):
+            self.progress.refused(*batch.origin(index))
 
     def again(self, batch: Batch) -> None:
         """A batch that was out has to be written again as it is, but for records that were dropped meanwhile."""

@@ -208,6 +208,25 @@ def test_a_batch_too_large_is_cut_and_a_point_too_large_becomes_a_dead_letter() 
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("max_readings", [5000, 1])
+def test_what_is_refused_and_cannot_be_cut_is_one_dead_letter(max_readings: int) -> None:
+    async def main() -> None:
+        bench = Bench(max_readings=max_readings, partial=False)
+        bench.witness.wrote = lambda *_: None  # type: ignore[method-assign] - counts the newlines
+        first, second = b'm s="no end 1\n', b"m\nx=1 2\n"
+        bench.source.append(entry("a", first, second))
+        bench.database.poison = {first}
+        after = bench.fill(records=1, device="b") if max_readings == 1 else []
+        await bench.delivered()
+        assert bench.letters.lines == [first + second]
+        assert bench.witness.dead == {"bad_request": 1}
+        assert set(bench.database.lines) >= set(after)
+        sums = bench.source.ledger.total.sums()
+        assert (sums["rejected"], sums["stored"], sums["pending"]) == (2, len(after), 0)
+
+    asyncio.run(main())
+
+
 def test_a_dead_letter_is_on_disk_before_its_record_is_acknowledged() -> None:
     async def main() -> None:
         bench = Bench()
@@ -466,7 +485,7 @@ def test_stop_does_not_wait_for_the_pause_after_an_error() -> None:
 @pytest.mark.parametrize("max_readings", [1, 5000])
 def test_what_is_read_while_a_stop_comes_is_not_written(max_readings: int) -> None:
     async def main() -> None:
-        bench = Bench(max_readings=max_readings)
+        bench = Bench(max_readings=max_readings, partial=False)
         bench.fill(records=3)
         read = bench.source.read
         stopping: list[asyncio.Task[None]] = []
