@@ -5,7 +5,7 @@ What a copy has to hold together, and why it does:
 * The checkpoint of the ledger counts what is in segments that have gone, so every segment that is younger than it must
   be in the copy. A segment goes only after a newer checkpoint was written: so the checkpoint is read, all segments are
   opened (an open file outlives its name), and if the checkpoint is still the same afterwards, they belong together. If
-  it is not, all of that is done again.
+  it is not, all of that is done again. There may be more segments than the soft limit of open files, which is raised.
 * Dead letters are forgotten only after a checkpoint that counts them, and written before their record is acknowledged.
   So they are copied between the two readings of the checkpoint.
 * The cursor is read first. One that is too old costs a second delivery, which overwrites itself; one that is too new
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from gateway import __version__
 from gateway.errors import GatewayError
+from gateway.server import file_limit
 from gateway.spool import cursor
 from gateway.spool.files import NEW, Files
 
@@ -70,6 +71,7 @@ def backup(config: Config, target: Path, *, database: bool = True) -> Copied:
     state, spool = config.state.directory, config.spool.directory
     if not state.is_dir():
         raise GatewayError(f"there is no state in {state}: has a gateway run with this configuration?")
+    file_limit.raised()
     _begin(target)
     for part in (STATE, SPOOL):
         (target / part).mkdir(mode=0o700)

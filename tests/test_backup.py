@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +106,21 @@ def test_a_segment_that_is_delivered_while_it_is_copied_is_in_the_copy(
     copies.backup(disk.config, tmp_path / "copy")
     assert content(tmp_path / "copy") == ("counts 1", "1", {FIRST, SECOND})
     assert json.loads((tmp_path / "copy/backup.json").read_text())["files"][f"spool/{FIRST}"] == len(FIRST)
+
+
+def test_there_may_be_more_segments_than_files_open_by_the_soft_limit(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    names = tuple(f"{n:020d}.seg" for n in range(1, 101))
+    disk.write(ledger="counts 1", cursor="1", segments=names)
+    program = (
+        "import resource, sys; from pathlib import Path; from gateway import backup; from gateway.config import Config;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 500));"
+        "backup.backup(Config(state={'directory': sys.argv[1]}), Path(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", program, str(disk.state), str(tmp_path / "copy")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert content(tmp_path / "copy") == ("counts 1", "1", set(names))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

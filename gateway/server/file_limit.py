@@ -34,10 +34,16 @@ class Places:
 
 def places() -> Places:
     """Raise the soft limit to the hard one; what fits under it."""
+    limit = raised()
+    return Places() if limit is None else share(limit - RESERVED)
+
+
+def raised() -> int | None:
+    """Raise the soft limit to the hard one; how many files may be open then, None for any number."""
     try:
         import resource  # noqa: PLC0415 - not on every platform
     except ImportError:
-        return Places()
+        return None
     limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -45,7 +51,7 @@ def places() -> Places:
         log.warning("the limit of open files stays at %d: %s", limit, error)
     else:
         limit = hard
-    return Places() if limit == resource.RLIM_INFINITY else share(limit - RESERVED)
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def share(files: int) -> Places:
