@@ -78,6 +78,11 @@ class SessionShell(JsonErrors, StreamHandler):
         """Whether the device catches up."""
         return self.session is not None and self.session.late
 
+    @property
+    def record_timeout(self) -> float:
+        """Seconds for which the bytes of one TLS record are life: as many as those of a message may take."""
+        return self.context.config.keepalive.message_timeout
+
     def on_text(self, data: bytes, *, binary: bool = False) -> None:
         """One message of the device, nothing of it checked yet."""
         session = self.session

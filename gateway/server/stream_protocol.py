@@ -30,7 +30,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketProtocol13, _Decomp
 
 from gateway.server import frames
 from gateway.server.frames import FrameParser, Violation
-from gateway.server.tls_transport import TLSTransport
+from gateway.server.tls_transport import RecordProtocol, TLSTransport
 from gateway.server.transport_stream import TransportStream
 from gateway.server.turns import read_turns
 
@@ -90,7 +90,7 @@ class CloseCause(StrEnum):
     """The peer left more bytes untaken than `StreamHandler.write_limit`."""
 
 
-class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProtocol):
+class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
     """Tornado's protocol on a transport.
 
     uvloop takes it for a `Protocol`, asyncio and `TLSTransport` for a `BufferedProtocol`: each its fastest way.
@@ -103,9 +103,11 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
         "_controls",
         "_controls_since",
         "_deadline",
+        "_heard_at",
         "_holds",
         "_loop",
         "_parser",
+        "_record_since",
         "_transport",
     )
 
@@ -120,6 +122,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
         self._holds = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._controls = 0
+        self._heard_at = self._record_since = 0.0
         handler.last_byte_at = self._controls_since = self._loop.time()
 
     async def accept_connection(self, handler: WebSocketHandler) -> None:
@@ -199,6 +202,14 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, asyncio.BufferedProt
     def buffer_updated(self, nbytes: int) -> None:
         """Take bytes from asyncio or `TLSTransport`."""
         self.data_received(self._buffer[:nbytes].tobytes())
+
+    def heard(self) -> None:
+        """Take bytes of a TLS record that is not whole yet for life, but only for as long as a message may take."""
+        handler, now = self.handler, self._loop.time()
+        if handler.last_byte_at != self._heard_at:  # something whole has come since
+            self._record_since = now
+        if now - self._record_since < handler.record_timeout:
+            handler.last_byte_at = self._heard_at = now
 
     def eof_received(self) -> None:
         """The peer sends nothing more and has not said goodbye; what was written may still reach it."""

@@ -5,7 +5,8 @@ twice the time and more memory per connection; here OpenSSL reads and writes the
 
 Rules that hold here:
 
-* The protocol is a `BufferedProtocol`: bytes are decrypted straight into its buffer.
+* The protocol is a `BufferedProtocol`: bytes are decrypted straight into its buffer. It is also told of bytes that are
+  no whole record yet, as OpenSSL keeps them to itself (`RecordProtocol.heard`).
 * One read per wake-up, so that no peer keeps the loop to itself. What OpenSSL has decrypted and not handed over, for
   want of room in the buffer, does not make the socket readable again, so it is asked for.
 * OpenSSL takes a write whole or not at all, however much of it has gone out, so it gets one record at a time. A write
@@ -26,6 +27,16 @@ _HIGH_WATER = 64 * 1024
 _RECORD = 16 * 1024
 
 
+class RecordProtocol(asyncio.BufferedProtocol):
+    """A protocol on a `TLSTransport`."""
+
+    __slots__ = ()
+
+    def heard(self) -> None:
+        """Bytes have come that are no whole record yet."""
+        raise NotImplementedError
+
+
 class TLSTransport(asyncio.Transport):
     """Carries ``protocol`` over ``sock``; construct, then `start`."""
 
@@ -43,9 +54,7 @@ class TLSTransport(asyncio.Transport):
         "_writing_paused",
     )
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, sock: ssl.SSLSocket, protocol: asyncio.BufferedProtocol
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: ssl.SSLSocket, protocol: RecordProtocol) -> None:
         super().__init__({"socket": sock})
         self._loop = loop
         self._sock = sock
@@ -66,11 +75,11 @@ class TLSTransport(asyncio.Transport):
             self._watch()
 
     def _watch(self) -> None:
-        self._loop.add_reader(self._sock, self._read_ready)
+        self._loop.add_reader(self._sock, self._read_ready, True)  # noqa: FBT003 - it takes no names
         # OpenSSL may hold bytes that the socket, being empty, will not wake anyone for.
         self._loop.call_soon(self._read_ready)
 
-    def _read_ready(self) -> None:
+    def _read_ready(self, woken: bool = False) -> None:  # noqa: FBT001, FBT002 - see _watch
         if self._paused or self._closing:
             return
         buffer: Any = self._protocol.get_buffer(-1)  # has a length, which not every buffer has by its type
@@ -78,6 +87,8 @@ class TLSTransport(asyncio.Transport):
             # The first would come to the second, by a longer way, as long as there is TLS on the socket.
             count: Any = self._sock.recv_into(buffer) if self._eof else self._sock.read(len(buffer), buffer)
         except _WOULD_BLOCK:
+            if woken:
+                self._protocol.heard()
             return
         except OSError as error:
             self._end(error)

@@ -121,6 +121,11 @@ class StreamHandler(WebSocketHandler):
             self.ws_connection.write_ping(b"")
 
     @property
+    def record_timeout(self) -> float:
+        """Seconds for which the bytes of one TLS record are life."""
+        return 120.0
+
+    @property
     def unfinished(self) -> int:
         """0 between messages; inside one a number of its own, the same until it has ended."""
         return 0 if self.ws_connection is None else self.ws_connection.unfinished

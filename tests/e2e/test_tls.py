@@ -6,6 +6,8 @@ import shutil
 import signal
 import socket
 import ssl
+import struct
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -16,9 +18,10 @@ from websockets.sync.client import connect
 from tests.support.authority import Authority, client
 from tests.support.device import answer
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
+from tests.support.streams import TEXT, client_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SERVER = "/CN=gateway", "IP:127.0.0.1"
@@ -187,3 +190,72 @@ def reload(gateway: RunningGateway, word: str) -> None:
     seen = len(gateway.log)
     gateway.process.send_signal(signal.SIGHUP)
     wait_for(lambda: word in gateway.log[seen:], f"{word} in the log")
+
+
+class SlowClient:
+    """A device that encrypts by itself, so that it can send its records in pieces. It answers no pings."""
+
+    def __init__(self, world: World, gateway: RunningGateway, device: str) -> None:
+        address = urlsplit(gateway.url)
+        self._line = socket.create_connection((address.hostname, address.port), timeout=20)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = client(world.root.path, None)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=str(address.hostname))
+        self._heard = b""
+        self._until(self._tls.do_handshake)
+        upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+        request = f"GET /v1/devices/{device}/stream HTTP/1.1\r\nHost: {address.netloc}\r\n{upgrade}{'A' * 22}==\r\n\r\n"
+        self._line.sendall(self.record(request.encode()))
+
+    def record(self, data: bytes) -> bytes:
+        """``data`` encrypted, at most 16 KiB."""
+        self._tls.write(data)
+        return self._outgoing.read()
+
+    def send(self, data: bytes) -> None:
+        """Bytes as they are."""
+        self._line.sendall(data)
+
+    def await_word(self, word: bytes) -> None:
+        """Read until the gateway has said this."""
+        while word not in self._heard:
+            self._heard += self._until(lambda: self._tls.read(1 << 16))
+        self._heard = b""
+
+    def close(self) -> None:
+        """Leave without a word."""
+        self._line.close()
+
+    def _until(self, done: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return done()
+            except ssl.SSLWantReadError:
+                self._line.sendall(self._outgoing.read())
+                received = self._line.recv(1 << 16)
+                assert received, "the gateway has closed without a word"
+                self._incoming.write(received)
+            finally:
+                self._line.sendall(self._outgoing.read())
+
+
+def test_bytes_of_a_slow_record_are_life_but_not_for_ever(world: World, tmp_path: Path) -> None:
+    keepalive = {"ping_interval": "400ms", "timeout": "1s", "message_timeout": "3s"}
+    with running_gateway(tmp_path, {"server": {"tls": world.files}, "keepalive": keepalive}) as gateway:
+        slow = SlowClient(world, gateway, "slow")
+        slow.await_word(b'"welcome"')
+        record = slow.record(client_frame(TEXT, b'{"seq":1,"temp":1}'))
+        for place in range(40):
+            slow.send(record[place : place + 1])
+            time.sleep(0.05)  # the pace of the device, for twice the time-out
+        slow.send(record[40:])
+        slow.await_word(b'"ack"')
+        record = slow.record(client_frame(TEXT, b" " * 16_000))
+        started = time.monotonic()
+        while "closing 4408" not in gateway.log:
+            assert time.monotonic() - started < 15, "a record without an end is life for ever"
+            slow.send(record[:1])
+            record = record[1:]
+            time.sleep(0.05)
+        slow.await_word(struct.pack(">H", 4408))
+        slow.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
@@ -175,6 +176,23 @@ def test_any_legal_stream_says_what_it_says_to_stock_tornado(serve: Serve, compr
             assert [*heard, ("close", *event[2:])] == stock == [*said, ("close", code, "end ü")]
 
         same()
+
+
+def test_each_record_that_is_not_whole_has_a_time_of_its_own() -> None:
+    """The first second of the loop's clock is that of the opening."""
+    protocol: Any = stream_protocol.StreamProtocol.__new__(stream_protocol.StreamProtocol)
+    protocol._heard_at = protocol._record_since = 0.0
+    protocol.handler = handler = SimpleNamespace(last_byte_at=1.0, record_timeout=120.0)
+    protocol._loop = loop = Mock()
+
+    def last_byte_at(now: float) -> float:
+        loop.time.return_value = now
+        protocol.heard()
+        return handler.last_byte_at
+
+    assert [last_byte_at(now) for now in (100.0, 219.0, 221.0, 500.0)] == [100.0, 219.0, 219.0, 219.0]
+    handler.last_byte_at = 501.0
+    assert [last_byte_at(now) for now in (600.0, 719.0, 721.0)] == [600.0, 719.0, 719.0]
 
 
 def test_stock_tornado_still_needs_replacing() -> None:

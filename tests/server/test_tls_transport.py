@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import threading
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.server.tls_transport import TLSTransport
+from gateway.server.tls_transport import RecordProtocol, TLSTransport
 from tests.support.modes import LOOPS, new_event_loop
 from tests.support.streams import PATIENCE
 
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     Run = Callable[[Awaitable[None]], None]
 
 
-class Protocol(asyncio.BufferedProtocol):
+class Protocol(RecordProtocol):
     """Keeps what it gets, in a buffer of ``size`` bytes; ``calls`` says in which order things came."""
 
     def __init__(self, size: int = 1 << 16) -> None:
         self.buffer = memoryview(bytearray(size))
         self.received = bytearray()
         self.calls: list[str] = []
+        self.heard_of = 0
         self.lost = asyncio.get_running_loop().create_future()
         self.changed = asyncio.Event()
         self.on_bytes: Callable[[], None] = lambda: None
@@ -46,6 +48,10 @@ class Protocol(asyncio.BufferedProtocol):
         self.received += self.buffer[:nbytes]
         self.changed.set()
         self.on_bytes()
+
+    def heard(self) -> None:
+        self.heard_of += 1
+        self.changed.set()
 
     def eof_received(self) -> None:
         self.note("eof")
@@ -89,6 +95,21 @@ class Pair:
 
     def _accept(self, context: ssl.SSLContext, sock: socket.socket) -> None:
         self.server = context.wrap_socket(sock, server_side=True)
+
+    def sealed(self, data: bytes) -> bytes:
+        """The record that the client would have sent for ``data``."""
+        near, far = socket.socketpair()
+        with near, far:
+            real = os.dup(self.client.fileno())
+            os.dup2(near.fileno(), self.client.fileno())
+            self.client.sendall(data)
+            os.dup2(real, self.client.fileno())
+            os.close(real)
+            return far.recv(1 << 16)
+
+    def send_raw(self, data: bytes) -> None:
+        """Send bytes as they are, and not encrypted."""
+        assert os.write(self.client.fileno(), data) == len(data)
 
     def read_all(self) -> bytes:
         """Everything until the end; OSError if it comes without a goodbye."""
@@ -185,6 +206,26 @@ def test_a_pause_in_the_middle_of_a_record(run: Run, pair: Pair) -> None:
         transport.abort()
         transport.resume_reading()
         assert not asyncio.get_running_loop().remove_reader(pair.server)
+        await protocol.lost
+
+    run(main())
+
+
+def test_bytes_of_a_record_that_is_not_whole_are_heard_of(run: Run, pair: Pair) -> None:
+    async def main() -> None:
+        protocol = Protocol()
+        transport = start(pair, protocol)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert protocol.heard_of == 0, "nothing has come"
+        record = pair.sealed(b"slowly")
+        for count in (1, 2):
+            pair.send_raw(record[count - 1 : count])
+            await protocol.until(lambda count=count: protocol.heard_of == count)
+        assert not protocol.received
+        pair.send_raw(record[2:])
+        await protocol.until(lambda: bytes(protocol.received) == b"slowly")
+        transport.abort()
         await protocol.lost
 
     run(main())
