@@ -17,6 +17,7 @@ from gateway.config.names import DEVICE_ID
 from gateway.protocol.counting import CountingSession
 from gateway.protocol.endings import Endings
 from gateway.protocol.messages import (
+    Ack,
     Authenticate,
     CloseCode,
     Enrol,
@@ -177,6 +178,8 @@ class DeviceSocket(SessionShell):
         )
         self.context.settings.connected(self.device_id)
         self.context.downlink.connected(self.device_id)
+        if session.ack is Ack.STORED:  # of a hello that came before somebody approved
+            self._await_stored()
 
     def _do(self, session: Session, effect: Effect) -> None:
         """What a device seldom asks for; before the welcome, who it is."""

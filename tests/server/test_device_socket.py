@@ -10,6 +10,7 @@ from websockets.sync.client import connect
 
 from tests.support.device import answer
 from tests.support.gateway import running_gateway
+from tests.support.visitor import Visitor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,25 @@ def test_who_comes_back_by_a_hello_with_a_token_hears_what_is_stored(tmp_path: P
             with connect(f"{gateway.ws}/v1/devices/back/stream") as socket:
                 socket.send(hello)
                 assert answer(socket)["type"] == "welcome"
+                socket.send(json.dumps({"seq": seq, "ts": 1_700_000_000_000 + seq, "values": {"n": seq}}))
+                assert answer(socket) == {"type": "ack", "seq": seq}
+
+
+def test_who_is_let_in_on_the_spot_hears_what_is_stored_of_a_boot_that_is_known(tmp_path: Path) -> None:
+    """Between the hello that wants to know and the readings there is no other message that could say so."""
+    over = {"auth": {"mode": "token", "admin_token": ADMIN, "enrol": "approve"}, "batch": {"max_age": "50ms"}}
+    with running_gateway(tmp_path, over) as gateway:
+        admin = Visitor(gateway.url)
+        assert admin.login(ADMIN).status == 200
+        for last_seq in (None, 1):
+            with connect(f"{gateway.ws}/v1/devices/spot/stream") as socket:
+                socket.send(json.dumps({"type": "hello", "claim": "ABCD-EFGH", "boot": "b", "ack": "stored"}))
+                assert answer(socket)["type"] == "pending"
+                body = {"claim": "ABCD-EFGH", "replace": True}
+                assert admin.change("POST", "/v1/enrolments/spot/approve", body).status == 200
+                assert answer(socket)["type"] == "token"
+                welcome, seq = answer(socket), (last_seq or 0) + 1
+                assert (welcome["ack"], welcome["last_seq"]) == ("stored", last_seq)
                 socket.send(json.dumps({"seq": seq, "ts": 1_700_000_000_000 + seq, "values": {"n": seq}}))
                 assert answer(socket) == {"type": "ack", "seq": seq}
 
