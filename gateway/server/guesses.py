@@ -14,6 +14,7 @@ import ipaddress
 import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Guesses:
         return min(BURST, guesser.left + (self._clock() - guesser.at) / EVERY)
 
 
+@lru_cache(MOST_ADDRESSES)  # a newcomer's is compared with those of all who wait
 def network_of(address: str) -> str:
     """What one guesser has at the least: an IPv4 address, or the 64 bits of IPv6 that any of its hosts may vary."""
     try:

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from gateway.server.guesses import BURST, EVERY, MOST_ADDRESSES, Guesses
+from gateway.server.guesses import BURST, EVERY, MOST_ADDRESSES, Guesses, network_of
 from tests.support.clock import Clock
 
 WORDS = map(str, itertools.count())
@@ -86,3 +86,12 @@ def test_the_table_has_a_bound_and_forgets_who_was_quiet_longest(guesses: Guesse
     assert len(guesses._guessers) == MOST_ADDRESSES
     assert guesses.wait("a") == 0
     assert guesses.wait("b") > 0
+
+
+def test_an_address_is_read_once_and_only_so_many_are_kept() -> None:
+    network_of.cache_clear()
+    assert {network_of("2001:db8::1") for _ in range(1000)} == {"2001:db8::/64"}
+    assert network_of.cache_info().misses == 1
+    for number in range(MOST_ADDRESSES + 1):
+        network_of(f"2001:db8::{number:x}")
+    assert network_of.cache_info().currsize == MOST_ADDRESSES
