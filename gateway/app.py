@@ -107,6 +107,7 @@ class Gateway:
         self._warn()
         recovery = await asyncio.to_thread(self.spool.open, self.ledger.committed_to, self.ledger.delivered_to)
         log.info("spool %s: %s", config.spool.directory, recovery)
+        self._resume()
         self.context.directory.ids()  # to sort them takes a moment, which nobody minds yet
         await self._refresh_types()
         await self.bookkeeper.begin(recovery.cursor, self.spool.status().oldest_ns)
@@ -140,7 +141,6 @@ class Gateway:
         self.downlink = Downlink(
             self.commands, self.fleet.connection, lambda ended: self.metrics.commands.labels(ended.value).inc()
         )
-        self.downlink.recover()
         self.settings = SettingsLink(_opened("settings", Twins, state / twins.NAME), self.fleet.connection)
         self.writes = WriteLog(state / write_log.NAME)
         self.acks = Acks(config.server.ack_delay, self.metrics.ack.observe)
@@ -225,15 +225,18 @@ class Gateway:
         )
 
     def _enrolling(self, most: int) -> Enrolling:
-        made = Enrolling(
+        return Enrolling(
             _opened("enrolments", Enrolments, self.config.state.directory / enrolments.NAME),
             self.registry,
             lambda result: self.metrics.enrolments.labels(result).inc(),
             self.context.credentials_changed,
             most=most,
         )
-        made.recover()
-        return made
+
+    def _resume(self) -> None:
+        """Go on with what was open, now that no other gateway has the spool: of one that runs, it is under way."""
+        self.downlink.recover()
+        self.context.enrolling.recover()
 
     def _warn(self) -> None:
         config, auth = self.config, self.config.auth

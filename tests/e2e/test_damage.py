@@ -9,12 +9,14 @@ import json
 import re
 import shutil
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.command_log import Command, CommandLog
 from tests.e2e.test_disk_faults import AWAY, into, numbers
-from tests.support.gateway import RunningGateway, launched_gateway, running_gateway, wait_for
+from tests.support.gateway import RunningGateway, launched_gateway, merged, running_gateway, wait_for
 from tests.support.scripted import Reply, ScriptedServer
 
 if TYPE_CHECKING:
@@ -171,3 +173,17 @@ def test_a_damaged_registry_refuses_the_start_and_names_the_file(tmp_path: Path,
             for device in range(3):
                 gateway.settled(f"d-{device}")
         assert numbers(script) == set(range(DELIVERED * READINGS, MESSAGES * READINGS))
+
+
+def test_a_second_gateway_changes_nothing_of_the_first(tmp_path: Path) -> None:
+    """It is refused before it takes the commands under way for those of a gateway that was stopped."""
+    with ScriptedServer(AWAY) as script, running_gateway(tmp_path, into(script)):
+        commands = CommandLog(tmp_path / "state/commands.db")
+        commands.add(Command("c-1", "d-1", "open", b"{}", False, "admin", "", time.time_ns(), time.time_ns()))
+        over = merged(into(script), {name: {"directory": str(tmp_path / name)} for name in ("spool", "state")})
+        with launched_gateway(tmp_path / "second", over) as process:
+            assert process.wait(20) == 1
+        assert "is in use by another gateway" in (tmp_path / "second/gateway.log").read_text()
+        (command,) = commands.history("d-1", 9)
+        commands.close()
+    assert command["state"] == "waiting"
