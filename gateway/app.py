@@ -57,12 +57,13 @@ from gateway.server.wall_clock import WallClock
 from gateway.sinks import make_sink
 from gateway.spool.files import Files
 from gateway.spool.queue import SpoolQueue
+from gateway.stores import damaged
 from gateway.twins import Twins
 
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from gateway.config import Config
@@ -82,6 +83,7 @@ FIRST_RECONNECT_MS = 2000
 RECONNECTS_PER_SECOND = 500
 """How many of them come back after that: a handshake costs about a millisecond, and more with TLS."""
 GUESSABLE = 16
+LETTERS = "dead_letters.db"
 
 
 class Gateway:
@@ -110,7 +112,8 @@ class Gateway:
         self._resume()
         self.context.directory.ids()  # to sort them takes a moment, which nobody minds yet
         await self._refresh_types()
-        await self.bookkeeper.begin(recovery.cursor, self.spool.status().oldest_ns)
+        with _naming("dead letters", config.state.directory / LETTERS):
+            await self.bookkeeper.begin(recovery.cursor, self.spool.status().oldest_ns)
         self.spool.start()
         self._delivering = asyncio.create_task(self.forwarder.run(), name="forwarder")
         await self.spool.look_at_disk()
@@ -132,16 +135,18 @@ class Gateway:
     def _load_state(self, files: Files) -> None:
         config, state = self.config, self.config.state.directory
         self.registry = Registry(state / "registry.db")
-        self.dead_letters = _opened("dead letters", DeadLetters, state / "dead_letters.db")
+        self.dead_letters = _opened("dead letters", DeadLetters, state / LETTERS)
         self.ledger = checkpoint.load(state / "ledger.json")
         self.fleet = Fleet(self.ledger, self._record_presence)
         self.types = FieldTypes(declared_by(config.profiles.values()))
-        self.type_store = FieldTypeStore(state / field_types.NAME)
+        self.type_store = _opened("field types", FieldTypeStore, state / field_types.NAME)
         self.commands = _opened("commands", CommandLog, state / command_log.NAME)
         self.downlink = Downlink(
             self.commands, self.fleet.connection, lambda ended: self.metrics.commands.labels(ended.value).inc()
         )
-        self.settings = SettingsLink(_opened("settings", Twins, state / twins.NAME), self.fleet.connection)
+        self.settings = _opened(
+            "settings", lambda path: SettingsLink(Twins(path), self.fleet.connection), state / twins.NAME
+        )
         self.writes = WriteLog(state / write_log.NAME)
         self.acks = Acks(config.server.ack_delay, self.metrics.ack.observe)
         self.bookkeeper = Bookkeeper(
@@ -235,8 +240,11 @@ class Gateway:
 
     def _resume(self) -> None:
         """Go on with what was open, now that no other gateway has the spool: of one that runs, it is under way."""
-        self.downlink.recover()
-        self.context.enrolling.recover()
+        state = self.config.state.directory
+        with _naming("commands", state / command_log.NAME):
+            self.downlink.recover()
+        with _naming("enrolments", state / enrolments.NAME):
+            self.context.enrolling.recover()
 
     def _warn(self) -> None:
         config, auth = self.config, self.config.auth
@@ -377,7 +385,15 @@ def _newest(directory: Path) -> int:
 
 
 def _opened(what: str, store: Callable[[Path], T], path: Path) -> T:
-    try:
+    with _naming(what, path):
         return store(path)
+
+
+@contextlib.contextmanager
+def _naming(what: str, path: Path) -> Iterator[None]:
+    """Have an error of a store name its file, and say what to do."""
+    try:
+        yield
     except sqlite3.Error as error:
-        raise GatewayError(f"{what} {path}: {error}") from error
+        advice = f"; put a copy in its place, or move it away ({path.name}-wal and -shm, too) and go on without it"
+        raise GatewayError(f"{what} {path}: {error}{advice if damaged(error) else ''}") from error

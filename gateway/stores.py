@@ -45,6 +45,12 @@ def open_store(
     return db
 
 
+def damaged(error: sqlite3.Error) -> bool:
+    """Whether it says that the file is no database, or not a whole one."""
+    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return primary in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
+
+
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     """All of what is done inside, or nothing of it."""

@@ -25,7 +25,7 @@ from gateway.delivery import settled
 from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
 from gateway.delivery.settled import End
 from gateway.reading import parse_line
-from gateway.stores import open_store, transaction
+from gateway.stores import damaged, open_store, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -71,7 +71,6 @@ _ADD = (
     " ON CONFLICT (record_id, line, committed_ns) DO UPDATE SET counted = excluded.counted"
     " WHERE counted <> excluded.counted"
 )
-_DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +110,7 @@ class DeadLetters:
         self._max_count = max_count
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._db = _open(path)
-        self._at_most = _extent(self._db)
+        self._db, self._at_most = _open(path)
         self._told = False
 
     def add(self, letter: DeadLetter) -> bool:
@@ -331,12 +329,12 @@ class DeadLetters:
             self._db.close()
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    """The database at ``path``; what is there and is none is set aside under another name."""
+def _open(path: Path) -> tuple[sqlite3.Connection, tuple[int, int]]:
+    """The database at ``path`` and its extent; what is there and is none is set aside under another name."""
     try:
         return _connect(path)
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode not in _DAMAGED:
+        if not damaged(error):
             raise
         aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
         for suffix in ("", "-wal", "-shm"):
@@ -346,8 +344,13 @@ def _open(path: Path) -> sqlite3.Connection:
         return _connect(path)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    return open_store(path, "dead letters", VERSION, _SCHEMA + settled.SCHEMA)
+def _connect(path: Path) -> tuple[sqlite3.Connection, tuple[int, int]]:
+    db = open_store(path, "dead letters", VERSION, _SCHEMA + settled.SCHEMA)
+    try:
+        return db, _extent(db)
+    except sqlite3.Error:
+        db.close()
+        raise
 
 
 def _extent(db: sqlite3.Connection) -> tuple[int, int]:

@@ -318,6 +318,21 @@ def test_a_damaged_file_is_set_aside_and_told(path: Path, caplog: pytest.LogCapt
     assert aside.name in caplog.text
 
 
+def test_a_file_damaged_behind_its_beginning_is_set_aside(path: Path, store: DeadLetters) -> None:
+    store.add(letter(1))
+    store._db.execute("PRAGMA journal_mode = DELETE")
+    page: int = store._db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'letters'").fetchone()[0]
+    size: int = store._db.execute("PRAGMA page_size").fetchone()[0]
+    store.close()
+    data = path.read_bytes()
+    path.write_bytes(data[: (page - 1) * size] + bytes(size) + data[page * size :])
+    letters = DeadLetters(path)
+    assert letters.add(letter(2))
+    letters.close()
+    (aside,) = path.parent.glob("dead_letters.db.damaged-*")
+    assert len(aside.read_bytes()) == len(data)
+
+
 def test_what_cannot_be_opened_is_not_taken_for_damaged(path: Path) -> None:
     path.mkdir()
     with pytest.raises(sqlite3.OperationalError):

@@ -9,7 +9,9 @@ import json
 import re
 import shutil
 import signal
+import sqlite3
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -173,6 +175,36 @@ def test_a_damaged_registry_refuses_the_start_and_names_the_file(tmp_path: Path,
             for device in range(3):
                 gateway.settled(f"d-{device}")
         assert numbers(script) == set(range(DELIVERED * READINGS, MESSAGES * READINGS))
+
+
+def middle_zeroed(database: Path) -> None:
+    """It opens, and has its layout; what is in it cannot be read."""
+    with closing(sqlite3.connect(database)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+        size: int = db.execute("PRAGMA page_size").fetchone()[0]
+    data = database.read_bytes()
+    database.write_bytes(data[:size] + bytes(len(data) - size))
+
+
+@pytest.mark.parametrize("damage", [without_its_log, middle_zeroed])
+@pytest.mark.parametrize("store", ["commands", "settings", "enrolments"])
+def test_what_people_decided_is_not_begun_anew_by_itself(
+    tmp_path: Path, killed: Path, store: str, damage: Callable[[Path], None]
+) -> None:
+    directory = tmp_path / "gateway"
+    shutil.copytree(killed, directory)
+    path = directory / f"state/{store}.db"
+    damage(path)
+    with ScriptedServer(AWAY) as script:
+        with launched_gateway(directory, into(script)) as process:
+            assert process.wait(20) == 1
+        said = (directory / "gateway.log").read_text()
+        assert f"cannot serve: {store} {path}" in said
+        assert f"move it away ({store}.db-wal and -shm, too)" in said
+        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+            path.with_name(name).unlink(missing_ok=True)
+        with running_gateway(directory, into(script)):
+            assert path.exists()
 
 
 def test_a_second_gateway_changes_nothing_of_the_first(tmp_path: Path) -> None:
