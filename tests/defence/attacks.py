@@ -6,9 +6,12 @@ Some need nothing but the port, others a device's token: ``rogue`` is one that e
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import secrets
+import zlib
 from dataclasses import dataclass
+from functools import cache
 from itertools import count, islice
 from typing import TYPE_CHECKING
 
@@ -66,7 +69,8 @@ async def slow_body(line: Line, rogue: Rogue) -> None:
     """A request that promises a body and brings it byte by byte, with a good token."""
     head = f"POST /v1/devices/{rogue.device}/readings HTTP/1.1\r\nHost: h\r\nContent-Length: 60000\r\n"
     head += f"Authorization: Bearer {rogue.token}\r\n\r\n"
-    await line.while_hearing(_drip(line, head.encode() + b" " * 60000, DRIP / 20))
+    await line.say(head.encode())
+    await line.while_hearing(_drip(line, b" " * 60000, DRIP / 20))
 
 
 async def slow_read(line: Line, _rogue: Rogue) -> None:
@@ -123,6 +127,7 @@ async def tiny_messages(line: Line, rogue: Rogue) -> None:
     await line.while_hearing(saying())
 
 
+@cache
 def json_bombs() -> list[bytes]:
     """Messages that are small to send and might be dear to read."""
     rows = b",".join([b'{"values":{"a":[]}}'] * 3000)
@@ -152,7 +157,7 @@ async def json_bomb(line: Line, rogue: Rogue) -> None:
         while True:
             for bomb in json_bombs():
                 await line.say(frame(TEXT, bomb))
-            await asyncio.sleep(DRIP)
+                await asyncio.sleep(DRIP / 3)
 
     await line.upgrade(rogue.device, rogue.token)
     await line.while_hearing(saying())
@@ -166,6 +171,24 @@ async def colliding_keys(line: Line, _rogue: Rogue) -> None:
     """A hello in CBOR whose keys are hashed alike, from somebody without a token."""
     await line.upgrade(f"nobody-{secrets.token_hex(4)}", None, "Sec-WebSocket-Protocol: telemetry.v1.cbor")
     await line.say(frame(BINARY, cbor_map(list(islice(colliding(), STRANGERS_KEYS)))))
+    await line.hear_out()
+
+
+@cache
+def compression_bombs() -> tuple[bytes, bytes]:
+    """58 MiB in less than 64 KiB, of pieces that are made once: gzip (RFC 1952, section 2.2), and bare deflate."""
+    zeros, bare = bytes(1024**2), zlib.compressobj(wbits=-15)
+    return gzip.compress(zeros) * 58, (bare.compress(zeros) + bare.flush(zlib.Z_FULL_FLUSH)) * 58
+
+
+async def compression_bomb(line: Line, rogue: Rogue) -> None:
+    """What would become a thousand times as much, as the body of a request and as a message (RFC 7692)."""
+    body, message = compression_bombs()
+    head = f"POST /v1/devices/{rogue.device}/readings HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\n"
+    head += f"Authorization: Bearer {rogue.token}\r\nContent-Length: {len(body)}\r\n\r\n"
+    await line.answer(head.encode() + body)
+    await line.upgrade(rogue.device, rogue.token, "Sec-WebSocket-Extensions: permessage-deflate")
+    await line.say(frame(0xC1, message))
     await line.hear_out()
 
 
@@ -250,6 +273,7 @@ ATTACKS: dict[str, Callable[[Line, Rogue], Awaitable[None]]] = {
     "tiny_messages": tiny_messages,
     "json_bomb": json_bomb,
     "colliding_keys": colliding_keys,
+    "compression_bomb": compression_bomb,
     "tag_bomb": tag_bomb,
     "guess": guess,
     "odd_request": odd_request,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import itertools
 import json
 import re
 import urllib.parse
@@ -15,7 +16,7 @@ import pytest
 from tests.defence.__main__ import memory
 from tests.defence.attacks import TEXT, TRICKS, TS, Rogue, json_bombs
 from tests.defence.line import Line, frame, handshake
-from tests.defence.siege import Outcome, enlist, one_after_the_other
+from tests.defence.siege import Outcome, attack, enlist, one_after_the_other
 from tests.support.gateway import RunningGateway, running_gateway
 from tests.support.modes import TLS
 
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.skipif(TLS, reason="attackers speak plain TCP")
 ADMIN = "admin-token-for-tests-0123456789"
 SERIES = 50
 PATIENCE = 30.0
-QUIET = 1.0
+QUIET = 0.5
 """Seconds for which a device that behaves is watched without an attack."""
 SLOWER = 10
 """So many times fewer readings a second may get through during an attack."""
@@ -47,6 +48,22 @@ EXPECTED = {
     "bad_frame": {"1002", "1003", "1007", "1009"},
 }
 """With what the gateway ends an attack within seconds."""
+SINGLY: dict[str, set[str]] = {
+    "half_open": set(),
+    "slow_header": set(),
+    "slow_body": set(),
+    "json_bomb": {"1008"},
+    "compression_bomb": {"1002"},
+    "tag_bomb": {"1008"},
+    "guess": {"4401", "HTTP 429"},
+    "tiny_messages": {"1008"},
+}
+"""Attacks that are watched each by itself, and with what the gateway may end them as early as that."""
+SECONDS = 1.0
+TROOP = 12
+"""Devices of one attack: the first behaves, those at other addresses attack."""
+SOCKETS = {"half_open": 180, "slow_header": 180, "json_bomb": 1, "tiny_messages": 2}
+"""How many attack at once, where not 9: as few as leave the core some room where tests share it."""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +75,7 @@ def rogues() -> list[Rogue]:
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, rogues: list[Rogue]) -> Iterator[RunningGateway]:
     directory = tmp_path_factory.mktemp("gateway")
-    rogues += enlist(directory / "state", 0, 40)[1]
+    rogues += enlist(directory / "state", 0, 40 + len(SINGLY) * TROOP)[1]
     with running_gateway(directory, CONFIG) as running:
         yield running
 
@@ -150,6 +167,23 @@ def test_attacks_are_ended_with_their_codes_while_others_get_their_acks(
     sums = gateway_ledger(gateway, good.device)
     assert (sums["received"], sums["rejected"], sums["dropped"], sums["gaps"]) == (acks, 0, 0, 0)
     assert memory(gateway, "VmRSS") - before < 96 * MIB
+
+
+@pytest.mark.parametrize("name", SINGLY)
+def test_an_attack_takes_neither_memory_nor_the_acks_of_others(
+    gateway: RunningGateway, rogues: list[Rogue], name: str
+) -> None:
+    begin = len(rogues) - TROOP * (1 + list(SINGLY).index(name))
+    good, *others = rogues[begin : begin + TROOP]
+    elsewhere = itertools.cycle(who for who in others if who.address != "127.0.0.1")
+    attackers = list(itertools.islice(elsewhere, SOCKETS.get(name, 9)))
+    before = memory(gateway, "VmRSS")
+    acks, outcome = run(while_one_behaves(gateway, good, lambda: attack(name, target(gateway), attackers, SECONDS)))
+    assert outcome.made > len(attackers) / 2
+    assert set(outcome.endings) <= SINGLY[name] | {"cut"}
+    sums = gateway_ledger(gateway, good.device)
+    assert (sums["received"], sums["rejected"], sums["dropped"], sums["gaps"]) == (acks, 0, 0, 0)
+    assert memory(gateway, "VmHWM") - before < 48 * MIB, "at most, meanwhile"
 
 
 def gateway_ledger(gateway: RunningGateway, device: str) -> dict[str, int]:
