@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Item = tuple["Entry", object]
 
+PROBE_SECONDS = 5.0
+"""Between two tries of a disk that failed, where nobody sends anything that would try it."""
+
 
 class CommitSink(Protocol):
     """Who is told, on the loop thread."""
@@ -108,6 +111,15 @@ class Committer:
         if self._busy or not self._waiting or not self._sink.may_commit(self._waiting_bytes):
             return
         items, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        self._begin(items)
+
+    def probe(self) -> None:
+        """Commit a record without entries, if nothing waits and the last try is `PROBE_SECONDS` ago."""
+        idle = not self._busy and not self._waiting
+        if idle and self._loop.time() - self._began >= PROBE_SECONDS and self._sink.may_commit(0):
+            self._begin([])
+
+    def _begin(self, items: list[Item]) -> None:
         self._busy = True
         self._began = self._loop.time()
         self._jobs.put(items)

@@ -243,11 +243,16 @@ class SpoolQueue:
         return self.floor.reason or f"the spool {self._directory} is full"
 
     async def look_at_disk(self) -> None:
-        """See whether the disk has room for others; where it has not, what was delivered is not kept any longer."""
+        """See whether the disk has room for others; where it has not, what was delivered is not kept any longer.
+
+        After a failed commit, see whether it works again: who is told that it does not may send nothing to show it.
+        """
         full = await asyncio.to_thread(self.floor.look)
         self._easy = 0
         if full:
             self._housekeeper.disk_is_full()
+        elif not self.healthy and self._started and not self._closed:
+            self._committer.probe()
 
     @property
     def queued_bytes(self) -> int:
@@ -319,7 +324,8 @@ class SpoolQueue:
         if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}:
             self._housekeeper.disk_is_full()
         try:
-            self._listener.append_failed(items, error)
+            if items:  # or it was a probe
+                self._listener.append_failed(items, error)
         finally:
             self._look_at_queue()
 

@@ -143,6 +143,22 @@ def test_nothing_is_acknowledged_while_the_disk_fails(tmp_path: Path, calls: str
         assert numbers(script) == set(range(3 * READINGS))
 
 
+def test_it_is_ready_again_though_nobody_sends_any_more(tmp_path: Path) -> None:
+    """As behind a load balancer, which sends nothing to a gateway that is not ready."""
+    with (
+        ScriptedServer(Reply(204)) as script,
+        running_gateway(tmp_path / "gateway", into(script)) as gateway,
+        device(gateway, "d") as socket,
+    ):
+        with failing_calls(gateway.process.pid, "fdatasync", "EIO", tmp_path):
+            send(socket, 0)
+            assert answer(socket)["type"] == "throttle"
+            blocked(gateway, "Input/output error")
+        wait_for(lambda: gateway.request("/readyz")[0] == 200, "the gateway to be ready")
+        acked(socket, 0)
+        assert_good_again(gateway, "d", READINGS)
+
+
 def test_one_failed_sync_is_not_repeated_on_the_same_file(tmp_path: Path) -> None:
     """Linux reports a lost write once: the second fdatasync of that file would succeed, and mean nothing."""
     with (

@@ -50,7 +50,7 @@ class Sink:
         self.news = asyncio.Event()
 
     def may_commit(self, size: int) -> bool:
-        assert size > 0
+        assert size >= 0
         return self.allowed
 
     def committed(self, commit: Commit, items: list[Item], seconds: float) -> None:
@@ -232,6 +232,31 @@ def test_a_commit_that_has_to_wait_for_room_begins_when_told_or_is_given_up() ->
         case.add(2)
         case.committer.fail_waiting(SpoolFull("full"))
         assert case.sink.told == [("committed", [1]), ("full", [2])]
+        await case.end()
+
+    asyncio.run(main())
+
+
+def test_the_disk_is_probed_when_nothing_else_tries_it_and_not_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        case = Case()
+        case.log.gate.release(100)
+        case.add(1)
+        case.committer.probe()
+        await case.sink.hear()
+        case.committer.probe()
+        await case.committer.flush()
+        assert case.sink.told == [("committed", [1])], "something was tried a moment ago"
+        monkeypatch.setattr("gateway.spool.committer.PROBE_SECONDS", 0.0)
+        case.sink.allowed = False
+        case.committer.probe()
+        await case.committer.flush()
+        assert case.log.sizes == [1]
+        case.sink.allowed = True
+        case.committer.probe()
+        case.committer.probe()
+        await case.committer.flush()
+        assert case.log.sizes == [1, 0]
         await case.end()
 
     asyncio.run(main())

@@ -21,9 +21,10 @@ EVERY = pytest.mark.parametrize("settings", [SMALL, DROPPING, KEEPING], ids=["sm
 
 
 @pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> None:
+def quiet(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands of faults would be thousands of lines."""
     caplog.set_level(logging.CRITICAL)
+    monkeypatch.setattr("gateway.spool.committer.PROBE_SECONDS", 0.0)
 
 
 async def run(world: World, disk: FaultyFiles, settings: dict[str, Any]) -> Process:
@@ -37,6 +38,9 @@ async def run(world: World, disk: FaultyFiles, settings: dict[str, Any]) -> Proc
                 world.measure(device)
             process.send()
             await process.queue.flush()
+            if not process.queue.healthy:
+                await process.queue.look_at_disk()
+                await process.queue.flush()
             await process.settled()
             if number in {4, 8, 9}:
                 await process.deliver()

@@ -339,6 +339,59 @@ def test_after_a_failed_commit_the_devices_are_told_and_the_next_one_works() -> 
     run(main())
 
 
+def test_a_disk_that_works_again_is_found_out_without_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is told that it does not work, such as a load balancer, may keep all messages away."""
+    monkeypatch.setattr("gateway.spool.committer.PROBE_SECONDS", 0.0)
+    world, disk = World(), FaultyFiles()
+
+    async def main() -> None:
+        async with running(world, disk) as process:
+            await sent(process, 2)
+            world.measure("a")
+            for step in range(3):  # a commit, then two probes
+                disk.failing = {len(disk.operations) + 1: errno.EIO}
+                process.send()
+                await process.queue.look_at_disk()
+                await process.queue.flush()
+                assert not process.queue.healthy
+                assert len(process.failures) == 1, step
+                process._unsent["a"] = 3  # the device sends nothing any more
+            await process.queue.look_at_disk()
+            await process.queue.flush()
+            assert process.queue.healthy
+            await process.queue.look_at_disk()
+            await process.queue.flush()
+            assert process.queue.status().next_id == 4, "there was nothing more to find out"
+            for _, after in disk.possible_disks(0):
+                await check_recovery(world.copy(), after)
+            assert [record.count for record in await process.readable()] == [1, 1, 0]
+            while await process.deliver():
+                process.pending_in_both()
+            assert process.queue.status().bytes_pending == 0
+        await process.queue.look_at_disk()
+
+    run(main())
+
+
+def test_a_disk_that_fails_at_the_start_is_tried_again_without_a_message() -> None:
+    sound, disk = FaultyFiles(), FaultyFiles()
+
+    async def main() -> None:
+        async with running(disk=sound):
+            disk.failing = {sound.operations.index(f"rename {path_of(SPOOL, 1).name}"): errno.EIO}
+        process = Process(World(), disk)
+        process.open()
+        assert not process.queue.healthy
+        await process.queue.look_at_disk()  # which can do nothing yet
+        process.queue.start()
+        await process.queue.look_at_disk()
+        await process.queue.flush()
+        assert process.queue.healthy
+        await process.queue.close()
+
+    run(main())
+
+
 def test_a_second_gateway_is_kept_out() -> None:
     async def main() -> None:
         disk = FaultyFiles()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SECTOR = 512
 PAGE = 4096
+PLENTY = 1 << 40
 
 BYTES_LEFT = ("none", "all", "prefix", "torn", "garbage", "doubtful")
 NAMES_LEFT = ("none", "all", "some", "others")
@@ -241,6 +242,11 @@ class FaultyFiles(Files):
             if path not in self.names_now:
                 raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
             return len(self.names_now[path].data)
+
+    def free(self, directory: Path) -> int:
+        with self._lock:
+            self.check_power()
+            return PLENTY if self.capacity is None else max(0, self.capacity - self.used())
 
     def names(self, directory: Path) -> list[str]:
         with self._lock:
