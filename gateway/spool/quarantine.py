@@ -13,6 +13,8 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
+from gateway.spool.segment import read_pages
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -50,7 +52,7 @@ class Quarantine:
     def _read(self, damage: Damage, size: int) -> bytes:
         file = self._files.open(damage.path)
         try:
-            return file.read(damage.offset, size)
+            return read_pages(file, damage.offset, size)
         finally:
             file.close()
 

@@ -100,7 +100,7 @@ def read_header(files: Files, path: Path) -> SegmentHeader | None:
     """
     file = files.open(path)
     try:
-        data = _read_pages(file, 0, START)
+        data = read_pages(file, 0, START)
     finally:
         file.close()
     opening, fields = data[: _OPENING.size], data[_OPENING.size + _CRC.size : START - _CRC.size]
@@ -252,10 +252,10 @@ class SegmentReader:
             patience = self._patience
             if error.errno != errno.EIO or (patience and not patience.is_over(self.path, self.offset, at + size)):
                 raise
-            return _read_pages(self._file, at, size)
+            return read_pages(self._file, at, size)
 
 
-def _read_pages(file: File, offset: int, size: int) -> bytes:
+def read_pages(file: File, offset: int, size: int) -> bytes:
     """Bytes of a file, zeros where the disk cannot read them: a bad sector must not hold up what is around it."""
     pages: list[bytes] = []
     at, end = offset, offset + size

@@ -51,6 +51,14 @@ def test_the_copies_have_a_bound_and_the_oldest_go() -> None:
     ] == [("@0.damaged", 50)]
 
 
+def test_of_a_place_that_cannot_be_read_whole_the_rest_is_copied() -> None:
+    disk = disk_with(b"x" * 20_000)
+    disk.unreadable = {(SEGMENT.name, 9000)}
+    Quarantine(disk, HERE).keep(Damage(SEGMENT, 100, 15_000, "why"), "damaged")
+    copy = disk.names_now[HERE / NAME / f"{SEGMENT.name}@100.damaged"].data
+    assert copy == (b"x" * 8192 + bytes(4096) + b"x" * 20_000)[100:15_100]
+
+
 def test_a_disk_that_does_not_take_a_copy_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     disk = disk_with(b"0123456789")
     disk.failing = dict.fromkeys(range(len(disk.operations), 20), errno.ENOSPC)
