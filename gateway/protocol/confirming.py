@@ -4,7 +4,8 @@ Rules that hold here:
 
 * An acknowledgement follows a commit (`durable`) or a delivery (`stored`) that the shell reports, and says what the
   ledger says by then. Receiving a message never causes one.
-* An acknowledgement may wait for more that it can cover, but not longer than told in the welcome, nor beyond a close.
+* An acknowledgement may wait for more that it can cover, but not longer than told in the welcome, nor beyond a close
+  that the session decides on.
 """
 
 from __future__ import annotations
