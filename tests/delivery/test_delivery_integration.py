@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from gateway.ledger import Entry, Ledger
 from gateway.reading import Series, Value
 from gateway.sinks.influxdb_v1 import InfluxV1Sink
 from gateway.sinks.sqlite import SqliteSink
+from gateway.spool.files import File
 from gateway.spool.queue import SpoolQueue
 from tests.support import sqlite_file
 
@@ -190,6 +192,40 @@ def test_a_restart_delivers_the_rest_once(tmp_path: Path) -> None:
             assert again.books.ledger.total.stored == 900
         assert in_sqlite(tmp_path / "data.db") == expected(0, 300)
 
+    asyncio.run(main())
+
+
+def test_places_that_the_disk_cannot_read_hold_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when no batch was due before they were met, so that delivery begins again before the first of them."""
+    bad, page, real = set[str](), 8192, File._read_some
+
+    def read_some(file: File, offset: int, size: int) -> bytes:
+        if file.path.name not in bad or not offset - 4096 < page < offset + size:
+            return real(file, offset, size)
+        if offset >= page:
+            raise OSError(errno.EIO, "bad sector")
+        return real(file, offset, page - offset)
+
+    async def main() -> None:
+        with closing(SqliteSink(tmp_path / "data.db")) as sink:
+            gateway = Gateway(tmp_path, sink, max_age=0.5, max_readings=100_000, bounds=Bounds(first=0.0, longest=0.0))
+            gateway.spool.open()
+            gateway.spool.start()
+            for first in range(0, 12_000, 50):
+                await gateway.send(DEVICES[0], range(first, first + 50))
+            await gateway.spool.close()
+            names = sorted(path.name for path in (tmp_path / "spool").glob("*.seg"))
+            assert len(names) >= 5
+            bad.update([names[1], names[3]])
+            again = Gateway(tmp_path, sink, max_age=0.5, max_readings=100_000, bounds=Bounds(first=0.0, longest=0.0))
+            monkeypatch.setattr(again.books, "left", lambda _, of: again.books.ledger.write_off(of()))
+            async with again.running():
+                await again.delivered()
+            total = again.books.ledger.total
+            assert 12_000 - 2 * 250 < total.stored < 12_000, "more than was on the two pages"
+        assert len(in_sqlite(tmp_path / "data.db")) == total.stored
+
+    monkeypatch.setattr(File, "_read_some", read_some)
     asyncio.run(main())
 
 
