@@ -49,7 +49,7 @@ async function request(method, path, { body, signal, longest = LONGEST_MS } = {}
   if (answer.ok) return content;
   const { code = "error", message = `${answer.status} ${answer.statusText}`.trim() } = content?.error ?? {};
   if (answer.status === 401 && !path.startsWith("/v1/session")) access.dispatchEvent(new Event("lost"));
-  if (answer.status === 404 && content && !content.error) return content; // `why` answers with what it found: nothing
+  if (answer.status === 404 && content?.found === false) return content; // `why` answers with what it found: nothing
   throw new ApiError(answer.status, code, message);
 }
 
