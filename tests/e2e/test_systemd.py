@@ -168,6 +168,10 @@ def test_it_is_handed_its_secrets(service: Service) -> None:
     assert service.run(f"cat {place}") == token
     assert "by-http" in service.post("/v1/devices", '{"id":"by-http"}', token)
     assert token not in service.journal()
+    check = "/opt/telemetry-gateway/bin/gateway check-config --config /etc/telemetry-gateway/config.yaml"
+    found = service.run(f"CREDENTIALS_DIRECTORY=/run/credentials/telemetry-gateway.service {check}")
+    assert "credential admin_token" in found
+    assert token not in found
 
 
 def test_simulated_devices_run_beside_it(service: Service) -> None:

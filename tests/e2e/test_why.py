@@ -125,7 +125,9 @@ def test_a_device_nobody_has_heard_of(gateway: RunningGateway) -> None:
     code, answer = why(gateway, "nobody", "--seq", "1")
     assert code == 1
     assert answer["answer"] == "no device of that name is registered, and none has ever sent anything"
-    assert gateway.request("/v1/why/nobody?seq=1")[0] == 404
+    status, body = gateway.request("/v1/why/nobody?seq=1")
+    assert (status, body["found"]) == (404, False)
+    assert body["error"] == {"code": "not_found", "message": answer["answer"]}
 
 
 @pytest.mark.parametrize("query", ["", "?seq=1&time=2", "?seq=x", "?time=yesterday", "?seq=-1"])

@@ -55,6 +55,11 @@ def test_a_wrong_number_is_told(gateway: RunningGateway, arguments: str) -> None
     assert "must be a whole number" in body["error"]["message"]
 
 
+def test_what_was_asked_is_quoted_as_it_was(gateway: RunningGateway) -> None:
+    _, body = gateway.request("/v1/devices?limit=5%25")
+    assert body["error"]["message"].endswith("not '5%'")
+
+
 def test_a_device_shows_state_values_units_and_ledger(gateway: RunningGateway) -> None:
     with connect(f"{gateway.ws}/v1/devices/shown/stream") as socket:
         socket.recv()
@@ -70,7 +75,9 @@ def test_a_device_shows_state_values_units_and_ledger(gateway: RunningGateway) -
     assert found["keepalive"]["silent_ms"] < 20_000
     assert gateway.settled("shown")["stored"] == 1
     wait_for(lambda: gateway.device("shown")["state"] == "offline", "the device to be gone")
-    assert "session" not in gateway.device("shown")
+    gone = gateway.device("shown")
+    assert "session" not in gone
+    assert gone["keepalive"] is None
 
 
 def test_an_unknown_device_and_an_unknown_path_are_404_in_json(gateway: RunningGateway) -> None:
