@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import checkpoint
-from gateway.ledger import BOOTS_KEPT, NO_SEQ, Entry, Kind, Ledger
+from gateway.ledger import BOOTS_KEPT, NO_SEQ, Entry, Kind, Ledger, Sequence
 
 
 def assert_balanced(ledger: Ledger) -> None:
@@ -97,6 +97,47 @@ def test_a_boot_in_use_outlives_the_sessions_that_greet_it() -> None:
     for connection in range(10):
         account.sequence(f"session {connection}")
         assert account.sequence("b1") is sequence
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_boot_that_was_forgotten_while_its_session_lives_comes_back(copied: bool) -> None:
+    def commit(boot: str, seq: int, sequence: Sequence) -> None:
+        number = ledger.committed_to + 1
+        as_it_was = list(ledger.snapshot().rows()) if copied else []
+        snapshot = ledger.snapshot() if copied else None
+        ledger.committed(number, [Entry("a", boot, seq=seq, lines=1, sequence=sequence)])
+        assert snapshot is None or list(snapshot.rows()) == as_it_was
+
+    def remembered() -> list[str]:
+        for boot, sequence in account.boots.items():
+            assert sequence.account is account, boot
+        return list(account.boots)
+
+    ledger = Ledger()
+    account = ledger.account("a")
+    first = account.sequence("0")
+    commit("0", 1, first)
+    others = [account.sequence(str(boot)) for boot in range(1, BOOTS_KEPT + 1)]
+    assert first.account is None
+    commit("0", 2, first)
+    assert remembered() == ["2", "3", "4", "5", "6", "7", "8", "0"]
+    assert others[0].account is None
+    assert account.sequence("0") is first
+    second = account.sequence("1")  # of another session of the same boot
+    commit("1", 3, second)
+    commit("1", 1, others[0])
+    assert second.account is None
+    assert account.boots["1"] is others[0]
+    commit("1", 4, second)
+    assert others[0].account is None
+    assert account.boots["1"] is second
+    assert (first.durable, second.durable, others[0].durable) == (2, 4, 1)
+    assert (account.received, len(remembered())) == (5, BOOTS_KEPT)
+    ledger.committed(99, [Entry("a", "1", lines=1, sequence=others[0])])
+    assert others[0].account is None, "a message without a number is no use of the boot"
+    again = Ledger.restored(json.loads(checkpoint.encode(ledger.snapshot())))
+    account = again.account("a")
+    assert remembered() == list(ledger.account("a").boots)
 
 
 def test_a_duplicate_never_moves_the_sequence_back() -> None:
