@@ -45,6 +45,9 @@ class Confirming(Endings):
         """A commit with the next ``numbered`` numbered messages of this session is on disk, and in the ledger."""
         if self._state is not _READY:
             return ()
+        sole = self._flow.committed_sole(numbered)
+        if sole != NO_SEQ:
+            return self._answers.ack(sole)
         own = self._flow.committed(numbered)
         return self._owe(numbered) if own and self.ack is _DURABLE else ()
 

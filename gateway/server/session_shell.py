@@ -115,7 +115,7 @@ class SessionShell(JsonErrors, StreamHandler):
             if isinstance(effect, Entry):
                 self._store(effect)
             elif isinstance(effect, Send):
-                self._write(self._said(effect.data))
+                self._write(self._answer(effect))
                 if effect.__class__ is not Send:
                     self._note(effect)
             elif isinstance(effect, AckLater):
@@ -195,14 +195,11 @@ class SessionShell(JsonErrors, StreamHandler):
         return None if self.session is None else self._answer(self.session.acknowledge())
 
     def _answer(self, outcome: Outcome) -> Write | None:
-        if outcome.__class__ is Send:
-            return self._said(outcome.data)
+        if isinstance(outcome, Send):
+            connection = self.ws_connection
+            return None if connection is None else connection.prepare(BINARY if self.binary else TEXT, outcome.data)
         self._run(outcome)
         return None
-
-    def _said(self, data: bytes) -> Write | None:
-        connection = self.ws_connection
-        return None if connection is None else connection.prepare(BINARY if self.binary else TEXT, data)
 
     def tell_paused(self) -> None:
         """The gateway has not read this device for a while."""

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from copy import copy
+from itertools import product
+
 import orjson
 import pytest
 
@@ -242,6 +245,33 @@ def test_an_ack_waits_only_for_a_device_that_streams() -> None:
     assert not message(8)
     assert some.pay(), "it waited, and nothing came"
     assert message(9)
+
+
+@pytest.mark.parametrize("ack", Ack)
+def test_the_short_way_of_a_commit_comes_to_the_same_as_the_long_one(ack: Ack) -> None:
+    def long_way(some: Flow) -> int:
+        own = some.committed(numbered)
+        return some.safe_seq if own and ack is Ack.DURABLE and some.owe(numbered) and some.pay() else NO_SEQ
+
+    def state(some: Flow) -> dict[str, object]:
+        return {name: getattr(some, name) for name in Flow.__slots__}
+
+    short = 0
+    for earlier, streams, before, owed, numbered in product(range(3), (False, True), range(4), range(2), range(4)):
+        first = flow(limit=100, ack=ack)
+        taken(first, *range(earlier))
+        if streams:
+            first.owe(2)
+        first.restart(Sequence(durable=2, stored=1), ack)
+        taken(first, *range(3, 3 + before))
+        if owed:
+            first.owe(owed)
+        second = copy(first)
+        sole = first.committed_sole(numbered)
+        short += sole != NO_SEQ
+        assert (sole if sole != NO_SEQ else long_way(first)) == long_way(second)
+        assert state(first) == state(second)
+    assert short == (1 if ack is Ack.DURABLE else 0)
 
 
 def test_who_is_kept_waiting_hears_where_to_go_on_and_nothing_is_passed_over() -> None:
