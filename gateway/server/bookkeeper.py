@@ -112,13 +112,14 @@ class Bookkeeper:
         self, record_id: int, _committed_ns: int, items: Sequence[tuple[Entry, object]], seconds: float
     ) -> None:
         """A group commit is on disk: count it, show it, acknowledge it."""
-        entries = [entry for entry, _ in items]
-        self._ledger.committed(record_id, entries)
-        self._fleet.show(*entries)
+        total = self._ledger.total
+        before = total.received, total.duplicate, total.rejected
+        messages = [entry for entry, _ in items if entry.kind is READINGS]
+        self._ledger.committed(record_id, messages)
+        self._fleet.show(*messages)
         numbered: dict[Owner, int] = {}
-        for entry, waiting in items:
-            if waiting is not None:
-                owner = cast("Owner", waiting)
+        for entry, owner in cast("Sequence[tuple[Entry, Owner | None]]", items):
+            if owner is not None:
                 numbered[owner] = numbered.get(owner, 0) + (entry.seq != NO_SEQ)
         writes = []
         for owner, count in numbered.items():
@@ -128,18 +129,20 @@ class Bookkeeper:
             except Exception:
                 log.exception(UNTOLD)
         write_all(writes)
-        self._count([entry for entry in entries if entry.kind is READINGS], seconds)
+        self._metrics.commit.observe(seconds)
+        if messages:
+            self._count(messages, *before)
+            self._acks.committed(messages[0].arrived_ns)  # entries come in the order of their arrival
 
-    def _count(self, entries: Sequence[Entry], seconds: float) -> None:
-        metrics = self._metrics
-        metrics.commit.observe(seconds)
-        if entries:
-            metrics.messages.inc(len(entries))
-            metrics.accepted.inc(sum([entry.lines for entry in entries]))
-            metrics.duplicate.inc(sum([entry.duplicate for entry in entries]))
-            metrics.rejected.inc(sum([entry.rejected for entry in entries]))
-            metrics.corrected.inc(sum([entry.corrected for entry in entries]))
-            self._acks.committed(entries[0].arrived_ns)  # entries come in the order of their arrival
+    def _count(self, messages: Sequence[Entry], received: int, duplicate: int, rejected: int) -> None:
+        """Add a commit to the metrics; before it the ledger's sums were as given."""
+        metrics, total = self._metrics, self._ledger.total
+        duplicate, rejected = total.duplicate - duplicate, total.rejected - rejected
+        metrics.messages.inc(len(messages))
+        metrics.accepted.inc(total.received - received - duplicate - rejected)
+        metrics.duplicate.inc(duplicate)
+        metrics.rejected.inc(rejected)
+        metrics.corrected.inc(sum([entry.corrected for entry in messages]))
 
     def append_failed(self, items: Sequence[tuple[Entry, object]], error: BaseException) -> None:
         """A group commit failed: take its sequence numbers back and tell everybody who is in it."""

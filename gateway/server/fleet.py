@@ -19,7 +19,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.ledger import READINGS, Account, Entry, Kind
+from gateway.ledger import Account, Entry, Kind
 from gateway.reading import Series
 
 if TYPE_CHECKING:
@@ -167,9 +167,9 @@ class DeviceView:
         if (found := entry.latest) is None:
             return
         latest = self.latest
-        if entry.time_ns >= self.latest_ns:
+        if (time_ns := entry.time_ns) >= self.latest_ns:
             latest.update(found)
-            self.latest_ns = entry.time_ns
+            self.latest_ns = time_ns
         else:
             latest = self.latest = {**found, **latest}
         while len(latest) > MOST_LATEST:
@@ -267,10 +267,10 @@ class Fleet:
         return found
 
     def show(self, *entries: Entry) -> None:
-        """Messages of devices are durable."""
+        """Messages of devices are durable; nothing else may be among ``entries``."""
         views, watcher = self.views, self.watcher
         for entry in entries:
-            if entry.lines and entry.kind is READINGS:
+            if entry.lines:
                 view = views.get(entry.device) or self.view(entry.device)
                 view.show(entry)
                 if watcher is not None:

@@ -92,7 +92,7 @@ def test_a_commit_is_counted_shown_and_acknowledged_once_per_owner(desk: Desk) -
     a, b = Owner(), Owner()
     items = [
         (Entry("a", "x", seq=1, lines=2, arrived_ns=5, latest={"t": 1}), a),
-        (Entry("b", "y", seq=9, lines=1, rejected=1, arrived_ns=6, latest={"t": 7}), b),
+        (Entry("b", "y", seq=9, lines=1, duplicate=2, rejected=1, arrived_ns=6, latest={"t": 7}), b),
         (Entry("a", "x", seq=2, lines=1, arrived_ns=7, latest={"t": 2, "h": 3}, corrected=1), a),
         (Entry("a", "x", lines=1, arrived_ns=8, latest={"h": 4}), a),
         (Entry("c", lines=1, kind=Kind.PRESENCE), None),
@@ -102,10 +102,11 @@ def test_a_commit_is_counted_shown_and_acknowledged_once_per_owner(desk: Desk) -
     assert b.heard == [("durable", 1)]
     assert desk.fleet.view("a").latest == {"t": 2, "h": 4}
     assert desk.fleet.view("a").last_data_ns == 8
-    assert desk.ledger.total.sums()["received"] == 6
+    assert desk.ledger.total.sums()["received"] == 8
     assert desk.value("gateway_messages_received_total") == 4
     assert desk.value("gateway_readings_total", outcome="accepted") == 5
     assert desk.value("gateway_readings_total", outcome="rejected") == 1
+    assert desk.value("gateway_readings_total", outcome="duplicate") == 2
     assert desk.value("gateway_readings_corrected_total") == 1
     assert desk.value("gateway_commit_seconds_count") == 1
 
