@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from google_crc32c import value as crc32c
@@ -26,7 +25,7 @@ from gateway.errors import SpoolError
 from gateway.ledger import READINGS, Entry, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
 MAGIC = b"\xffTGR"
 _START = struct.Struct("<4sI")
@@ -90,7 +89,8 @@ class Record:
 
 def key(device: str, seq: int) -> int:
     """What stands in an entry of this device behind its number; others may have the same."""
-    return _device_key(device) + seq * _SEQ_FACTOR & _KEY_BITS
+    checksum: int = crc32c(device.encode("utf-8", "surrogatepass"))
+    return checksum * _DEVICE_FACTOR + seq * _SEQ_FACTOR & _KEY_BITS
 
 
 def needle(device: str, seq: int) -> bytes:
@@ -98,13 +98,7 @@ def needle(device: str, seq: int) -> bytes:
     return _NEEDLE.pack(seq, key(device, seq))
 
 
-@lru_cache(maxsize=16_384)
-def _device_key(device: str) -> int:
-    checksum: int = crc32c(device.encode("utf-8", "surrogatepass"))
-    return checksum * _DEVICE_FACTOR
-
-
-def encode(record_id: int, committed_ns: int, entries: Iterable[Entry]) -> bytes:
+def encode(record_id: int, committed_ns: int, entries: Sequence[Entry]) -> bytes:
     """The record of one group commit.
 
     Raises:
@@ -112,40 +106,39 @@ def encode(record_id: int, committed_ns: int, entries: Iterable[Entry]) -> bytes
     """
     fixed: list[bytes] = []
     texts: list[bytes] = []
-    payloads: list[bytes] = []
     readings = 0
     pack = _ENTRY.pack
     for entry in entries:
         device = entry.device.encode("utf-8", "surrogatepass")
         boot = entry.boot.encode("utf-8", "surrogatepass")
-        verdicts, payload, lines, kind = entry.verdicts, entry.payload, entry.lines, entry.kind
-        if kind is READINGS:
+        seq, lines, verdicts = entry.seq, entry.lines, entry.verdicts
+        if entry.kind is READINGS:
             readings += lines
         try:
             packed = pack(
-                entry.seq,
-                key(entry.device, entry.seq),
+                seq,
+                # `key`, made anew: to find what it was for this device, among thousands, takes longer.
+                crc32c(device) * _DEVICE_FACTOR + seq * _SEQ_FACTOR & _KEY_BITS,
                 entry.arrived_ns,
                 entry.gaps,
                 lines,
                 entry.duplicate,
                 entry.rejected,
-                len(payload),
+                len(entry.payload),
                 len(verdicts),
                 len(device),
                 len(boot),
-                kind,
+                entry.kind,
             )
         except struct.error as error:
             raise SpoolError(f"an entry of device {entry.device!r} cannot be written: {error}") from error
         fixed.append(packed)
-        texts += (device, boot, verdicts)
-        payloads.append(payload)
-    count, ledger_bytes = len(fixed), ENTRY_BYTES * len(fixed) + sum(map(len, texts))
-    body = b"".join(fixed + texts + payloads)
+        texts.append(device + boot + verdicts)
+    ledger = b"".join(fixed + texts)
+    body = b"".join([ledger] + [entry.payload for entry in entries])
     if len(body) > MAX_BODY_BYTES:
         raise SpoolError(f"a commit of {len(body)} bytes is more than a record holds")
-    fields = _FIELDS.pack(record_id, committed_ns, len(body), crc32c(body), ledger_bytes, count, readings)
+    fields = _FIELDS.pack(record_id, committed_ns, len(body), crc32c(body), len(ledger), len(fixed), readings)
     return b"".join((_START.pack(MAGIC, crc32c(fields)), fields, body))
 
 

@@ -82,6 +82,7 @@ def test_a_key_tells_devices_and_numbers_apart_and_is_known_for_ever() -> None:
     assert len({key(f"d{device}", seq) for device in range(100) for seq in range(-1, 1000)}) == 100_100
     assert 0 <= key("d1", 2**53) < 2**64
     assert needle("d1", 7) in encode(3, 5, [entry(seq=6), entry(seq=7)])
+    assert needle("dü", NO_SEQ) in encode(3, 5, [entry(), entry(device="dü", seq=NO_SEQ)])
 
 
 def test_the_checksum_is_computed_in_c() -> None:
