@@ -49,14 +49,12 @@ class Committer:
     def __init__(self, log: Log, sink: CommitSink, interval: float, clock_ns: Callable[[], int]) -> None:
         self.bytes = 0
         """What waits or is being written, in bytes as the caller counts them."""
-        self.entries = 0
-        """The same in entries."""
         self._log = log
         self._sink = sink
         self._interval = interval
         self._clock_ns = clock_ns
         self._waiting: list[Item] = []
-        self._waiting_bytes = 0
+        self._writing = self._writing_bytes = 0
         self._due = 0.0
         self._began = 0.0
         self._busy = False
@@ -94,9 +92,12 @@ class Committer:
             if not self._busy:
                 self._timer = self._loop.call_later(self._interval, self.go_on)
         self._waiting.append((entry, owner))
-        self._waiting_bytes += size
         self.bytes += size
-        self.entries += 1
+
+    @property
+    def entries(self) -> int:
+        """What waits or is being written, in entries."""
+        return len(self._waiting) + self._writing
 
     @property
     def seconds(self) -> float:
@@ -108,9 +109,9 @@ class Committer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._busy or not self._waiting or not self._sink.may_commit(self._waiting_bytes):
+        if self._busy or not self._waiting or not self._sink.may_commit(self.bytes):
             return
-        items, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        items, self._waiting = self._waiting, []
         self._begin(items)
 
     def probe(self) -> None:
@@ -122,6 +123,7 @@ class Committer:
     def _begin(self, items: list[Item]) -> None:
         self._busy = True
         self._began = self._loop.time()
+        self._writing, self._writing_bytes = len(items), self.bytes
         self._jobs.put(items)
 
     def fail_waiting(self, error: BaseException) -> None:
@@ -143,7 +145,8 @@ class Committer:
 
     def _committed(self, items: list[Item], commit: Commit, seconds: float) -> None:
         self._busy = False
-        self.bytes, self.entries = self._waiting_bytes, len(self._waiting)
+        self.bytes -= self._writing_bytes
+        self._writing = 0
         try:
             self._sink.committed(commit, items, seconds)
         finally:
@@ -151,9 +154,9 @@ class Committer:
 
     def _failed(self, items: list[Item], error: BaseException) -> None:
         items += self._waiting
-        self._waiting, self._waiting_bytes = [], 0
+        self._waiting = []
         self._busy = False
-        self.bytes = self.entries = 0
+        self.bytes = self._writing = 0
         try:
             self._sink.commit_failed(items, error)
         finally:

@@ -106,7 +106,7 @@ class SpoolQueue:
         self._lock: File | None = None
         self._started = self._closed = False
         self._easy = 0
-        """Bytes that may be queued for sure; 0 until someone has looked."""
+        """Less than this may be queued for sure, in bytes, and is not much; 0 until someone has looked."""
 
     def open(self, committed_to: int = 0, delivered_to: int = 0) -> Recovery:
         """Take the directory and recover what is in it.
@@ -217,14 +217,13 @@ class SpoolQueue:
     @property
     def room(self) -> bool:
         """Whether a message with readings would be taken now."""
-        committer = self._committer
-        sure = committer.bytes < self._easy and committer.entries < MAX_QUEUED_ENTRIES // 2
-        return sure or self._has_room(self._slack, self._slack)
+        return self._committer.bytes < self._easy or self._has_room(self._slack, self._slack)
 
     def _has_room(self, size: int, slack: int) -> bool:
         committer = self._committer
         queued, limit = committer.bytes, self._measure()
-        self._easy = min(self._many_queued, limit - 2 * self._slack)
+        few = (MAX_QUEUED_ENTRIES // 2 - committer.entries) * ENTRY_BYTES  # no more entries fit in less
+        self._easy = min(self._many_queued, limit - 2 * self._slack, queued + few)
         return queued < self._max_queued and committer.entries < MAX_QUEUED_ENTRIES and queued + size + slack <= limit
 
     def _measure(self) -> int:
@@ -282,8 +281,10 @@ class SpoolQueue:
         """
         size = ENTRY_BYTES + len(entry.payload) + len(entry.device) + len(entry.boot) + len(entry.verdicts)
         committer = self._committer
-        sure = committer.bytes + size < self._easy and committer.entries < MAX_QUEUED_ENTRIES // 2
-        if not sure and not self._has_room(size, self._slack if entry.lines else 0):
+        if committer.bytes + size < self._easy:
+            committer.add(entry, owner, size)
+            return
+        if not self._has_room(size, self._slack if entry.lines else 0):
             raise SpoolFull(self.fullness)
         committer.add(entry, owner, size)
         if committer.bytes >= self._many_queued or committer.entries >= MAX_QUEUED_ENTRIES // 2:
