@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import AppendFailed
 from gateway.spool.files import NEW
-from gateway.spool.record import encode
+from gateway.spool.record import encode, readings_in
 from gateway.spool.scan import LogReader, Segment, discover
 from gateway.spool.segment import Damage, SegmentHeader, SegmentWriter, is_tail, path_of
 
@@ -35,11 +35,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A record that became durable, and the bytes it took."""
+    """A record that became durable, with ``readings`` of devices, and the bytes it took."""
 
     record_id: int
     committed_ns: int
     size: int
+    readings: int
 
 
 class Log:
@@ -182,7 +183,7 @@ class Log:
         with self._lock:
             self.last_id = record_id
             self.total_bytes += len(data)
-        return Commit(record_id, now_ns, len(data))
+        return Commit(record_id, now_ns, len(data), readings_in(data))
 
     def _room_for(self, size: int) -> SegmentWriter:
         active = self._active

@@ -20,7 +20,6 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from gateway.errors import SpoolError, SpoolFull
-from gateway.ledger import READINGS
 from gateway.spool.backlog import Backlog
 from gateway.spool.committer import Committer, Item
 from gateway.spool.cursor import Cursor
@@ -306,9 +305,8 @@ class SpoolQueue:
         """See `gateway.spool.committer.CommitSink`."""
         self._easy = 0
         self._trouble.clear(Area.APPEND)
-        entries = [entry for entry, _ in items]
-        readings = sum([entry.lines for entry in entries if entry.kind is READINGS])
-        self._backlog.add(commit.record_id, commit.size, readings, commit.committed_ns, entries)
+        entries = (entry for entry, _ in items)
+        self._backlog.add(commit.record_id, commit.size, commit.readings, commit.committed_ns, entries)
         self._housekeeper.committed()
         self._source.wake()
         try:

@@ -142,6 +142,12 @@ def encode(record_id: int, committed_ns: int, entries: Sequence[Entry]) -> bytes
     return b"".join((_START.pack(MAGIC, crc32c(fields)), fields, body))
 
 
+def readings_in(data: bytes) -> int:
+    """How many readings of devices there are in the record that `encode` made."""
+    readings: int = unpack(data)[-1]
+    return readings
+
+
 def decode_run(data: bytes, at: int, due: int) -> tuple[list[Record], int]:
     """The whole records that follow one another from ``at`` on, and where the first thing begins that is none.
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import AppendFailed, SpoolError
-from gateway.ledger import Entry
+from gateway.ledger import Entry, Kind
 from gateway.spool import segment
-from gateway.spool.log import Log
+from gateway.spool.log import Commit, Log
 from gateway.spool.record import Record, encode
 from gateway.spool.segment import START, Damage, path_of, read_header
 from tests.support.faulty_files import FaultyFiles
@@ -54,6 +54,13 @@ def test_records_are_numbered_from_1_and_spread_over_segments() -> None:
     assert [(one.first_id, one.last_id) for one in log.segments()] == [(1, 4), (5, 8), (9, 9)]
     assert log.total_bytes == sum(disk.size(HERE / f"000000000000000{name}.seg") for name in segments_on(disk))
     assert all(disk.size(one.path) <= SEGMENT_BYTES for one in log.segments())
+
+
+def test_a_commit_says_how_many_readings_of_devices_are_in_it() -> None:
+    log, _ = opened(FaultyFiles())
+    entries = [Entry("a", lines=3), Entry("b", lines=5, kind=Kind.PRESENCE), Entry("b", lines=4, rejected=2)]
+    commit = log.append(entries, 9)
+    assert commit == Commit(record_id=1, committed_ns=9, size=len(encode(1, 9, entries)), readings=7)
 
 
 def test_a_record_larger_than_a_segment_gets_one_of_its_own() -> None:
