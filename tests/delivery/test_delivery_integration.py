@@ -214,6 +214,7 @@ def test_places_that_the_disk_cannot_read_hold_nothing_up(tmp_path: Path, monkey
             for first in range(0, 12_000, 50):
                 await gateway.send(DEVICES[0], range(first, first + 50))
             await gateway.spool.close()
+            gateway.letters.close()
             names = sorted(path.name for path in (tmp_path / "spool").glob("*.seg"))
             assert len(names) >= 5
             bad.update([names[1], names[3]])
