@@ -36,7 +36,7 @@ SUITE = (
     Case(
         "fleet",
         "Fleet: 2,000 devices, 10 messages/s each, one reading per message",
-        ("gateway", "picows", "tornado", "tutorial", "node", "node-red"),
+        ("gateway", "picows", "picows-acks", "tornado", "tutorial", "node", "node-red"),
         (Load(2000, "reading", seconds=10, rate=10),),
         traffic.measure,
     ),

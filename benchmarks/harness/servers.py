@@ -83,6 +83,10 @@ def _picows(setting: Setting) -> list[str]:
     return [sys.executable, str(RIVALS / "picows_parses.py"), str(setting.port)]
 
 
+def _picows_acks(setting: Setting) -> list[str]:
+    return [sys.executable, str(RIVALS / "picows_acks.py"), str(setting.port)]
+
+
 def _node(setting: Setting) -> list[str]:
     return ["node", str(RIVALS / "node_ws" / "server.js"), str(setting.port), setting.database_url]
 
@@ -100,6 +104,7 @@ KINDS = {
     for kind in (
         Kind("gateway", "this gateway", _gateway, stores=True, acks=True),
         Kind("picows", "picows", _picows),
+        Kind("picows-acks", "picows with acks", _picows_acks, acks=True),
         Kind("tornado", "Tornado", _tornado),
         Kind("tutorial", "Tornado + influxdb-client", _tutorial, stores=True),
         Kind("node", "Node.js ws + client", _node, stores=True, npm=RIVALS / "node_ws"),

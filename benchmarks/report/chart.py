@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COLORS = {
     "gateway": "#d1495b",
     "picows": "#8d99ae",
+    "picows-acks": "#6c757d",
     "tornado": "#edae49",
     "tutorial": "#30638e",
     "node": "#66a182",
