@@ -78,11 +78,11 @@ def _growth(axes: Axes, own: Sequence[Result]) -> None:
         axes.plot(*zip(*points, strict=True), marker="o", color=COLORS[server], label=KINDS[server].label)
     if own:
         axes.set_xscale("log")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.35 * axes.get_ylim()[1])  # room for the legend
         sizes = sorted({result.connections for result in own})
-        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.set_xticks(sizes, [f"{size / 1000:g}k" if size >= 1000 else f"{size}" for size in sizes])
         axes.minorticks_off()
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper left")
 
 
 def _latency(axes: Axes, found: Sequence[Result]) -> None:
