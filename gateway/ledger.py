@@ -206,6 +206,7 @@ class Ledger:
             if entry.kind is not READINGS:
                 continue
             sequence, seq, lines = entry.sequence, entry.seq, entry.lines
+            # Without `accounts` every one goes through `_changing`, which keeps it for the snapshot.
             if sequence is None or not accounts or (account := sequence.account) is None:
                 account = accounts.get(entry.device) or self._changing(entry.device)
                 if seq != NO_SEQ:

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(TLS, reason="counts the way of plain TCP")
 
 DEVICES = 50
 ROUNDS = 6
-CALLS_PER_MESSAGE = 27
+CALLS_PER_MESSAGE = 26
 """Calls of Python functions that every message of one reading makes, from its frame to its ack."""
 PATIENCE = 10.0
 
