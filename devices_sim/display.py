@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from devices_sim.tally import Tally
 
 _PLAIN_EVERY = 5.0
+_AWAITING = (
+    "devices that nobody approved: {}. While they wait, `gateway devices list --pending` shows them and "
+    "`gateway devices approve ID` lets one in; --tokens FILE brings tokens, --enrol FILE keeps those they get"
+)
 
 
 class Progress:
@@ -79,6 +83,8 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     console.print(table)
     for text in (*summary["stopped_because"], *summary["violation_texts"]):
         console.print(text, style="red", markup=False, soft_wrap=True)
+    if waiting := summary["awaiting_approval"]:
+        console.print(_AWAITING.format(waiting), style="red", markup=False, soft_wrap=True)
     if not summary["connects"]:
         console.print(f"no device ever connected: {summary['last_failure']}", style="red", markup=False, soft_wrap=True)
 

@@ -66,7 +66,7 @@ class Fleet:
         device.info = {"model": f"simulated {group.kind}", "group": group.name}
         device.commands.replies = {**EVERYBODY, **group.commands}
         device.settings.unknown = group.unknown_settings
-        device.refused = {} if self.keep_report else None
+        device.outbox.refused = {} if self.keep_report else None
         wire = FORMATS[group.format or self.format](device_id)
         faults = group.faults if wire.numbered else replace(group.faults, duplicates=0.0, bad_values=0.0)
         device.heedless = faults.ignores_throttle
@@ -202,9 +202,9 @@ class SimulatedDevice:
         return DeviceReport(
             id=device.id,
             boot=device.boot,
-            acked_to=device.acked_to,
-            sent_to=device.highest_sent,
-            refused=device.refused or {},
+            acked_to=device.outbox.acked_to,
+            sent_to=device.outbox.highest_sent,
+            refused=device.outbox.refused or {},
             sensor=self._sensor,
             messages=self._log.rows if self._log else [],
             past=self._past.sensor if self._past else None,
@@ -236,7 +236,7 @@ class SimulatedDevice:
         ticks, self._collected = self._collected, 0
         if not ticks:
             return
-        seq = self.link.device.next_seq
+        seq = self.link.device.outbox.next_seq
         data = self._sensor.message(seq, self._first_tick, ticks)
         if self._log is not None:
             self._log.add(seq, self._first_tick, ticks)

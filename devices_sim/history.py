@@ -98,15 +98,15 @@ class Past:
     async def _send_stretch(self, link: Link, network: Network, stretch: range) -> None:
         device = link.device
         while stretch:
-            while device.phase is not Phase.READY or len(device.pending) >= _WINDOW:
+            while device.phase is not Phase.READY or len(device.outbox.pending) >= _WINDOW:
                 if device.phase is Phase.STOPPED:
                     return
                 await asyncio.sleep(_PAUSE)
             size = max(1, min(_BATCH, device.limits.max_message_bytes // _READING_BYTES))
             ticks, stretch = stretch[:size], stretch[size:]
-            self.log.add(device.next_seq, ticks.start, len(ticks))
+            self.log.add(device.outbox.next_seq, ticks.start, len(ticks))
             network.tally.history += len(ticks)
-            link.submit(self.sensor.batch(device.next_seq, ticks.start, len(ticks)), len(ticks))
+            link.submit(self.sensor.batch(device.outbox.next_seq, ticks.start, len(ticks)), len(ticks))
 
     def _known(self, url: str, tls: ssl.SSLContext | None, device: str, begin_ms: int, now_ms: int) -> int:
         """Up to when the gateway shows readings of ``device``; ``begin_ms`` for none, or when it does not say."""

@@ -85,7 +85,7 @@ class Link:
 
     def repeat(self, seq: int, data: bytes) -> None:
         """Fault: send message ``seq`` once more though nobody asked for it, if it was sent at all."""
-        if self._connection is not None and seq <= self.device.highest_sent:
+        if self._connection is not None and seq <= self.device.outbox.highest_sent:
             self._connection.send(self._wire.write(data))
             self._network.tally.duplicates += 1
 
@@ -175,7 +175,7 @@ class Link:
         if data is None:
             self.device.heard(now)
         else:
-            self._apply(self.device.received(self._wire.read(data, self.device.sent), now))
+            self._apply(self.device.received(self._wire.read(data, self.device.outbox.data), now))
 
     def failed(self, error: Exception) -> None:
         """A callback raised."""

@@ -1,15 +1,11 @@
-"""One device's side of the protocol: what it owes the gateway, and what to do about each answer.
+"""One device's side of the protocol: where its connection is, and what to do about each answer of the gateway.
 
 Rules that hold here:
 
 * Pure: no socket, clock, loop or thread. Time is an argument (seconds of one steady clock), effects are the result, and
   the shell (`devices_sim.link`) carries them out in order.
-* A message stays in ``pending`` until the gateway has acknowledged or refused it. What is pending survives every
-  connection, and is sent again in order of seq after a reconnect (from ``welcome.last_seq`` on) or a throttle (from
-  ``from_seq`` on).
 * Nothing is sent before the welcome that names this device's own boot: an earlier one cannot know what is safe.
-* An answer the protocol does not allow (an ack for what was never sent, a boot of which the gateway knows less than it
-  acknowledged before) is a violation. The simulator exists to find those, so they are counted and said.
+* An answer the protocol does not allow is a violation. The simulator exists to find those: they are counted and said.
 """
 
 from __future__ import annotations
@@ -23,6 +19,7 @@ import orjson
 from devices_sim.backoff import Backoff
 from devices_sim.downlink import Commands, Settings
 from devices_sim.effects import Drop, Effect, Keep, Ping, Reconnect, Send, Show, Stop, Wake
+from devices_sim.outbox import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,17 +46,6 @@ class Phase(Enum):
 
 
 @dataclass(slots=True)
-class Message:
-    """One numbered message of ``readings`` readings; ``refused`` are the indexes that a reject named."""
-
-    seq: int
-    data: bytes
-    readings: int
-    sent_at: float | None = None
-    refused: frozenset[int] = frozenset()
-
-
-@dataclass(slots=True)
 class Limits:
     """What the last welcome allowed; before one, the protocol document's examples."""
 
@@ -78,12 +64,12 @@ class Limits:
 
 
 class Device:
-    """The state of one device and boot. ``refused`` is for the report: seq to indexes of readings, or None."""
+    """The state of one device and boot; what it owes the gateway is in its ``outbox``."""
 
     __slots__ = (
-        "_backoff", "_blocked_until", "_heard_at", "_sent_to", "_tally", "_waiting_for_pong",
-        "ack", "acked_to", "boot", "commands", "enrolment", "exchange", "heedless", "highest_sent", "id", "info",
-        "limits", "next_seq", "pending", "phase", "refused", "settings",
+        "_backoff", "_blocked_until", "_heard_at", "_tally", "_waiting_for_pong",
+        "ack", "awaits_approval", "boot", "commands", "enrolment", "exchange", "heedless", "id", "info", "limits",
+        "outbox", "phase", "settings",
     )  # fmt: skip
 
     def __init__(self, device_id: str, boot: str, tally: Tally, rng: Random, *, ack: str = "durable") -> None:
@@ -95,17 +81,14 @@ class Device:
         self.info: dict[str, Any] = {"model": "simulated"}
         self.enrolment: dict[str, str] = {}
         """What a device without a token says in its hello to get one: ``claim`` and ``secret``."""
+        self.awaits_approval = False
+        """Whether the gateway has said so, and has not welcomed it since."""
         self.phase = Phase.OFFLINE
         self.exchange: Exchange | None = None
         self.commands = Commands()
         self.settings = Settings()
         self.limits = Limits()
-        self.pending: dict[int, Message] = {}
-        self.refused: dict[int, list[int]] | None = None
-        self.next_seq = 0
-        self.acked_to = -1
-        self.highest_sent = -1
-        self._sent_to = -1
+        self.outbox = Outbox(device_id, tally, kept=ack != "none")
         self._blocked_until = 0.0
         self._backoff = Backoff(rng)
         self._heard_at = 0.0
@@ -115,28 +98,11 @@ class Device:
     @property
     def room(self) -> bool:
         """Whether one more message may be made: the gateway has said how many it lets a device keep unacknowledged."""
-        return self.heedless or len(self.pending) < self.limits.max_unacked
-
-    @property
-    def outstanding(self) -> int:
-        """Readings that were sent and neither acknowledged nor refused."""
-        return sum(m.readings - len(m.refused) for m in self.pending.values() if m.sent_at is not None)
-
-    @property
-    def unsent(self) -> int:
-        """Readings that still wait for their first send."""
-        return sum(m.readings for m in self.pending.values() if m.sent_at is None)
-
-    def sent(self, seq: int) -> bytes | None:
-        """Message ``seq``, while it waits for its verdict."""
-        message = self.pending.get(seq)
-        return None if message is None else message.data
+        return self.heedless or len(self.outbox.pending) < self.limits.max_unacked
 
     def submit(self, data: bytes, readings: int, now: float) -> Sequence[Effect]:
-        """Take over message number ``next_seq``, already encoded with it; sent now if the connection allows."""
-        seq = self.next_seq
-        self.next_seq = seq + 1
-        self.pending[seq] = Message(seq, data, readings)
+        """Take over message number ``outbox.next_seq``, already encoded with it; sent now if the connection allows."""
+        self.outbox.add(data, readings)
         return self._pump(now)
 
     def resume(self, now: float) -> Sequence[Effect]:
@@ -217,6 +183,7 @@ class Device:
         """Somebody has to approve first; how long that may take is the gateway's business."""
         if self.phase is Phase.GREETING:
             self.phase = Phase.HELD
+        self.awaits_approval = True
         return (Show(message["claim"]),)
 
     def _approved(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
@@ -230,35 +197,30 @@ class Device:
         if message["boot"] != self.boot:
             return ()
         last = -1 if message["last_seq"] is None else int(message["last_seq"])
-        effects: Sequence[Effect] = ()
-        if last < self.acked_to and self.ack != "none":
-            effects = self._violation(f"acknowledged {self.acked_to}, after a reconnect knows {message['last_seq']}")
         self.phase = Phase.READY
-        self._resolve(last, now)
-        self._sent_to = self.acked_to
+        self.awaits_approval = False
+        self.outbox.welcomed(last, now)
         if self.ack == "none":
             self._backoff.reset()
         asked = self.exchange.begin(now) if self.exchange is not None else ()
-        return [*effects, *asked, *self._pump(now)]
+        return [*asked, *self._pump(now)]
 
     def _ack(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
         self._backoff.reset()
-        self._resolve(int(message["seq"]), now)
-        return self._pump(now) if self._sent_to + 1 < self.next_seq else ()
+        self.outbox.acknowledged(int(message["seq"]), now)
+        return self._pump(now) if self.outbox.behind else ()
 
     def _reject(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
         errors = message["errors"]
         for error in errors:
             self._tally.reject_codes[error["code"]] += 1
         if "seq" in message:
-            self._refuse(int(message["seq"]), {int(error["index"]) for error in errors})
+            self.outbox.refuse(int(message["seq"]), {int(error["index"]) for error in errors})
         return ()
 
     def _error(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
         self._tally.error_codes[message["code"]] += 1
-        pending = self.pending.get(message.get("seq", -1))
-        if pending is not None:
-            self._refuse(pending.seq, set(range(pending.readings)))
+        self.outbox.refuse_whole(message.get("seq", -1))
         return ()
 
     def _throttle(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
@@ -267,7 +229,7 @@ class Device:
             return ()
         self._blocked_until = now + message["retry_after_ms"] / 1000
         if message.get("from_seq") is not None:
-            self._sent_to = max(self.acked_to, min(self._sent_to, int(message["from_seq"]) - 1))
+            self.outbox.go_back(int(message["from_seq"]))
         return (Wake(self._blocked_until),)
 
     def _drain(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
@@ -320,69 +282,12 @@ class Device:
         """Send what is waiting, in order, as far as the gateway's limits allow."""
         if self.phase is not Phase.READY or now < self._blocked_until:
             return ()
-        last = self.next_seq - 1
-        if self.ack != "none" and not self.heedless:
-            last = min(last, self.acked_to + self.limits.max_unacked)
-        effects: list[Effect] = []
-        for seq in range(self._sent_to + 1, last + 1):
-            message = self.pending.get(seq)
-            if message is not None:
-                self._transmit(message, now, effects)
-        self._sent_to = max(self._sent_to, last)
-        return effects
-
-    def _transmit(self, message: Message, now: float, effects: list[Effect]) -> None:
-        tally = self._tally
-        if message.sent_at is not None:
-            tally.resent += message.readings
-        elif len(message.data) > self.limits.max_message_bytes:
-            tally.oversized += message.readings
-            self._forget(self.pending.pop(message.seq))
-            return
-        else:
-            message.sent_at = now
-            tally.sent += message.readings
-            tally.messages += 1
-        self.highest_sent = max(self.highest_sent, message.seq)
-        if self.ack == "none":
-            del self.pending[message.seq]
-        effects.append(Send(message.data))
-
-    def _resolve(self, seq: int, now: float) -> None:
-        """Everything up to ``seq`` is safe or refused."""
-        if seq > self.highest_sent:
-            self._violation(f"acknowledges {seq}, but {self.highest_sent} is the last that was sent")
-            seq = self.highest_sent
-        tally, pending = self._tally, self.pending
-        for number in range(self.acked_to + 1, seq + 1):
-            message = pending.pop(number, None)
-            if message is not None and message.sent_at is not None:
-                tally.acked += message.readings - len(message.refused)
-                tally.latency.add(now - message.sent_at)
-        self.acked_to = max(self.acked_to, seq)
-        self._sent_to = max(self._sent_to, self.acked_to)
-
-    def _refuse(self, seq: int, indexes: set[int]) -> None:
-        message = self.pending.get(seq)
-        if message is None:
-            if self.ack != "none":
-                self._violation(f"refuses {seq}, which is not waiting for an answer")
-                return
-            self._tally.refused += len(indexes)
-            return
-        fresh = indexes - message.refused
-        message.refused |= fresh
-        self._tally.refused += len(fresh)
-        self._forget(message)
-
-    def _forget(self, message: Message) -> None:
-        """Note for the report what of ``message`` will not be stored: the refused, or all when it was never sent."""
-        if self.refused is not None:
-            gone = message.refused if message.sent_at is not None else range(message.readings)
-            self.refused[message.seq] = sorted(gone)
+        window = None if self.heedless else self.limits.max_unacked
+        return self.outbox.send(now, self.limits.max_message_bytes, window)
 
     def _stop(self, reason: str) -> Sequence[Effect]:
         self.phase = Phase.STOPPED
+        self.awaits_approval = False
         return (Stop(reason),)
 
     def _violation(self, text: str) -> Sequence[Effect]:

@@ -64,7 +64,7 @@ class Recording:
     def _device(self, name: str, rows: list[Row], network: Network, boot: str, rng: Random) -> ReplayedDevice:
         device = Device(name, boot, network.tally, rng, ack=self.ack)
         device.info = {"model": "replayed"}
-        device.refused = {}
+        device.outbox.refused = {}
         link = Link(device, network, self.tokens(name))
         return ReplayedDevice(link, network, [row for row in rows if row.fields], self)
 
@@ -115,9 +115,9 @@ class ReplayedDevice:
         return DeviceReport(
             id=device.id,
             boot=device.boot,
-            acked_to=device.acked_to,
-            sent_to=device.highest_sent,
-            refused=device.refused or {},
+            acked_to=device.outbox.acked_to,
+            sent_to=device.outbox.highest_sent,
+            refused=device.outbox.refused or {},
             measurement=self._recording.measurement,
             points=[
                 [(row.time_ns, row.tags, dict(row.fields)) for row in self._rows[first:end]]
@@ -129,7 +129,7 @@ class ReplayedDevice:
         if self.finished:
             return
         device = self.link.device
-        while device.phase is Phase.READY and len(device.pending) < _WINDOW:
+        while device.phase is Phase.READY and len(device.outbox.pending) < _WINDOW:
             if not (parts := self._take()):
                 break
             self.link.submit(self._message(parts), len(parts))
@@ -159,7 +159,7 @@ class ReplayedDevice:
         return self._begun_ns + (clock() - self._begun_at) * speed * 1e9
 
     def _message(self, parts: list[bytes]) -> bytes:
-        head: dict[str, Any] = {"seq": self.link.device.next_seq}
+        head: dict[str, Any] = {"seq": self.link.device.outbox.next_seq}
         if self._recording.measurement is not None:
             head["m"] = self._recording.measurement
         return orjson.dumps(head)[:-1] + b',"readings":[' + b",".join(parts) + b"]}"

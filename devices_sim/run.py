@@ -153,8 +153,13 @@ class _Watch:
         return all(source.finished or source.link.stopped_because for source in self.sources)
 
     def show(self) -> None:
-        trouble = self.network.last_failure if not self.network.tally.connected else ""
-        self.display.progress(self.network.tally, clock() - self.begun, trouble)
+        self.display.progress(self.network.tally, clock() - self.begun, self._trouble())
+
+    def _trouble(self) -> str:
+        if not self.network.tally.connected:
+            return self.network.last_failure
+        waiting = sum(source.link.device.awaits_approval for source in self.sources)
+        return f"{waiting} wait to be approved" if waiting else ""
 
 
 async def _until(watch: _Watch) -> None:
@@ -170,7 +175,7 @@ async def _until(watch: _Watch) -> None:
 
 async def _verdicts(network: Network, sources: Sequence[Source], enough: asyncio.Event) -> None:
     """Wait until nothing is outstanding that could still get a verdict, or ``enough`` is set."""
-    while any(s.link.device.pending and not s.link.stopped_because for s in sources) and not enough.is_set():
+    while any(s.link.device.outbox.pending and not s.link.stopped_because for s in sources) and not enough.is_set():
         await asyncio.wait([network.failed], timeout=_LOOK)
         if network.failed.done():
             network.failed.result()
@@ -200,8 +205,9 @@ def _ending(network: Network, sources: Sequence[Source]) -> dict[str, Any]:
     reasons = {source.link.stopped_because for source in sources} - {""}
     return {
         "devices": len(devices),
-        "outstanding": sum(device.outstanding for device in devices),
-        "never_sent": sum(source.link.device.unsent + source.left for source in sources),
+        "outstanding": sum(device.outbox.outstanding for device in devices),
+        "never_sent": sum(source.link.device.outbox.unsent + source.left for source in sources),
+        "awaiting_approval": sum(device.awaits_approval for device in devices),
         "stopped_because": sorted(reasons)[:5],
         "last_failure": network.last_failure,
     }

@@ -126,8 +126,10 @@ def _tags(text: str | None) -> dict[str, str]:
 class _Http:
     """POST of a form, answer as lines."""
 
-    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str], *, absent: str = "") -> None:
+        """``absent`` is what to add where the server has no such path."""
         self._url = url.rstrip("/")
+        self._absent = absent
         self._headers = dict(headers)
         self._pool = urllib3.PoolManager(timeout=_TIMEOUT, retries=urllib3.Retry(2, backoff_factor=0.2))
 
@@ -151,7 +153,8 @@ class _Http:
             with answer:
                 if answer.status != 200:
                     text = answer.read(500).decode("utf-8", "replace")
-                    raise StoreError(f"{self._url}{path}: HTTP {answer.status}: {text}")
+                    hint = self._absent if answer.status == 404 else ""
+                    raise StoreError(f"{self._url}{path}: HTTP {answer.status}: {text.strip()}{hint}")
                 for line in answer_lines(answer.stream(1 << 16)):
                     yield json.loads(line)
         except (urllib3.exceptions.HTTPError, ValueError) as error:
@@ -220,7 +223,7 @@ class VictoriaMetricsStore:
     precision_ns = 1_000_000
 
     def __init__(self, url: str) -> None:
-        self._http = _Http(url, {})
+        self._http = _Http(url, {}, absent="; if this is an InfluxDB, --db names its database")
 
     def comparable(self, value: Value) -> bool:
         """Numbers and booleans; VictoriaMetrics keeps 0 for a text."""

@@ -56,7 +56,7 @@ def test_on_a_terminal_one_line_changes(monkeypatch: pytest.MonkeyPatch) -> None
 
 def summary(**over: object) -> dict[str, object]:
     extra = {
-        "outstanding": 0, "never_sent": 0, "stopped_because": [], "last_failure": "",
+        "outstanding": 0, "never_sent": 0, "stopped_because": [], "last_failure": "", "awaiting_approval": 0,
         "cpu_us_per_reading": {"simulator": 21.04, "gateway": 15.5},
     }  # fmt: skip
     return {**tally().summary(), "connects": 3, **extra, **over}
@@ -83,6 +83,10 @@ def test_the_summary_says_what_went_wrong() -> None:
     assert "credentials [4401]" in text
     assert "acknowledges 7" in text
     assert "never sent" in text
+    assert "approve" not in text
+    assert "nobody approved: 4. While they wait, `gateway devices list --pending`" in shown(
+        summary(awaiting_approval=4)
+    )
     assert "no device ever connected: refused" in shown(summary(connects=0, last_failure="refused"))
 
 

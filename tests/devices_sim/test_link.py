@@ -59,12 +59,12 @@ def run(peer: Peer, scenario: Callable[[Link], Awaitable[None]], **options: Any)
 
 def send(link: Link, count: int = 1) -> None:
     for _ in range(count):
-        seq = link.device.next_seq
+        seq = link.device.outbox.next_seq
         link.submit(b'{"seq":%d,"ts":1700000000000,"n":%d}' % (seq, seq), 1)
 
 
 async def acked(link: Link, seq: int) -> None:
-    await eventually(lambda: link.device.acked_to >= seq, f"an ack for {seq}")
+    await eventually(lambda: link.device.outbox.acked_to >= seq, f"an ack for {seq}")
 
 
 def tally(link: Link) -> Tally:

@@ -37,7 +37,7 @@ def submit(device: Device, count: int = 1, now: float = 0.0, readings: int = 1) 
     """The frames that went out while so many messages were submitted."""
     frames: list[bytes] = []
     for _ in range(count):
-        frames += sent(device.submit(b"m%d" % device.next_seq, readings, now))
+        frames += sent(device.submit(b"m%d" % device.outbox.next_seq, readings, now))
     return frames
 
 
@@ -61,7 +61,7 @@ def test_a_device_without_a_token_asks_waits_and_keeps_what_it_gets() -> None:
     assert isinstance(hello, Send)
     assert json.loads(hello.data).items() >= device.enrolment.items()
     assert say(device, type="pending", claim="ABCD-EFGH", expires_in_ms=900_000) == [Show("ABCD-EFGH")]
-    assert device.phase is Phase.HELD
+    assert (device.phase, device.awaits_approval) == (Phase.HELD, True)
     assert submit(device) == []
     assert list(device.check(19.0)) == []
     assert list(device.check(21.0)) == [Ping()]
@@ -69,6 +69,7 @@ def test_a_device_without_a_token_asks_waits_and_keeps_what_it_gets() -> None:
     assert say(device, 800.0, type="token", token="TOKEN") == [Keep("TOKEN")]
     assert device.phase is Phase.GREETING
     assert sent(welcome(device, 800.0)) == [b"m0"]
+    assert not device.awaits_approval
     device.closed(1001, "")
     (hello,) = device.opened(900.0)
     assert isinstance(hello, Send)
@@ -83,6 +84,7 @@ def test_a_device_that_nobody_approves_asks_again_and_one_that_is_refused_does_n
         say(device, type="pending", claim="ABCD-EFGH", expires_in_ms=1000)
         (found,) = device.closed(code, "")
         assert isinstance(found, effect)
+        assert device.awaits_approval is (code == 1013)
 
 
 def test_messages_wait_for_the_welcome_of_their_boot() -> None:
@@ -94,30 +96,13 @@ def test_messages_wait_for_the_welcome_of_their_boot() -> None:
     assert submit(device) == [b"m2"]
 
 
-def test_an_ack_covers_everything_up_to_it() -> None:
-    device = ready(make())
-    submit(device, 3, readings=5)
-    assert say(device, 0.25, type="ack", seq=1) == []
-    assert list(device.pending) == [2]
-    assert (tally(device).sent, tally(device).acked, device.outstanding) == (15, 10, 5)
-    assert tally(device).latency.longest == 0.25
-
-
-def test_an_old_ack_changes_nothing() -> None:
-    device = ready(make())
-    submit(device, 3)
-    say(device, type="ack", seq=2)
-    say(device, type="ack", seq=0)
-    assert (device.acked_to, tally(device).acked, tally(device).violations) == (2, 3, 0)
-
-
 def test_an_ack_for_what_was_never_sent_is_a_violation() -> None:
     device = ready(make())
     submit(device, 2)
     say(device, type="ack", seq=7)
     assert tally(device).violations == 1
     assert "acknowledges 7" in tally(device).violation_texts[0]
-    assert (device.acked_to, tally(device).acked) == (1, 2)
+    assert (device.outbox.acked_to, tally(device).acked) == (1, 2)
 
 
 def test_after_a_reconnect_what_the_gateway_lacks_is_sent_again_in_order() -> None:
@@ -143,43 +128,22 @@ def test_a_gateway_that_forgot_what_it_acknowledged_is_a_violation() -> None:
 
 def test_a_refused_reading_is_counted_and_noted_and_not_acknowledged() -> None:
     device = ready(make())
-    device.refused = {}
+    device.outbox.refused = {}
     submit(device, readings=5)
     say(device, type="reject", seq=0, errors=[{"index": 3, "code": "wrong_type"}, {"index": 1, "code": "bad_name"}])
     say(device, type="ack", seq=0)
-    assert (tally(device).acked, tally(device).refused, device.outstanding) == (3, 2, 0)
-    assert device.refused == {0: [1, 3]}
+    assert (tally(device).acked, tally(device).refused, device.outbox.outstanding) == (3, 2, 0)
+    assert device.outbox.refused == {0: [1, 3]}
     assert tally(device).reject_codes == {"wrong_type": 1, "bad_name": 1}
-
-
-def test_the_same_refusal_after_a_resend_is_counted_once() -> None:
-    device = ready(make())
-    submit(device, readings=2)
-    refusal: dict[str, Any] = {"type": "reject", "seq": 0, "errors": [{"index": 0, "code": "wrong_type"}]}
-    say(device, **refusal)
-    device.closed(None, "")
-    device.opened(0.0)
-    welcome(device)
-    say(device, **refusal)
-    say(device, type="ack", seq=0)
-    assert (tally(device).acked, tally(device).refused) == (1, 1)
 
 
 def test_an_error_with_a_seq_refuses_the_message_whole() -> None:
     device = ready(make())
-    device.refused = {}
+    device.outbox.refused = {}
     submit(device, readings=3)
     say(device, type="error", code="bad_message", message="no", seq=0)
     say(device, type="ack", seq=0)
-    assert (tally(device).acked, tally(device).refused, device.refused) == (0, 3, {0: [0, 1, 2]})
-
-
-def test_a_refusal_of_what_is_not_waiting_is_a_violation() -> None:
-    device = ready(make())
-    submit(device)
-    say(device, type="ack", seq=0)
-    say(device, type="reject", seq=0, errors=[{"index": 0, "code": "wrong_type"}])
-    assert "refuses 0" in tally(device).violation_texts[0]
+    assert (tally(device).acked, tally(device).refused, device.outbox.refused) == (0, 3, {0: [0, 1, 2]})
 
 
 def test_a_throttle_holds_back_until_its_delay_is_over() -> None:
@@ -221,19 +185,12 @@ def test_no_more_messages_are_in_flight_than_the_gateway_allows() -> None:
 
 def test_a_message_over_the_limit_is_not_sent_and_not_waited_for() -> None:
     device = ready(make(), limits={"max_message_bytes": 4})
-    device.refused = {}
+    device.outbox.refused = {}
     device.submit(b"too long", 7, 0.0)
     assert submit(device) == [b"m1"]
     say(device, type="ack", seq=1)
-    assert (tally(device).oversized, tally(device).sent, tally(device).acked, device.pending) == (7, 1, 1, {})
-    assert device.refused == {0: list(range(7))}
-
-
-def test_without_acks_nothing_is_kept() -> None:
-    device = ready(make(ack="none"), limits={"max_unacked": 2})
-    assert len(submit(device, 5)) == 5
-    assert not device.pending
-    assert device.outstanding == 0
+    assert (tally(device).oversized, tally(device).sent, tally(device).acked, device.outbox.pending) == (7, 1, 1, {})
+    assert device.outbox.refused == {0: list(range(7))}
 
 
 def test_a_quiet_gateway_is_pinged_once_and_then_given_up() -> None:
@@ -289,7 +246,7 @@ def test_a_draining_device_says_nothing_hears_its_acks_and_leaves_a_gateway_that
     say(device, type="drain", reconnect_after_ms=2300)
     assert not device.submit(b"{}", 1, 0.0)
     say(device, type="ack", seq=0)
-    assert (tally(device).acked, tally(device).drained, len(device.pending)) == (1, 1, 1)
+    assert (tally(device).acked, tally(device).drained, len(device.outbox.pending)) == (1, 1, 1)
     assert [type(effect) for effect in device.check(1000.0)] == [Drop]
     assert delay(device, None) == 2.3
 

@@ -109,6 +109,18 @@ def test_a_gateway_that_is_not_there_is_told_meanwhile_and_at_the_end() -> None:
     assert "127.0.0.1" in outcome.summary["last_failure"]
 
 
+def test_devices_that_wait_to_be_approved_are_told_meanwhile_and_at_the_end() -> None:
+    async def undecided(talk: Conversation, message: dict[str, Any]) -> None:
+        if message["type"] == "hello":
+            await talk.say(type="pending", claim="ABCD-EFGH", expires_in_ms=900_000)
+
+    display = Recorder()
+    outcome = run(Peer(undecided), {"duration": 1.3, "grace": 0.1}, display)
+    assert not outcome.complete
+    assert display.calls[0][2] == "2 wait to be approved"
+    assert outcome.summary["awaiting_approval"] == 2
+
+
 def test_a_violation_makes_it_incomplete() -> None:
     async def forgetful(talk: Conversation, message: dict[str, Any]) -> None:
         await obliging(talk, message)

@@ -155,3 +155,11 @@ def test_how_a_database_is_named(database: str, db: str | None, kind: type) -> N
 def test_how_it_is_not(database: str) -> None:
     with pytest.raises(ValueError, match="not sqlite:PATH"):
         open_store(database, db=None, user=None, password=None, token=None)
+
+
+def test_an_influxdb_without_the_name_of_its_database_is_told_of_it() -> None:
+    reply = Reply(404, body=b"404 page not found\n")
+    with ScriptedServer(reply) as server:
+        store = open_store(server.url, db=None, user=None, password=None, token=None)
+        with pytest.raises(StoreError, match=r"404 page not found; if this is an InfluxDB, --db names its database$"):
+            list(store.rows(QUESTION))

@@ -32,10 +32,10 @@ class Play:
         self.case = case
         self.tally = Tally()
         self.device = Device("d1", "b1", self.tally, Random(1))
-        self.device.refused = {}
+        self.device.outbox.refused = {}
         known = case.get("before", {}).get("b1", {}).get("durable", -1)
-        self.device.acked_to = self.device.highest_sent = known
-        self.device.next_seq = known + 1
+        self.device.outbox.acked_to = self.device.outbox.highest_sent = known
+        self.device.outbox.next_seq = known + 1
         self.clock = 0.0
         self.results = {m["id"]: whole(m) for m in sent(case) if m.get("type") == "result" and "id" in m}
         commands = [step["answers"] for step in case["script"] if step.get("answers", {}).get("type") == "command"]
@@ -66,9 +66,10 @@ class Play:
             self.device.exchange.asked = message["t0"]
         if message.get("type") == "hello" and isinstance(message.get("boot"), str):
             self.device.boot, self.device.ack = message["boot"], message.get("ack", "durable")
+            self.device.outbox.kept = self.device.ack != "none"
         seq = message.get("seq")
-        if isinstance(seq, int) and seq >= self.device.next_seq:
-            self.device.next_seq = seq
+        if isinstance(seq, int) and seq >= self.device.outbox.next_seq:
+            self.device.outbox.next_seq = seq
             self.device.submit(json.dumps(message).encode(), count(message), self.clock)
 
     def hear(self, answer: dict[str, Any]) -> None:
@@ -84,11 +85,11 @@ class Play:
                 assert self.device.exchange is not None
                 assert self.device.exchange.asked is None, "it was taken for the answer"
             case "ack":
-                assert not [seq for seq in self.device.pending if seq <= answer["seq"]]
+                assert not [seq for seq in self.device.outbox.pending if seq <= answer["seq"]]
             case "welcome" if answer["boot"] == self.device.boot:
                 assert self.device.phase is Phase.READY
                 assert self.device.limits.timeout * 1000 == answer.get("keepalive", {}).get("timeout_ms", 30000)
-            case "throttle" if self.device.pending:
+            case "throttle" if self.device.outbox.pending:
                 later = self.device.resume(self.clock + answer["retry_after_ms"] / 1000)
                 again = [json.loads(e.data)["seq"] for e in later if isinstance(e, Send)]
                 assert again[0] == answer["from_seq"]
