@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 
 from gateway.config.sections import DEFAULT_PROFILE
 from gateway.errors import RegistryError
-from gateway.registry import NewDevice, check_device, check_profile
+from gateway.new_device import NewDevice, check_device, check_profile
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence

@@ -29,6 +29,13 @@ class GatewayError(Exception):
     """Base of all errors below; its text is fit to be shown to an operator."""
 
 
+def in_words(error: Exception) -> str:
+    """What an operator reads of ``error``: of the system's own the file and the reason, without their number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
 class ConfigError(GatewayError):
     """A configuration that cannot be used; ``problems`` holds one ``path: text`` per mistake."""
 

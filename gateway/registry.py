@@ -1,56 +1,39 @@
-"""Which devices there are and what proves that they are who they say (SQLite, one file).
+"""The file of the devices (SQLite): registered, changed and revoked here, by any process, and known to all of them.
 
 Rules that hold here:
 
 * A token is 256 random bits, shown once by `Registry.add` or `Registry.rotate`; only its SHA-256 is kept. A slow hash
   would protect nothing: there is no list of likely tokens to try.
-* An unknown device, a revoked one and a wrong token cost the same time and give the same answer.
-* An old token that counts beside a new one ends at its time, or when the new one was first used: at once in this
-  process, and in the file with the next `Registry.refresh`.
-* All devices are in memory, in a mapping that is replaced and never changed: `Registry.authenticate` and
-  `Registry.lookup` take no lock and may run on the event loop while another thread is in `Registry.refresh`.
 * Rows are never deleted. Every change takes the next ``version``, so that `Registry.refresh` reads only what is new.
 """
 
 from __future__ import annotations
 
-import hmac
 import logging
 import sqlite3
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from gateway.config.names import check_device_id, check_tag
 from gateway.config.sections import DEFAULT_PROFILE
 from gateway.errors import DeviceExists, RegistryError, UnknownDevice
-from gateway.registry_layout import NEXT_VERSION, NOBODYS, Device, Known, as_json, hashed, known, new_token, prepare
+from gateway.known_devices import KnownDevices
+from gateway.new_device import check_device
+from gateway.registry_layout import NEXT_VERSION, Known, as_json, hashed, known, new_token, prepare
 from gateway.stores import BUSY_TIMEOUT, transaction
 
 if TYPE_CHECKING:
-    from _collections_abc import dict_keys
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from gateway.new_device import NewDevice
 
 log = logging.getLogger(__name__)
 
 NS_PER_S = 1_000_000_000
 MOST_TOLD = 20
 """Changes of another process that are logged one by one."""
-_NOBODY = Known(Device("", revoked=True), NOBODYS, NOBODYS)
-
-
-@dataclass(frozen=True, slots=True)
-class NewDevice:
-    """A device to be registered, with a token that it has already, or None for a new one."""
-
-    id: str
-    profile: str
-    tags: Mapping[str, str]
-    token: str | None = field(default=None, repr=False)
-    revoked: bool = False
 
 
 Keep: TypeAlias = "Callable[[str], None]"
@@ -62,9 +45,9 @@ def _nowhere(_token: str) -> None:
 
 
 class Registry:
-    """The devices in the file at ``path``, which is made if it is missing.
+    """The file at ``path``, which is made if it is missing, and the ``devices`` in it.
 
-    Methods block except `authenticate`, `holds`, `lookup`, `ids` and `list`, and may be called from any thread.
+    Methods block, and may be called from any thread; `KnownDevices` says what may be asked at any time.
 
     Raises:
         RegistryError: the file cannot be used; so do all methods but `refresh`.
@@ -73,10 +56,7 @@ class Registry:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._devices: dict[str, Known] = {}
-        self._changed: set[str] = set()
-        self._overlaps: dict[str, int] = {}
-        self._used: dict[str, bytes] = {}
+        self.devices = KnownDevices()
         self._version = 0
         self._data_version = -1
         self._readable = True
@@ -88,52 +68,6 @@ class Registry:
             except BaseException:
                 self._db.close()
                 raise
-
-    def authenticate(self, device_id: str, token: str) -> Device | None:
-        """The device, if it is registered and the token is its own."""
-        found, given = self._devices.get(device_id, _NOBODY), hashed(token)
-        own, old = hmac.compare_digest(given, found.token), hmac.compare_digest(given, found.old)
-        if own:
-            if found.old is not NOBODYS:
-                self._used[device_id] = found.token
-            return found.device
-        return replace(found.device, proof=found.old) if old and self._counts(found, found.old) else None
-
-    def holds(self, device: Device) -> bool:
-        """Whether what ``device`` was let in with still counts."""
-        found = self._devices.get(device.id, _NOBODY)
-        if device.proof:
-            return self._counts(found, device.proof)
-        return not found.device.revoked
-
-    def _counts(self, found: Known, token: bytes) -> bool:
-        used = self._used.get(found.device.id) == found.token
-        return token == found.token if used else found.counts(token, time.time_ns())
-
-    def lookup(self, device_id: str) -> Device | None:
-        """The device, revoked ones too."""
-        found = self._devices.get(device_id)
-        return None if found is None else found.device
-
-    def ids(self) -> dict_keys[str, Any]:
-        """The ids of all devices, in the order in which they were registered."""
-        return self._devices.keys()
-
-    def list(self) -> list[Device]:
-        """All devices, revoked ones too, by id."""
-        devices = self._devices
-        return [devices[device_id].device for device_id in sorted(devices)]
-
-    def show(self, device_id: str) -> Device:
-        """The device.
-
-        Raises:
-            UnknownDevice: it is not registered.
-        """
-        device = self.lookup(device_id)
-        if device is None:
-            raise UnknownDevice(f"there is no device {device_id}")
-        return device
 
     def add(
         self,
@@ -192,7 +126,7 @@ class Registry:
             DeviceExists: it is registered, or was and is revoked.
         """
         self.look()
-        device = self.lookup(device_id)
+        device = self.devices.lookup(device_id)
         if device is not None:
             state = "was revoked" if device.revoked else "is registered"
             raise DeviceExists(
@@ -274,8 +208,7 @@ class Registry:
             try:
                 found: int = self._db.execute("PRAGMA data_version").fetchone()[0]
                 if found != self._data_version:
-                    before = self._devices
-                    self._tell(before, self._absorb())
+                    self._tell(self._absorb())
                     self._data_version = found
                 self._end_overlaps(time.time_ns())
                 self._readable = True
@@ -288,98 +221,60 @@ class Registry:
         """Likewise; the devices of which a token ended since the last call."""
         self.look()
         with self._lock:
-            changed, self._changed = frozenset(self._changed), set()
-        return changed
+            return self.devices.take_ended()
 
     def _end_overlaps(self, now_ns: int) -> None:
         """Forget old tokens whose time is over, or that a new one has taken the place of."""
-        over = {device_id for device_id, until_ns in self._overlaps.items() if until_ns <= now_ns} | set(self._used)
+        over = self.devices.over(now_ns)
         if over:
             # A token that has been replaced itself meanwhile ends nothing of its successor's.
-            tokens = [(device_id, self._used.get(device_id) or self._devices[device_id].token) for device_id in over]
             with transaction(self._db):
                 self._db.executemany(
                     f"UPDATE devices SET old_sha256 = NULL, old_until_ns = NULL, version = {NEXT_VERSION}"
                     " WHERE id = ? AND token_sha256 = ?",
-                    tokens,
+                    over,
                 )
             self._absorb()
-            for device_id, token in tokens:
-                if self._used.get(device_id) == token:
-                    del self._used[device_id]
+            self.devices.written_down(over)
 
-    def _tell(self, before: Mapping[str, Known], changed: Sequence[str]) -> None:
+    def _tell(self, changes: Sequence[tuple[Known | None, Known]]) -> None:
         """Log what another process did."""
         if self._data_version < 0:
             return
-        for device_id in changed[:MOST_TOLD]:
-            what = _change_of(before.get(device_id), self._devices[device_id])
+        for before, now in changes[:MOST_TOLD]:
+            device_id, what = now.device.id, _change_of(before, now)
             log.info("device %s %s, by another process", device_id, what, extra={"device": device_id})
-        if len(changed) > MOST_TOLD:
-            log.info("%d more devices were registered or changed by another process", len(changed) - MOST_TOLD)
+        if len(changes) > MOST_TOLD:
+            log.info("%d more devices were registered or changed by another process", len(changes) - MOST_TOLD)
 
-    def _absorb(self) -> Sequence[str]:
-        """Take new rows in; the ids of their devices."""
+    def _absorb(self) -> Sequence[tuple[Known | None, Known]]:
+        """Take new rows in; what was known of their devices, and is."""
         rows = self._db.execute("SELECT * FROM devices WHERE version > ? ORDER BY version", (self._version,)).fetchall()
         if not rows:
             return ()
-        devices, now_ns = dict(self._devices), time.time_ns()
-        for row in rows:
-            found, self._version = known(row)
-            device_id = found.device.id
-            before = devices.get(device_id, _NOBODY)
-            if any(token is not NOBODYS and not found.counts(token, now_ns) for token in before[1:]):
-                self._changed.add(device_id)
-            devices[device_id] = found
-            if found.old is NOBODYS:
-                self._overlaps.pop(device_id, None)
-            else:
-                self._overlaps[device_id] = found.device.old_until_ns
-        self._devices = devices
-        return [row[0] for row in rows]
+        found = [known(row) for row in rows]
+        self._version = found[-1][1]
+        return self.devices.take_in(device for device, _version in found)
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._errors():
-            with transaction(self._db):
+        with self._lock:
+            with self._errors("; nothing was changed"), transaction(self._db):
                 yield self._db
-            self._absorb()
+            with self._errors("; what was changed is in force"):
+                self._absorb()
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self, changed: str = "") -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            raise RegistryError(f"registry {self._path}: {error}") from error
+            raise RegistryError(f"registry {self._path}: {error}{changed}") from error
 
     def close(self) -> None:
         """Let go of the file."""
         with self._lock:
             self._db.close()
-
-
-def check_profile(profile: str, profiles: Collection[str]) -> None:
-    """Accept the name of a profile for a new device.
-
-    Raises:
-        RegistryError: it is none of the configuration's ``profiles``.
-    """
-    if profile not in profiles:
-        raise RegistryError(f"the configuration has no profile {profile}; it has {', '.join(profiles)}")
-
-
-def check_device(device_id: str, tags: Mapping[str, str]) -> None:
-    """Accept the id and the tags of a device.
-
-    Raises:
-        RegistryError: they cannot be any.
-    """
-    try:
-        check_device_id(device_id)
-        for name, value in tags.items():
-            check_tag(name, value)
-    except ValueError as error:
-        raise RegistryError(str(error)) from error
 
 
 def _change_of(before: Known | None, now: Known) -> str:

@@ -19,18 +19,17 @@ from gateway.config.reloading import change
 from gateway.config.tls import owners_of_authorities, server_context
 from gateway.errors import ConfigError, GatewayError
 from gateway.protocol.types import declared_by
+from gateway.server.expiry import read_expiry
 from gateway.server.proxies import Proxies
-from gateway.server.quotas import rates_by_profile
+from gateway.server.quotas import rates_by_profile, terms
 from gateway.sinks import make_sink
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
 
     from gateway.config import Config
     from gateway.config.reloading import Change
     from gateway.delivery.sink import Sink
-    from gateway.protocol.session import Terms
     from gateway.protocol.types import FieldTypes
     from gateway.server.context import Context
     from gateway.server.listener import Listener
@@ -68,13 +67,11 @@ class Reloader:
         listener: Listener,
         types: FieldTypes,
         source: ConfigSource,
-        terms: Callable[[Config], Terms],
     ) -> None:
         self._context = context
         self._listener = listener
         self._types = types
         self._source = source
-        self._terms = terms
         self._asked = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name="reload")
         self._retiring: set[asyncio.Task[None]] = set()
@@ -106,13 +103,14 @@ class Reloader:
             found = change(context.config, await asyncio.to_thread(self._source.read))
             tls = await asyncio.to_thread(server_context, found.config)
             authorities = context.authorities.renewed(await asyncio.to_thread(owners_of_authorities, found.config))
+            expiry = await asyncio.to_thread(read_expiry, found.config)
             if _touches(found, OF_THE_SINK):
                 sink = await asyncio.to_thread(make_sink, found.config)
         except (GatewayError, OSError) as error:
             self._refuse(error.problems if isinstance(error, ConfigError) else (str(error),))
             return
         standing.refused, standing.waiting = (), found.waiting
-        context.authorities = authorities
+        context.authorities, context.expiry = authorities, expiry
         await self._apply(found, tls, sink)
         context.metrics.reloads.labels("applied").inc()
         _report(found)
@@ -126,7 +124,7 @@ class Reloader:
     async def _apply(self, found: Change, tls: ssl.SSLContext | None, sink: Sink | None) -> None:
         context = self._context
         context.config = found.config
-        context.terms = self._terms(found.config)
+        context.terms = terms(found.config)
         context.rulebook.budgets.per_day = found.config.limits.series_per_day
         context.rates = rates_by_profile(found.config)
         self._source.changed(found.config)

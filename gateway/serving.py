@@ -10,7 +10,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from gateway.app import Gateway
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, in_words
 from gateway.process import tuned_to_serve
 from gateway.service import ServiceManager, Watchdog, inherited_sockets
 
@@ -43,14 +43,14 @@ async def _run(config: Config, on_ready: Callable[[str], None] | None, source: C
     try:
         await gateway.start(inherited_sockets(os.environ))
     except (GatewayError, OSError) as error:
-        manager.notify(f"STATUS=cannot serve: {error}")
+        manager.notify(f"STATUS=cannot serve: {in_words(error)}")
         raise
     reloader = None if source is None else gateway.reloader(source)
     if reloader is not None:
         loop.add_signal_handler(signal.SIGHUP, reloader.ask)
         if asked_early.is_set():
             reloader.ask()
-    watchdog = Watchdog(manager, lambda: gateway.spool.commit_seconds, gateway.summary)
+    watchdog = Watchdog(manager, lambda: gateway.parts.spool.commit_seconds, gateway.summary)
     watchdog.start()
     manager.notify("READY=1", f"STATUS={gateway.summary()}")
     if on_ready is not None:
@@ -73,6 +73,6 @@ def serve(config: Config, on_ready: Callable[[str], None] | None = None, source:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_run(config, on_ready, source))
     except (GatewayError, OSError) as error:
-        log.critical("cannot serve: %s", error)
+        log.critical("cannot serve: %s", in_words(error))
         return 1
     return 0

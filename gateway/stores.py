@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from gateway.errors import GatewayError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+T = TypeVar("T")
 
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for another process's transaction."""
@@ -78,3 +80,27 @@ def check_layout(db: sqlite3.Connection, path: Path, what: str, known: int) -> i
             f"{known}): run that gateway or a later one"
         )
     return found
+
+
+def opened(what: str, store: Callable[[Path], T], path: Path) -> T:
+    """The store at ``path``.
+
+    Raises:
+        GatewayError: as `naming`.
+    """
+    with naming(what, path):
+        return store(path)
+
+
+@contextmanager
+def naming(what: str, path: Path) -> Iterator[None]:
+    """Have an error of a store name its file, and say what to do.
+
+    Raises:
+        GatewayError: in the place of sqlite3.Error.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        advice = f"; put a copy in its place, or move it away ({path.name}-wal and -shm, too) and go on without it"
+        raise GatewayError(f"{what} {path}: {error}{advice if damaged(error) else ''}") from error

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.errors import GatewayError
-from gateway.stores import open_store, transaction
+from gateway.stores import open_store, opened, transaction
 
 if TYPE_CHECKING:
     import sqlite3
@@ -60,3 +60,16 @@ def test_a_file_that_cannot_be_used_is_let_go(tmp_path: Path) -> None:
         open_store(path, "things", 1, SCHEMA)
     path.unlink()  # and nothing is left that holds a lock or a log of it
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_names_the_store_and_says_what_to_do_where_the_file_is_damaged(tmp_path: Path) -> None:
+    def store(path: Path) -> sqlite3.Connection:
+        return open_store(path, "things", 1, SCHEMA)
+
+    path = tmp_path / "s.db"
+    opened("things", store, path).close()
+    path.write_bytes(b"no database " * 500)
+    with pytest.raises(GatewayError, match=r"things .*s\.db: file is not a database; put a copy .*s\.db-wal and -shm"):
+        opened("things", store, path)
+    with pytest.raises(GatewayError, match=r"things .*missing/s\.db: unable to open database file$"):
+        opened("things", store, tmp_path / "missing/s.db")

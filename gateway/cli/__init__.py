@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 import gateway
-from gateway.errors import ConfigError, GatewayError
+from gateway.errors import ConfigError, GatewayError, in_words
 
 _COMMANDS = {
     "run": "gateway.cli.serve:run",
@@ -57,7 +57,8 @@ class _Commands(click.Group):
         except (GatewayError, OSError, sqlite3.Error) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # whoever read the output has seen enough; click ends quietly
-            click.echo(f"gateway: {error}", err=True)
+            denied = "; the user of the gateway may, and root" if isinstance(error, PermissionError) else ""
+            click.echo(f"gateway: {in_words(error)}{denied}", err=True)
             ctx.exit(1)
 
 

@@ -12,7 +12,7 @@ import click
 
 from gateway.cli.options import with_config
 from gateway.cli.output import moment
-from gateway.cli.registry import opened, path_of
+from gateway.cli.registry import opened, path_of, shown_or_undone
 from gateway.device_table import Table, write_devices, write_table
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def import_devices(config: Config, file: Path, output: Path | None) -> None:
     written: list[Path] = []
     with opened(config, create=True) as registry:
         with file.open(newline="", encoding="utf-8-sig") as lines:
-            table = Table(lines, config.profiles, registry.ids())
+            table = Table(lines, config.profiles, registry.devices.ids())
         if table.problems:
             for problem in table.problems:
                 click.echo(f"{file}, {problem}", err=True)
@@ -53,8 +53,9 @@ def import_devices(config: Config, file: Path, output: Path | None) -> None:
             made.extend(tokens)
             if output is None:
                 # Before anything is done for good: whoever cannot be told the tokens has no devices, either.
-                write_table(sys.stdout, ("id", "token"), tokens)
-                sys.stdout.flush()
+                with shown_or_undone():
+                    write_table(sys.stdout, ("id", "token"), tokens)
+                    sys.stdout.flush()
             else:
                 with _for_its_owner(output) as target:
                     written.append(output)
@@ -81,7 +82,7 @@ def export_devices(config: Config, output: Path | None) -> None:
     devices: list[Device] = []
     if path_of(config).exists():
         with opened(config) as registry:
-            devices = registry.list()
+            devices = registry.devices.list()
     described = (_cells(device) for device in devices)
     with contextlib.nullcontext(sys.stdout) if output is None else _for_its_owner(output) as target:
         write_devices(target, devices, described)

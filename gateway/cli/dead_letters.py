@@ -11,7 +11,8 @@ import click
 
 from gateway.cli.options import json_option, with_config
 from gateway.cli.output import moment, print_json, print_table, printable
-from gateway.delivery.dead_letters import DeadLetters
+from gateway.delivery.dead_letters import NAME, DeadLetters
+from gateway.delivery.replay import replay_letters
 from gateway.errors import GatewayError
 from gateway.sinks import make_sink
 
@@ -38,7 +39,7 @@ def dead_letters() -> None:
 @contextlib.contextmanager
 def _letters(config: Config) -> Iterator[DeadLetters | None]:
     """The store; None when nothing was ever refused, so that looking makes no file."""
-    path = config.state.directory / "dead_letters.db"
+    path = config.state.directory / NAME
     if not path.exists():
         yield None
         return
@@ -120,7 +121,7 @@ def replay(ctx: click.Context, config: Config, reason: str | None, device: str |
     with _letters(config) as letters:
         if letters is not None and letters.count():
             with contextlib.closing(make_sink(config)) as sink:
-                result = letters.replay(sink.write, reason=reason, device=device)
+                result = replay_letters(letters, sink.write, reason=reason, device=device)
             stored, refused, stopped = result.stored, result.refused, result.stopped
         left = letters.count() if letters else 0
     if as_json:

@@ -10,10 +10,10 @@ from gateway.cli.bulk import export_devices, import_devices
 from gateway.cli.enrolling import approve, print_pending, refuse
 from gateway.cli.options import json_option, with_config
 from gateway.cli.output import moment, print_json, print_table
-from gateway.cli.registry import opened, parse_tags, path_of
+from gateway.cli.registry import opened, parse_tags, path_of, shown_or_undone
 from gateway.config import DEFAULT_PROFILE
 from gateway.config.units import parse_duration
-from gateway.registry import check_profile
+from gateway.new_device import check_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,10 +37,11 @@ def _printing(device: str, *, as_json: bool) -> Callable[[str], None]:
     """Shows a token before it is in force: who cannot be shown it keeps the old one, or registers no device."""
 
     def keep(token: str) -> None:
-        if as_json:
-            print_json({"id": device, "token": token})
-        else:
-            click.echo(token)
+        with shown_or_undone():
+            if as_json:
+                print_json({"id": device, "token": token})
+            else:
+                click.echo(token)
 
     return keep
 
@@ -85,7 +86,7 @@ def list_devices(config: Config, *, pending: bool, as_json: bool) -> None:
     found: list[Device] = []
     if path_of(config).exists():
         with opened(config) as registry:
-            found = registry.list()
+            found = registry.devices.list()
     if as_json:
         print_json([_described(device) for device in found])
     else:
@@ -104,7 +105,7 @@ def show(config: Config, device: str, *, as_json: bool) -> None:
     Example:  gateway devices show kiln-7
     """
     with opened(config) as registry:
-        described = _described(registry.show(device))
+        described = _described(registry.devices.show(device))
     if as_json:
         print_json(described)
     else:
@@ -156,7 +157,7 @@ def revoke(config: Config, device: str, *, as_json: bool) -> None:
     with opened(config) as registry:
         registry.revoke(device)
         if as_json:
-            print_json(_described(registry.show(device)))
+            print_json(_described(registry.devices.show(device)))
         else:
             click.echo(f"{device} is revoked", err=True)
 

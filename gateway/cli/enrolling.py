@@ -19,7 +19,7 @@ from gateway.cli.output import moment, print_json, print_table
 from gateway.cli.registry import opened, parse_tags, path_of
 from gateway.enrolments import NAME, Decision, Enrolments, Request, State
 from gateway.errors import UnknownEnrolment
-from gateway.registry import check_device, check_profile
+from gateway.new_device import check_device, check_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

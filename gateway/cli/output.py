@@ -58,3 +58,12 @@ def moment(ns: int | None) -> str | None:
 def number(value: float) -> str:
     """A whole number with thousands apart."""
     return f"{value:,.0f}".replace(",", " ")
+
+
+def span(minutes: float | None) -> str | None:
+    """``minutes`` for people, in a unit in which they are a short number."""
+    if minutes is None:
+        return None
+    if minutes < 120:
+        return f"{minutes:.1f} minutes"
+    return f"{minutes / 60:.1f} hours" if minutes < 48 * 60 else f"{number(minutes / 1440)} days"

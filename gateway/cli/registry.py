@@ -41,6 +41,19 @@ def opened(config: Config, *, create: bool = False) -> Iterator[Registry]:
         registry.close()
 
 
+@contextlib.contextmanager
+def shown_or_undone() -> Iterator[None]:
+    """Around showing new tokens while the change that makes them is not done for good.
+
+    Raises:
+        RegistryError: standard output does not take them, which undoes the change, also where a pipe broke.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RegistryError(f"a new token cannot be shown ({error.strerror}); nothing was changed") from error
+
+
 def parse_tags(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     """Tags as options give them."""
     tags = dict(value.partition("=")[::2] for value in values)

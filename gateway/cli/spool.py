@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.cli.options import json_option, with_config
-from gateway.cli.output import moment, number, print_json, print_json_line, print_table, printable
+from gateway.cli.output import moment, number, print_json, print_json_line, print_table, printable, span
 from gateway.config.units import format_size
 from gateway.ledger import NO_SEQ
 from gateway.reading import split_lines
@@ -83,9 +83,9 @@ def status(config: Config, *, as_json: bool) -> None:
     rows: list[tuple[str, object]] = [
         ("waiting", waits),
         ("oldest", described["oldest"]),
-        ("minutes waiting", described["minutes_waiting"]),
+        ("takes at this rate", span(described["minutes_waiting"])),
         ("present rate", rate),
-        ("minutes until full", described["minutes_until_full"]),
+        ("full at this rate in", span(described["minutes_until_full"])),
         ("cap", format_size(described["max_bytes"])),
         ("on disk", f"{number(described['bytes_on_disk'])} bytes in {described['segments']} segments"),
         ("directory", described["directory"]),

@@ -10,12 +10,13 @@ import click
 from gateway import checkpoint
 from gateway.cli.options import json_option, with_config
 from gateway.cli.output import print_json, print_table, printable
-from gateway.delivery import write_log
+from gateway.cli.registry import path_of
+from gateway.delivery import dead_letters, write_log
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.why import Records, by_number, by_time
 from gateway.errors import ReadingError
 from gateway.protocol.messages import MAX_SEQ
-from gateway.protocol.timestamps import moment
+from gateway.protocol.timestamps import asked_moment
 from gateway.registry import Registry
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def why(
 
 def _moment(text: str) -> int:
     try:
-        return moment(int(text) if text.lstrip("-").isdecimal() else text)
+        return asked_moment(text)
     except ReadingError as error:
         raise click.BadParameter(error.message, param_hint="--time") from None
 
@@ -76,7 +77,7 @@ def _moment(text: str) -> int:
 @contextlib.contextmanager
 def _records(config: Config, device: str) -> Iterator[Records]:
     state = config.state.directory
-    path = state / "dead_letters.db"
+    path = state / dead_letters.NAME
     with contextlib.ExitStack() as stack:
         letters = stack.enter_context(contextlib.closing(DeadLetters(path))) if path.exists() else None
         known = _registered(config, device) or device in checkpoint.load(state / "ledger.json").accounts
@@ -84,11 +85,11 @@ def _records(config: Config, device: str) -> Iterator[Records]:
 
 
 def _registered(config: Config, device: str) -> bool:
-    path = config.state.directory / "registry.db"
+    path = path_of(config)
     if not path.exists():
         return False
     with contextlib.closing(Registry(path)) as registry:
-        return registry.lookup(device) is not None
+        return registry.devices.lookup(device) is not None
 
 
 def _show(answer: dict[str, Any]) -> None:

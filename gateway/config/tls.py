@@ -70,12 +70,28 @@ def owners_of_authorities(config: Config) -> dict[bytes, frozenset[str]]:
     owners: dict[bytes, frozenset[str]] = {}
     for profile, _, path in _authorities(config) if config.server.tls.certificate is not None else ():
         try:
-            for pem in _PEM.findall(path.read_text(encoding="ascii", errors="replace")):
-                sha256 = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).digest()
+            for certificate in certificates_in(path):
+                sha256 = hashlib.sha256(certificate).digest()
                 owners[sha256] = owners.get(sha256, frozenset()) | {profile}
         except (OSError, ValueError) as error:
             raise GatewayError(f"the authorities in {path} cannot be used: {error}") from error
     return owners
+
+
+def certificate_files(config: Config) -> tuple[Path, ...]:
+    """The files with the certificates that TLS needs; none where there is no TLS."""
+    served = config.server.tls.certificate
+    return () if served is None else tuple(dict.fromkeys((served, *(path for _, _, path in _authorities(config)))))
+
+
+def certificates_in(path: Path) -> list[bytes]:
+    """The certificates of a PEM file, as DER.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    found = _PEM.findall(path.read_text(encoding="ascii", errors="replace"))
+    return [ssl.PEM_cert_to_DER_cert(pem) for pem in found]
 
 
 def _ask_for_certificates(context: ssl.SSLContext, authorities: Path) -> None:

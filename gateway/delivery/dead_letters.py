@@ -1,4 +1,4 @@
-"""Points the database refused, kept with its own words until an operator repairs the cause and submits them again.
+"""Points the database refused, kept with its own words until they are submitted again (`gateway.delivery.replay`).
 
 Rules that hold here:
 
@@ -22,28 +22,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gateway.delivery import settled
-from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
 from gateway.delivery.settled import End
 from gateway.reading import parse_line
 from gateway.stores import damaged, open_store, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from gateway.delivery.outcome import Outcome
     from gateway.delivery.settled import Change, Settled
 
 log = logging.getLogger(__name__)
 
+NAME = "dead_letters.db"
 VERSION = 1
 MAX_COUNT = 100_000
 MAX_BYTES = 256 * 1024**2
 """Of points; the file is larger by what else a letter has."""
 SPARE = 100
 """At a bound so much of it is made free at once, one part in this many: to find what goes is to look at all letters."""
-PAGE = 500
-"""Letters submitted again in one write."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS letters (
@@ -92,15 +89,6 @@ class DeadLetter:
     data: bytes
     measurement: str = ""
     n: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """What became of letters submitted again; ``stopped`` is the answer that ended it early, with the rest kept."""
-
-    stored: int
-    refused: int
-    stopped: Retry | Held | None = None
 
 
 class DeadLetters:
@@ -256,64 +244,22 @@ class DeadLetters:
         with self._transaction() as db:
             return settled.settle(db, f"n > 0{where}", values, End.DELETED, time.time_ns())
 
-    def replay(
-        self,
-        write: Callable[[bytes], Outcome],
-        *,
-        reason: str | None = None,
-        device: str | None = None,
-        ids: Sequence[int] | None = None,
-    ) -> Replayed:
-        """Submit letters again as they stand. A stored one is deleted, one refused again keeps the new reason.
-
-        Stops, keeping what is left, when the database cannot take them now.
-        """
-        stored, refused, after = 0, 0, 0
-        newest = self._newest()
-        while after < newest:
-            letters = self.list(reason=reason, device=device, ids=ids, after=after, limit=PAGE)
-            if not letters:
-                break
-            after = letters[-1].n
-            page = self._submit(write, letters)
-            stored, refused = stored + page.stored, refused + page.refused
-            if page.stopped is not None:
-                return Replayed(stored, refused, page.stopped)
-        return Replayed(stored, refused)
-
-    def _submit(self, write: Callable[[bytes], Outcome], letters: Sequence[DeadLetter]) -> Replayed:
-        stored, refused = 0, 0
-        waiting = [letters]
-        while waiting:
-            group = waiting.pop()
-            match write(b"".join(letter.data for letter in group)):
-                case Stored():
-                    self._delete(group)
-                    stored += len(group)
-                case Refused(kind, words) | TooLarge(kind, words):
-                    if len(group) == 1:
-                        self._refused_again(group[0], kind, words)
-                        refused += 1
-                    else:
-                        middle = len(group) // 2
-                        waiting += [group[middle:], group[:middle]]
-                case Retry() | Held() as stopped:
-                    return Replayed(stored, refused, stopped)
-        return Replayed(stored, refused)
-
-    def _delete(self, letters: Sequence[DeadLetter]) -> None:
+    def stored(self, letters: Sequence[DeadLetter]) -> None:
+        """A replay has brought them to the database: they are letters no more."""
         with self._transaction() as db:
             for letter in letters:
                 settled.settle(db, "n = ?", (letter.n,), End.STORED, time.time_ns())
 
-    def _refused_again(self, letter: DeadLetter, kind: str, reason: str) -> None:
+    def refused_again(self, letter: DeadLetter, kind: str, reason: str) -> None:
+        """Keep the letter with the new ``reason``."""
         with self._transaction() as db:
             db.execute(
                 "UPDATE letters SET kind = ?, reason = ?, refused_ns = ? WHERE n = ?",
                 (kind, reason, time.time_ns(), letter.n),
             )
 
-    def _newest(self) -> int:
+    def newest(self) -> int:
+        """The number of the newest letter, 0 where there is none."""
         with self._lock:
             newest: int = self._db.execute("SELECT coalesce(max(n), 0) FROM letters").fetchone()[0]
             return newest

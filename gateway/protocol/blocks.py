@@ -17,7 +17,7 @@ import orjson
 from gateway.errors import MessageError, ReadingError
 from gateway.ledger import NO_SEQ
 from gateway.protocol.encoded import Encoded
-from gateway.protocol.fields import NUMBERS
+from gateway.protocol.field import NUMBERS
 from gateway.protocol.flatten import MAX_FIELDS
 from gateway.protocol.messages import Code
 from gateway.protocol.series import check_repeated

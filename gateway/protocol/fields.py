@@ -1,8 +1,7 @@
-"""A profile's rules for fields, ready for use: value in, ``name=value`` out, or the reason why not.
+"""A profile's rules for the fields of a measurement, ready for use: values in, the fields of a line out.
 
 Rules that hold here:
 
-* A number is written as float unless the profile says ``int``: a device that sends 22 and then 22.5 must not conflict.
 * `Field.write` has every rule. The loop of `Rules.write` writes the common case itself: a number under a name for which
   any number will do (`Rules.plain`). `Rules.write_known` is the short way for readings of known fields. All write the
   same points; only an exponent may look different (`gateway.protocol.blocks`).
@@ -13,21 +12,20 @@ Rules that hold here:
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import orjson
 
-from gateway.config.names import check_name
 from gateway.errors import ReadingError
 from gateway.protocol.budgets import Budgets
+from gateway.protocol.field import Field, check_field_name
 from gateway.protocol.flatten import MAX_FIELDS, TOO_DEEP, flatten, too_deep
 from gateway.protocol.messages import Code
 from gateway.protocol.shapes import Shape
-from gateway.protocol.shown import MAX_SHOWN_NAME, cut, kind_of, shown
+from gateway.protocol.shown import MAX_SHOWN_NAME, cut
 from gateway.protocol.time_bounds import DEVICE_TIME
-from gateway.reading import escape, quote
+from gateway.reading import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -35,16 +33,10 @@ if TYPE_CHECKING:
     from gateway.config.sections import ProfileSection
     from gateway.protocol.types import FieldTypes, Type
 
-MAX_TEXT_BYTES = 1024
 KNOWN_NAMES = 4096
 KEPT_RULES = 256
 """Rules kept though no session uses them just now."""
 KEPT_SHAPES = 64
-INT_LIMIT = 2**63
-EXACT_LIMIT = 2**53
-"""Beyond it a double stands for several integers."""
-
-NUMBERS = frozenset((int, float))
 
 _COLON_TO_EQUALS = bytes.maketrans(b":", b"=")
 _JSON_ONLY = b'{}"'
@@ -52,83 +44,6 @@ _JSON_LISTS = b'{[]"'
 _IN_JSON = frozenset('{}[]":\\')
 
 _TYPES: dict[type, Type] = {float: "float", int: "float", bool: "bool", str: "string"}
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field: ``key`` is ``name=`` escaped; without ``type`` it takes any scalar."""
-
-    name: str
-    key: str
-    type: Type | None = None
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def plain(self) -> bool:
-        """Whether every number is accepted and written as a float."""
-        return self.type in {None, "float"} and self.low is None and self.high is None
-
-    def write(self, value: Any) -> str:
-        """``name=value`` as it stands in a line.
-
-        Raises:
-            ReadingError: ``wrong_type``, ``out_of_range`` or ``too_long``.
-        """
-        kind = value.__class__
-        if kind in NUMBERS and self.type in {None, "float", "int"}:
-            return self._number(value)
-        if kind is bool and self.type in {None, "bool"}:
-            return f"{self.key}true" if value else f"{self.key}false"
-        if kind is str and self.type in {None, "string"}:
-            return self._text(value)
-        expected = self.type or "a number, bool or string"
-        raise self._refused(Code.WRONG_TYPE, f"expected {expected}, got {kind_of(value)}")
-
-    def _number(self, value: float) -> str:
-        if self.type == "int" and value.__class__ is float:
-            value = self._whole(value)
-        if self.low is not None and value < self.low:
-            raise self._refused(Code.OUT_OF_RANGE, f"expected {self.low} or more, got {shown(value)}")
-        if self.high is not None and value > self.high:
-            raise self._refused(Code.OUT_OF_RANGE, f"expected {self.high} or less, got {shown(value)}")
-        if self.type != "int":
-            return f"{self.key}{value!r}"
-        if not -INT_LIMIT <= value < INT_LIMIT:
-            raise self._refused(Code.OUT_OF_RANGE, f"expected an integer of 64 bits, got {shown(value)}")
-        return f"{self.key}{value!r}i"
-
-    def _whole(self, value: float) -> int:
-        """An integer that was written with a fraction or an exponent, or has more than 64 bits."""
-        if not value.is_integer():
-            raise self._refused(Code.WRONG_TYPE, f"expected int, got {shown(value)}")
-        if abs(value) > EXACT_LIMIT:  # what came may have been another integer
-            raise self._refused(Code.OUT_OF_RANGE, f"expected an integer of 64 bits in digits, got {shown(value)}")
-        return int(value)
-
-    def _text(self, value: str) -> str:
-        size = len(value.encode())
-        if size > MAX_TEXT_BYTES:
-            raise self._refused(Code.TOO_LONG, f"expected at most {MAX_TEXT_BYTES} bytes of UTF-8, got {size}")
-        return self.key + quote(value)
-
-    def column_format(self, column: Sequence[Any]) -> bytes | None:
-        """A ``%`` format that takes any value of a column as JSON has it; None where only `write` can tell."""
-        kinds = set(map(type, column))
-        if not kinds <= NUMBERS or self.type not in {None, "float", "int"}:
-            return None
-        if self.low is not None and min(column) < self.low:
-            return None
-        if self.high is not None and max(column) > self.high:
-            return None
-        key = self.key.replace("%", "%%").encode()
-        if self.type != "int":
-            return key + b"%b"
-        whole = float not in kinds and min(column) >= -INT_LIMIT and max(column) < INT_LIMIT
-        return key + b"%bi" if whole else None
-
-    def _refused(self, code: Code, message: str) -> ReadingError:
-        return ReadingError(code, message, self.name)
 
 
 class Rules:
@@ -279,9 +194,10 @@ class Rules:
         """Fields of these names are about to be accepted, all of them as numbers: those not known yet are `fresh`."""
         self.fresh = [(name, self.field(name).type or "float") for name in numbers if name not in self._known]
 
-    def learn(self) -> None:
-        """The reading written last is accepted: from now on its fields have these types, if there is room to know."""
-        self._types.learn(self.measurement, self.fresh)
+    def learn(self, now_ns: int) -> None:
+        """The reading written last, which arrived at ``now_ns``, is accepted: its fields have these types, if there is
+        room to know."""
+        self._types.learn(self.measurement, self.fresh, now_ns)
         for name, _ in self.fresh:
             if name != DEVICE_TIME:  # which a strict profile need not name
                 self._remember(self.field(name))
@@ -334,15 +250,3 @@ class Rulebook:
     def _forget(self) -> None:
         for rules in list(self._all.values()):
             rules.forget()
-
-
-def check_field_name(name: str) -> None:
-    """Accept the name of a field.
-
-    Raises:
-        ReadingError: ``bad_name``.
-    """
-    try:
-        check_name(name)
-    except ValueError as error:
-        raise ReadingError(Code.BAD_NAME, str(error), cut(name, MAX_SHOWN_NAME)) from None

@@ -70,7 +70,7 @@ class DeviceSeries:
         names = (name for name, _ in rules.fresh if name != DEVICE_TIME)
         self._budgets.begin_fields(self._device, rules.measurement, names, now_ns)
         lessons.append((rules, rules.fresh))
-        rules.learn()
+        rules.learn(now_ns)
 
     def _learn(self, key: Any, measurement: Any, tags: Mapping[str, Any], now_ns: int) -> str:
         if measurement is not None:

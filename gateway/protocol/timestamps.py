@@ -29,6 +29,7 @@ _SECONDS = 10**11
 _MILLISECONDS = 10**14
 _MICROSECONDS = 10**17
 
+_DIGITS = re.compile(r"-?\d{1,20}", re.ASCII)
 _EPOCH = date(1970, 1, 1).toordinal()
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ]([01]\d|2[0-3]):([0-5]\d):([0-5]\d|60)(?:\.(\d+))?"
@@ -53,6 +54,21 @@ def moment(value: Any) -> int:
     else:
         raise ReadingError(Code.BAD_TIMESTAMP, f"expected a number or an RFC 3339 string, got {shown(value)}", "ts")
     return in_range(time_ns, value, "ts")
+
+
+def asked_moment(text: str) -> int:
+    """The nanoseconds since 1970 that somebody asks about, who writes a number or a string as in ``ts``.
+
+    Raises:
+        ReadingError: as `moment`.
+    """
+    try:
+        return moment(int(text) if _DIGITS.fullmatch(text) else text)
+    except ReadingError as error:
+        if error.code != Code.BAD_TIMESTAMP:
+            raise
+        forms = "a time with its zone such as 2023-11-14T22:13:20.5Z, or ms since 1970 such as 1700000000500"
+        raise ReadingError(Code.BAD_TIMESTAMP, f"expected {forms}, got {shown(text)}", "ts") from None
 
 
 def in_range(time_ns: int, value: Any, key: str) -> int:

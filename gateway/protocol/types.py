@@ -9,6 +9,8 @@ Rules that hold here:
   the database refuses it: one wrong reading must not shut out the right ones that follow.
 * Readings are judged one after the other by what those before taught, but no reading is accepted before its message is:
   what a message taught that is not taken after all is unlearned before another one is judged.
+* What a message taught that was taken, but did not reach the disk, is unlearned when that is known: its device may
+  never send it again. Messages reach the disk in the order in which they arrived.
 * The number of types is bounded. What does not fit any more is not known: it is accepted, and the database judges.
 * Losing what is known costs nothing but that: it is learned again from the next readings.
 """
@@ -39,6 +41,8 @@ class FieldTypes:
         self._new: dict[Key, Type] = {}
         self._doubted: set[Key] = set()
         self._watchers: list[Callable[[], None]] = []
+        self.unsure: dict[Key, int] = {}
+        """Types of which no reading is known to be on the disk, with when theirs arrived (ns since 1970)."""
         self.ignored = 0
         """Fields that were not learned for want of room."""
 
@@ -53,8 +57,8 @@ class FieldTypes:
         """The type of a field; None when it is not known."""
         return self._types.get((measurement, field))
 
-    def learn(self, measurement: str, fields: Iterable[tuple[str, Type]]) -> None:
-        """These fields were accepted."""
+    def learn(self, measurement: str, fields: Iterable[tuple[str, Type]], now_ns: int) -> None:
+        """These fields were accepted, in a message that arrived at ``now_ns``."""
         for field, found in fields:
             key = measurement, field
             if key in self._types:
@@ -63,16 +67,31 @@ class FieldTypes:
                 self.ignored += 1
                 continue
             self._types[key] = self._new[key] = found
+            self.unsure[key] = now_ns
 
     def unlearn(self, measurement: str, fields: Iterable[tuple[str, Type]]) -> None:
         """These fields, which were not known before `learn` and have not been asked for since, were not accepted."""
         for field, _ in fields:
             self._types.pop((measurement, field), None)
             self._new.pop((measurement, field), None)
+            self.unsure.pop((measurement, field), None)
+
+    def settle(self, upto_ns: int) -> None:
+        """The messages that arrived up to ``upto_ns`` are on the disk."""
+        self.unsure = {key: arrived_ns for key, arrived_ns in self.unsure.items() if arrived_ns > upto_ns}
+
+    def take_back(self, upto_ns: int) -> None:
+        """The messages that arrived up to ``upto_ns`` are not on the disk, but for those that `settle` was told of."""
+        failed = self.unsure
+        self.settle(upto_ns)
+        self._forget([key for key in failed if key not in self.unsure])
 
     def doubt(self, measurement: str, fields: Iterable[str]) -> None:
         """The database refused a point with these fields for a type: learn theirs anew from the next reading."""
-        keys = [key for field in fields if (key := (measurement, field)) in self._types and key not in self._declared]
+        self._forget([(measurement, field) for field in fields])
+
+    def _forget(self, keys: Iterable[Key]) -> None:
+        keys = [key for key in keys if key in self._types and key not in self._declared]
         for key in keys:
             del self._types[key]
             self._new.pop(key, None)

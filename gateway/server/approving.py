@@ -14,7 +14,7 @@ from tornado.web import Finish, HTTPError
 
 from gateway.enrolments import Decision, State
 from gateway.errors import RegistryError
-from gateway.registry import check_device, check_profile
+from gateway.new_device import check_device, check_profile
 from gateway.server.registering import judged, texts
 from gateway.server.requests import MALFORMED, ViewerHandler
 from gateway.server.session import Role

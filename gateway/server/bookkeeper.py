@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from gateway.metrics import Metrics
     from gateway.protocol.types import FieldTypes
     from gateway.server.acks import Acks
-    from gateway.server.fleet import Connection, Fleet
+    from gateway.server.connection import Connection
+    from gateway.server.fleet import Fleet
     from gateway.server.websocket import Write
     from gateway.spool.files import Files
 
@@ -133,6 +134,8 @@ class Bookkeeper:
         if messages:
             self._count(messages, *before)
             self._acks.committed(messages[0].arrived_ns)  # entries come in the order of their arrival
+            if self._types.unsure:
+                self._types.settle(messages[-1].arrived_ns)
 
     def _count(self, messages: Sequence[Entry], received: int, duplicate: int, rejected: int) -> None:
         """Add a commit to the metrics; before it the ledger's sums were as given."""
@@ -145,15 +148,18 @@ class Bookkeeper:
         metrics.corrected.inc(sum([entry.corrected for entry in messages]))
 
     def append_failed(self, items: Sequence[tuple[Entry, object]], error: BaseException) -> None:
-        """A group commit failed: take its sequence numbers back and tell everybody who is in it."""
+        """A group commit failed: take back its numbers and the types it taught, and tell everybody who is in it."""
         self._metrics.commit_failures.inc()
         log.error("spool: a commit of %d messages failed, the devices keep them: %s", len(items), error)
         failed: dict[Owner, list[Entry]] = {}
+        arrived_ns = 0
         for entry, waiting in items:
             if entry.kind is READINGS:
                 self._ledger.rolled_back(entry)
+                arrived_ns = entry.arrived_ns
             if waiting is not None:
                 failed.setdefault(cast("Owner", waiting), []).append(entry)
+        self._types.take_back(arrived_ns)
         for owner, entries in failed.items():
             with _others_go_on():
                 owner.append_failed(entries, RETRY_AFTER_FAILED_COMMIT_MS)

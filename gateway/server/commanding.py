@@ -61,7 +61,7 @@ class DownlinkHandler(AskingHandler):
         Raises:
             Finish: it is not known, and that was said.
         """
-        if self.context.registry.lookup(device) is None and device not in self.context.fleet.known():
+        if self.context.registry.devices.lookup(device) is None and device not in self.context.fleet.known():
             self.refuse(404, "unknown_device", f"no device {device[:128]!r} is registered or has connected")
             raise Finish
 
@@ -170,4 +170,5 @@ def _params(params: dict[str, Any]) -> bytes:
     text = orjson.dumps(params)
     if len(text) > MAX_PARAMS:
         raise HTTPError(MALFORMED, f"params are at most {MAX_PARAMS} bytes of JSON, not {len(text)}")
-    return text
+    # It may wait for a week, and orjson 3.13 leaves what it wrote in a buffer that may be 200 times as large.
+    return bytes(memoryview(text))

@@ -1,4 +1,4 @@
-"""What every handler shares: the parts of the running gateway, handed in by `gateway.app`."""
+"""What every handler shares: the parts of the running gateway, handed in by `gateway.parts`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from gateway.protocol.validation import Encoder
 from gateway.registry_layout import Device
 from gateway.server.asking import Questions
 from gateway.server.credentials import Authorities, Certificate, Chain
+from gateway.server.expiry import Expiry
 from gateway.server.failures import Failures
 from gateway.server.file_limit import UNLIMITED
 from gateway.server.pages import Files
@@ -43,10 +44,11 @@ if TYPE_CHECKING:
     from gateway.server.backpressure import Backpressure
     from gateway.server.connects import Connects
     from gateway.server.device_socket import DeviceSocket
+    from gateway.server.device_view import DeviceView
     from gateway.server.directory import Directory
     from gateway.server.downlink import Downlink
     from gateway.server.enrolling import Enrolling
-    from gateway.server.fleet import DeviceView, Fleet
+    from gateway.server.fleet import Fleet
     from gateway.server.live import Live
     from gateway.server.plain import PlainConnections
     from gateway.server.settings import SettingsLink
@@ -85,6 +87,7 @@ class Context:
     downlink: Downlink
     settings: SettingsLink
     authorities: Authorities = field(default_factory=lambda: Authorities({}))
+    expiry: Expiry = field(default_factory=Expiry)
     files: Files = field(default_factory=Files)
     questions: Questions = field(default_factory=Questions)
     standing: Standing = field(default_factory=Standing)
@@ -125,13 +128,13 @@ class Context:
     def authenticate(self, device_id: str, token: str | None, shown: Certificate | None = None) -> Device | None:
         """The device that a token, else the certificate that was ``shown`` stands for; None if there is none."""
         if not self.needs_token:
-            return self.registry.lookup(device_id) or Device(id=device_id)
+            return self.registry.devices.lookup(device_id) or Device(id=device_id)
         if token is not None:
-            known = self.registry.authenticate(device_id, token)
+            known = self.registry.devices.authenticate(device_id, token)
             if known is not None:
                 self.enrolling.arrived(device_id)
             return known
-        device = self.registry.lookup(device_id) if shown is not None and device_id in shown.names else None
+        device = self.registry.devices.lookup(device_id) if shown is not None and device_id in shown.names else None
         if device is None or shown is None or device.revoked:
             return None
         return replace(device, proof=b"") if self.authorities.allow(shown, self._effective(device.profile)) else None
@@ -192,7 +195,7 @@ class Context:
 
     def _vouched(self, device: Device, chain: Chain) -> bool:
         """Whether a device that came without a token has a certificate that counts for the profile it has now."""
-        known = self.registry.lookup(device.id) or device
+        known = self.registry.devices.lookup(device.id) or device
         return bool(device.proof) or self.authorities.still_allow(chain, self._effective(known.profile))
 
     def credentials_changed(self, device_id: str) -> None:
@@ -202,7 +205,7 @@ class Context:
         device = None if connection is None else connection.device
         if not self.needs_token or connection is None or device is None:
             return
-        if not self.registry.holds(device) or not self._vouched(device, connection.chain):
+        if not self.registry.devices.holds(device) or not self._vouched(device, connection.chain):
             log.info("device %s: what it was let in with has ended", device_id, extra={"device": device_id})
             try:
                 connection.revoke()

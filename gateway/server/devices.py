@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.web import HTTPError
 
-from gateway.server.fleet import STATES
+from gateway.server.device_view import STATES
 from gateway.server.requests import MALFORMED, ViewerHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from gateway.server.fleet import DeviceView, Fleet
+    from gateway.server.device_view import DeviceView
+    from gateway.server.fleet import Fleet
 
     Key = Callable[[DeviceView], Any]
 
@@ -52,7 +53,7 @@ class DevicesHandler(ViewerHandler):
 
     def _described(self, device_id: str, now_ns: int) -> dict[str, Any]:
         found = describe(self.context.fleet.look(device_id), now_ns)
-        registered = self.context.registry.lookup(device_id)
+        registered = self.context.registry.devices.lookup(device_id)
         return found if registered is None else found | {"profile": registered.profile}
 
     def _one_of(self, name: str, default: str, allowed: Iterable[str]) -> str:
@@ -115,7 +116,7 @@ class DeviceHandler(ViewerHandler):
     def get(self, device_id: str) -> None:
         """One device, its units and its last problems."""
         context = self.context
-        registered = context.registry.lookup(device_id)
+        registered = context.registry.devices.lookup(device_id)
         if registered is None and device_id not in context.fleet.known():
             return self.refuse(404, "unknown_device", f"no device {device_id[:128]!r} is registered or has connected")
         found = describe(context.fleet.look(device_id), time.time_ns())
@@ -136,6 +137,7 @@ def describe(view: DeviceView, now_ns: int) -> dict[str, Any]:
         "state_since": since_ns // NS_PER_MS or None,
         "state_reason": view.reason_at(now_ns),
         "connected": connection is not None,
+        "by_request": view.by_request,
         "flapping": view.fought_over(now_ns),
         "last_data": view.last_data_ns // NS_PER_MS or None,
         "rhythm_ms": round(view.rhythm_ns / NS_PER_MS) or None,

@@ -107,7 +107,7 @@ class Enrolling:
             {
                 **request.shown(),
                 "connected": request.key in self._sockets,
-                "registered": self._registry.lookup(request.id) is not None,
+                "registered": self._registry.devices.lookup(request.id) is not None,
             }
             for request in sorted(undecided, key=lambda request: request.since_ns)
         ]
@@ -270,7 +270,7 @@ class Enrolling:
         that it was made for. A token that was ended meanwhile lets nobody in: there was no connection yet that
         its end could have closed.
         """
-        device = self._registry.authenticate(request.id, token)
+        device = self._registry.devices.authenticate(request.id, token)
         current, proves = self._sockets.get(request.key), request.secret_sha256 is not None
         others = request.contested or (current is not socket and not proves)
         if device is None or others or not self._waiting.has(request):

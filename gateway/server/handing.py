@@ -66,7 +66,7 @@ class Tokens:
 
     def _make(self, request: Request) -> str | None:
         approval, again, now_ns = request.approval, request.delivered_ns > 0, time.time_ns()
-        known = self._registry.lookup(request.id)
+        known = self._registry.devices.lookup(request.id)
         void = again and (known is None or known.changed_ns != request.delivered_ns)
         if approval is None or request.contested or void:
             return None
@@ -82,7 +82,7 @@ class Tokens:
 
     def was_made(self, request: Request) -> bool:
         """Whether the token of a request that an earlier run left was made, not only about to be."""
-        known = self._registry.lookup(request.id)
+        known = self._registry.devices.lookup(request.id)
         return known is not None and known.changed_ns >= request.delivered_ns
 
     def take_back(self, made: Iterable[tuple[str, str]]) -> None:

@@ -11,7 +11,7 @@ from gateway.config.names import DEVICE_ID
 from gateway.delivery import why
 from gateway.errors import ReadingError
 from gateway.protocol.messages import MAX_SEQ
-from gateway.protocol.timestamps import moment
+from gateway.protocol.timestamps import asked_moment
 from gateway.server.asking import AskingHandler
 from gateway.server.requests import MALFORMED
 
@@ -47,7 +47,7 @@ class WhyHandler(AskingHandler):
 
     async def _ask(self, device_id: str, question: Callable[[Records], dict[str, Any]]) -> dict[str, Any]:
         context = self.context
-        known = context.registry.lookup(device_id) is not None or device_id in context.fleet.known()
+        known = context.registry.devices.lookup(device_id) is not None or device_id in context.fleet.known()
         records = replace(context.history, known=known)
 
         def look() -> dict[str, Any]:
@@ -58,6 +58,6 @@ class WhyHandler(AskingHandler):
 
     def _moment(self, text: str) -> int:
         try:
-            return moment(int(text) if text.lstrip("-").isdecimal() else text)
+            return asked_moment(text)
         except ReadingError as error:
             raise HTTPError(MALFORMED, f"time: {error.message}") from None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tornado.web import Finish, HTTPError
 
+from gateway.delivery.replay import replay_letters
 from gateway.server.asking import AskingHandler
 from gateway.server.requests import MALFORMED
 
@@ -104,7 +105,7 @@ class ReplayHandler(LettersHandler):
         if not context.replaying.acquire(blocking=False):
             raise ReplayRuns
         try:
-            done = letters.replay(context.sink.write, **chosen)
+            done = replay_letters(letters, context.sink.write, **chosen)
         finally:
             context.replaying.release()
         stopped = None if done.stopped is None else done.stopped.reason

@@ -9,6 +9,7 @@ Rules that hold here:
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any, cast
 
 from tornado.httpserver import HTTPServer
@@ -43,6 +44,12 @@ BODY_TIMEOUT = 30.0
 LARGEST_HEADER = 16 * 1024
 LARGEST_BODY = 128 * 1024
 """What is longer, such as readings, is for its handler to take piece by piece."""
+ADVICE: dict[int | None, str] = {
+    errno.EADDRINUSE: "; stop what listens there, perhaps another gateway, or choose another port",
+    errno.EADDRNOTAVAIL: "; this machine has no such address",
+    errno.EACCES: "; ports below 1024 are not for everyone: choose another one",
+}
+"""What to do when an address cannot be listened on."""
 
 
 def listening_sockets(listen: ListenAddress, inherited: Sequence[socket.socket] = ()) -> list[socket.socket]:
@@ -50,10 +57,13 @@ def listening_sockets(listen: ListenAddress, inherited: Sequence[socket.socket] 
 
     Raises:
         GatewayError: the inherited ones are open to others than ``listen``, on which it hangs who needs a token.
-        OSError: the address cannot be listened on.
+        GatewayError: ``listen`` cannot be listened on.
     """
     if not inherited:
-        return bind_sockets(listen.port, listen.host, backlog=BACKLOG)
+        try:
+            return bind_sockets(listen.port, listen.host, backlog=BACKLOG)
+        except OSError as error:
+            raise GatewayError(f"server.listen: {listen}: {error.strerror}{ADVICE.get(error.errno, '')}") from error
     for sock in inherited:
         held = ListenAddress(*sock.getsockname()[:2])
         if listen.loopback and not held.loopback:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from gateway.ledger import Entry
     from gateway.metrics import Metrics
-    from gateway.server.fleet import DeviceView, Fleet
+    from gateway.server.device_view import DeviceView
+    from gateway.server.fleet import Fleet
 
     Filter = tuple[frozenset[str] | None, bool]
 

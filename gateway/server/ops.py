@@ -14,20 +14,24 @@ if TYPE_CHECKING:
 
 
 class HealthHandler(OperationsHandler):
-    """``GET /healthz``: the event loop runs."""
+    """``GET`` or ``HEAD /healthz``: the event loop runs."""
 
     def get(self) -> None:
         """Say so."""
         self.answer({"status": "alive"})
 
+    head = get
+
 
 class ReadyHandler(OperationsHandler):
-    """``GET /readyz``: 200 when readings can be taken, 503 when not; in both cases what is wrong."""
+    """``GET`` or ``HEAD /readyz``: 200 when readings can be taken, 503 when not; in both cases what is wrong."""
 
     def get(self) -> None:
         """Answer with the state and its reasons."""
         state = readiness(self.context)
         self.answer(state, 200 if state["ready"] else 503)
+
+    head = get
 
 
 def readiness(context: Context) -> dict[str, Any]:
@@ -59,6 +63,7 @@ def readiness(context: Context) -> dict[str, Any]:
         warnings.append(f"{who}: {state.reason}; {status.readings_pending} readings wait in the spool")
     warnings += context.standing.warnings()
     warnings += context.clock.warnings()
+    warnings += context.expiry.warnings()
     if problem := shortage(context.devices_allowed, context.config.server.max_connections):
         warnings.append(problem)
     return {

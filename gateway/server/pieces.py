@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
     from gateway.server.changes import Change
-    from gateway.server.fleet import DeviceView, Fleet
+    from gateway.server.device_view import DeviceView
+    from gateway.server.fleet import Fleet
 
 PIECE_BYTES = 256 * 1024
 """A piece ends with the device that takes it above this."""
@@ -94,6 +95,7 @@ def presence(view: DeviceView, now_ns: int) -> dict[str, Any]:
         "state": state,
         "since": since_ns // NS_PER_MS or None,
         "reason": view.reason_at(now_ns),
+        "by_request": view.by_request,
     }
 
 
@@ -104,6 +106,8 @@ def _shown(view: DeviceView, change: Change, now_ns: int) -> dict[str, Any]:
         "time": view.latest_ns // NS_PER_MS or None,
         "latest": view.latest,
     }
+    if view.by_request:
+        found["by_request"] = True
     if change.fields is not None:
         newest = max((time_ns for time_ns, _ in change.fields.values()), default=0)
         found["time"] = newest // NS_PER_MS or None

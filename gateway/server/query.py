@@ -90,7 +90,7 @@ class SeriesHandler(DatabaseHandler):
         """The fields of a device, with their types, and the units that its profile gives or the device tells."""
         device = self.get_query_argument("device")
         found = await self.ask_database(lambda cancellation: self.context.sink.series(device, cancellation))
-        registered = self.context.registry.lookup(device)
+        registered = self.context.registry.devices.lookup(device)
         told = self.context.fleet.look(device).units or {}
         units = told | self.context.units(None if registered is None else registered.profile)
         self.answer({"series": [{**name._asdict(), "unit": units.get(name.field)} for name in found]})

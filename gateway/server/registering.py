@@ -17,7 +17,7 @@ from tornado.web import Finish, HTTPError
 
 from gateway.config import DEFAULT_PROFILE
 from gateway.errors import DeviceExists, EnrolmentConflict, RegistryError, UnknownDevice, UnknownEnrolment
-from gateway.registry import check_profile
+from gateway.new_device import check_profile
 from gateway.server.asking import AskingHandler
 from gateway.server.devices import DeviceHandler, DevicesHandler
 from gateway.server.requests import MALFORMED

@@ -34,6 +34,7 @@ LONGEST_NUMBER = 20
 """Digits of an argument: Python refuses to read thousands of them, with an error of its own."""
 
 LOOKING = "GET", "HEAD"
+_JSON_TYPES = {str: "string", dict: "object", list: "array", int: "integer", bool: "boolean"}
 UNAUTHORIZED = "unknown device, or a token or certificate that is not its own"
 
 
@@ -80,7 +81,16 @@ class JsonErrors(RequestHandler):
             return self.refuse(429, "too_many_guesses", f"too many wrong tokens came from this address; {error}")
         phrase = http.HTTPStatus(status_code).phrase if status_code in list(http.HTTPStatus) else "Error"
         message = (error.get_message() if isinstance(error, HTTPError) else None) or phrase
+        if status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
+            message = self._allow()
         return self.refuse(status_code, phrase.lower().replace(" ", "_"), message)
+
+    def _allow(self) -> str:
+        """Name the methods that there are here, as an answer 405 has to (RFC 9110, section 15.5.6)."""
+        inherited = {each: getattr(RequestHandler, each.lower()) for each in self.SUPPORTED_METHODS}
+        allowed = ", ".join(each for each in inherited if getattr(type(self), each.lower()) is not inherited[each])
+        self.set_header("Allow", allowed)
+        return f"this path takes {allowed}, not {self.request.method}"
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
         """Keep what a client does wrong from filling the log with tracebacks."""
@@ -113,11 +123,13 @@ class ApiHandler(JsonErrors):
         """The JSON object of the body, which has no keys but ``keys``, each of that type; 400 otherwise."""
         try:
             body = orjson.loads(self.request.body)
-        except orjson.JSONDecodeError:
-            raise HTTPError(MALFORMED, "the body must be a JSON object") from None
-        if not isinstance(body, dict) or not all(isinstance(body[key], keys.get(key, ())) for key in body):
-            known = ", ".join(f"{key} ({kind.__name__})" for key, kind in keys.items())
-            raise HTTPError(MALFORMED, f"the body must be a JSON object of nothing but {known}")
+        except orjson.JSONDecodeError as error:
+            raise HTTPError(MALFORMED, "the body must be a JSON object: %s", error) from None
+        wrong = [key for key in body if not isinstance(body[key], keys.get(key, ()))] if isinstance(body, dict) else []
+        if wrong or not isinstance(body, dict):
+            known = ", ".join(f"{key} ({_JSON_TYPES[kind]})" for key, kind in keys.items())
+            found = f"; {wrong[0][:40]!r} is {'of another type' if wrong[0] in keys else 'unknown'}" if wrong else ""
+            raise HTTPError(MALFORMED, "%s", f"the body must be a JSON object of nothing but {known}{found}")
         return body
 
     def grant(self) -> Grant:

@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from gateway.protocol.endings import Ending
     from gateway.protocol.messages import Effect, Effects, Outcome
     from gateway.protocol.session import Session
+    from gateway.server.connection import Connection
     from gateway.server.context import Context
-    from gateway.server.fleet import Connection, DeviceView
+    from gateway.server.device_view import DeviceView
     from gateway.server.websocket import Write
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import inf, isnan, nan
 from typing import TYPE_CHECKING, Any
 
-from gateway.server.fleet import OFFLINE
+from gateway.server.device_view import OFFLINE
 from gateway.server.ops import readiness
 from gateway.server.requests import ViewerHandler
 
@@ -207,14 +207,15 @@ class Status:
         )
 
     def totals(self, states: Mapping[str, int]) -> dict[str, Any]:
-        """The state now; ``states`` is how many devices are in each."""
+        """The state now; ``states`` is how many devices that were heard of are in each, as of now."""
         context, recent = self._context, self._recent
         now, before = recent[-1], recent[max(0, len(recent) - 1 - RATE_TICKS)]
         seconds = max(now.at - before.at, TICK)
         readings = (now.readings - before.readings) / seconds
-        state, known = context.forwarder.state, sum(states.values())
+        state, heard_of, known = context.forwarder.state, sum(states.values()), len(context.directory.ids())
+        offline = known - heard_of + states[OFFLINE]  # with those that are registered and never came
         return {
-            "devices": {"known": known, "connected": known - states[OFFLINE], **states},
+            "devices": {"known": known, "connected": known - offline, **states, OFFLINE: offline},
             "messages_per_second": round((now.messages - before.messages) / seconds, 3),
             "readings_per_second": round(readings, 3),
             "ledger": context.ledger.total.sums(),

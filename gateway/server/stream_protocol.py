@@ -22,13 +22,13 @@ import ssl
 import sys
 import threading
 import zlib
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
 from tornado.util import _websocket_mask
 from tornado.websocket import WebSocketClosedError, WebSocketProtocol13, _DecompressTooLargeError
 
 from gateway.server import frames
+from gateway.server.close_cause import CloseCause
 from gateway.server.frames import FrameParser, Violation
 from gateway.server.tls_transport import RecordProtocol, TLSTransport
 from gateway.server.transport_stream import TransportStream
@@ -69,25 +69,6 @@ class _ReceiveBuffer(threading.local):
 
 
 _receive_buffer = _ReceiveBuffer()
-
-
-class CloseCause(StrEnum):
-    """Who or what ended a connection."""
-
-    PEER = "peer"
-    """The peer sent a Close frame first."""
-    SERVER = "server"
-    """The handler called `StreamHandler.close` first."""
-    VIOLATION = "violation"
-    """The peer broke the WebSocket protocol, or sent a message over the size limit."""
-    ERROR = "error"
-    """The handler raised an exception."""
-    LOST = "lost"
-    """The peer or the network ended the connection without a Close frame."""
-    ABORTED = "aborted"
-    """The handler called `StreamHandler.abort`."""
-    WRITE_LIMIT = "write_limit"
-    """The peer left more bytes untaken than `StreamHandler.write_limit`."""
 
 
 class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):

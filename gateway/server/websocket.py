@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, cast
 from tornado.websocket import WebSocketHandler, _WebSocketParams
 
 from gateway.server import frames
-from gateway.server.stream_protocol import CloseCause, StreamProtocol, Write
+from gateway.server.close_cause import CloseCause
+from gateway.server.stream_protocol import StreamProtocol, Write
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-__all__ = ["BINARY", "TEXT", "CloseCause", "RequestSummary", "StreamHandler", "Write", "write_all"]
+__all__ = ["BINARY", "TEXT", "RequestSummary", "StreamHandler", "Write", "write_all"]
 
 
 TEXT = frames.FINAL | frames.TEXT

@@ -27,11 +27,12 @@ from gateway.spool.files import File, Files
 from gateway.spool.floor import Floor
 from gateway.spool.housekeeper import Housekeeper
 from gateway.spool.log import Commit, Log
-from gateway.spool.ports import Recovery, SpoolListener, SpoolStatus
+from gateway.spool.ports import SpoolStatus
 from gateway.spool.quarantine import Quarantine
 from gateway.spool.record import ENTRY_BYTES, HEADER_BYTES
+from gateway.spool.recovery import recover
 from gateway.spool.retention import Reserve, Retention
-from gateway.spool.segment import START, Damage
+from gateway.spool.segment import START
 from gateway.spool.source import Source
 from gateway.spool.trouble import Area, Trouble
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.ledger import Entry
+    from gateway.spool.ports import Recovery, SpoolListener
     from gateway.spool.record import Record
 
 LOCK = "lock"
@@ -117,10 +119,9 @@ class SpoolQueue:
             SpoolError: another process uses the directory, or a newer version of the gateway wrote it.
             OSError: the directory cannot be made or read.
         """
-        started = time.perf_counter()
         self._take_directory()
         try:
-            recovery = self._recover(committed_to, delivered_to, started)
+            recovery = self._recover(committed_to, delivered_to)
         except BaseException:
             self._release_directory()
             raise
@@ -131,40 +132,12 @@ class SpoolQueue:
             self._trouble.note(Area.APPEND, error)
         return recovery
 
-    def _recover(self, committed_to: int, delivered_to: int, started: float) -> Recovery:
+    def _recover(self, committed_to: int, delivered_to: int) -> Recovery:
         cursor = Cursor(self._files, self._directory)
-        done = max(cursor.stored, delivered_to)
-        self._backlog = Backlog(done, self._listener.left)
-        records = pending = 0
-        for item in self._log.recover(min(committed_to, delivered_to), max(done, committed_to), done):
-            if isinstance(item, Damage):
-                self._source.found(item)
-                continue
-            records += 1
-            if item.id > committed_to or delivered_to < item.id <= done:
-                self._listener.recovered(item.id, item.committed_ns, item.entries, item.id <= done)
-            if item.id > done:
-                pending += 1
-                self._backlog.add(item.id, item.size, item.readings, item.committed_ns)
-        torn = self._log.torn
-        if torn is not None:
-            self._source.found_torn(torn)
-        self._listener.left(self._backlog.readings, lambda: self._log.readings(done))
+        self._backlog = Backlog(max(cursor.stored, delivered_to), self._listener.left)
+        recovery = recover(self._log, self._backlog, self._source, self._listener, committed_to, delivered_to)
         cursor.make()
-        self._housekeeper = self._made_housekeeper(cursor)
-        return Recovery(
-            records=records,
-            pending=pending,
-            pending_readings=self._backlog.readings,
-            torn_bytes=torn.length if torn is not None else 0,
-            damage=self._source.damage,
-            cursor=done,
-            next_id=self._log.last_id + 1,
-            seconds=time.perf_counter() - started,
-        )
-
-    def _made_housekeeper(self, cursor: Cursor) -> Housekeeper:
-        return Housekeeper(
+        self._housekeeper = Housekeeper(
             self._log,
             self._backlog,
             cursor,
@@ -175,6 +148,7 @@ class SpoolQueue:
             damaged=self._source.note,
             done=self._round_done,
         )
+        return recovery
 
     def _take_directory(self) -> None:
         self._files.make_dir(self._directory)

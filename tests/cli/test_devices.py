@@ -1,16 +1,17 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from gateway.registry import Registry
+from tests.support.sqlite_file import failing_transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.cli import Command
 
@@ -36,7 +37,7 @@ def test_add_prints_the_token_and_nothing_else(kilns: Command, registry: Registr
     assert result.stderr == ""
     token = result.stdout.removesuffix("\n")
     registry.refresh()
-    device = registry.authenticate("kiln-7", token)
+    device = registry.devices.authenticate("kiln-7", token)
     assert device is not None
     assert (device.profile, device.tags) == ("kiln", {"site": "north", "hall": "a=b, c"})
 
@@ -53,21 +54,49 @@ def test_rotate_prints_the_new_token_and_ends_the_old(gateway: Command, registry
     registry.refresh()
     new = gateway("devices", "rotate", "a").stdout.strip()
     assert registry.refresh() == {"a"}
-    assert registry.authenticate("a", old["token"]) is None
-    assert registry.authenticate("a", new) is not None
+    assert registry.devices.authenticate("a", old["token"]) is None
+    assert registry.devices.authenticate("a", new) is not None
 
 
-def test_who_cannot_be_shown_a_token_has_no_new_one(gateway: Command, registry: Registry) -> None:
+def full_disk() -> int:
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+def broken_pipe() -> int:
+    reads, writes = os.pipe()
+    os.close(reads)
+    return writes
+
+
+@pytest.mark.parametrize(("output", "why"), [(full_disk, "No space left on device"), (broken_pipe, "Broken pipe")])
+def test_who_cannot_be_shown_a_token_has_no_new_one_and_is_told(
+    gateway: Command, registry: Registry, output: Callable[[], int], why: str
+) -> None:
     old = gateway("devices", "add", "a").stdout.strip()
     for arguments in (["add", "b"], ["rotate", "a"]):
         command = [sys.executable, "-m", "gateway", "devices", *arguments, "--config", str(gateway.config)]
-        with Path("/dev/full").open("wb") as full:
-            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        with os.fdopen(output(), "wb") as target:
+            done = subprocess.run(command, stdout=target, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
         assert done.returncode == 1
-        assert "No space left on device" in done.stderr
+        assert done.stderr == f"gateway: a new token cannot be shown ({why}); nothing was changed\n"
     registry.refresh()
-    assert list(registry.ids()) == ["a"]
-    assert registry.authenticate("a", old) is not None
+    assert list(registry.devices.ids()) == ["a"]
+    assert registry.devices.authenticate("a", old) is not None
+
+
+def test_a_token_that_was_shown_before_the_registry_failed_is_said_to_be_none(
+    gateway: Command, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = gateway("devices", "add", "a").stdout.strip()
+    monkeypatch.setattr("gateway.registry.transaction", failing_transaction)
+    for arguments in (["add", "b"], ["rotate", "a"]):
+        result = gateway("devices", *arguments)
+        assert result.exit_code == 1
+        assert result.stderr.endswith("registry.db: the disk is full; nothing was changed\n")
+    monkeypatch.undo()
+    registry.refresh()
+    assert list(registry.devices.ids()) == ["a"]
+    assert registry.devices.authenticate("a", old) is not None
 
 
 def test_rotate_with_an_overlap_lets_the_old_token_count_for_a_while(gateway: Command, registry: Registry) -> None:
@@ -76,8 +105,8 @@ def test_rotate_with_an_overlap_lets_the_old_token_count_for_a_while(gateway: Co
     new = gateway("devices", "rotate", "a", "--overlap", "1h").stdout.strip()
     assert registry.refresh() == frozenset()
     assert gateway.json("devices", "show", "a")["old_token_until"] is not None
-    assert registry.authenticate("a", old) is not None
-    assert registry.authenticate("a", new) is not None
+    assert registry.devices.authenticate("a", old) is not None
+    assert registry.devices.authenticate("a", new) is not None
     for wrong in ("1", "31d", "-1h"):
         assert gateway("devices", "rotate", "a", "--overlap", wrong).exit_code == 2
 
@@ -88,7 +117,7 @@ def test_revoke_ends_access(gateway: Command, registry: Registry) -> None:
     result = gateway("devices", "revoke", "a")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "a is revoked\n")
     assert registry.refresh() == {"a"}
-    assert registry.authenticate("a", token) is None
+    assert registry.devices.authenticate("a", token) is None
     assert gateway.json("devices", "revoke", "a")["state"] == "revoked"
 
 

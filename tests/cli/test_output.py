@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from gateway.cli.output import moment, number, print_json, print_json_line, print_table, printable
+from gateway.cli.output import moment, number, print_json, print_json_line, print_table, printable, span
 
 if TYPE_CHECKING:
     import pytest
@@ -37,3 +37,14 @@ def test_moments_are_utc_and_numbers_readable() -> None:
     assert moment(1_700_000_000_999_999_999) == "2023-11-14 22:13:20Z"
     assert moment(None) is None
     assert number(1234567.8) == "1 234 568"
+
+
+def test_spans_are_short() -> None:
+    assert [span(minutes) for minutes in (None, 0.04, 119, 121, 3000, 3_650_901)] == [
+        None,
+        "0.0 minutes",
+        "119.0 minutes",
+        "2.0 hours",
+        "2 days",
+        "2 535 days",
+    ]

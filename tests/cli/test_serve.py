@@ -4,6 +4,8 @@ import signal
 import socket
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.cli import in_a_process
 from tests.support.gateway import running_gateway, wait_for
 
@@ -46,8 +48,22 @@ def test_an_address_that_is_taken_is_said_in_one_line(gateway: Command) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        gateway.configure({"server": {"listen": f"127.0.0.1:{taken.getsockname()[1]}"}})
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        gateway.configure({"server": {"listen": listen}})
         result = in_a_process("run", "--config", str(gateway.config))
     assert result.returncode == 1
-    assert "Address already in use" in result.stderr
+    assert f"cannot serve: server.listen: {listen}: Address already in use; stop what listens there" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("setting", ["state", "spool"])
+def test_a_directory_that_cannot_be_made_is_said_with_its_setting(
+    gateway: Command, tmp_path: Path, setting: str
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for path, reason in ((file, "is no directory"), (file / "below", "cannot be made: Not a directory")):
+        gateway.configure({"server": {"listen": "127.0.0.1:0"}, setting: {"directory": str(path)}})
+        result = in_a_process("run", "--config", str(gateway.config))
+        assert result.returncode == 1
+        assert f"cannot serve: {setting}.directory: {path} {reason}" in result.stderr

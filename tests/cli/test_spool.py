@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.cli.output import span
 from gateway.ledger import Entry, Kind
 from gateway.spool.cursor import Cursor
 from gateway.spool.files import Files
@@ -66,6 +67,7 @@ def test_status_counts_what_waits(gateway: Command, spool: Spool) -> None:
     shown = gateway("spool", "status").stdout
     assert f"10 readings, {size} bytes" in shown
     assert "1GiB" in shown
+    assert f"full at this rate in  {span(status['minutes_until_full'])}" in shown
 
 
 def test_status_knows_the_rate_of_what_was_delivered(gateway: Command, spool: Spool) -> None:

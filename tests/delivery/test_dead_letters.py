@@ -1,4 +1,4 @@
-"""Refused points on disk, found, submitted again, bounded, and shared between processes."""
+"""Refused points on disk, found, bounded, and shared between processes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.delivery import dead_letters
-from gateway.delivery.dead_letters import DeadLetter, DeadLetters, Replayed
-from gateway.delivery.outcome import Held, Outcome, Refused, Retry, Stored, TooLarge
-from tests.support.delivery import ScriptedDatabase, line
+from gateway.delivery.dead_letters import DeadLetter, DeadLetters
+from tests.support.delivery import line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,9 +95,8 @@ def test_letters_are_chosen_by_number_too(store: DeadLetters) -> None:
     chosen = [each.n for each in store.list()][1:4]
     assert [each.n for each in store.list(ids=chosen, after=chosen[0])] == chosen[1:]
     assert store.list(ids=[]) == ()
-    assert store.replay(lambda _: Stored(), ids=chosen[:1]) == Replayed(1, 0)
     assert store.drop(ids=chosen, device="b") == 1
-    assert numbers(store) == [1, 4, 5]
+    assert numbers(store) == [1, 2, 4, 5]
 
 
 def test_a_redelivered_point_is_kept_once_but_a_new_spool_hides_nothing(store: DeadLetters) -> None:
@@ -191,63 +188,6 @@ def test_the_bound_is_of_bytes_too(path: Path) -> None:
     assert numbers(bounded) == [4, 5]
     assert bounded.discarded == 3
     bounded.close()
-
-
-def test_replay_deletes_what_is_stored_and_keeps_the_rest_with_the_new_reason(store: DeadLetters) -> None:
-    database = ScriptedDatabase()
-    points = [line("a", number) for number in range(1, 41)]
-    database.poison = {points[6], points[29]}
-    for number, point in enumerate(points, start=1):
-        store.add(letter(number, data=point))
-    assert store.replay(database.write) == Replayed(stored=38, refused=2)
-    assert numbers(store) == [7, 30]
-    assert {found.reason for found in store.list()} == {"partial write: field type conflict dropped=1"}
-    assert all(found.refused_ns > 5000 for found in store.list())
-    assert database.lines == sorted(set(points) - database.poison)
-    database.poison.clear()
-    assert store.replay(database.write) == Replayed(stored=2, refused=0)
-    assert store.count() == 0
-
-
-def test_replay_takes_only_what_was_named_and_page_by_page(store: DeadLetters, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dead_letters, "PAGE", 7)
-    for number in range(1, 11):
-        store.add(letter(number, kind="x"))
-    store.add(letter(9999, kind="y"))
-    store.add(letter(9998, device="b", kind="x"))
-    database = ScriptedDatabase()
-    assert store.replay(database.write, reason="x", device="a") == Replayed(stored=10, refused=0)
-    assert numbers(store) == [9999, 9998]
-    assert len(database.writes) == 2
-
-
-def test_a_point_too_large_alone_stays(store: DeadLetters) -> None:
-    store.add(letter(1, data=b'm s="' + b"x" * 100 + b'" 1\n'))
-    store.add(letter(2))
-    database = ScriptedDatabase()
-    database.max_bytes = 60
-    assert store.replay(database.write) == Replayed(stored=1, refused=1)
-    assert store.count_by_reason() == {"too_large": 1}
-
-
-@pytest.mark.parametrize("outcome", [Retry("unreachable", "refused"), Held("unauthorized", "401")])
-def test_replay_stops_when_the_database_cannot_take_them(store: DeadLetters, outcome: Retry | Held) -> None:
-    for number in range(1, 5):
-        store.add(letter(number))
-    answers: list[Outcome] = [Refused("bad_request", "one of them"), Stored(), outcome]
-    assert store.replay(lambda _lines: answers.pop(0)) == Replayed(stored=2, refused=0, stopped=outcome)
-    assert numbers(store) == [3, 4]
-
-
-def test_letters_that_arrive_during_a_replay_wait_for_the_next(store: DeadLetters) -> None:
-    store.add(letter(1))
-
-    def write(_lines: bytes) -> Outcome:
-        store.add(letter(2))
-        return TooLarge("too_large", "words")
-
-    assert store.replay(write) == Replayed(stored=0, refused=1)
-    assert store.count() == 2
 
 
 ANOTHER_PROCESS = """

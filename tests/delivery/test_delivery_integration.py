@@ -13,6 +13,7 @@ import pytest
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.forwarder import Forwarder
 from gateway.delivery.pace import Bounds
+from gateway.delivery.replay import replay_letters
 from gateway.ledger import Entry, Ledger
 from gateway.reading import Series, Value
 from gateway.sinks.influxdb_v1 import InfluxV1Sink
@@ -308,7 +309,7 @@ def test_influxdbs_refused_points_alone_are_left_out(tmp_path: Path, influxd: In
                 ]
                 assert all("type conflict" in letter.reason for letter in letters)
                 assert all((letter.device, letter.measurement) == (DEVICES[2], "m") for letter in letters)
-                assert gateway.letters.replay(sink.write).refused == 2
+                assert replay_letters(gateway.letters, sink.write).refused == 2
                 account = gateway.books.ledger.account(DEVICES[2])
                 assert (account.stored, account.rejected, account.pending) == (399, 2, 0)
         good = [(DEVICES[2], START_NS + number, float(number)) for number in range(401) if number not in bad]

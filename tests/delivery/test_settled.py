@@ -9,6 +9,7 @@ import pytest
 from gateway.delivery import settled
 from gateway.delivery.dead_letters import DeadLetter, DeadLetters
 from gateway.delivery.outcome import Refused, Stored
+from gateway.delivery.replay import replay_letters
 from gateway.delivery.settled import Change, End
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def test_a_replayed_letter_is_told_once_and_by_its_device(store: DeadLetters, tm
     store.add(letter(9, counted=False))
     assert store.settled_after(0) == (0, [])
     other = DeadLetters(tmp_path / "letters.db")
-    other.replay(stored)
+    replay_letters(other, stored)
     other.close()
     mark, changes = store.settled_after(0)
     assert sorted(changes, key=lambda c: c.device) == [Change("a", End.STORED, 2), Change("b", End.STORED, 1)]
@@ -50,7 +51,7 @@ def test_a_replayed_letter_is_told_once_and_by_its_device(store: DeadLetters, tm
 
 def test_one_refused_again_is_still_a_letter(store: DeadLetters) -> None:
     store.add(letter(1))
-    store.replay(lambda _: Refused("x", "y"))
+    replay_letters(store, lambda _: Refused("x", "y"))
     assert store.settled_after(0) == (0, [])
     assert store.count() == 1
 
@@ -68,7 +69,7 @@ def test_what_is_delivered_anew_is_counted_anew(store: DeadLetters) -> None:
     """A crash before the cursor moved: the points go out again, and what they come to then is what counts."""
     for record_id in (1, 2, 3):
         store.add(letter(record_id))
-    store.replay(stored, device="a")
+    replay_letters(store, stored, device="a")
     store.add(letter(4))
     mark, _ = store.settled_after(0)
     assert store.uncount(2, 1003, mark) == [Change("a", End.STORED, -1)]
@@ -77,7 +78,7 @@ def test_what_is_delivered_anew_is_counted_anew(store: DeadLetters) -> None:
     assert store.add(letter(4)), "refused again: it counts again"
     assert store.refused_in(4, 1000 + 4) == {"a": 1}
     assert not store.add(letter(4))
-    store.replay(stored)
+    replay_letters(store, stored)
     assert store.settled_after(mark)[1] == [Change("a", End.STORED, 1)]
 
 
@@ -90,7 +91,7 @@ def test_letters_of_a_spool_that_was_there_before_are_not_touched(store: DeadLet
 def test_how_the_letters_of_a_message_ended(store: DeadLetters) -> None:
     for line in range(4):
         store.add(letter(1, line=line))
-    store.replay(stored)
+    replay_letters(store, stored)
     ended = store.ended_of_message(1, 1001, 1, 2)
     assert [(each.line, each.end, each.kind, each.reason) for each in ended] == [
         (1, End.STORED, "type_conflict", "words"),
@@ -105,7 +106,7 @@ def test_what_a_checkpoint_counts_is_forgotten_but_for_the_newest(
     monkeypatch.setattr(settled, "KEPT", 2)
     for record_id in range(1, 6):
         store.add(letter(record_id))
-    store.replay(stored)
+    replay_letters(store, stored)
     mark, _ = store.settled_after(0)
 
     def left() -> list[int]:

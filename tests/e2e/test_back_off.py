@@ -11,8 +11,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from gateway.server.device_view import MOST_TAKEOVERS
 from gateway.server.failures import FREE
-from gateway.server.fleet import MOST_TAKEOVERS
 from tests.support.device import answer
 from tests.support.gateway import running_gateway, wait_for
 from tests.support.simulator import simulate

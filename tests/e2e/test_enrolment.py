@@ -339,6 +339,16 @@ def test_simulated_devices_ask_are_approved_and_come_back_with_their_tokens(
     assert not mine & enrolments(admin).keys()
 
 
+def test_simulated_devices_that_nobody_approved_say_what_would_let_them_in(
+    gateway: RunningGateway, tmp_path: Path
+) -> None:
+    arguments = ("--url", gateway.ws, "--devices", "2", "--prefix", "stuck-", "--duration", "1s", "--grace", "100ms")
+    with simulate(tmp_path, "run", *arguments) as run:
+        output, _ = run.process.communicate(timeout=30)
+    assert run.process.returncode == 1
+    assert "devices that nobody approved: 2. While they wait, `gateway devices list --pending` shows them" in output
+
+
 def test_a_table_of_devices_is_imported_and_all_come_with_their_tokens(gateway: RunningGateway, tmp_path: Path) -> None:
     table, tokens = tmp_path / "fleet.csv", tmp_path / "tokens.csv"
     table.write_text("id,profile,tag:site\nbulk-1,kiln,north\nbulk-2,,south\n")

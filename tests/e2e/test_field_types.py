@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from tests.support.disk import failing_calls
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 
 if TYPE_CHECKING:
@@ -43,6 +44,19 @@ def test_a_conflict_is_refused_with_field_expected_and_got_across_devices_and_re
         assert post(gateway, "c", 2, state=1)["rejected"][0]["message"] == "expected string, got number"
         assert json.loads(gateway.cli("dead-letters", "list", "--json").stdout) == []
         gateway.settled("b")
+
+
+def test_a_reading_that_never_reached_the_disk_teaches_no_type(tmp_path: Path) -> None:
+    with running_gateway(tmp_path, {"state": {"directory": str(tmp_path / "state")}}) as gateway:
+        assert post(gateway, "a", 0, other=1)["accepted"] == 1
+        gateway.settled("a")
+        body = json.dumps({"ts": TS, "values": {"temp": "broken", "other": 2}}).encode()
+        with failing_calls(gateway.process.pid, "fdatasync", "EIO", tmp_path):
+            assert gateway.request("/v1/devices/a/readings", body=body)[0] == 503
+        wait_for(lambda: gateway.request("/readyz")[0] == 200, "the disk to be good again")
+        assert post(gateway, "b", 1, temp=21.5)["accepted"] == 1
+        assert post(gateway, "b", 2, temp="warm")["rejected"] == [CONFLICT]
+        assert post(gateway, "b", 3, other="text")["rejected"][0]["field"] == "other", "what was known before still is"
 
 
 def test_the_database_has_the_last_word(tmp_path: Path, influxd: Influxd) -> None:

@@ -206,6 +206,29 @@ def test_a_killed_device_turns_stale_and_then_offline(sqlite: RunningGateway, pa
         assert "s" in page.rows()["victim-0"]["age"]
 
 
+def test_a_device_that_sends_by_request_is_not_offline(sqlite: RunningGateway, page: Page) -> None:
+    def row() -> str:
+        return str(page.rows().get("hook", {}).get("state"))
+
+    page.type("input[type=search]", "hook")
+    post(sqlite, "hook", '{"temp":1}')
+    wait_for(lambda: row() == "by request", "the device in the table")
+    page.click('.states [data-state="by-request"]')
+    wait_for(lambda: list(page.rows()) == ["hook"], "only what sends by request")
+    assert int(page.text('.states [data-state="by-request"] b')) >= 1
+    page.click('.states [data-state="by-request"]')
+    with connect(f"{sqlite.ws}/v1/devices/hook/stream") as socket:
+        wait_for(lambda: row() == "live", "its socket")
+        socket.send('{"temp":2}')
+        page.go("#/devices/hook")
+        page.wait_text(".presence b", "live")
+    page.wait_text(".presence b", "offline")
+    post(sqlite, "hook", '{"temp":3}')
+    page.wait_text(".presence b", "by request")
+    assert "since" not in page.text(".presence")
+    page.wait_text(".presence .data", "ago")
+
+
 def test_strings_of_devices_are_text(sqlite: RunningGateway, page: Page) -> None:
     post(sqlite, "odd", f'{{"{MARKUP}":"{MARKUP}","n":1}}')
     page.type("input[type=search]", "odd")

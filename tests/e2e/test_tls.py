@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import signal
 import socket
 import ssl
 import time
+import urllib.request
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -100,7 +102,7 @@ def test_a_certificate_that_is_not_good_ends_the_handshake(
     world: World, gateway: RunningGateway, fault: str, tmp_path: Path
 ) -> None:
     authority = world.devices if fault == "expired" else Authority(tmp_path, "devices")
-    bad = authority.issue("bad", "/CN=kiln-1", days=-1 if fault == "expired" else 1)
+    bad = authority.issue("bad", "/CN=kiln-1", days=-1 if fault == "expired" else 30)
     with pytest.raises((ssl.SSLError, ConnectionResetError, ConnectionClosed, InvalidMessage)):
         world.dial(gateway, "kiln-1", bad).__enter__()
 
@@ -262,3 +264,34 @@ def test_bytes_of_a_slow_record_are_life_but_not_for_ever(world: World, tmp_path
                 time.sleep(0.06)
         slow.close()
         wait_for(lambda: "closing 4408" in gateway.log, "the device to be dropped")
+
+
+def test_a_certificate_that_runs_out_is_told_until_a_renewed_one_is_in_force(world: World, tmp_path: Path) -> None:
+    shutil.copy(world.root.issue("short", *SERVER, days=5)[0], tmp_path / "served.pem")
+    key = world.root.path.with_name("short.key")
+    files = {"certificate": str(tmp_path / "served.pem"), "key": str(key)}
+    with running_gateway(tmp_path / "gateway", {"server": {"tls": files}}) as gateway:
+        words = f"a certificate in {tmp_path}/served.pem ends at "
+
+        def readiness() -> dict[str, Any]:
+            with urllib.request.urlopen(f"{gateway.url}/readyz", timeout=20, context=client(world.root.path)) as found:
+                return dict(json.loads(found.read()))
+
+        def told() -> int:
+            return sum(words in line for line in gateway.log.splitlines())
+
+        state = readiness()
+        assert state["ready"]
+        assert [warning.startswith(words) for warning in state["warnings"]] == [True]
+        wait_for(told, "the log to tell it")
+        renewed = world.root.issue("renewed", *SERVER)
+        shutil.copy(renewed[0], tmp_path / "served.pem")
+        assert readiness()["warnings"] == state["warnings"], "what is served is the certificate before"
+        shutil.copy(renewed[1], key)
+        gateway.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: not readiness()["warnings"], "the renewed certificate to be in force")
+        assert told() == 1
+        short = world.root.issue("short", *SERVER, days=2)
+        shutil.copy(short[0], tmp_path / "served.pem")
+        gateway.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: told() == 2, "the log to tell it after a reload, too")

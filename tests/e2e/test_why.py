@@ -130,14 +130,16 @@ def test_a_device_nobody_has_heard_of(gateway: RunningGateway) -> None:
     assert body["error"] == {"code": "not_found", "message": answer["answer"]}
 
 
-@pytest.mark.parametrize("query", ["", "?seq=1&time=2", "?seq=x", "?time=yesterday", "?seq=-1"])
+@pytest.mark.parametrize("query", ["", "?seq=1&time=2", "?seq=x", "?time=yesterday", "?time=--5", "?seq=-1"])
 def test_a_question_that_is_none_is_told(gateway: RunningGateway, query: str) -> None:
     assert gateway.request(f"/v1/why/stored{query}")[0] == 400
 
 
 def test_wrong_usage_of_the_command(gateway: RunningGateway) -> None:
-    for arguments in ((), ("--seq", "1", "--time", "2"), ("--time", "yesterday"), ("--seq", "-1")):
+    for arguments in ((), ("--seq", "1", "--time", "2"), ("--time=--5",), ("--seq", "-1")):
         assert gateway.cli("why", "stored", *arguments).returncode == 2
+    text = gateway.cli("why", "stored", "--time", "yesterday").stderr
+    assert 'or ms since 1970 such as 1700000000500, got "yesterday"' in text
 
 
 def test_what_waits_is_told_with_the_state_of_the_database_and_only_to_viewers(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.protocol import codec, downlink, fields, flatten, merging, messages
+from gateway.protocol import codec, downlink, field, flatten, merging, messages
 from gateway.protocol.messages import Ack, CloseCode, Code
 
 DOCUMENT = Path(messages.__file__).with_name("PROTOCOL.md").read_text(encoding="utf-8")
@@ -49,7 +49,7 @@ def test_every_throttle_is_explained(limit: str) -> None:
         codec.MAX_READINGS,
         flatten.MAX_FIELDS,
         flatten.MAX_DEPTH,
-        fields.MAX_TEXT_BYTES,
+        field.MAX_TEXT_BYTES,
         codec.MAX_BOOT,
         downlink.MAX_RESULT,
         downlink.MAX_ERROR,

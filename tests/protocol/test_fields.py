@@ -2,25 +2,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.sections import ProfileSection
-from gateway.errors import ReadingError
 from gateway.protocol import fields
-from gateway.protocol.fields import KNOWN_NAMES, Field, Rulebook, Rules
+from gateway.protocol.fields import KNOWN_NAMES, Rulebook, Rules
 from gateway.protocol.types import FieldTypes
-from gateway.reading import parse_line
-from tests.support.readings import FLOATS, NAMES, VALUES
+from tests.support.readings import NAMES, NUMBERS, SPECS, VALUES, outcome
 
-SPECS = st.fixed_dictionaries(
-    {"type": st.sampled_from(["float", "int", "bool", "string"])},
-    optional={"min": st.integers(-10, 0), "max": st.integers(0, 10)},
-).filter(lambda spec: spec["type"] in {"float", "int"} or len(spec) == 1)
 PROFILES = st.dictionaries(NAMES, SPECS, max_size=4)
-NUMBERS = st.one_of(FLOATS, st.integers(-12, 12), st.integers(-(2**63), 2**64 - 1))
 
 
 class Forgetful(dict[str, str]):
@@ -34,14 +25,6 @@ def rules(profile: dict[str, Any] | None = None, *, strict: bool = False) -> Rul
     return Rules(ProfileSection.model_validate({"fields": profile or {}, "strict": strict}), "m", FieldTypes())
 
 
-def outcome(act: Any, *arguments: Any) -> Any:
-    """What it returns, or the refusal's code, field and text."""
-    try:
-        return act(*arguments)
-    except ReadingError as error:
-        return error.code, error.field, error.message
-
-
 @given(PROFILES, st.data())
 def test_the_short_way_writes_what_the_complete_rules_write(profile: dict[str, Any], data: st.DataObject) -> None:
     names = st.one_of(NAMES, st.sampled_from(sorted(profile))) if profile else NAMES
@@ -50,68 +33,9 @@ def test_the_short_way_writes_what_the_complete_rules_write(profile: dict[str, A
     complete.plain = Forgetful()
     first = outcome(quick.write, values)
     if isinstance(first[1], dict):
-        quick.learn()
+        quick.learn(0)
     assert first == outcome(quick.write, values), "before and after names are known"
     assert first == outcome(complete.write, values)
-
-
-@given(SPECS, NAMES, st.lists(st.one_of(NUMBERS, st.integers(-10, 10)), min_size=1, max_size=6))
-def test_a_column_format_is_given_only_where_every_value_would_pass(
-    spec: dict[str, Any], name: str, column: list[Any]
-) -> None:
-    field = rules({name: spec}).field(name)
-    found = field.column_format(column)
-    each = [outcome(field.write, value) for value in column]
-    if found is None:
-        in_digits = all(type(value) is int for value in column)
-        assert spec["type"] in {"bool", "string"} or not in_digits or any(isinstance(text, tuple) for text in each)
-        return
-    assert all(isinstance(text, str) for text in each)
-    for value, text in zip(column, each, strict=True):
-        line = b"m " + found % orjson.dumps(value) + b" 1"
-        assert parse_line(line) == parse_line(f"m {text} 1".encode())
-
-
-@pytest.mark.parametrize(
-    ("kind", "value", "text"),
-    [
-        (None, 1, "a=1"),
-        (None, 1.0, "a=1.0"),
-        (None, True, "a=true"),
-        (None, 'x"\\', 'a="x\\"\\\\"'),
-        ("float", 5, "a=5"),
-        ("int", 5, "a=5i"),
-        ("int", 5.0, "a=5i"),
-        ("int", -0.0, "a=0i"),
-        ("int", float(2**53), "a=9007199254740992i"),
-        ("bool", False, "a=false"),
-        ("string", "", 'a=""'),
-        ("string", "é" * 512, 'a="' + "é" * 512 + '"'),
-    ],
-)
-def test_what_is_written(kind: Any, value: Any, text: str) -> None:
-    assert Field("a", "a=", kind).write(value) == text
-
-
-@pytest.mark.parametrize(
-    ("kind", "value", "code", "message"),
-    [
-        (None, [], "wrong_type", "expected a number, bool or string, got array"),
-        ("float", "1", "wrong_type", "expected float, got string"),
-        ("float", True, "wrong_type", "expected float, got bool"),
-        ("int", 1.5, "wrong_type", "expected int, got 1.5"),
-        ("int", True, "wrong_type", "expected int, got bool"),
-        ("int", 2**63, "out_of_range", "expected an integer of 64 bits, got 9223372036854775808"),
-        ("int", -(2.0**63), "out_of_range", "expected an integer of 64 bits in digits, got -9.223372036854776e+18"),
-        ("bool", 0, "wrong_type", "expected bool, got number"),
-        ("string", 0, "wrong_type", "expected string, got number"),
-        ("string", "é" * 513, "too_long", "expected at most 1024 bytes of UTF-8, got 1026"),
-    ],
-)
-def test_what_is_refused(kind: Any, value: Any, code: str, message: str) -> None:
-    with pytest.raises(ReadingError) as caught:
-        Field("a", "a=", kind).write(value)
-    assert (caught.value.code, caught.value.field, caught.value.message) == (code, "a", message)
 
 
 def test_nesting_too_deep_is_said_before_anything_else() -> None:
@@ -147,7 +71,7 @@ def test_known_names_are_bounded_and_declared_ones_stay() -> None:
     some = rules({"a": {"type": "float"}, "n": {"type": "int"}})
     for n in range(KNOWN_NAMES * 2 + 10):
         assert some.write({f"f{n}": 1})[0] == f"f{n}=1"
-        some.learn()
+        some.learn(0)
     assert len(some._known) <= KNOWN_NAMES
     assert len(some.plain) <= KNOWN_NAMES
     assert some.write({"a": 1, "n": 2})[0] == "a=1,n=2i"
@@ -173,7 +97,7 @@ def test_a_field_keeps_the_type_of_the_first_reading_that_was_accepted() -> None
     assert some.write({"a": 1, "s": "on", "b": True})[0] == 'a=1,s="on",b=true'
     assert some.write({"a": "one"})[0] == 'a="one"', "nothing was accepted yet"
     some.write({"a": 1, "s": "on", "b": True})
-    some.learn()
+    some.learn(0)
     assert outcome(some.write, {"a": "one"}) == ("wrong_type", "a", "expected float, got string")
     assert outcome(some.write, {"a": False}) == ("wrong_type", "a", "expected float, got bool")
     assert outcome(some.write, {"s": 1}) == ("wrong_type", "s", "expected string, got number")
@@ -188,7 +112,7 @@ def test_types_are_those_of_the_measurement_whatever_the_profile() -> None:
     plain = ProfileSection()
     first = book.rules(plain, "m")
     first.write({"n": 1.5})
-    first.learn()
+    first.learn(0)
     text = "expected float, got int of the device's profile"
     assert outcome(book.rules(counts, "m").write, {"n": 1}) == ("wrong_type", "n", text)
     assert book.rules(counts, "counts").write({"n": 1})[0] == "n=1i"
@@ -201,11 +125,11 @@ def test_what_is_forgotten_is_learned_anew_by_all_rules() -> None:
     book = Rulebook(types)
     some = book.rules(ProfileSection(), "m")
     some.write({"a": 1})
-    some.learn()
+    some.learn(0)
     assert types.take_changes() == ({("m", "a"): "float"}, set())
     types.replace({})
     assert some.write({"a": "one"})[0] == 'a="one"'
-    some.learn()
+    some.learn(0)
     assert outcome(some.write, {"a": 1})[0] == "wrong_type"
 
 
@@ -213,12 +137,12 @@ def test_what_is_unlearned_is_met_anew_in_every_way_of_writing() -> None:
     some = rules()
     some.write({"a": 1})
     fresh = some.fresh
-    some.learn()
+    some.learn(0)
     assert some.write_known({"a": 1}) == b"a=1"
     some.unlearn(fresh)
     assert some.write_known({"a": 1}) == b""
     some.write({"a": "x"})
-    some.learn()
+    some.learn(0)
     for write in (some.write, some.write_known):
         assert outcome(write, {"a": 1}) == ("wrong_type", "a", "expected string, got number")
     assert some.write_numbers([{"a": 1}]) is None
@@ -227,7 +151,7 @@ def test_what_is_unlearned_is_met_anew_in_every_way_of_writing() -> None:
 def test_columns_are_learned_as_numbers() -> None:
     some = rules({"n": {"type": "int"}})
     some.note(("a", "n"))
-    some.learn()
+    some.learn(0)
     assert outcome(some.write, {"a": "x"})[2] == "expected float, got string"
     assert some._types.get("m", "n") == "int"
 
@@ -237,6 +161,6 @@ def test_where_there_is_no_room_to_learn_everything_is_accepted() -> None:
     some = Rules(ProfileSection(), "m", types)
     for value in ("x", 1, True):
         assert outcome(some.write, {"a": 1, "b": value})[0].startswith("a=1,b=")
-        some.learn()
+        some.learn(0)
     assert len(types) == 1
     assert types.ignored >= 1

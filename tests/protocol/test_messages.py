@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import orjson
@@ -53,6 +54,17 @@ def test_verdicts_are_whole_json_within_their_size(errors: list[dict[str, Any]])
     assert kept == errors[: len(kept)]
     if len(orjson.dumps(errors)) <= VERDICT_BYTES:
         assert kept == errors
+
+
+def test_verdicts_that_wait_for_a_disk_hold_no_more_than_their_text() -> None:
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        kept = [verdicts([{"code": "wrong_type"}]) for _ in range(200)]
+        taken = (tracemalloc.get_traced_memory()[0] - before) / len(kept)
+    finally:
+        tracemalloc.stop()
+    assert taken < 200
 
 
 def test_no_verdicts_are_no_bytes() -> None:

@@ -75,7 +75,7 @@ def test_an_age_is_no_business_of_the_clock() -> None:
 def test_the_devices_own_time_has_the_type_that_the_field_has(known: Any, text: str | None) -> None:
     types = FieldTypes()
     if known is not None:
-        types.learn("m", [(DEVICE_TIME, known)])
+        types.learn("m", [(DEVICE_TIME, known)], 0)
     rules = Rulebook(types).rules(ProfileSection(strict=True, fields={"a": {}}), "m")  # type: ignore[dict-item]
     if text is None:
         with pytest.raises(ReadingError, match="expected string"):
@@ -83,7 +83,7 @@ def test_the_devices_own_time_has_the_type_that_the_field_has(known: Any, text: 
     else:
         assert rules.device_time(5, {"a": 1}) == f",{DEVICE_TIME}{text}"
         assert types.get("m", DEVICE_TIME) == known, "nothing was accepted yet"
-        rules.learn()
+        rules.learn(0)
         assert types.get("m", DEVICE_TIME) == (known or "int")
 
 

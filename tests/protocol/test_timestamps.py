@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
 from typing import Any
@@ -9,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ReadingError
-from gateway.protocol.timestamps import MAX_NS, MIN_NS, aged, from_ms, is_number, moment
+from gateway.protocol.timestamps import MAX_NS, MIN_NS, aged, asked_moment, from_ms, is_number, moment
 
+FORMS = "expected a time with its zone such as (.*), or ms since 1970 such as (.*), got"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MOMENTS = st.datetimes(
     datetime(1678, 1, 1),  # noqa: DTZ001 - hypothesis adds the time zone
@@ -24,6 +26,23 @@ def refused(value: Any) -> str:
         moment(value)
     assert caught.value.field == "ts"
     return caught.value.code
+
+
+def test_who_asks_about_a_time_writes_it_as_a_device_does() -> None:
+    for text, ts in (("1700000000", 1700000000), ("-5", -5), ("2023-11-14T22:13:20+01:00",) * 2):
+        assert asked_moment(text) == moment(ts)
+    for text in (str(10**20 - 1), "9999-12-31T23:59:59Z"):
+        with pytest.raises(ReadingError, match="expected a time from 1677-09-21 to 2262-04-11"):
+            asked_moment(text)
+
+
+@pytest.mark.parametrize("text", ["yesterday", "", "--5", "5-", "1.5", "2023-11-14", "9" * 5000])
+def test_the_forms_that_a_time_takes_are_told_with_examples_that_are_right(text: str) -> None:
+    with pytest.raises(ReadingError) as caught:
+        asked_moment(text)
+    found = re.match(FORMS, caught.value.message)
+    assert found is not None
+    assert [asked_moment(each) for each in found.groups()] == [1_700_000_000_500_000_000] * 2
 
 
 @given(MOMENTS)

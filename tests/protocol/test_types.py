@@ -6,9 +6,9 @@ from gateway.protocol.types import FieldTypes, declared_by
 
 def test_the_first_type_counts_and_is_handed_out_once() -> None:
     types = FieldTypes()
-    types.learn("m", [("a", "float"), ("b", "string")])
-    types.learn("m", [("a", "string")])
-    types.learn("n", [("a", "bool")])
+    types.learn("m", [("a", "float"), ("b", "string")], 0)
+    types.learn("m", [("a", "string")], 0)
+    types.learn("n", [("a", "bool")], 0)
     assert (types.get("m", "a"), types.get("n", "a"), types.get("m", "c")) == ("float", "bool", None)
     assert types.take_changes() == ({("m", "a"): "float", ("m", "b"): "string", ("n", "a"): "bool"}, set())
     assert types.take_changes() == ({}, set())
@@ -23,16 +23,16 @@ def test_what_profiles_declare_overrides_what_was_kept_and_is_not_new() -> None:
     types = FieldTypes(declared_by(profiles))
     types.replace({("kiln", "n"): "string", ("kiln", "x"): "bool"})
     assert (types.get("kiln", "n"), types.get("kiln", "t"), types.get("kiln", "x")) == ("int", "float", "bool")
-    types.learn("kiln", [("n", "string")])
+    types.learn("kiln", [("n", "string")], 0)
     assert types.take_changes() == ({}, set())
 
 
 def test_what_was_learned_meanwhile_survives_a_replacement_and_the_watchers_hear_of_it() -> None:
     types, heard = FieldTypes(), []
     types.watch(lambda: heard.append(1))
-    types.learn("m", [("old", "float")])
+    types.learn("m", [("old", "float")], 0)
     types.take_changes()
-    types.learn("m", [("new", "bool")])
+    types.learn("m", [("new", "bool")], 0)
     types.replace({})
     assert (types.get("m", "old"), types.get("m", "new")) == (None, "bool")
     assert heard == [1]
@@ -41,7 +41,7 @@ def test_what_was_learned_meanwhile_survives_a_replacement_and_the_watchers_hear
 def test_what_was_not_accepted_after_all_is_unknown_again_and_never_handed_out() -> None:
     types = FieldTypes({("kiln", "n"): "int"}, most=2)
     new = [("a", "float"), ("b", "float")]
-    types.learn("m", new)
+    types.learn("m", new, 0)
     types.unlearn("m", new)
     assert (len(types), types.get("m", "a"), types.take_changes()) == (1, None, ({}, set()))
 
@@ -49,17 +49,43 @@ def test_what_was_not_accepted_after_all_is_unknown_again_and_never_handed_out()
 def test_what_the_database_refused_is_learned_anew_but_never_what_a_profile_declares() -> None:
     types, heard = FieldTypes({("m", "n"): "int"}), []
     types.watch(lambda: heard.append(1))
-    types.learn("m", [("a", "string")])
+    types.learn("m", [("a", "string")], 0)
     types.take_changes()
     types.doubt("m", ["a", "n", "unheard"])
     assert (types.get("m", "a"), types.get("m", "n"), heard) == (None, "int", [1])
     types.replace({("m", "a"): "string"})
     assert types.get("m", "a") is None
-    types.learn("m", [("a", "float")])
+    types.learn("m", [("a", "float")], 0)
     assert types.take_changes() == ({("m", "a"): "float"}, {("m", "a")})
 
 
 def test_there_is_a_bound_and_what_is_beyond_it_is_counted() -> None:
     types = FieldTypes(most=2)
-    types.learn("m", [("a", "float"), ("b", "float"), ("c", "float")])
+    types.learn("m", [("a", "float"), ("b", "float"), ("c", "float")], 0)
     assert (len(types), types.ignored, types.get("m", "c")) == (2, 1, None)
+
+
+def test_what_did_not_reach_the_disk_is_unknown_again_and_what_did_is_not() -> None:
+    types, heard = FieldTypes(), []
+    types.watch(lambda: heard.append(1))
+    for arrived_ns, field in enumerate("abcd", 1):
+        types.learn("m", [(field, "float")], arrived_ns)
+    types.settle(1)
+    assert heard == []
+    types.take_changes()
+    types.take_back(3)
+    assert [types.get("m", field) for field in "abcd"] == ["float", None, None, "float"]
+    assert heard == [1]
+    assert types.take_changes() == ({}, {("m", "b"), ("m", "c")}), "they may have been kept in the meantime"
+    types.take_back(3)
+    assert heard == [1]
+    types.settle(4)
+    assert not types.unsure
+
+
+def test_what_a_profile_declares_by_now_is_not_taken_back() -> None:
+    types = FieldTypes()
+    types.learn("m", [("a", "float")], 1)
+    types.declare({("m", "a"): "int"})
+    types.take_back(1)
+    assert types.get("m", "a") == "int"

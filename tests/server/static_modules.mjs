@@ -2,10 +2,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { Devices, STATES } from "./devices.js";
 import { factsOf, limited } from "./facts.js";
 import { age, bytes, duration, latency, number, rate, reading, roughly } from "./format.js";
 import { isObject, parseJson } from "./json.js";
 import { answered, recorded, refused } from "./outcomes.js";
+import { panelsOf } from "./panels.js";
 import { Series } from "./series.js";
 import { SNIPPETS } from "./snippets.js";
 import { tagsOf } from "./tags.js";
@@ -27,7 +29,7 @@ test("durations and ages", () => {
     [2460, 100, 4.4 * 3600, 50 * 86400, 0.4].map((seconds) => plain(roughly(seconds))),
     ["41 min", "100 s", "4 h", "50 d", "0 s"],
   );
-  assert.equal(age(0, 5), "never");
+  assert.equal(age(0, 5), "–");
   assert.equal(plain(age(1000, 4500)), "3 s");
 });
 
@@ -89,12 +91,43 @@ test("a summary weighs buckets by their values", () => {
   assert.equal(found.summary(20, 30), null);
 });
 
+test("a field of two measurements is called by both names", () => {
+  const found = [
+    { measurement: "telemetry", field: "x", unit: "g", known: true },
+    { measurement: "vibration", field: "x", unit: "g", known: true },
+    { measurement: "vibration", field: "y", unit: "g", known: true },
+    { field: "temp", known: true },
+  ];
+  const titles = panelsOf(found).map(({ title }) => title);
+  assert.deepEqual(titles, ["telemetry: x, vibration: x, y in g", "temp"]);
+});
+
 test("snippets hold the address and the token", () => {
   for (const text of Object.values(SNIPPETS)) {
     const filled = text({ host: "gw.example:8080", secure: true, device: "a:b", token: "T0KEN" });
-    assert.match(filled, /wss:\/\/gw\.example:8080\/v1\/devices\/a%3Ab\/stream/);
+    assert.match(filled, /(wss:\/\/gw\.example:8080\/v1\/devices\/a%3Ab\/stream|https:.*a%3Ab\/readings)/);
     assert.match(filled, /T0KEN/);
   }
+});
+
+test("a device that sends by request is no offline one, in rows, counts, filters and order", () => {
+  const devices = new Devices();
+  const readings = (id, more) => devices.readings({ devices: { [id]: { last_data: 1, rate: 0, latest: {}, ...more } } });
+  const listed = (state, sort = "id") =>
+    devices.list({ search: "", state, sort, descending: false }).map(({ id }) => id);
+  devices.presence({ device: "live", state: "live", since: 1, by_request: false });
+  devices.presence({ device: "gone", state: "offline", since: 1, by_request: false });
+  devices.presence({ device: "hook", state: "offline", since: null, by_request: true });
+  devices.presence({ device: "fell", state: "offline", since: 1, by_request: false });
+  readings("fell", { by_request: true });
+  readings("gone", {});
+  assert.deepEqual(devices.counts(), { offline: 1, stale: 0, late: 0, "by-request": 2, live: 1 });
+  assert.deepEqual([listed("offline"), listed("by-request")], [["gone"], ["fell", "hook"]]);
+  assert.deepEqual(listed("", "state"), ["gone", "fell", "hook", "live"]);
+  devices.presence({ device: "hook", state: "live", since: 2, by_request: false });
+  readings("hook", {});
+  assert.deepEqual(listed("live"), ["hook", "live"]);
+  assert.equal(STATES.length, Object.keys(devices.counts()).length);
 });
 
 test("JSON is what was typed, or refused", () => {

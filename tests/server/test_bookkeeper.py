@@ -61,7 +61,7 @@ class Desk:
         self.path = directory / "ledger.json"
         self.writes = WriteLog(directory / "writes.log")
         self.types = FieldTypes()
-        self.types.learn("m", [("a", "float")])
+        self.types.learn("m", [("a", "float")], 0)
         self.keeper = self.keeper_of(self.ledger)
 
     def keeper_of(self, ledger: Ledger) -> Bookkeeper:
@@ -131,6 +131,19 @@ def test_a_failed_commit_reaches_everybody_in_it_and_takes_numbers_back(desk: De
     assert owner.heard == [("failed", [5, 6], RETRY_AFTER_FAILED_COMMIT_MS)]
     assert desk.value("gateway_commit_failures_total") == 1
     assert desk.ledger.total.received == 0
+
+
+def test_a_type_holds_once_a_reading_with_it_is_on_the_disk_and_no_longer_than_that_can_be(desk: Desk) -> None:
+    disk_full = OSError(28, "No space left on device")
+    for arrived_ns, field in ((10, "first"), (20, "second"), (30, "third")):
+        desk.types.learn("m", [(field, "string")], arrived_ns)
+    desk.keeper.committed(1, 0, [(Entry("a", "x", seq=1, lines=1, arrived_ns=10), Owner())], 0.001)
+    desk.keeper.append_failed([(Entry("a", "x", seq=2, lines=1, arrived_ns=20), Owner())], disk_full)
+    assert [desk.types.get("m", field) for field in ("first", "second", "third")] == ["string", None, "string"]
+    desk.keeper.append_failed([(Entry("a", kind=Kind.PRESENCE, arrived_ns=40), None)], disk_full)
+    assert desk.types.get("m", "third") == "string", "a presence taught nothing"
+    desk.keeper.committed(2, 0, [(Entry("a", "x", seq=3, lines=1, arrived_ns=30), Owner())], 0.001)
+    assert not desk.types.unsure
 
 
 def test_delivery_reaches_the_ledger_the_metrics_and_the_device(desk: Desk) -> None:

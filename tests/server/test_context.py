@@ -32,7 +32,8 @@ def test_a_device_that_gets_another_profile_needs_a_certificate_that_counts_for_
     context: Any = Context.__new__(Context)
     context.config = SimpleNamespace(auth=SimpleNamespace(mode="token"), profiles={"kiln": None, "oven": None})
     context.fleet = SimpleNamespace(views={"d": SimpleNamespace(connection=connection)})
-    context.registry = SimpleNamespace(holds=lambda _device: True, lookup=lambda name: Device(id=name, profile=profile))
+    devices = SimpleNamespace(holds=lambda _device: True, lookup=lambda name: Device(id=name, profile=profile))
+    context.registry = SimpleNamespace(devices=devices)
     context.authorities = Authorities({b"kilns": frozenset({"kiln"}), b"ovens": frozenset({"oven"})})
     cast("Context", context).credentials_changed("d")
     assert connection.told == told
@@ -59,7 +60,7 @@ def test_a_revoked_device_that_cannot_be_told_is_cut_off_and_nobody_hears_of_it(
     context: Any = Context.__new__(Context)
     context.config = SimpleNamespace(auth=SimpleNamespace(mode="token"))
     context.fleet = SimpleNamespace(views={"broken": SimpleNamespace(connection=connection)})
-    context.registry = SimpleNamespace(holds=lambda _device: False)
+    context.registry = SimpleNamespace(devices=SimpleNamespace(holds=lambda _device: False))
     cast("Context", context).credentials_changed("broken")
     assert connection.aborted
     assert "could not be told so" in caplog.text

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
+from typing import TYPE_CHECKING
 
 import pytest
 
 from gateway.ledger import Entry, Ledger
 from gateway.server import devices as module
-from gateway.server.fleet import DeviceView, Fleet
+from gateway.server.fleet import Fleet
+
+if TYPE_CHECKING:
+    from gateway.server.device_view import DeviceView
 
 IDS = sorted(f"d{number}" for number in range(100))
 

@@ -131,7 +131,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def lets_in(world: World, token: str) -> bool:
-    return world.registry.authenticate("d1", token) is not None
+    return world.registry.devices.authenticate("d1", token) is not None
 
 
 def test_a_device_that_is_approved_gets_a_token_that_is_good(world: World) -> None:
@@ -144,7 +144,7 @@ def test_a_device_that_is_approved_gets_a_token_that_is_good(world: World) -> No
     assert (shown["registered"], shown["contested"], shown["connected"]) == (False, False, True)
     world.decide("ABCD-EFGH", profile="kiln", tags={"site": "north"})
     assert [lets_in(world, token) for token in socket.tokens] == [True]
-    device = world.registry.show("d1")
+    device = world.registry.devices.show("d1")
     assert (device.profile, device.tags) == ("kiln", {"site": "north"})
     assert world.enrolling.shown() == []
     assert world.counted == {"pending": 1, "approved": 1}
@@ -166,7 +166,7 @@ def test_the_command_line_decides_through_the_file(world: World) -> None:
     world.settle()
     assert (len(approved.tokens), approved.ended) == (1, [])
     assert (refused.tokens, refused.ended) == ([], ["not_approved"])
-    assert world.registry.lookup("d2") is None
+    assert world.registry.devices.lookup("d2") is None
 
 
 def test_no_token_or_secret_is_on_disk_or_in_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -242,7 +242,7 @@ def test_a_claim_that_is_shown_by_another_after_it_was_approved_is_void(world: W
         world.ask(Socket(), secret=OTHER)
     world.settle()
     assert (socket.tokens, socket.ended) == ([], ["not_approved"])
-    assert world.registry.lookup("d1") is None
+    assert world.registry.devices.lookup("d1") is None
 
 
 def test_without_a_secret_a_claim_is_good_for_one_connection(world: World) -> None:
@@ -427,7 +427,7 @@ def test_a_registered_id_asks_like_any_other_and_is_replaced_only_expressly(worl
     assert socket.tokens == []
     world.decide(replaces=True)
     assert (lets_in(world, socket.tokens[0]), lets_in(world, old)) == (True, False)
-    device = world.registry.show("d1")
+    device = world.registry.devices.show("d1")
     assert (device.profile, device.tags, device.revoked) == ("kiln", {"site": "north"}, False)
     assert world.changed == ([] if revoked else ["d1"])
 
@@ -493,7 +493,7 @@ def test_an_approved_device_that_is_away_finds_its_token_when_it_comes_back_even
     request = world.ask(socket)
     world.enrolling.left(socket, request)  # type: ignore[arg-type]
     world.decide()
-    assert world.registry.lookup("d1") is None
+    assert world.registry.devices.lookup("d1") is None
     world.settle()
     world.enrolling.close()
     world.enrolling = world.begin()
@@ -513,7 +513,7 @@ def test_what_was_refused_while_the_gateway_was_down_stays_so_and_is_asked_anew(
     world.ask(back)
     world.settle()
     assert (back.tokens, back.ended) == ([], [])
-    assert world.registry.lookup("d1") is None
+    assert world.registry.devices.lookup("d1") is None
     assert [(shown["claim"], shown["approved"]) for shown in world.enrolling.shown()] == [("ABCD-EFGH", False)]
     world.decide()
     assert lets_in(world, back.tokens[0])

@@ -135,10 +135,10 @@ def test_an_idle_device_has_no_task_and_no_timer(tmp_path: Path, loop: str) -> N
     async def test(gateway: Gateway, fleet: Fleet) -> None:
         asked = Asked(asyncio.get_running_loop())
         await asyncio.to_thread(fleet.connect, 1)
-        await gateway.spool.flush()  # the record that it came
+        await gateway.parts.spool.flush()  # the record that it came
         tasks, timers = len(asyncio.all_tasks()), asked.waiting
         await asyncio.to_thread(fleet.connect, DEVICES)
-        await gateway.spool.flush()
+        await gateway.parts.spool.flush()
         assert len(asyncio.all_tasks()) - tasks < DEVICES / 10
         assert asked.waiting - timers < DEVICES / 10
         asked.restore()

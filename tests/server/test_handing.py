@@ -27,4 +27,4 @@ def test_a_token_is_made_for_who_was_approved(tmp_path: Path, state: State | Non
     with contextlib.closing(store), contextlib.closing(registry):
         (token,), ended = Tokens(store, registry).make([request])
         assert (token is not None, ended) == (made, frozenset())
-        assert (registry.lookup("d1") is not None) == made
+        assert (registry.devices.lookup("d1") is not None) == made

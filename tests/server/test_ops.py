@@ -18,6 +18,7 @@ from gateway.server.ops import readiness
 from gateway.sinks.answers import REFUSALS
 from tests.support.gateway import running_gateway, wait_for
 from tests.support.servers import free_port
+from tests.support.visitor import Visitor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,6 +93,9 @@ def test_a_gateway_without_its_database_is_ready_and_says_what_waits(tmp_path: P
     influx = {"url": f"http://127.0.0.1:{free_port()}", "api": "v1", "database": "d"}
     with running_gateway(tmp_path, {"sink": "influxdb", "influxdb": influx}) as gateway:
         assert gateway.request("/healthz") == (200, {"status": "alive"})
+        for path in ("/healthz", "/readyz"):  # some load balancers look by HEAD
+            answer = Visitor(gateway.url).send("HEAD", path)
+            assert (answer.status, answer.body) == (200, b"")
         assert gateway.request("/readyz")[1]["warnings"] == []
         assert gateway.request("/v1/devices/d/readings", body=b'{"a":1}')[0] == 200
         status, body = wait_for(lambda: (r := gateway.request("/readyz"))[1]["warnings"] and r, "a warning")
@@ -104,7 +108,8 @@ def test_a_gateway_without_its_database_is_ready_and_says_what_waits(tmp_path: P
 @pytest.mark.parametrize(("kind", "said"), [("unreachable", "influxdb: gone"), ("internal", "delivery: gone")])
 def test_the_database_is_not_blamed_for_what_happens_in_the_gateway(kind: str, said: str) -> None:
     context = MagicMock()
-    context.clock.warnings.return_value = context.standing.warnings.return_value = []
+    for part in (context.clock, context.standing, context.expiry):
+        part.warnings.return_value = []
     context.spool.last_error = context.clock.wrong = None
     context.spool.status.return_value = SimpleNamespace(damaged=0, readings_pending=3, bytes_pending=9)
     context.devices_allowed = context.config.server.max_connections = 1

@@ -125,6 +125,8 @@ def test_nothing_else_is(visitor: Visitor, path: str) -> None:
 def test_they_can_only_be_read(visitor: Visitor, method: str) -> None:
     answer = visitor.send(method, "/static/index.html")
     assert answer.status == 405
+    assert "GET" in answer.headers["Allow"]
+    assert answer.body["error"]["message"] == f"this path takes {answer.headers['Allow']}, not {method}"
     assert answer.headers["Content-Security-Policy"] == POLICY
 
 

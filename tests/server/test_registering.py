@@ -67,13 +67,14 @@ def test_a_registered_device_is_let_in_at_once_and_is_the_command_lines_too(
         ({"id": ""}, "1 to 128 of"),
         ({"id": "<img src=x onerror=alert(1)>"}, "1 to 128 of"),
         ({"id": "a/b"}, "1 to 128 of"),
-        ({"id": 7}, "nothing but id (str), profile (str), tags (dict)"),
-        ({"id": "x", "profil": "kiln"}, "nothing but id (str)"),
+        ({"id": 7}, "nothing but id (string), profile (string), tags (object); 'id' is of another type"),
+        ({"id": "x", "profil": "kiln"}, "; 'profil' is unknown"),
         ({"id": "x", "profile": "oven"}, "no profile oven; it has "),
         ({"id": "x", "tags": {"device": "y"}}, "written by the gateway"),
         ({"id": "x", "tags": {"site": 7}}, "text"),
         (["x"], "JSON object"),
-        (b"{", "JSON object"),
+        (b'{"id": NaN}', "JSON object: unexpected character"),
+        (b"{%s", "JSON object: "),
     ],
 )
 def test_what_cannot_be_a_device_is_told(admin: Visitor, body: Any, words: str) -> None:

@@ -28,12 +28,12 @@ from tests.support.sessions import encoder, rates
 TODAY = 1_790_000_000 * NS
 MAY_ASK_THE_TIME = {
     "backup.py", "cli/enrolling.py", "cli/spool.py", "delivery/dead_letters.py", "delivery/dispatch.py",
-    "delivery/forwarder.py", "delivery/health.py", "field_types.py", "registry.py", "server/acks.py",
-    "server/api.py", "server/approving.py", "server/bookkeeper.py",
+    "delivery/forwarder.py", "delivery/health.py", "field_types.py", "known_devices.py", "registry.py",
+    "server/acks.py", "server/api.py", "server/approving.py", "server/bookkeeper.py",
     "server/commanding.py", "server/device_socket.py", "server/devices.py", "server/downlink.py",
-    "server/enrolling.py", "server/handing.py", "server/live.py", "server/pieces.py", "server/query.py",
-    "server/session.py", "server/session_shell.py", "server/settings.py", "server/status.py", "server/wall_clock.py",
-    "sinks/cautious_clock.py",
+    "server/enrolling.py", "server/expiry.py", "server/handing.py", "server/live.py", "server/pieces.py",
+    "server/query.py", "server/session.py", "server/session_shell.py", "server/settings.py", "server/status.py",
+    "server/wall_clock.py", "sinks/cautious_clock.py",
     "sinks/influxdb.py", "sinks/sqlite/sink.py",
     "spool/queue.py",
 }  # fmt: skip

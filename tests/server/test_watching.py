@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from websockets.asyncio.client import connect
 
-from gateway.app import CLOSE_GRACE
+from gateway.server.draining import CLOSE_GRACE
 from tests.support.device import answer, device
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.watcher import Watcher
@@ -49,6 +49,25 @@ def test_a_viewer_hears_who_came_what_was_measured_and_who_left(gateway: Running
         assert (seen.data["conflated"], set(seen.data["devices"])) == (False, {"d1"})
         left = viewer.until("presence").data
         assert (left["state"], left["reason"]) == ("offline", gateway.device("d1")["state_reason"])
+
+
+def test_a_viewer_hears_that_data_comes_by_request(gateway: RunningGateway) -> None:
+    with Watcher(gateway.url, "?device=hook") as viewer:
+        viewer.until("hello")
+        post(gateway, "hook", {"temp": 1})
+        assert viewer.device("hook")["by_request"] is True
+        found = gateway.device("hook")
+        assert (found["state"], found["connected"], found["by_request"]) == ("offline", False, True)
+        viewer.until("presence")  # that it is known
+        with device(gateway, "hook") as socket:
+            came = viewer.until("presence").data
+            assert (came["state"], came["by_request"]) == ("live", False)
+            socket.send('{"temp":2}')
+            assert "by_request" not in viewer.device("hook")
+        assert viewer.until("presence").data["by_request"] is False
+        assert gateway.device("hook")["by_request"] is False
+        post(gateway, "hook", {"temp": 3})
+        assert viewer.device("hook")["by_request"] is True
 
 
 def test_what_is_not_durable_is_not_shown(gateway: RunningGateway) -> None:
@@ -108,6 +127,17 @@ def test_totals_are_those_of_the_status_and_come_without_readings_too(gateway: R
         assert found["devices"]["known"] == sum(
             found["devices"][state] for state in ("live", "late", "stale", "offline")
         )
+
+
+def test_a_registered_device_that_never_came_counts_as_in_the_list(gateway: RunningGateway) -> None:
+    before = gateway.request("/v1/status")[1]["devices"]
+    assert gateway.cli("devices", "add", "never-came").returncode == 0
+    wait_for(lambda: gateway.request("/v1/devices?search=never-came")[1]["total"], "the device to be known")
+    after = gateway.request("/v1/status")[1]["devices"]
+    assert after["known"] == before["known"] + 1 == gateway.request("/v1/devices")[1]["total"]
+    assert after == before | {"known": before["known"] + 1, "offline": before["offline"] + 1}
+    with Watcher(gateway.url) as viewer:
+        assert viewer.until("totals").data["devices"] == after
 
 
 def test_who_comes_back_goes_on_from_where_he_was(gateway: RunningGateway) -> None:

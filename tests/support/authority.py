@@ -33,7 +33,7 @@ class Authority:
         self.path = directory / f"{name}.pem"
         self._key = directory / f"{name}.key"
         if above is None:
-            about = ["-subj", f"/CN={name}", "-days", "1", *(KEY_USAGE if for_servers else [])]
+            about = ["-subj", f"/CN={name}", "-days", "30", *(KEY_USAGE if for_servers else [])]
             _openssl("req", "-x509", *KEY, *about, "-out", self.path, "-keyout", self._key)
         else:
             above.issue(name, f"/CN={name}", authority=True)
@@ -43,7 +43,7 @@ class Authority:
         return Authority(self._directory, name, self)
 
     def issue(
-        self, file: str, subject: str, alternative: str = "", *, days: int = 1, authority: bool = False
+        self, file: str, subject: str, alternative: str = "", *, days: int = 30, authority: bool = False
     ) -> tuple[Path, Path]:
         """Certificate and key for a ``subject``; one with ``days`` below 0 has expired."""
         certificate, key = self._directory / f"{file}.pem", self._directory / f"{file}.key"

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def make_certificate(directory: Path, *addresses: str) -> tuple[Path, Path]:
-    """A self-signed certificate for ``addresses`` (127.0.0.1), valid for a day, and its key: PEM files."""
+    """A self-signed certificate for ``addresses`` (127.0.0.1), valid for a month, and its key: PEM files."""
     certificate, key = directory / "certificate.pem", directory / "key.pem"
     names = ",".join(f"IP:{address}" for address in addresses or ("127.0.0.1",))
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", f"subjectAltName={names}", "-days", "1", "-nodes"]
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", f"subjectAltName={names}", "-days", "30", "-nodes"]
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     command = ["openssl", "req", "-x509", *curve, *subject, "-out", certificate, "-keyout", key]
     subprocess.run(command, check=True, capture_output=True)

@@ -6,8 +6,10 @@ what is not acknowledged, and on a new connection drop what ``last_seq`` covers 
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +17,12 @@ from gateway import checkpoint
 from gateway.errors import SpoolFull
 from gateway.ledger import Entry, Ledger
 from gateway.spool.queue import SpoolQueue
+from gateway.spool.record import encode
+from gateway.spool.segment import START, path_of
+from tests.support.faulty_files import FaultyFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from gateway.spool.files import Files
     from gateway.spool.ports import Recovery
@@ -28,6 +33,7 @@ CHECKPOINT = Path("/machine/state/ledger.json")
 BOOT = "boot-1"
 LINE_BYTES = 60
 TRIES = 20
+LIMIT = 20
 
 
 def line(device: str, seq: int) -> bytes:
@@ -240,3 +246,37 @@ async def check_recovery(world: World, files: Files, **settings: Any) -> Recover
     assert process.queue.status().damaged == 0, "a crash was taken for damage, or made some"
     await process.queue.close()
     return recovery
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(LIMIT):
+            await work
+
+    asyncio.run(limited())
+
+
+@asynccontextmanager
+async def running(world: World | None = None, disk: Files | None = None, **settings: Any) -> AsyncIterator[Process]:
+    process = Process(world or World(), disk or FaultyFiles(), **settings)
+    process.open()
+    process.queue.start()
+    process.connect()
+    yield process
+    await process.queue.close()
+
+
+async def sent(process: Process, messages: int, device: str = "a") -> None:
+    """So many commits of one message each."""
+    for _ in range(messages):
+        process.world.measure(device)
+        assert process.send() == 1
+        await process.queue.flush()
+        await process.settled()
+
+
+def flip(disk: FaultyFiles, record_id: int, segment: int = 1) -> None:
+    """A byte in the middle of that record, of records that are all of one size."""
+    data = disk.names_now[path_of(SPOOL, segment)].data
+    start, size = START, len(encode(1, 0, [Entry("a", BOOT, 0, lines=1, payload=line("a", 0))]))
+    data[start + (record_id - segment) * size + size // 2] ^= 1

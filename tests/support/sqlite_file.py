@@ -1,4 +1,4 @@
-"""What a person sees in the SQLite database, and a clock to make its points old."""
+"""SQLite files: what a person sees in the database, a clock to make its points old, and a store that fails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import contextlib
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+from gateway.stores import transaction
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -16,6 +19,14 @@ def rows(path: Path, columns: str = "device, measurement, field, tags, time_ns, 
         return connection.execute(
             f"SELECT {columns} FROM readings ORDER BY time_ns, device, measurement, field"
         ).fetchall()
+
+
+@contextlib.contextmanager
+def failing_transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """In the place of `gateway.stores.transaction`: one that fails when all was done."""
+    with transaction(db):
+        yield db
+        raise sqlite3.OperationalError("the disk is full")
 
 
 class Clock:

@@ -1,4 +1,4 @@
-/** Connecting a device: three snippets with this gateway's address; an admin registers the device and gets its token. */
+/** Connecting a device: snippets with this gateway's address; an admin registers the device and gets its token. */
 
 import { devicePath, post } from "./api.js";
 import { box } from "./device_boxes.js";

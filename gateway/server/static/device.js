@@ -7,9 +7,9 @@ import { devicePath, get } from "./api.js";
 import { now } from "./clock.js";
 import { commandsPanel } from "./commands.js";
 import { DeviceCharts } from "./device_charts.js";
-import { MEANINGS } from "./devices.js";
+import { MEANINGS, said, stateOf } from "./devices.js";
 import { el, placeholder, setAttribute, setText } from "./dom.js";
-import { age, moment } from "./format.js";
+import { NONE_YET, age, moment } from "./format.js";
 import { factsBox, ledgerBox, problemsBox, valuesBox } from "./device_boxes.js";
 import { factsOf, limited } from "./facts.js";
 import { live } from "./live.js";
@@ -169,7 +169,7 @@ class DeviceView {
 
   #show(device) {
     this.#device = device;
-    this.#showPresence(device.state, device.state_since, device.state_reason);
+    this.#showPresence(stateOf(device), device.state_since, device.state_reason);
     this.#lastData = Math.max(this.#lastData, device.last_data ?? 0);
     this.#values.show(device.latest, device.units ?? {});
     this.#ledger.show(device.ledger);
@@ -179,26 +179,28 @@ class DeviceView {
     this.#tick();
   }
 
-  #changed({ state, since, reason }) {
-    this.#showPresence(state, since, reason);
+  #changed(changed) {
+    this.#showPresence(stateOf(changed), changed.since, changed.reason);
     if (!this.#device) return;
-    this.#device.connected = state !== "offline";
+    this.#device.connected = changed.state !== "offline";
     this.#panels[this.tab]?.show(this.#device.connected);
   }
 
   #showPresence(state, since, reason) {
     this.#presence.classList.add("known");
     setAttribute(this.#mark, "class", `mark ${state}`);
-    setText(this.#state, state);
+    setText(this.#state, said(state));
     this.#state.title = MEANINGS[state] ?? "";
+    const told = since && state !== "by-request"; // of that it would be when the last socket went
     setText(
       this.#since,
-      since ? `since ${moment(since)}${reason && reason !== "connected" ? ` (${reason})` : ""}` : "",
+      told ? `since ${moment(since)}${reason && reason !== "connected" ? ` (${reason})` : ""}` : "",
     );
   }
 
   #readings(changed) {
     if (!changed) return;
+    if (changed.by_request) this.#showPresence("by-request", null, null);
     this.#behind = changed.last_data - (changed.time ?? changed.last_data);
     this.#lastData = changed.last_data;
     if (this.#device) this.#values.show(changed.latest, this.#device.units ?? {});
@@ -207,8 +209,8 @@ class DeviceView {
   }
 
   #tick() {
-    const text = age(this.#lastData, now());
-    setText(this.#data, text === "never" || text === "now" ? text : `${text} ago`);
+    const text = this.#lastData ? age(this.#lastData, now()) : NONE_YET;
+    setText(this.#data, text === NONE_YET || text === "now" ? text : `${text} ago`);
     this.#charts.slide();
   }
 }

@@ -4,37 +4,12 @@ import { get } from "./api.js";
 import { Chart } from "./chart.js";
 import { el, placeholder, setAttribute, setText } from "./dom.js";
 import { History } from "./history.js";
+import { panelsOf } from "./panels.js";
 import { rangeBar, rangeOf } from "./range.js";
-import { Series } from "./series.js";
 
-const TINTS = 6;
 /** Fields drawn without being asked to: a device may have hundreds. */
 const MOST_FIELDS = 24;
 const PRESENCE = "device_status";
-
-/** @returns {{title: string, curves: object[]}[]} a panel for each unit, and one for each field without */
-function panelsOf(found) {
-  const panels = new Map();
-  found.forEach(({ measurement = null, field, unit, known }) => {
-    const key = unit ? `unit ${known} ${unit}` : `field ${measurement} ${field}`;
-    const panel = panels.get(key) ?? { fields: [], curves: [], unit, known };
-    panel.fields.push(field);
-    panel.curves.push({
-      field,
-      measurement,
-      unit,
-      label: field,
-      tint: (panel.curves.length % TINTS) + 1,
-      series: new Series(),
-    });
-    panels.set(key, panel);
-  });
-  return [...panels.values()].map((panel) => ({
-    title: `${panel.fields.join(", ")}${panel.unit ? ` in ${panel.unit}` : ""}`,
-    curves: panel.curves,
-    optional: !panel.known,
-  }));
-}
 
 export class DeviceCharts {
   #charts = el("div", { class: "charts" });

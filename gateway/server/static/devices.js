@@ -12,21 +12,32 @@ export const MOST = 20_000;
 export const TRAIL_MS = 15 * 60_000;
 const TRAIL = 60;
 /** From what needs attention to what does not. */
-export const STATES = ["offline", "stale", "late", "live"];
+export const STATES = ["offline", "stale", "late", "by-request", "live"];
 export const MEANINGS = {
   live: "connected, and data comes in its usual rhythm",
   late: "connected, but the next reading is overdue by the device's own rhythm",
   stale: "connected, but no data for many times its usual rhythm",
+  "by-request": "sends by request, without a connection; the age of its data says when it last did",
   offline: "not connected",
 };
+
+/** @returns {string} one of `STATES`: what the gateway says of a device, in its list or in an event `presence` */
+export function stateOf({ state, by_request: byRequest }) {
+  return state === "offline" && byRequest ? "by-request" : state;
+}
+
+/** @returns {string} a state in words */
+export function said(state) {
+  return state.replace("-", " ");
+}
 
 /**
  * @typedef {Object} Device
  * @property {string} id
  * @property {string} order what rows are sorted by for the id
- * @property {string} state
+ * @property {string} state one of `STATES`
  * @property {number|null} since when the state began, in ms since 1970
- * @property {number} lastData ms since 1970; 0: never
+ * @property {number} lastData ms since 1970; 0: none since the gateway started
  * @property {number|null} rate messages a second
  * @property {Object<string, unknown>} latest
  * @property {string|null} profile
@@ -89,7 +100,7 @@ export class Devices {
 
   #take(found) {
     const device = this.#known(found.id);
-    device.state = found.state;
+    device.state = stateOf(found);
     device.since = found.state_since ?? null;
     device.profile = found.profile ?? device.profile;
     this.#update(device, found);
@@ -119,15 +130,19 @@ export class Devices {
   /** Take over an event `readings`. @returns {boolean} whether there are new rows */
   readings({ devices }) {
     const before = this.all.size;
-    for (const [id, changed] of Object.entries(devices)) this.#update(this.#known(id), changed);
+    for (const [id, changed] of Object.entries(devices)) {
+      const device = this.#known(id);
+      if (changed.by_request) device.state = "by-request"; // no state changed, so nothing else says so
+      this.#update(device, changed);
+    }
     this.total = Math.max(this.total, this.all.size);
     return this.all.size !== before;
   }
 
   /** Take over an event `presence`. @returns {boolean} whether there are new rows */
-  presence({ device: id, state, since }) {
+  presence(changed) {
     const before = this.all.size;
-    Object.assign(this.#known(id), { state, since });
+    Object.assign(this.#known(changed.device), { state: stateOf(changed), since: changed.since });
     this.total = Math.max(this.total, this.all.size);
     return this.all.size !== before;
   }

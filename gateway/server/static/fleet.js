@@ -1,7 +1,7 @@
 /** The fleet: every device in one table that stays quick with thousands, totals on top, states as filters. */
 
 import { now } from "./clock.js";
-import { Devices, MEANINGS, MOST, STATES } from "./devices.js";
+import { Devices, MEANINGS, MOST, STATES, said } from "./devices.js";
 import { el, placeholder, setAttribute, setText } from "./dom.js";
 import { count } from "./format.js";
 import { live } from "./live.js";
@@ -227,7 +227,7 @@ class Fleet {
           onclick: choose(state),
         },
         state ? el("span", { class: `mark ${state}`, "aria-hidden": "true" }) : null,
-        label,
+        said(label),
         " ",
         el("b", {}, "–"),
       );

@@ -86,9 +86,12 @@ export function roughly(seconds) {
   return `${Math.round(seconds / size)}\u00a0${name}`;
 }
 
-/** @returns {string} how long ago `ms` is by the gateway's clock */
+/** What is known of data before the start is in the database alone. */
+export const NONE_YET = "none since the gateway started";
+
+/** @returns {string} how long ago `ms` is by the gateway's clock; a dash for 0 */
 export function age(ms, now) {
-  if (!ms) return "never";
+  if (!ms) return "–";
   const seconds = (now - ms) / 1000;
   return seconds < 1 ? "now" : duration(Math.floor(seconds));
 }

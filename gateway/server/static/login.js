@@ -30,7 +30,7 @@ export function showLogin(root, session, done) {
   const hint =
     session.role === "none"
       ? "With the viewer token you see everything; with the admin token you can change things too."
-      : "With the admin token you can register devices and submit dead letters again.";
+      : "With the admin token you can register devices, send them commands, and change their settings.";
   root.append(
     el(
       "form",

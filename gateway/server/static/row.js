@@ -1,7 +1,8 @@
 /** One row of the fleet's table. Nodes are made once and filled again and again; only what differs is touched. */
 
+import { said } from "./devices.js";
 import { el, setAttribute, setText } from "./dom.js";
-import { age, moment, rate, reading } from "./format.js";
+import { NONE_YET, age, moment, rate, reading } from "./format.js";
 import { Spark } from "./spark.js";
 
 const FIELDS = 6;
@@ -42,12 +43,12 @@ export class DeviceRow {
     setAttribute(this.node, "data-device", device.id);
     setAttribute(this.node, "data-state", device.state);
     setAttribute(this.#mark, "class", `mark ${device.state}`);
-    setText(this.#state, device.state);
+    setText(this.#state, said(device.state));
     setText(this.#link, device.id);
     setAttribute(this.#link, "href", deviceLink(device.id));
     setAttribute(this.#link, "tabindex", active ? "0" : "-1");
     setText(this.#age, age(device.lastData, now));
-    setAttribute(this.#age, "title", moment(device.lastData));
+    setAttribute(this.#age, "title", device.lastData ? moment(device.lastData) : NONE_YET);
     setText(this.#rate, rate(device.rate));
     this.#showValues(device.latest, unit);
     this.#spark.show(device.trail, now);

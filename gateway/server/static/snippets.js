@@ -49,5 +49,11 @@ async def main():
 asyncio.run(main())`;
 }
 
+function curl({ host, secure, device, token }) {
+  const address = `${secure ? "https" : "http"}://${host}/v1/devices/${encodeURIComponent(device)}/readings`;
+  return `curl -H "Authorization: Bearer ${token}" -d '{"temp":21.5}' \\
+  ${address}`;
+}
+
 /** By language: the text for a target. @type {Object<string, (target: Target) => string>} */
-export const SNIPPETS = { Browser: browser, Python: python, MicroPython: micropython };
+export const SNIPPETS = { Browser: browser, Python: python, MicroPython: micropython, curl };

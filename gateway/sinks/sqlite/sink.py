@@ -115,7 +115,7 @@ class SqliteSink:
         if query.end_ns <= query.start_ns:
             return History([], 1)
         found = self._read(lambda connection: history.answer(connection, query), cancellation)
-        return History([], 1) if found is None else found
+        return History([], history.Grid.of(query).interval) if found is None else found
 
     def series(self, device: str, cancellation: Cancellation | None = None) -> list[SeriesName]:
         """The fields of a device, see `Sink.series`."""

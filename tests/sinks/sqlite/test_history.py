@@ -47,6 +47,12 @@ def test_summaries_are_used_where_buckets_are_long(
     assert (grid.step, grid.interval) == (step, interval)
 
 
+def test_before_anything_was_written_the_buckets_are_as_long_as_afterwards(sink: SqliteSink) -> None:
+    before = sink.query(query(HOUR, 400))
+    assert sink.write(b"m,device=other x=1 5\n") == Stored()
+    assert before == sink.query(query(HOUR, 400)) == ([], 9 * SECOND)
+
+
 @given(st.integers(-(2**60), 2**60), st.integers(1, 2**60), st.integers(1, 10_000))
 def test_there_are_never_more_buckets_than_asked_for(start: int, length: int, points: int) -> None:
     grid = Grid.of(query(length, points, start=start))

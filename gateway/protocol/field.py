@@ -1,0 +1,118 @@
+"""One field's rules: value in, ``name=value`` out, or the reason why not.
+
+Rules that hold here:
+
+* A number is written as float unless the profile says ``int``: a device that sends 22 and then 22.5 must not conflict.
+* `Field.write` has every rule; `Field.column_format`, and the short ways of `gateway.protocol.fields`, write the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gateway.config.names import check_name
+from gateway.errors import ReadingError
+from gateway.protocol.messages import Code
+from gateway.protocol.shown import MAX_SHOWN_NAME, cut, kind_of, shown
+from gateway.reading import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.protocol.types import Type
+
+MAX_TEXT_BYTES = 1024
+INT_LIMIT = 2**63
+EXACT_LIMIT = 2**53
+"""Beyond it a double stands for several integers."""
+NUMBERS = frozenset((int, float))
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field: ``key`` is ``name=`` escaped; without ``type`` it takes any scalar."""
+
+    name: str
+    key: str
+    type: Type | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether every number is accepted and written as a float."""
+        return self.type in {None, "float"} and self.low is None and self.high is None
+
+    def write(self, value: Any) -> str:
+        """``name=value`` as it stands in a line.
+
+        Raises:
+            ReadingError: ``wrong_type``, ``out_of_range`` or ``too_long``.
+        """
+        kind = value.__class__
+        if kind in NUMBERS and self.type in {None, "float", "int"}:
+            return self._number(value)
+        if kind is bool and self.type in {None, "bool"}:
+            return f"{self.key}true" if value else f"{self.key}false"
+        if kind is str and self.type in {None, "string"}:
+            return self._text(value)
+        expected = self.type or "a number, bool or string"
+        raise self._refused(Code.WRONG_TYPE, f"expected {expected}, got {kind_of(value)}")
+
+    def _number(self, value: float) -> str:
+        if self.type == "int" and value.__class__ is float:
+            value = self._whole(value)
+        if self.low is not None and value < self.low:
+            raise self._refused(Code.OUT_OF_RANGE, f"expected {self.low} or more, got {shown(value)}")
+        if self.high is not None and value > self.high:
+            raise self._refused(Code.OUT_OF_RANGE, f"expected {self.high} or less, got {shown(value)}")
+        if self.type != "int":
+            return f"{self.key}{value!r}"
+        if not -INT_LIMIT <= value < INT_LIMIT:
+            raise self._refused(Code.OUT_OF_RANGE, f"expected an integer of 64 bits, got {shown(value)}")
+        return f"{self.key}{value!r}i"
+
+    def _whole(self, value: float) -> int:
+        """An integer that was written with a fraction or an exponent, or has more than 64 bits."""
+        if not value.is_integer():
+            raise self._refused(Code.WRONG_TYPE, f"expected int, got {shown(value)}")
+        if abs(value) > EXACT_LIMIT:  # what came may have been another integer
+            raise self._refused(Code.OUT_OF_RANGE, f"expected an integer of 64 bits in digits, got {shown(value)}")
+        return int(value)
+
+    def _text(self, value: str) -> str:
+        size = len(value.encode())
+        if size > MAX_TEXT_BYTES:
+            raise self._refused(Code.TOO_LONG, f"expected at most {MAX_TEXT_BYTES} bytes of UTF-8, got {size}")
+        return self.key + quote(value)
+
+    def column_format(self, column: Sequence[Any]) -> bytes | None:
+        """A ``%`` format that takes any value of a column as JSON has it; None where only `write` can tell."""
+        kinds = set(map(type, column))
+        if not kinds <= NUMBERS or self.type not in {None, "float", "int"}:
+            return None
+        if self.low is not None and min(column) < self.low:
+            return None
+        if self.high is not None and max(column) > self.high:
+            return None
+        key = self.key.replace("%", "%%").encode()
+        if self.type != "int":
+            return key + b"%b"
+        whole = float not in kinds and min(column) >= -INT_LIMIT and max(column) < INT_LIMIT
+        return key + b"%bi" if whole else None
+
+    def _refused(self, code: Code, message: str) -> ReadingError:
+        return ReadingError(code, message, self.name)
+
+
+def check_field_name(name: str) -> None:
+    """Accept the name of a field.
+
+    Raises:
+        ReadingError: ``bad_name``.
+    """
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise ReadingError(Code.BAD_NAME, str(error), cut(name, MAX_SHOWN_NAME)) from None

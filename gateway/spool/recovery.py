@@ -1,0 +1,61 @@
+"""What a spool finds at its start: records told to who counts them, what waits added up, damage passed.
+
+Rules that hold here:
+
+* The marks of the ledger's checkpoint decide what is told: what it counts as committed and as delivered is not told
+  again, and what it counts as delivered is, whatever became of the cursor.
+* Damage is reported and passed; the torn end of the last write is none. Neither keeps the gateway from starting.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from gateway.spool.ports import Recovery
+from gateway.spool.segment import Damage
+
+if TYPE_CHECKING:
+    from gateway.spool.backlog import Backlog
+    from gateway.spool.log import Log
+    from gateway.spool.ports import SpoolListener
+    from gateway.spool.source import Source
+
+
+def recover(
+    log: Log, backlog: Backlog, source: Source, listener: SpoolListener, committed_to: int, delivered_to: int
+) -> Recovery:
+    """Go through ``log``, and fill the empty ``backlog``, whose cursor is the mark of what is delivered.
+
+    The marks are those of `SpoolQueue.open`.
+
+    Raises:
+        SpoolError: a newer version of the gateway wrote it.
+        OSError: the directory cannot be read.
+    """
+    started, done = time.perf_counter(), backlog.cursor
+    records = pending = 0
+    for item in log.recover(min(committed_to, delivered_to), max(done, committed_to), done):
+        if isinstance(item, Damage):
+            source.found(item)
+            continue
+        records += 1
+        if item.id > committed_to or delivered_to < item.id <= done:
+            listener.recovered(item.id, item.committed_ns, item.entries, item.id <= done)
+        if item.id > done:
+            pending += 1
+            backlog.add(item.id, item.size, item.readings, item.committed_ns)
+    torn = log.torn
+    if torn is not None:
+        source.found_torn(torn)
+    listener.left(backlog.readings, lambda: log.readings(done))
+    return Recovery(
+        records=records,
+        pending=pending,
+        pending_readings=backlog.readings,
+        torn_bytes=torn.length if torn is not None else 0,
+        damage=source.damage,
+        cursor=done,
+        next_id=log.last_id + 1,
+        seconds=time.perf_counter() - started,
+    )

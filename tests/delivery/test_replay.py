@@ -1,0 +1,117 @@
+"""Dead letters submitted again: what is stored goes, what is refused again stays, and an end is certain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gateway.delivery import replay
+from gateway.delivery.dead_letters import DeadLetter, DeadLetters
+from gateway.delivery.outcome import Held, Outcome, Refused, Retry, Stored, TooLarge
+from gateway.delivery.replay import Replayed, replay_letters
+from tests.support.delivery import ScriptedDatabase, line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def letter(number: int, device: str = "a", kind: str = "bad_request", data: bytes | None = None) -> DeadLetter:
+    data = line(device, number) if data is None else data
+    return DeadLetter(number, 3, 1000 + number, device, True, 5000, kind, "field type conflict", data)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[DeadLetters]:
+    letters = DeadLetters(tmp_path / "dead_letters.db")
+    yield letters
+    letters.close()
+
+
+def numbers(store: DeadLetters) -> list[int]:
+    return [found.record_id for found in store.list()]
+
+
+def test_replay_deletes_what_is_stored_and_keeps_the_rest_with_the_new_reason(store: DeadLetters) -> None:
+    database = ScriptedDatabase()
+    points = [line("a", number) for number in range(1, 41)]
+    database.poison = {points[6], points[29]}
+    for number, point in enumerate(points, start=1):
+        store.add(letter(number, data=point))
+    assert replay_letters(store, database.write) == Replayed(stored=38, refused=2)
+    assert numbers(store) == [7, 30]
+    assert {found.reason for found in store.list()} == {"partial write: field type conflict dropped=1"}
+    assert all(found.refused_ns > 5000 for found in store.list())
+    assert database.lines == sorted(set(points) - database.poison)
+    database.poison.clear()
+    assert replay_letters(store, database.write) == Replayed(stored=2, refused=0)
+    assert store.count() == 0
+
+
+def test_replay_takes_only_what_was_named_and_page_by_page(store: DeadLetters, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "PAGE", 7)
+    for number in range(1, 11):
+        store.add(letter(number, kind="x"))
+    store.add(letter(9999, kind="y"))
+    store.add(letter(9998, device="b", kind="x"))
+    database = ScriptedDatabase()
+    assert replay_letters(store, database.write, reason="x", device="a") == Replayed(stored=10, refused=0)
+    assert numbers(store) == [9999, 9998]
+    assert len(database.writes) == 2
+
+
+def test_letters_refused_again_are_submitted_once_page_by_page_in_order(
+    store: DeadLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "PAGE", 3)
+    points = [line("a", number) for number in range(1, 8)]
+    for number, point in enumerate(points, start=1):
+        store.add(letter(number, data=point))
+    alone: list[bytes] = []
+
+    def write(lines: bytes) -> Outcome:
+        if lines in points:
+            alone.append(lines)
+        assert len(alone) <= len(points), "a letter is submitted again and again"
+        return Refused("bad_request", "still")
+
+    assert replay_letters(store, write) == Replayed(stored=0, refused=7)
+    assert alone == points
+
+
+def test_a_point_too_large_alone_stays(store: DeadLetters) -> None:
+    store.add(letter(1, data=b'm s="' + b"x" * 100 + b'" 1\n'))
+    store.add(letter(2))
+    database = ScriptedDatabase()
+    database.max_bytes = 60
+    assert replay_letters(store, database.write) == Replayed(stored=1, refused=1)
+    assert store.count_by_reason() == {"too_large": 1}
+
+
+@pytest.mark.parametrize("outcome", [Retry("unreachable", "refused"), Held("unauthorized", "401")])
+def test_replay_stops_when_the_database_cannot_take_them(store: DeadLetters, outcome: Retry | Held) -> None:
+    for number in range(1, 5):
+        store.add(letter(number))
+    answers: list[Outcome] = [Refused("bad_request", "one of them"), Stored(), outcome]
+    assert replay_letters(store, lambda _lines: answers.pop(0)) == Replayed(stored=2, refused=0, stopped=outcome)
+    assert numbers(store) == [3, 4]
+
+
+def test_letters_that_arrive_during_a_replay_wait_for_the_next(store: DeadLetters) -> None:
+    store.add(letter(1))
+
+    def write(_lines: bytes) -> Outcome:
+        store.add(letter(2))
+        return TooLarge("too_large", "words")
+
+    assert replay_letters(store, write) == Replayed(stored=0, refused=1)
+    assert store.count() == 2
+
+
+def test_those_chosen_by_number_are_submitted(store: DeadLetters) -> None:
+    for number in range(1, 6):
+        store.add(letter(number))
+    chosen = [each.n for each in store.list()][1:3]
+    assert replay_letters(store, lambda _: Stored(), ids=chosen) == Replayed(2, 0)
+    assert numbers(store) == [1, 4, 5]
