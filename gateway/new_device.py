@@ -36,6 +36,8 @@ def check_profile(profile: str, profiles: Collection[str]) -> None:
 def check_device(device_id: str, tags: Mapping[str, str]) -> None:
     """Accept the id and the tags of a device.
 
+    Spaces around a tag's name, which a table's heading may have, would make it another tag that looks the same.
+
     Raises:
         RegistryError: they cannot be any.
     """
@@ -45,3 +47,5 @@ def check_device(device_id: str, tags: Mapping[str, str]) -> None:
             check_tag(name, value)
     except ValueError as error:
         raise RegistryError(str(error)) from error
+    if any(name != name.strip() for name in tags):
+        raise RegistryError("a tag's name does not begin or end with a space")

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.config.names import DEVICE_ID, check_tag
+from gateway.config.names import DEVICE_ID
 from gateway.device_table import Table, write_devices, write_table
+from gateway.errors import RegistryError
+from gateway.new_device import check_device
 from gateway.registry_layout import Device
 
 PROFILES = ("default", "kiln")
@@ -107,9 +109,8 @@ def test_bytes_that_are_no_text_are_told() -> None:
 
 def possible(tags: dict[str, str]) -> bool:
     try:
-        for name, value in tags.items():
-            check_tag(name, value)
-    except ValueError:
+        check_device("any", tags)
+    except RegistryError:
         return False
     return True
 

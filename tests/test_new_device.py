@@ -23,6 +23,8 @@ def test_what_is_possible_is_accepted() -> None:
         ({"_x": "x"}, "belong to the database"),
         ({"device": "x"}, "written by the gateway"),
         ({"": "x"}, "1 to 64 characters"),
+        ({" site": "x"}, "begin or end with a space"),
+        ({"site\u00a0": "x"}, "begin or end with a space"),
         ({"site": ""}, "1 to 256 characters"),
         ({"site": "x" * 257}, "1 to 256 characters"),
         ({"site": "a\nb"}, "no control characters"),

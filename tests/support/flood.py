@@ -1,7 +1,8 @@
-"""Devices that send as fast as TCP takes it, each from a thread of its own, and keep to the protocol otherwise."""
+"""Devices that send as fast as TCP takes it, and keep to the protocol otherwise."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import threading
@@ -9,8 +10,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,10 @@ TS = 1_700_000_000_000
 
 
 class Flooder:
-    """One device with ``messages`` of ``readings`` texts of ``size`` bytes each, all with times of their own."""
+    """One device with ``messages`` of ``readings`` texts of ``size`` bytes each, all with times of their own.
+
+    It hears what it is told while TCP takes no more from it, too.
+    """
 
     def __init__(self, name: str, messages: int, readings: int, size: int) -> None:
         self.name = name
@@ -33,72 +37,60 @@ class Flooder:
         self._text = name.ljust(size, ".")
         self._next = 0
         self._wait_until = 0.0
-        self._changed = threading.Condition()
 
-    def run(self, gateway: RunningGateway) -> None:
+    async def run(self, gateway: RunningGateway) -> None:
         """Send and hear until the last message is acknowledged."""
         url = f"{gateway.ws}/v1/devices/{self.name}/stream"
-        with connect(url, compression=None, ping_interval=None, close_timeout=30) as socket:
-            hearing = threading.Thread(target=self._hear, args=(socket,), daemon=True)
-            hearing.start()
-            socket.send(json.dumps({"type": "hello", "boot": "flood"}))
+        async with connect(url, compression=None, ping_interval=None, close_timeout=30) as socket:
+            await socket.send(json.dumps({"type": "hello", "boot": "flood"}))
+            sending = asyncio.create_task(self._send(socket))
             try:
-                while (seq := self._turn()) is not None:
-                    socket.send(self._message(seq))
+                while self.acked_to < self.messages - 1:
+                    self._told(json.loads(await socket.recv()))
             except ConnectionClosed as error:
                 self.lost = error
-            hearing.join()
+            sending.cancel()
+            await asyncio.wait([sending])
 
-    def _turn(self) -> int | None:
-        """The number to send next, once it may be sent; None when all are acknowledged."""
-        with self._changed:
-            while not self._over:
-                wait = self._wait_until - time.monotonic()
-                if wait <= 0 and self._next < self.messages:
-                    self._next = max(self._next, self.acked_to + 1) + 1
-                    return self._next - 1
-                self._changed.wait(max(wait, 0.01))
-        return None
-
-    @property
-    def _over(self) -> bool:
-        return self.acked_to == self.messages - 1 or self.lost is not None
+    async def _send(self, socket: ClientConnection) -> None:
+        while True:
+            wait = self._wait_until - time.monotonic()
+            if wait <= 0 and self._next < self.messages:
+                seq = max(self._next, self.acked_to + 1)
+                self._next = seq + 1
+                await socket.send(self._message(seq))
+            else:
+                await asyncio.sleep(max(wait, 0.01))
 
     def _message(self, seq: int) -> str:
         first = TS + seq * self._readings
         rows = [{"ts": first + n, "values": {"text": self._text}} for n in range(self._readings)]
         return json.dumps({"seq": seq, "readings": rows})
 
-    def _hear(self, socket: ClientConnection) -> None:
-        try:
-            while not self._over:
-                self._told(json.loads(socket.recv()))
-        except ConnectionClosed as error:
-            self.lost = error
-
     def _told(self, said: dict[str, Any]) -> None:
-        with self._changed:
-            if said["type"] == "ack":
-                self.acked_to = max(self.acked_to, said["seq"])
-            elif said["type"] == "throttle":
-                self.throttled[said["limit"]] += 1
-                self._wait_until = time.monotonic() + said["retry_after_ms"] / 1000
-                self._next = min(self._next, said["from_seq"])
-            else:
-                assert said["type"] == "welcome", said
-            self._changed.notify_all()
+        if said["type"] == "ack":
+            self.acked_to = max(self.acked_to, said["seq"])
+        elif said["type"] == "throttle":
+            self.throttled[said["limit"]] += 1
+            self._wait_until = time.monotonic() + said["retry_after_ms"] / 1000
+            self._next = min(self._next, said["from_seq"])
+        else:
+            assert said["type"] == "welcome", said
 
 
 @contextlib.contextmanager
 def flooding(gateway: RunningGateway, flooders: list[Flooder], seconds: float) -> Iterator[None]:
     """They send during the block; it ends when all is acknowledged."""
-    threads = [threading.Thread(target=flooder.run, args=(gateway,), daemon=True) for flooder in flooders]
-    for thread in threads:
-        thread.start()
+
+    async def run() -> None:
+        await asyncio.gather(*(flooder.run(gateway) for flooder in flooders))
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
+    thread.start()
     yield
-    deadline = time.monotonic() + seconds
-    for thread, flooder in zip(threads, flooders, strict=True):
-        thread.join(max(0.0, deadline - time.monotonic()))
+    thread.join(seconds)
+    for flooder in flooders:
         state = f"{flooder.name}: {flooder.acked_to} of {flooder.messages}, {flooder.throttled}, {flooder.lost}"
-        assert not thread.is_alive(), state
+        assert flooder.acked_to == flooder.messages - 1, state
         assert flooder.lost is None, state
+    assert not thread.is_alive()
