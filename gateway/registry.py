@@ -21,7 +21,7 @@ from gateway.errors import DeviceExists, RegistryError, UnknownDevice
 from gateway.known_devices import KnownDevices
 from gateway.new_device import check_device
 from gateway.registry_layout import NEXT_VERSION, Known, as_json, hashed, known, new_token, prepare
-from gateway.stores import BUSY_TIMEOUT, transaction
+from gateway.stores import BUSY_TIMEOUT, no_access, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -269,7 +269,7 @@ class Registry:
         try:
             yield
         except sqlite3.Error as error:
-            raise RegistryError(f"registry {self._path}: {error}{changed}") from error
+            raise RegistryError(f"registry {self._path}: {error}{changed}{no_access(self._path)}") from error
 
     def close(self) -> None:
         """Let go of the file."""

@@ -9,6 +9,7 @@ Rules that hold here:
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -51,6 +52,21 @@ def damaged(error: sqlite3.Error) -> bool:
     """Whether it says that the file is no database, or not a whole one."""
     primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return primary in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
+
+
+def no_access(path: Path) -> str:
+    """Whose ``path`` or its directory is, where this process may not read and write there, to be added to an error."""
+    for place, how in (path.parent, os.R_OK | os.W_OK | os.X_OK), (path, os.R_OK | os.W_OK):
+        if os.access(place, os.F_OK) and not os.access(place, how):
+            return f"; {place} belongs to {_owner(place)}, and this runs as user {os.geteuid()}"
+    return ""
+
+
+def _owner(path: Path) -> str:
+    try:
+        return f"{path.owner()} (user {path.stat().st_uid})"
+    except KeyError:  # nobody of that number has a name here
+        return f"user {path.stat().st_uid}"
 
 
 @contextmanager
@@ -103,4 +119,4 @@ def naming(what: str, path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         advice = f"; put a copy in its place, or move it away ({path.name}-wal and -shm, too) and go on without it"
-        raise GatewayError(f"{what} {path}: {error}{advice if damaged(error) else ''}") from error
+        raise GatewayError(f"{what} {path}: {error}{advice if damaged(error) else no_access(path)}") from error

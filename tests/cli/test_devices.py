@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.registry import Registry
+from tests.support.cli import in_a_process
 from tests.support.sqlite_file import failing_transaction
 
 if TYPE_CHECKING:
@@ -40,6 +41,20 @@ def test_add_prints_the_token_and_nothing_else(kilns: Command, registry: Registr
     device = registry.devices.authenticate("kiln-7", token)
     assert device is not None
     assert (device.profile, device.tags) == ("kiln", {"site": "north", "hall": "a=b, c"})
+
+
+@pytest.mark.parametrize("name", [".", "registry.db"])
+def test_a_registry_of_somebody_else_is_named_with_its_owner(gateway: Command, name: str) -> None:
+    assert gateway("devices", "add", "a").exit_code == 0
+    place = gateway.directory / name
+    before = place.stat()
+    place.chmod(0o111)
+    result = in_a_process("devices", "add", "b", "--config", str(gateway.config), as_others=True)
+    place.chmod(before.st_mode)
+    assert (result.returncode, result.stdout) == (1, "")
+    owner = f"{place} belongs to {place.owner()} (user {before.st_uid}), and this runs as user {os.geteuid()}\n"
+    assert result.stderr.endswith(owner)
+    assert result.stderr.startswith(f"gateway: registry {gateway.directory}/registry.db: ")
 
 
 def test_the_first_device_makes_the_registry_where_the_gateway_looks(gateway: Command) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,9 +21,16 @@ if TYPE_CHECKING:
     from click.testing import Result
 
 
-def in_a_process(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as an operator would, for what must not happen in the test's own process."""
-    command = [sys.executable, "-m", "gateway", *arguments]
+NO_OVERRIDE = "-dac_override,-dac_read_search"
+_AS_OTHERS = ["setpriv", "--bounding-set", NO_OVERRIDE, "--inh-caps", NO_OVERRIDE] if os.geteuid() == 0 else []
+
+
+def in_a_process(*arguments: str, as_others: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run a command as an operator would, for what must not happen in the test's own process.
+
+    ``as_others``: files that others may not open, root may not open either.
+    """
+    command = [*(_AS_OTHERS if as_others else ()), sys.executable, "-m", "gateway", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
