@@ -43,7 +43,7 @@ SUITE = (
     Case(
         "fleet-tls",
         "The same fleet over TLS",
-        ("gateway", "tornado"),
+        ("gateway", "picows-acks", "tornado"),
         (Load(2000, "reading", seconds=10, rate=10, tls=True),),
         traffic.measure,
     ),
@@ -87,7 +87,7 @@ SUITE = (
     Case(
         "growth",
         "Growth: 10,000 messages/s in all, from more and more devices",
-        ("gateway", "picows", "tutorial"),
+        ("gateway", "picows", "picows-acks", "tutorial"),
         tuple(Load(n, "reading", seconds=10, rate=FLEET_RATE / n) for n in (100, 1000, 5000, 10000)),
         traffic.measure,
         runs=1,

@@ -84,7 +84,8 @@ def _picows(setting: Setting) -> list[str]:
 
 
 def _picows_acks(setting: Setting) -> list[str]:
-    return [sys.executable, str(RIVALS / "picows_acks.py"), str(setting.port)]
+    files = [str(path) for path in setting.certificate or ()]
+    return [sys.executable, str(RIVALS / "picows_acks.py"), str(setting.port), *files]
 
 
 def _node(setting: Setting) -> list[str]:

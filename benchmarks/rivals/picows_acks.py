@@ -1,9 +1,10 @@
 """The floor of whatever acknowledges: picows on uvloop takes every frame apart, keeps nothing, and every 5 ms sends an
-ack to each device that has sent. ``picows_acks.py PORT``."""
+ack to each device that has sent. ``picows_acks.py PORT [CERTIFICATE KEY]``."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 
 import picows
@@ -52,15 +53,19 @@ class Stream(picows.WSListener):
         self._transport.send(picows.WSMsgType.TEXT, b'{"type":"ack","seq":%d}' % self._seq)
 
 
-async def main(port: int) -> None:
+async def main(port: int, *tls: str) -> None:
+    context = None
+    if tls:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*tls)
     acks = Acks()
 
     def route(_: picows.WSUpgradeRequest) -> Stream:
         return Stream(acks)
 
-    server = await picows.ws_create_server(route, "127.0.0.1", port, backlog=4096)
+    server = await picows.ws_create_server(route, "127.0.0.1", port, backlog=4096, ssl=context)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    uvloop.run(main(int(sys.argv[1]), *sys.argv[2:]))
