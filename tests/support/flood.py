@@ -50,7 +50,8 @@ class Flooder:
             except ConnectionClosed as error:
                 self.lost = error
             sending.cancel()
-            await asyncio.wait([sending])
+            with contextlib.suppress(asyncio.CancelledError, ConnectionClosed):
+                await sending
 
     async def _send(self, socket: ClientConnection) -> None:
         while True:
