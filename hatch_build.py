@@ -19,7 +19,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PACKAGE = "youplot"
-VENDOR = "gateway/server/static/vendor"
+VENDOR = "gateway/page/static/vendor"
 FILES = {
     "uPlot.iife.js": (
         "youplot/vendor/uplot.iife.min.js",

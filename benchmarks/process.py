@@ -1,7 +1,7 @@
 """``python -m benchmarks.process``: what the interpreter's settings are worth: gc pauses, CPU, memory, acks.
 
 Each setting has a gateway of its own, on which ``--devices`` connect and then send ``--rate`` messages a second in all.
-``stock`` is Python's own, ``shipped`` is `gateway.process`; others are ``GEN0,GEN1,GEN2,SWITCH_INTERVAL``.
+``stock`` is Python's own, ``shipped`` is `gateway.process.interpreter`; others are ``GEN0,GEN1,GEN2,SWITCH_INTERVAL``.
 """
 
 from __future__ import annotations

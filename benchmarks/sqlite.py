@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.delivery.outcome import Stored
-from gateway.process import tuned_to_serve
+from gateway.process.interpreter import tuned_to_serve
 from gateway.sinks.sqlite import SqliteSink
 
 if TYPE_CHECKING:

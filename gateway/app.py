@@ -7,21 +7,21 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gateway import command_log, enrolments
+from gateway.api.health import readiness
+from gateway.api.routes import application
+from gateway.components import Parts
 from gateway.config.tls import server_context
 from gateway.delivery import dead_letters
-from gateway.parts import Parts
-from gateway.reload import Reloader
-from gateway.server.draining import let_go
-from gateway.server.file_limit import shortage
-from gateway.server.listener import Listener, listening_sockets
-from gateway.server.ops import readiness
-from gateway.server.plain import PlainConnections
-from gateway.server.proxies import Proxies
-from gateway.server.routes import application
-from gateway.server.upkeep import Upkeep
-from gateway.server.wall_clock import WallClock
-from gateway.stores import naming
+from gateway.devices.drain import let_go
+from gateway.http.client_address import Proxies
+from gateway.http.connection_bounds import PlainConnections
+from gateway.http.listener import Listener, listening_sockets
+from gateway.process.clock import WallClock
+from gateway.process.file_limit import shortage
+from gateway.process.periodic import Upkeep
+from gateway.process.reload import Reloader
+from gateway.state import command_log, enrolments
+from gateway.state.sqlite_file import naming
 
 if TYPE_CHECKING:
     import socket
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.config import Config
-    from gateway.reload import ConfigSource
+    from gateway.process.reload import ConfigSource
 
 log = logging.getLogger(__name__)
 

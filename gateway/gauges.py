@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, ProcessCollector
 
-from gateway.server.ops import readiness
+from gateway.api.health import readiness
 
 if TYPE_CHECKING:
-    from gateway.parts import Parts
+    from gateway.components import Parts
 
 
 def show_now(parts: Parts) -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import checkpoint
 from gateway.ledger import BOOTS_KEPT, NO_SEQ, Entry, Kind, Ledger, Sequence
+from gateway.state import checkpoint
 
 
 def assert_balanced(ledger: Ledger) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import orjson
 
-from gateway import process, serving
 from gateway.cli import cli
+from gateway.process import interpreter as process
+from gateway.process import run as serving
 
 
 class Pauses:

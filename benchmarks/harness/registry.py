@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.generator.devices import device_name
-from gateway.registry import Registry
+from gateway.state.registry import Registry
 
 MEMORY = Path("/dev/shm")
 """Every device is a transaction with its fsync, which only costs time here."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway import backup as copies
 from gateway.cli.options import json_option, with_config
 from gateway.cli.output import moment, print_json
+from gateway.state import backup as copies
 
 if TYPE_CHECKING:
     from gateway.config import Config

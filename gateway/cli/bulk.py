@@ -13,13 +13,13 @@ import click
 from gateway.cli.options import with_config
 from gateway.cli.output import moment
 from gateway.cli.registry import opened, path_of, shown_or_undone
-from gateway.device_table import Table, write_devices, write_table
+from gateway.state.device_table import Table, write_devices, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gateway.config import Config
-    from gateway.registry_layout import Device
+    from gateway.state.registry_layout import Device
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 

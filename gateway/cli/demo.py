@@ -24,7 +24,7 @@ import click
 from gateway.cli.logs import configure_logging
 from gateway.config.loading import read
 from gateway.config.units import format_duration, parse_duration
-from gateway.serving import serve
+from gateway.process.run import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

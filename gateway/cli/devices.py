@@ -13,13 +13,13 @@ from gateway.cli.output import moment, print_json, print_table
 from gateway.cli.registry import opened, parse_tags, path_of, shown_or_undone
 from gateway.config import DEFAULT_PROFILE
 from gateway.config.units import parse_duration
-from gateway.new_device import check_profile
+from gateway.state.new_device import check_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.config import Config
-    from gateway.registry_layout import Device
+    from gateway.state.registry_layout import Device
 
 LONGEST_OVERLAP = 30 * 86400
 

@@ -17,9 +17,9 @@ import click
 from gateway.cli.options import json_option, with_config
 from gateway.cli.output import moment, print_json, print_table
 from gateway.cli.registry import opened, parse_tags, path_of
-from gateway.enrolments import NAME, Decision, Enrolments, Request, State
 from gateway.errors import UnknownEnrolment
-from gateway.new_device import check_device, check_profile
+from gateway.state.enrolments import NAME, Decision, Enrolments, Request, State
+from gateway.state.new_device import check_device, check_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

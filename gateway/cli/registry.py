@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.errors import RegistryError
-from gateway.registry import Registry
+from gateway.state.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import click
 
 from gateway.cli.logs import configure_logging
 from gateway.cli.options import config_path_option, configuration
-from gateway.serving import serve
+from gateway.process.run import serve
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from gateway.cli.options import json_option, with_config
 from gateway.cli.output import moment, number, print_json, print_json_line, print_table, printable, span
 from gateway.config.units import format_size
 from gateway.ledger import NO_SEQ
-from gateway.reading import split_lines
+from gateway.line_protocol import split_lines
 from gateway.spool import inspection
 from gateway.spool.files import Files
 from gateway.spool.scan import discover

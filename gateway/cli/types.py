@@ -10,8 +10,8 @@ import click
 from gateway.cli.options import json_option, with_config
 from gateway.cli.output import moment, print_json, print_table
 from gateway.errors import GatewayError
-from gateway.field_types import NAME, FieldTypeStore
 from gateway.protocol.types import declared_by
+from gateway.state.field_types import NAME, FieldTypeStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

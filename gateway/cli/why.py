@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway import checkpoint
 from gateway.cli.options import json_option, with_config
 from gateway.cli.output import print_json, print_table, printable
 from gateway.cli.registry import path_of
@@ -17,7 +16,8 @@ from gateway.delivery.why import Records, by_number, by_time
 from gateway.errors import ReadingError
 from gateway.protocol.messages import MAX_SEQ
 from gateway.protocol.timestamps import asked_moment
-from gateway.registry import Registry
+from gateway.state import checkpoint
+from gateway.state.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING
 
-from gateway.reading import split_lines
+from gateway.line_protocol import split_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

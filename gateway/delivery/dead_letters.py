@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.delivery import settled
 from gateway.delivery.settled import End
-from gateway.reading import parse_line
-from gateway.stores import damaged, open_store, transaction
+from gateway.line_protocol import parse_line
+from gateway.state.sqlite_file import damaged, open_store, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

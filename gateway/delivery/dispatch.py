@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from gateway.delivery.dead_letters import DeadLetter
 from gateway.delivery.outcome import Held, Outcome, Refused, Retry, Stored, TooLarge
 from gateway.delivery.pace import Bounds, Pace
-from gateway.delivery.writers import Writers
+from gateway.process.threads import Writers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

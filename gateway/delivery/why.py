@@ -4,7 +4,7 @@ Rules that hold here:
 
 * Reads only. Works beside the gateway that uses the files, and without one.
 * What is not known is not guessed: an answer without a time or a write says that there was none recorded.
-* What the database is doing right now only the running gateway knows; it adds that itself (`gateway.server.history`).
+* What the database is doing right now only the running gateway knows; it adds that itself (`gateway.api.why`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.delivery import write_log
 from gateway.delivery.settled import End
 from gateway.ledger import NO_SEQ
-from gateway.reading import split_lines
+from gateway.line_protocol import split_lines
 from gateway.spool.inspection import cursor_position
 from gateway.spool.search import Search
 

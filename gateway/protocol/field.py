@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.config.names import check_name
 from gateway.errors import ReadingError
+from gateway.line_protocol import quote
 from gateway.protocol.messages import Code
 from gateway.protocol.shown import MAX_SHOWN_NAME, cut, kind_of, shown
-from gateway.reading import quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

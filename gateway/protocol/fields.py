@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 import orjson
 
 from gateway.errors import ReadingError
+from gateway.line_protocol import escape
 from gateway.protocol.budgets import Budgets
 from gateway.protocol.field import Field, check_field_name
 from gateway.protocol.flatten import MAX_FIELDS, TOO_DEEP, flatten, too_deep
@@ -25,7 +26,6 @@ from gateway.protocol.messages import Code
 from gateway.protocol.shapes import Shape
 from gateway.protocol.shown import MAX_SHOWN_NAME, cut
 from gateway.protocol.time_bounds import DEVICE_TIME
-from gateway.reading import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.config.names import DEVICE_TAG, TAG_VALUE_LENGTH, check_measurement, check_tag
 from gateway.errors import ReadingError
+from gateway.line_protocol import Series
 from gateway.protocol.messages import Code
 from gateway.protocol.shown import MAX_SHOWN_NAME, cut, kind_of
 from gateway.protocol.time_bounds import DEVICE_TIME
-from gateway.reading import Series
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

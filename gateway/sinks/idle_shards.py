@@ -20,7 +20,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from gateway.reading import split_lines
+from gateway.line_protocol import split_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable

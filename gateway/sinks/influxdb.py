@@ -24,7 +24,7 @@ from urllib3.exceptions import HTTPError
 from gateway.delivery.outcome import Refused, Retry, Stored
 from gateway.delivery.sink import History
 from gateway.errors import QueryError
-from gateway.reading import split_lines
+from gateway.line_protocol import split_lines
 from gateway.sinks import answers, influxql, metricsql
 from gateway.sinks.idle_shards import PAUSE, RecentHours, hours_of
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devices_sim.cli.options import read_tokens
-from gateway.registry import Registry
+from gateway.state.registry import Registry
 from tests.support.sqlite_file import failing_transaction
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def test_a_registry_that_fails_at_the_end_leaves_no_tokens_behind(
     kilns: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "fleet.csv").write_text("id\na\n")
-    monkeypatch.setattr("gateway.registry.transaction", failing_transaction)
+    monkeypatch.setattr("gateway.state.registry.transaction", failing_transaction)
     result = kilns("devices", "import", "fleet.csv", "--output", "tokens.csv")
     assert result.exit_code == 1
     assert "the disk is full" in result.stderr

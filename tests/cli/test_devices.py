@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.registry import Registry
+from gateway.state.registry import Registry
 from tests.support.cli import in_a_process
 from tests.support.sqlite_file import failing_transaction
 
@@ -103,7 +103,7 @@ def test_a_token_that_was_shown_before_the_registry_failed_is_said_to_be_none(
     gateway: Command, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = gateway("devices", "add", "a").stdout.strip()
-    monkeypatch.setattr("gateway.registry.transaction", failing_transaction)
+    monkeypatch.setattr("gateway.state.registry.transaction", failing_transaction)
     for arguments in (["add", "b"], ["rotate", "a"]):
         result = gateway("devices", *arguments)
         assert result.exit_code == 1

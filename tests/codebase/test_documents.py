@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from devices_sim.__main__ import main as simulator
+from gateway.api.routes import PATHS
 from gateway.cli import cli
 from gateway.config import load
-from gateway.server.routes import PATHS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -19,7 +19,7 @@ from tornado.web import Application
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from gateway.server.websocket import StreamHandler
+from gateway.websocket.handler import StreamHandler
 from tests.support.certificate import make_certificate
 from tests.support.modes import FASTEST, LOOPS, new_event_loop
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.server.close_cause import CloseCause
-from gateway.server.device_socket import ENDINGS
+from gateway.api.device_socket import ENDINGS
+from gateway.websocket.close_cause import CloseCause
 from tests.support.device import device
 from tests.support.gateway import running_gateway
 from tests.support.simulator import simulate

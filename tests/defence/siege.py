@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gateway.registry import Registry
+from gateway.state.registry import Registry
 from tests.defence.attacks import ATTACKS, SMALL_BUFFER, Rogue
 from tests.defence.line import Line
 

@@ -15,7 +15,7 @@ from gateway.delivery.forwarder import Forwarder
 from gateway.delivery.pace import Bounds
 from gateway.delivery.replay import replay_letters
 from gateway.ledger import Entry, Ledger
-from gateway.reading import Series, Value
+from gateway.line_protocol import Series, Value
 from gateway.sinks.influxdb_v1 import InfluxV1Sink
 from gateway.sinks.sqlite import SqliteSink
 from gateway.spool.files import File

@@ -11,8 +11,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from gateway.server.device_view import MOST_TAKEOVERS
-from gateway.server.failures import FREE
+from gateway.devices.device_state import MOST_TAKEOVERS
+from gateway.devices.failed_credentials import FREE
 from tests.support.device import answer
 from tests.support.gateway import running_gateway, wait_for
 from tests.support.simulator import simulate

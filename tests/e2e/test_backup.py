@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from gateway import backup as copies
 from gateway.config import load
 from gateway.errors import GatewayError
+from gateway.state import backup as copies
 from tests.support.cli import in_a_process
 from tests.support.device import answer, device, hello
 from tests.support.gateway import RunningGateway, config_for, running_gateway, wait_for

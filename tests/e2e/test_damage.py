@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.command_log import Command, CommandLog
+from gateway.state.command_log import Command, CommandLog
 from tests.e2e.test_disk_faults import AWAY, into, numbers
 from tests.support.gateway import RunningGateway, launched_gateway, merged, running_gateway, wait_for
 from tests.support.scripted import Reply, ScriptedServer

@@ -17,7 +17,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from gateway.server.waiting import MOST_OF_ADDRESS
+from gateway.devices.enrolment_queue import MOST_OF_ADDRESS
 from tests.support.device import answer
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.simulator import simulate

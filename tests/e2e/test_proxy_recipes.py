@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from websockets.sync.client import connect
 
-from gateway.server.commanding import LONGEST_WAIT_MS
+from gateway.api.commands import LONGEST_WAIT_MS
 from tests.support.authority import Authority, client
 from tests.support.device import answer
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
-RECIPES = Path(__file__).parents[2] / "gateway/server/PROXIES.md"
+RECIPES = Path(__file__).parents[2] / "gateway/http/PROXIES.md"
 VIEWER = "the-viewer-token-0123456789"
 CLIENT = "127.0.0.2"
 """The address that the device connects to the proxy from."""

@@ -12,7 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from gateway.registry import Registry
+from gateway.state.registry import Registry
 from tests.support.device import answer
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.simulator import simulate

@@ -15,6 +15,7 @@ import orjson
 
 from gateway.errors import MessageError
 from gateway.ledger import NO_SEQ, Entry
+from gateway.line_protocol import parse_line, split_lines
 from gateway.protocol import cbor, senml
 from gateway.protocol.counting import CountingSession
 from gateway.protocol.device_clock import DeviceClock, Sample
@@ -22,12 +23,11 @@ from gateway.protocol.exchange import Exchange
 from gateway.protocol.messages import Code, Readings, TimeRequest
 from gateway.protocol.shown import Foreign
 from gateway.protocol.subprotocols import CBOR, JSON, SENML
-from gateway.reading import parse_line, split_lines
-from gateway.server.frames import BINARY, CLOSE, TEXT, Frame, FrameParser, Violation, decode_close
 from gateway.spool.log import Log
 from gateway.spool.record import Record, decode_run, encode, find_fault
 from gateway.spool.scan import LogReader, discover
 from gateway.spool.segment import SegmentHeader, SegmentWriter
+from gateway.websocket.frames import BINARY, CLOSE, TEXT, Frame, FrameParser, Violation, decode_close
 from tests.support.faulty_files import FaultyFiles
 from tests.support.sessions import NOW_NS, Bench, encoder, terms
 from tests.support.streams import unmask

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import MessageError
+from gateway.line_protocol import parse_line, split_lines
 from gateway.protocol import blocks
 from gateway.protocol.codec import decode
 from gateway.protocol.messages import Block, Hello
-from gateway.reading import parse_line, split_lines
 from tests.support.readings import FLOATS, NAMES
 from tests.support.sessions import NOW_NS, encoder
 

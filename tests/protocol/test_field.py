@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.errors import ReadingError
+from gateway.line_protocol import escape, parse_line
 from gateway.protocol.field import Field
-from gateway.reading import escape, parse_line
 from tests.support.readings import NAMES, NUMBERS, SPECS, outcome
 
 

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from gateway.errors import MessageError
 from gateway.ledger import NO_SEQ
+from gateway.line_protocol import parse_line, split_lines
 from gateway.protocol.codec import decode
 from gateway.protocol.flatten import too_deep
 from gateway.protocol.messages import Readings
 from gateway.protocol.validation import RESERVED, Encoder
-from gateway.reading import parse_line, split_lines
 from tests.support.readings import FLOATS, NAMES, TEXT
 from tests.support.sessions import NOW_NS, encoder
 

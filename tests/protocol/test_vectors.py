@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gateway.ledger import Ledger, Sequence
+from gateway.line_protocol import split_lines
 from gateway.protocol.messages import Code
-from gateway.reading import split_lines
-from gateway.server.frames import FrameParser
+from gateway.websocket.frames import FrameParser
 from tests.support.sessions import QUOTA, TERMS, Bench
 from tests.support.streams import unmask
 

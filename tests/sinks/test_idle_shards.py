@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.delivery.outcome import Refused, Retry, Stored
-from gateway.reading import Series
+from gateway.line_protocol import Series
 from gateway.sinks import idle_shards
 from gateway.sinks.idle_shards import MOST_HOURS, WARM, RecentHours, hours_of
 from gateway.sinks.influxdb_v1 import InfluxV1Sink

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.delivery.outcome import Held, Retry, Stored
 from gateway.delivery.sink import SeriesName, SeriesQuery
-from gateway.reading import escape
+from gateway.line_protocol import escape
 from gateway.sinks.influxdb_v1 import InfluxV1Sink
 from gateway.sinks.influxdb_v2 import InfluxV2Sink
 from tests.support.history import assert_same_buckets, expected_buckets

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway import checkpoint
 from gateway.ledger import Entry, Ledger
 from gateway.spool.files import File, Files
 from gateway.spool.log import Log
+from gateway.state import checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,12 +13,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway import checkpoint
 from gateway.errors import SpoolFull
 from gateway.ledger import Entry, Ledger
 from gateway.spool.queue import SpoolQueue
 from gateway.spool.record import encode
 from gateway.spool.segment import START, path_of
+from gateway.state import checkpoint
 from tests.support.faulty_files import FaultyFiles
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from gateway.stores import transaction
+from gateway.state.sqlite_file import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ def rows(path: Path, columns: str = "device, measurement, field, tags, time_ns, 
 
 @contextlib.contextmanager
 def failing_transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """In the place of `gateway.stores.transaction`: one that fails when all was done."""
+    """In the place of `gateway.state.sqlite_file.transaction`: one that fails when all was done."""
     with transaction(db):
         yield db
         raise sqlite3.OperationalError("the disk is full")

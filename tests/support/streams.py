@@ -14,7 +14,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
-from gateway.server.websocket import StreamHandler
+from gateway.websocket.handler import StreamHandler
 from tests.support.modes import new_event_loop
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping
 
-    from gateway.reading import Value
+    from gateway.line_protocol import Value
 
 DEVICE = "device"
 TYPES: dict[type, str] = {float: "float", int: "integer", bool: "boolean", str: "string"}

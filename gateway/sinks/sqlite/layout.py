@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from gateway.reading import Value
+    from gateway.line_protocol import Value
 
 LARGEST = 2**63 - 1
 SMALLEST = -(2**63)

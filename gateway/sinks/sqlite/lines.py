@@ -4,7 +4,7 @@ Rules that hold here:
 
 * A line whose text before the fields was seen before, with the same field names, is cut at its separators and its
   values are read by the types the last one had. Every other line goes the long way through
-  `gateway.reading.parse_line`; both give the same.
+  `gateway.line_protocol.parse_line`; both give the same.
 * Rows have as many columns as their series has fields so far. Those with more columns were made later, so storing rows
   by their number of columns keeps the order in which values of one series arrived, and the last still wins.
 """
@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.reading import Series, parse_line, split_lines
+from gateway.line_protocol import Series, parse_line, split_lines
 from gateway.sinks.sqlite.layout import LARGEST, SMALLEST
 from gateway.sinks.sqlite.schema import SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gateway.reading import Value
+    from gateway.line_protocol import Value
     from gateway.sinks.sqlite.catalog import Catalog
 
     Row = tuple[int | Value | None, ...]

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.delivery.outcome import Refused, Stored
-from gateway.reading import Series, parse_line
+from gateway.line_protocol import Series, parse_line
 from gateway.sinks.sqlite import SqliteSink
 from gateway.sinks.sqlite import lines as lines_module
 from tests.support.readings import FIELDS, MEASUREMENTS, TAGS, VALUES

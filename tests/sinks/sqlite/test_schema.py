@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.delivery.outcome import Held, Stored
 from gateway.delivery.sink import SeriesQuery
-from gateway.reading import Series
+from gateway.line_protocol import Series
 from gateway.sinks.sqlite import SqliteSink
 from tests.support.readings import FIELDS, MEASUREMENTS, TAGS
 from tests.support.sqlite_file import rows

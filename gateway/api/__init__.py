@@ -1,0 +1,1 @@
+"""One thin file a path: parse the request, ask a service, answer."""

@@ -1,0 +1,186 @@
+"""What every request handler does the same way: errors as JSON, and who may do what.
+
+Rules that hold here:
+
+* Looking takes a viewer, changing an admin, whatever the endpoint; only what goes down to devices is an admin's to look
+  at, too.
+* A change by cookie comes from the gateway's own page, and proves it by its CSRF token.
+* Nothing is answered that a browser could take for anything but the type it is told.
+"""
+
+from __future__ import annotations
+
+import http
+import logging
+import math
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from tornado.web import HTTPError, RequestHandler
+
+from gateway.http.access import CSRF_HEADER, Grant, TooManyGuesses, from_elsewhere, from_here, lacks_csrf_token
+from gateway.http.login import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gateway.devices.context import Context
+    from gateway.http.login import Session
+
+log = logging.getLogger(__name__)
+
+MALFORMED = 400
+LONGEST_NUMBER = 20
+"""Digits of an argument: Python refuses to read thousands of them, with an error of its own."""
+
+LOOKING = "GET", "HEAD"
+_JSON_TYPES = {str: "string", dict: "object", list: "array", int: "integer", bool: "boolean"}
+UNAUTHORIZED = "unknown device, or a token or certificate that is not its own"
+
+
+class JsonErrors(RequestHandler):
+    """Errors as ``{"error":{"code","message"}}``, also those that Tornado raises itself."""
+
+    def set_default_headers(self) -> None:
+        """Keep browsers from guessing a type (WHATWG Fetch, section 3.6)."""
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+    def refuse(self, status: int, code: str, message: str, **more: Any) -> None:
+        """Answer with an error; ``more`` goes into the error object."""
+        self.set_status(status)
+        self.set_header("Content-Type", "application/json")
+        if status == http.HTTPStatus.UNAUTHORIZED:
+            self.set_header("WWW-Authenticate", "Bearer")
+        self.finish(orjson.dumps({"error": {"code": code, "message": message, **more}}))
+
+    def refuse_credentials(self, context: Context, device_id: str) -> bool:
+        """Answer a device whose credentials are wrong, or that is unknown; whether it has to wait."""
+        seconds = context.failures.wrong(self.request.remote_ip or "", device_id)
+        if not seconds:
+            self.refuse(401, "unauthorized", UNAUTHORIZED)
+            return False
+        self._refuse_for(seconds)
+        return True
+
+    def refuse_for_now(self, context: Context, device_id: str) -> bool:
+        """Refuse a device that brings no credentials yet, if it has to wait; whether it has."""
+        seconds = context.failures.wait(self.request.remote_ip or "", device_id)
+        if seconds:
+            self._refuse_for(seconds)
+        return seconds > 0
+
+    def _refuse_for(self, seconds: float) -> None:
+        self.set_header("Retry-After", str(math.ceil(seconds)))
+        self.refuse(429, "too_many_failures", f"{UNAUTHORIZED}, again and again; wait {math.ceil(seconds)} s")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Put an error of Tornado's or a bug of ours into the same form."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        if isinstance(error, TooManyGuesses):
+            self.set_header("Retry-After", str(math.ceil(error.seconds)))
+            return self.refuse(429, "too_many_guesses", f"too many wrong tokens came from this address; {error}")
+        phrase = http.HTTPStatus(status_code).phrase if status_code in list(http.HTTPStatus) else "Error"
+        message = (error.get_message() if isinstance(error, HTTPError) else None) or phrase
+        if status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
+            message = self._allow()
+        return self.refuse(status_code, phrase.lower().replace(" ", "_"), message)
+
+    def _allow(self) -> str:
+        """Name the methods that there are here, as an answer 405 has to (RFC 9110, section 15.5.6)."""
+        inherited = {each: getattr(RequestHandler, each.lower()) for each in self.SUPPORTED_METHODS}
+        allowed = ", ".join(each for each in inherited if getattr(type(self), each.lower()) is not inherited[each])
+        self.set_header("Allow", allowed)
+        return f"this path takes {allowed}, not {self.request.method}"
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Keep what a client does wrong from filling the log with tracebacks."""
+        if not isinstance(value, TooManyGuesses):
+            super().log_exception(typ, value, tb)
+
+
+class ApiHandler(JsonErrors):
+    """A JSON endpoint of the API."""
+
+    def initialize(self, context: Context) -> None:
+        """Take what all requests share."""
+        self.context = context
+
+    def answer(self, body: Any, status: int = 200) -> None:
+        """Send ``body`` as JSON."""
+        self.set_status(status)
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Cache-Control", "no-store")
+        self.finish(orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS))
+
+    def number(self, name: str, default: int, low: int, high: int) -> int:
+        """A whole-number query argument between ``low`` and ``high``; 400 otherwise."""
+        text = self.get_query_argument(name, str(default))
+        if not text.isdecimal() or len(text) > LONGEST_NUMBER or not low <= int(text) <= high:
+            raise HTTPError(MALFORMED, f"{name} must be a whole number from {low} to {high}, not {text[:40]!r}")
+        return int(text)
+
+    def body_object(self, keys: Mapping[str, type]) -> dict[str, Any]:
+        """The JSON object of the body, which has no keys but ``keys``, each of that type; 400 otherwise."""
+        try:
+            body = orjson.loads(self.request.body)
+        except orjson.JSONDecodeError as error:
+            raise HTTPError(MALFORMED, "the body must be a JSON object: %s", error) from None
+        wrong = [key for key in body if not isinstance(body[key], keys.get(key, ()))] if isinstance(body, dict) else []
+        if wrong or not isinstance(body, dict):
+            known = ", ".join(f"{key} ({_JSON_TYPES[kind]})" for key, kind in keys.items())
+            found = f"; {wrong[0][:40]!r} is {'of another type' if wrong[0] in keys else 'unknown'}" if wrong else ""
+            raise HTTPError(MALFORMED, "%s", f"the body must be a JSON object of nothing but {known}{found}")
+        return body
+
+    def grant(self) -> Grant:
+        """What this request may do, as of now."""
+        return self.context.access.judge(self.request, self.context.config)
+
+    def permits(self, needed: Role) -> bool:
+        """Whether this request may do what takes the role ``needed``; it was refused if not."""
+        grant = self.grant()
+        if grant.role is Role.NONE:
+            self.refuse(401, "unauthorized", f"this needs the {_TOKENS[needed]} token: Authorization: Bearer TOKEN")
+        elif grant.role < needed:
+            self.refuse(403, "forbidden", "this needs the admin token; it is auth.admin_token of the configuration")
+        else:
+            return grant.session is None or self.request.method in LOOKING or self.may_change_by(grant.session)
+        return False
+
+    def may_change_by(self, session: Session) -> bool:
+        """Whether this comes from the page that ``session`` belongs to; it was refused if not."""
+        if from_elsewhere(self.request):
+            self.refuse(403, "bad_origin", "the page of another origin cannot use the login here")
+        elif lacks_csrf_token(self.request, session):
+            self.refuse(403, "bad_csrf_token", f"this needs the header {CSRF_HEADER} with csrf of /v1/session")
+        else:
+            return True
+        return False
+
+
+_TOKENS = {Role.VIEWER: "viewer or admin", Role.ADMIN: "admin"}
+
+
+class ViewerHandler(ApiHandler):
+    """An endpoint for those who may look, and for changes by those who may change."""
+
+    def prepare(self) -> None:
+        """Refuse anyone else."""
+        self.permits(Role.VIEWER if self.request.method in LOOKING else Role.ADMIN)
+
+
+class OperationsHandler(ApiHandler):
+    """An endpoint for monitoring: anyone on this machine, or a viewer."""
+
+    def prepare(self) -> None:
+        """Refuse anyone else."""
+        if not from_here(self.request):
+            self.permits(Role.VIEWER)
+
+
+class NotFound(JsonErrors):
+    """Any path that is none of ours."""
+
+    def prepare(self) -> None:
+        """Say so."""
+        self.refuse(404, "not_found", f"there is nothing at {self.request.path[:200]}")

@@ -1,0 +1,69 @@
+"""``/v1/session``: who one is to the gateway, logging in and logging out.
+
+Rules that hold here:
+
+* A token is sent once, in the body of the request that logs in; what the browser keeps no script can read.
+* Neither logging in nor logging out may come from the page of another origin.
+* Who has no role learns neither the name nor the version of what runs here.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from tornado.web import HTTPError
+
+from gateway import __version__
+from gateway.api.handler import MALFORMED, ApiHandler
+from gateway.http.access import Grant, from_elsewhere
+from gateway.http.login import LIFETIME, Role, token_of
+
+
+class SessionHandler(ApiHandler):
+    """``GET``, ``POST`` and ``DELETE /v1/session``."""
+
+    def get(self) -> None:
+        """Tell the role, and what a change by cookie has to bring along."""
+        self._tell(self.grant())
+
+    def post(self) -> None:
+        """Log in with ``{"token":".."}``."""
+        if from_elsewhere(self.request):
+            return self.refuse(403, "bad_origin", "the page of another origin cannot log in here")
+        token = self.body_object({"token": str}).get("token")
+        if not token:
+            raise HTTPError(MALFORMED, 'expected {"token":".."}')
+        access, auth = self.context.access, self.context.config.auth
+        role = access.role_of(token, self.request, auth)
+        if role is Role.NONE:
+            return self.refuse(401, "wrong_token", "this is neither the viewer's token nor the admin's")
+        cookie = access.sessions.begin(role, auth)
+        self.set_cookie(access.cookie_name(self.request), cookie, max_age=LIFETIME, **self._attributes())
+        return self._tell(Grant(role, token, access.sessions.read(cookie, auth)))
+
+    def delete(self) -> None:
+        """Log out; a copy of the cookie is worth nothing from then on."""
+        access, session = self.context.access, self.grant().session
+        if session is not None:
+            if not self.may_change_by(session):
+                return None
+            access.sessions.end(session)
+            access.enforce(self.context.config.auth)
+            self.clear_cookie(access.cookie_name(self.request), **self._attributes())
+        return self._tell(self.grant())
+
+    def _attributes(self) -> dict[str, Any]:
+        return {"httponly": True, "samesite": "Strict", "secure": self.request.protocol == "https"}
+
+    def _tell(self, grant: Grant) -> None:
+        auth, known = self.context.config.auth, grant.role is not Role.NONE
+        self.answer(
+            {
+                "role": grant.role.name.lower(),
+                "csrf": None if grant.session is None else grant.session.csrf,
+                "login": any(role > grant.role and token_of(role, auth) is not None for role in Role),
+                "version": __version__ if known else None,
+                "name": platform.node() if known else None,
+            }
+        )

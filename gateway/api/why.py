@@ -1,0 +1,63 @@
+"""``GET /v1/why/{id}?seq=&boot=`` or ``?time=``: what became of a reading, with what only the running gateway knows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tornado.web import HTTPError
+
+from gateway.api.blocking import AskingHandler
+from gateway.api.handler import MALFORMED
+from gateway.config.names import DEVICE_ID
+from gateway.delivery import why
+from gateway.errors import ReadingError
+from gateway.protocol.messages import MAX_SEQ
+from gateway.protocol.timestamps import asked_moment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.delivery.why import Records
+
+
+class WhyHandler(AskingHandler):
+    """Answers 200 with ``found``, or 404 with the same object and an ``error`` where there is nothing of it."""
+
+    async def get(self, device_id: str) -> None:
+        """What `gateway why` says, and what the database is doing where something waits for it."""
+        if not DEVICE_ID.fullmatch(device_id):
+            raise HTTPError(MALFORMED, "a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
+        seq, time = self.get_query_argument("seq", None), self.get_query_argument("time", None)
+        if (seq is None) == (time is None):
+            raise HTTPError(MALFORMED, "one of seq and time is needed")
+        boot = self.get_query_argument("boot", None)
+        if seq is not None:
+            number = self.number("seq", 0, 0, MAX_SEQ)
+            answer = await self._ask(device_id, lambda records: why.by_number(records, device_id, number, boot))
+        else:
+            time_ns = self._moment(str(time))
+            answer = await self._ask(device_id, lambda records: why.by_time(records, device_id, time_ns))
+        if any(message["delivered"] is False for message in answer["messages"]):
+            state = self.context.forwarder.state
+            answer["database"] = {"sink": self.context.sink.name, "state": state.name, "reason": state.reason}
+        if not answer["found"]:
+            answer["error"] = {"code": "not_found", "message": answer["answer"]}
+        self.answer(answer, 200 if answer["found"] else 404)
+
+    async def _ask(self, device_id: str, question: Callable[[Records], dict[str, Any]]) -> dict[str, Any]:
+        context = self.context
+        known = context.registry.devices.lookup(device_id) is not None or device_id in context.fleet.known()
+        records = replace(context.history, known=known)
+
+        def look() -> dict[str, Any]:
+            context.writes.flush()
+            return question(records)
+
+        return await self.ask(look)
+
+    def _moment(self, text: str) -> int:
+        try:
+            return asked_moment(text)
+        except ReadingError as error:
+            raise HTTPError(MALFORMED, f"time: {error.message}") from None

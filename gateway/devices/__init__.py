@@ -1,0 +1,1 @@
+"""Connected devices: their state, sessions, acks, backpressure, commands, settings, enrolment and accounts."""

@@ -1,0 +1,274 @@
+"""Commands on their way down to devices: who waits for which answer, until when, and over which socket.
+
+Rules that hold here:
+
+* A command is in the log before it goes anywhere. Nothing is taken for done but by the device's own result.
+* A command that is not kept fails when the socket it went down closes; whether it was carried out is then not known,
+  and so it is said. A kept one waits for the device's next connection and goes down again, under the same id, until
+  its answer or its deadline: at least once, and a device knows by the id what it has done already.
+* Every command ends once for whoever waits. A result that comes after that is still written down.
+* One timer for all deadlines, on the event loop's clock: a wall clock that is set ends nothing early. A device without
+  commands costs a look into a dictionary when it comes and when it goes.
+* Everything has a bound: `MOST_OF_DEVICE` open commands of a device, `MOST` of all, `MOST_LATE` whose result may still
+  come late. What is to be written down of a command is one note, however often its device comes and goes; one
+  transaction, and no second beside it, takes all notes there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.process.threads import Writers
+from gateway.state.command_log import CommandLog, Ending, Note, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.protocol.messages import Result
+    from gateway.state.command_log import Command
+
+log = logging.getLogger(__name__)
+
+MOST_OF_DEVICE = 100
+MOST = 5000
+MOST_LATE = 1000
+LAST_WRITES = 5.0
+"""Seconds that a stop leaves for what is still to be written down."""
+NOT_CONNECTED, NOT_SENT = "not_connected", "not_sent"
+CONNECTION_LOST, NO_ANSWER = "connection_lost", "no_answer"
+
+
+class Connection(Protocol):
+    """What is asked of a device's socket."""
+
+    def command(self, command: Command, expires_in_ms: int) -> bool:
+        """Send it; False if the socket can send nothing any more."""
+        ...
+
+
+class TooMany(Exception):
+    """There is no room for another command; the text says whose."""
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A command that has not ended. ``deadline`` is on the loop's clock; ``over`` is the socket it went down last."""
+
+    command: Command
+    deadline: float
+    ended: asyncio.Future[Ending]
+    logged: bool = False
+    over: Connection | None = None
+    was_sent: bool = False
+
+
+class Downlink:
+    """The open commands of one gateway; made on a running loop.
+
+    ``connection`` is the socket of a device, if it has one; ``count`` hears of the state in which each command ended.
+    """
+
+    def __init__(
+        self, commands: CommandLog, connection: Callable[[str], Connection | None], count: Callable[[State], None]
+    ) -> None:
+        self._log = commands
+        self._connection = connection
+        self._count = count
+        self._loop = asyncio.get_running_loop()
+        self._writer: Writers[None] = Writers(1, "command-log")
+        self._notes: defaultdict[str, Note] = defaultdict(Note)
+        self._writing = False
+        self._devices: dict[str, dict[str, Pending]] = {}
+        self._open = 0
+        self._late: dict[str, str] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return self._open
+
+    def recover(self) -> None:
+        """Go on with what was open when the gateway stopped; what nobody can wait for any more has failed. Blocks.
+
+        Raises:
+            sqlite3.Error: the log cannot be read.
+        """
+        now = time.time_ns()
+        for command, was_sent in self._log.resume(now):
+            pending = self._admit(command, (command.expires_ns - now) / 1e9)
+            pending.logged, pending.was_sent = True, was_sent
+
+    async def submit(self, command: Command, seconds: float) -> Pending:
+        """Write ``command`` down, and send it if the device is connected; await ``ended`` for what became of it.
+
+        Raises:
+            TooMany: nothing was written or sent.
+            sqlite3.Error: it could not be written down, and was not sent.
+        """
+        if len(self._devices.get(command.device, ())) >= MOST_OF_DEVICE:
+            raise TooMany(f"{MOST_OF_DEVICE} commands of this device are open; one has to end first")
+        if self._open >= MOST:
+            raise TooMany(f"{MOST} commands are open; one has to end first")
+        pending = self._admit(command, seconds)
+        try:
+            await self._writer.submit(partial(self._log.add, command))
+        except BaseException:
+            self._forget(pending)
+            raise
+        pending.logged = True
+        who = f"{command.name} ({command.id}), by {command.role} at {command.address}"
+        _tell(command.device, f"command {who}{', kept' if command.keep else ''}")
+        if not pending.ended.done() and not self._send(pending) and not command.keep:
+            if self._left(pending) > 0:
+                self._end(pending, State.FAILED, error=NOT_CONNECTED)
+            else:
+                self._end(pending, State.EXPIRED, error=NOT_SENT)
+        return pending
+
+    def connected(self, device: str) -> None:
+        """The device can be told something: send what waits for it."""
+        for pending in list(self._devices.get(device, {}).values()):
+            if pending.over is None and pending.logged:
+                self._send(pending)
+
+    def disconnected(self, device: str, connection: Connection) -> None:
+        """A socket of the device has closed."""
+        for pending in list(self._devices.get(device, {}).values()):
+            if pending.over is not connection:
+                continue
+            pending.over = None
+            if not pending.command.keep:
+                self._end(pending, State.FAILED, error=CONNECTION_LOST)
+            elif not self._send(pending):  # by a newer connection, which may be there already
+                self._notes[pending.command.id].state = State.WAITING
+                self._write()
+
+    def answered(self, device: str, result: Result) -> bool:
+        """A result came, over whichever socket; whether it is one of a command that this device has to answer."""
+        pending = self._devices.get(device, {}).get(result.id)
+        if pending is not None:
+            self._end(pending, State.ANSWERED, ok=result.ok, value=result.value, error=result.error)
+            return True
+        if self._late.get(result.id) != device:
+            return False
+        del self._late[result.id]
+        self._notes[result.id].ending = Ending(State.ANSWERED, time.time_ns(), result.ok, result.value, result.error)
+        self._write()
+        _tell(device, f"command {result.id} was answered late, ok: {result.ok}")
+        return True
+
+    def _admit(self, command: Command, seconds: float) -> Pending:
+        pending = Pending(command, self._loop.time() + seconds, self._loop.create_future())
+        self._devices.setdefault(command.device, {})[command.id] = pending
+        self._open += 1
+        self._wake_at(pending.deadline)
+        return pending
+
+    def _forget(self, pending: Pending) -> None:
+        mine = self._devices.get(pending.command.device, {})
+        if mine.pop(pending.command.id, None) is not None:
+            self._open -= 1
+        if not mine:
+            self._devices.pop(pending.command.device, None)
+
+    def _send(self, pending: Pending) -> bool:
+        command, connection = pending.command, self._connection(pending.command.device)
+        left = self._left(pending)
+        if connection is None or left <= 0 or not connection.command(command, left):
+            return False
+        pending.over, pending.was_sent = connection, True
+        note = self._notes[command.id]
+        note.state, note.sends, note.sent_ns = State.SENT, note.sends + 1, time.time_ns()
+        self._write()
+        return True
+
+    def _left(self, pending: Pending) -> int:
+        """Milliseconds until the deadline."""
+        return round((pending.deadline - self._loop.time()) * 1000)
+
+    def _end(
+        self,
+        pending: Pending,
+        state: State,
+        *,
+        ok: bool | None = None,
+        value: bytes | None = None,
+        error: str | None = None,
+    ) -> None:
+        command = pending.command
+        self._forget(pending)
+        ending = Ending(state, time.time_ns(), ok, value, error)
+        self._notes[command.id].ending = ending
+        self._write()
+        self._count(state)
+        if state is not State.ANSWERED and pending.was_sent:
+            self._late[command.id] = command.device
+            if len(self._late) > MOST_LATE:
+                del self._late[next(iter(self._late))]
+        # What a device says stays out of the log: it is in the file.
+        how = f"ok: {ok}" if state is State.ANSWERED else error
+        _tell(command.device, f"command {command.name} ({command.id}) {state.value}, {how}")
+        if not pending.ended.done():
+            pending.ended.set_result(ending)
+
+    def _wake_at(self, deadline: float) -> None:
+        if self._timer is not None and self._timer.when() <= deadline:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        self._timer, now = None, self._loop.time()
+        pendings = [pending for mine in self._devices.values() for pending in mine.values()]
+        for pending in pendings:
+            if pending.deadline <= now:
+                self._end(pending, State.EXPIRED, error=NO_ANSWER if pending.was_sent else NOT_SENT)
+        left = [pending.deadline for pending in pendings if pending.deadline > now]
+        if left:
+            self._wake_at(min(left))
+
+    def _write(self) -> None:
+        """Write the notes down, behind what was given to the writer before: a command is there when its note comes."""
+        if self._writing or not self._notes:
+            return
+        self._writing = True
+        self._writer.submit(partial(self._log.write, self._taken())).add_done_callback(self._written)
+
+    def _taken(self) -> dict[str, Note]:
+        notes, self._notes = self._notes, defaultdict(Note)
+        return notes
+
+    def _written(self, done: asyncio.Future[None]) -> None:
+        self._writing = False
+        _report(done)
+        self._write()
+
+    async def close(self) -> None:
+        """Write down what is left, and let go of the log; what is kept waits for the next start."""
+        if self._timer is not None:
+            self._timer.cancel()
+        last = self._writer.submit(partial(self._log.write, self._taken()) if self._notes else lambda: None)
+        last.add_done_callback(_report)
+        await asyncio.wait([last], timeout=LAST_WRITES)
+        self._writer.close()
+        if last.done():
+            self._log.close()
+
+
+def _tell(device: str, what: str) -> None:
+    log.info("device %s: %s", device, what, extra={"device": device})
+
+
+def _report(written: asyncio.Future[None]) -> None:
+    error = None if written.cancelled() else written.exception()
+    if isinstance(error, sqlite3.Error):
+        log.warning("what became of a command could not be written down: %s", error)
+    elif error is not None:
+        log.error("what became of a command could not be written down", exc_info=error)

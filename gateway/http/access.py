@@ -1,0 +1,162 @@
+"""Who may do what over HTTP, from a bearer token, a session's cookie, or the place a request comes from.
+
+Rules that hold here:
+
+* A bearer token goes before a cookie. What a cookie may change, it may only with the session's CSRF token beside it.
+* An answer without an end is cut when the token or the login that it was given for ends.
+* Looking is free where no viewer token is set and the gateway listens on this machine only, and then only under a name
+  of this machine (`from_here`): a page whose own name was made to lead here (DNS rebinding), and what a proxy lets in,
+  has no part.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gateway.config import ListenAddress
+from gateway.http.client_address import came_through_proxy
+from gateway.http.login import Role, Session, Sessions, token_of
+from gateway.http.token_guesses import Guesses
+
+if TYPE_CHECKING:
+    from tornado.httputil import HTTPServerRequest
+    from tornado.iostream import IOStream
+
+    from gateway.config import AuthSection, Config
+
+log = logging.getLogger(__name__)
+
+CSRF_HEADER = "X-CSRF-Token"
+
+
+class TooManyGuesses(Exception):
+    """This address has to wait for ``seconds`` before it may try a token again."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"wait {seconds:.0f} s")
+        self.seconds = seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a request may do, by which ``token`` (None: it is free), and by the cookie of which ``session``, if any."""
+
+    role: Role
+    token: str | None = field(default=None, repr=False)
+    session: Session | None = None
+
+
+class Access:
+    """Judges requests to one gateway; ``secret`` signs its cookies."""
+
+    def __init__(self, secret: bytes) -> None:
+        self.sessions = Sessions(secret)
+        self._guesses = Guesses()
+        self._endless: dict[IOStream, Grant] = {}
+
+    def judge(self, request: HTTPServerRequest, config: Config) -> Grant:
+        """What ``request`` may do.
+
+        Raises:
+            TooManyGuesses: it has a token, and its address may not try one now.
+        """
+        token = bearer_token(request)
+        if token is not None:
+            role, session = self.role_of(token, request, config.auth), None
+        else:
+            session = self._session(request, config.auth)
+            role = Role.NONE if session is None else session.role
+        if role is Role.NONE:
+            return Grant(Role.VIEWER if _free(request, config) else Role.NONE)
+        return Grant(role, token_of(role, config.auth), session)
+
+    def bind(self, answer: IOStream, grant: Grant) -> None:
+        """Have `enforce` cut an answer that has no end of its own once ``grant`` does not last."""
+        self._endless[answer] = grant
+
+    def enforce(self, auth: AuthSection) -> None:
+        """Cut what was bound to a token or a login that ended."""
+        for answer, grant in list(self._endless.items()):
+            if not self.lasts(grant, auth):
+                answer.close()
+            if answer.closed():
+                del self._endless[answer]
+
+    def lasts(self, grant: Grant, auth: AuthSection) -> bool:
+        """Whether what was granted still is."""
+        if grant.session is not None and not self.sessions.lasts(grant.session):
+            return False
+        return grant.token == token_of(grant.role, auth)
+
+    def role_of(self, token: str, request: HTTPServerRequest, auth: AuthSection) -> Role:
+        """What a token stands for; a wrong one is counted.
+
+        Raises:
+            TooManyGuesses: the address may not try one now.
+        """
+        address = request.remote_ip or ""
+        if (seconds := self._guesses.wait(address)) > 0:
+            raise TooManyGuesses(seconds)
+        fits = [role for role in (Role.VIEWER, Role.ADMIN) if _same(token_of(role, auth), token)]
+        if not fits and self._guesses.wrong(address, token):
+            log.warning("many wrong tokens for HTTP came from %s, it has to wait between two from now on", address)
+        return max(fits, default=Role.NONE)
+
+    def cookie_name(self, request: HTTPServerRequest) -> str:
+        """The name of the session's cookie; over TLS one that browsers take only from this host, and only over TLS."""
+        return f"{'__Host-' if request.protocol == 'https' else ''}{self.sessions.cookie_name}"
+
+    def _session(self, request: HTTPServerRequest, auth: AuthSection) -> Session | None:
+        cookie = request.cookies.get(self.cookie_name(request))
+        return None if cookie is None else self.sessions.read(cookie.value, auth)
+
+
+def bearer_token(request: HTTPServerRequest) -> str | None:
+    """The token of an ``Authorization: Bearer`` header (RFC 6750 section 2.1), or None."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+def from_here(request: HTTPServerRequest) -> bool:
+    """Whether somebody on this machine asks for it by a name of this machine."""
+    names = request.remote_ip or "", request.host_name.strip("[]")
+    return all(ListenAddress(name, 0).loopback for name in names) and not came_through_proxy(request.headers)
+
+
+def from_elsewhere(request: HTTPServerRequest) -> bool:
+    """Whether a browser says that the page of another origin sends this (RFC 6454 section 7).
+
+    A page may have come over TLS that ended before the gateway.
+    """
+    origin = request.headers.get("Origin")
+    host = request.host.lower()
+    return origin is not None and origin.lower() not in {f"{request.protocol}://{host}", f"https://{host}"}
+
+
+def page_may_send(request: HTTPServerRequest, config: Config) -> bool:
+    """Whether the page that sends this, if one does, may speak as a device.
+
+    Its own page may. But where no token is needed that would be any page whose name was made to lead here (DNS
+    rebinding), so there it has to be on this machine, under a name of this machine.
+    """
+    origin, allowed = request.headers.get("Origin"), config.server.allowed_origins
+    if origin is None or "*" in allowed or origin in allowed:
+        return True
+    return not from_elsewhere(request) and (config.auth.mode == "token" or from_here(request))
+
+
+def lacks_csrf_token(request: HTTPServerRequest, session: Session) -> bool:
+    """Whether a change by cookie comes without what only the gateway's own page can read."""
+    given = request.headers.get(CSRF_HEADER, "")
+    return not hmac.compare_digest(session.csrf.encode(), given.encode(errors="surrogatepass"))
+
+
+def _free(request: HTTPServerRequest, config: Config) -> bool:
+    return config.auth.viewer_token is None and config.server.listen.loopback and from_here(request)
+
+
+def _same(expected: str | None, token: str) -> bool:
+    return expected is not None and hmac.compare_digest(expected.encode(), token.encode(errors="surrogatepass"))

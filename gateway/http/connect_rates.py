@@ -1,0 +1,47 @@
+"""How often each address may connect.
+
+Rules that hold here:
+
+* An address has a burst, as large as a fleet behind it needs after a power cut, which fills up again at a rate.
+* An address is a network of 64 bits with IPv6: its hosts are one owner's.
+* The table has a bound. Whoever fills it from many addresses is held back less; nobody is held back for another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from gateway.http.token_guesses import network_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST_ADDRESSES = 16_384
+
+
+class Connects:
+    """Connections by address: ``rate`` a second for each, ``burst`` at once."""
+
+    def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._clock = clock
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self.refused = 0
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+    def may(self, address: str) -> bool:
+        """Whether ``address`` may connect once more, which is counted; a refusal is, too."""
+        network, now = network_of(address), self._clock()
+        left, at = self._left.pop(network, (self._burst, now))
+        left = min(self._burst, left + (now - at) * self._rate)
+        allowed = left >= 1
+        self._left[network] = (left - 1 if allowed else left, now)
+        if len(self._left) > MOST_ADDRESSES:
+            self._left.popitem(last=False)
+        self.refused += not allowed
+        return allowed

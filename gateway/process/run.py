@@ -1,0 +1,78 @@
+"""The process that serves: its event loop, its signals, and what the service manager hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from gateway.app import Gateway
+from gateway.errors import GatewayError, in_words
+from gateway.process.interpreter import tuned_to_serve
+from gateway.process.systemd import ServiceManager, Watchdog, inherited_sockets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.config import Config
+    from gateway.process.reload import ConfigSource
+
+new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+with contextlib.suppress(ImportError):  # not on every platform; plain asyncio serves as well
+    import uvloop
+
+    new_event_loop = uvloop.new_event_loop
+
+log = logging.getLogger(__name__)
+
+
+async def _run(config: Config, on_ready: Callable[[str], None] | None, source: ConfigSource | None) -> None:
+    loop = asyncio.get_running_loop()
+    manager = ServiceManager(os.environ)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    asked_early = asyncio.Event()
+    if source is not None:  # or a SIGHUP would end a gateway that recovers its spool
+        loop.add_signal_handler(signal.SIGHUP, asked_early.set)
+    gateway = Gateway(config)
+    manager.notify("STATUS=recovering the spool")
+    try:
+        await gateway.start(inherited_sockets(os.environ))
+    except (GatewayError, OSError) as error:
+        manager.notify(f"STATUS=cannot serve: {in_words(error)}")
+        raise
+    reloader = None if source is None else gateway.reloader(source)
+    if reloader is not None:
+        loop.add_signal_handler(signal.SIGHUP, reloader.ask)
+        if asked_early.is_set():
+            reloader.ask()
+    watchdog = Watchdog(manager, lambda: gateway.parts.spool.commit_seconds, gateway.summary)
+    watchdog.start()
+    manager.notify("READY=1", f"STATUS={gateway.summary()}")
+    if on_ready is not None:
+        on_ready(gateway.url)
+    with tuned_to_serve():
+        await stopping.wait()
+    manager.notify("STOPPING=1", "STATUS=letting the devices go")
+    if reloader is not None:
+        await reloader.close()
+    await gateway.stop()
+    watchdog.stop()
+
+
+def serve(config: Config, on_ready: Callable[[str], None] | None = None, source: ConfigSource | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; 0 after a clean stop, 1 when it could not start.
+
+    ``on_ready`` is called with the base URL once devices can connect. SIGHUP has ``source`` read again.
+    """
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(_run(config, on_ready, source))
+    except (GatewayError, OSError) as error:
+        log.critical("cannot serve: %s", in_words(error))
+        return 1
+    return 0

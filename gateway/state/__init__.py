@@ -1,0 +1,1 @@
+"""Small durable files: registry, enrolments, command log, device settings, field types, checkpoint, backup."""

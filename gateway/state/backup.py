@@ -1,0 +1,251 @@
+"""A copy of everything a gateway keeps, made while it runs, and put in place on another machine.
+
+What a copy has to hold together, and why it does:
+
+* The checkpoint of the ledger counts what is in segments that have gone, so every segment that is younger than it must
+  be in the copy. A segment goes only after a newer checkpoint was written: so the checkpoint is read, all segments are
+  opened (an open file outlives its name), and if the checkpoint is still the same afterwards, they belong together. If
+  it is not, all of that is done again. There may be more segments than the soft limit of open files, which is raised.
+* Dead letters are forgotten only after a checkpoint that counts them, and written before their record is acknowledged.
+  So they are copied between the two readings of the checkpoint.
+* The cursor is read first. One that is too old costs a second delivery, which overwrites itself; one that is too new
+  would skip records. The embedded database is copied last, and so has what the cursor passed.
+* The end of the newest segment may be in the middle of a write. Recovery leaves an unfinished end out.
+
+So the copy has every reading that was acknowledged before it began. The manifest comes last: without it there is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from gateway import __version__
+from gateway.delivery import dead_letters
+from gateway.errors import GatewayError
+from gateway.process import file_limit
+from gateway.spool import cursor
+from gateway.spool.files import NEW, Files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from gateway.config import Config
+
+MANIFEST = "backup.json"
+VERSION = 1
+STATE, SPOOL, DATABASE = "state", "spool", "database.db"
+LEDGER = "ledger.json"
+SEGMENTS = "*.seg"
+MOST_TRIES = 50
+_SQLITE = b"SQLite format 3\x00"
+_BESIDE = ("-wal", "-shm", "-journal", NEW)
+"""Endings of files that are part of a write or of another file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A finished copy: names below its directory and their bytes."""
+
+    made_ns: int
+    files: dict[str, int]
+
+    @property
+    def bytes(self) -> int:
+        """Of all files."""
+        return sum(self.files.values())
+
+
+def backup(config: Config, target: Path, *, database: bool = True) -> Copied:
+    """Copy state and spool, and the embedded database if that is the sink and ``database`` is true, into ``target``.
+
+    Raises:
+        GatewayError: there is something in ``target``, nothing to copy, or the gateway writes checkpoints too fast.
+        OSError, sqlite3.Error: a file cannot be read or written.
+    """
+    state, spool = config.state.directory, config.spool.directory
+    if not state.is_dir():
+        raise GatewayError(f"there is no state in {state}: has a gateway run with this configuration?")
+    file_limit.raised()
+    _begin(target)
+    for part in (STATE, SPOOL):
+        (target / part).mkdir(mode=0o700)
+    _copy_spool(state, spool, target)
+    apart = {LEDGER, dead_letters.NAME, config.sqlite.path.name if config.sqlite.path.parent == state else ""}
+    for path in _files(state):
+        if path.name not in apart:
+            _copy_file(path, target / STATE / path.name)
+    if database and config.sink == "sqlite" and config.sqlite.path.exists():
+        _copy_sqlite(config.sqlite.path, target / DATABASE)
+    return _finish(target)
+
+
+def restore(config: Config, source: Path) -> Copied:
+    """Put the copy in ``source`` where ``config`` has its directories, which must be empty.
+
+    Raises:
+        GatewayError: the copy is not whole or of a newer version, or something is in its place already.
+        OSError: a file cannot be read or written.
+    """
+    copied = read_manifest(source)
+    places = {STATE: config.state.directory, SPOOL: config.spool.directory}
+    for place in places.values():
+        if place.is_dir() and any(path.is_file() for path in place.iterdir()):
+            raise GatewayError(f"{place} is not empty: a copy is restored into empty directories only")
+    if DATABASE in copied.files and config.sqlite.path.exists():
+        raise GatewayError(f"{config.sqlite.path} exists: a copy does not replace a database")
+    for name in copied.files:
+        part, _, rest = name.partition("/")
+        path = config.sqlite.path if name == DATABASE else places[part] / rest
+        _make(path.parent)
+        with (source / name).open("rb") as file:
+            _write(file, copied.files[name], path)
+        _give(path)
+    for place in {*places.values(), config.sqlite.path.parent}:
+        if place.is_dir():
+            Files().sync_dir(place)
+    return copied
+
+
+def _make(directory: Path) -> None:
+    if not directory.is_dir():
+        _make(directory.parent)
+        directory.mkdir(mode=0o700)
+        _give(directory)
+
+
+def _give(path: Path) -> None:
+    """What root restores belongs to whom the directory around it does: a service runs as a user of its own."""
+    if os.geteuid() == 0:
+        around = path.parent.stat()
+        os.chown(path, around.st_uid, around.st_gid)
+
+
+def read_manifest(source: Path) -> Copied:
+    """What is in the copy in ``source``.
+
+    Raises:
+        GatewayError: as `restore`.
+    """
+    try:
+        found = json.loads((source / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise GatewayError(f"{source} holds no finished copy: it has no {MANIFEST}") from None
+    if found["version"] > VERSION:
+        raise GatewayError(
+            f"the copy in {source} was made by gateway {found['gateway']} in version {found['version']}, this gateway "
+            f"reads up to {VERSION}: restore it with that gateway or a later one"
+        )
+    for name, size in found["files"].items():
+        path = source / name
+        if not path.is_file() or path.stat().st_size != size:
+            raise GatewayError(f"the copy in {source} is not whole: {name} should have {size} bytes")
+    return Copied(found["made_ns"], found["files"])
+
+
+def _begin(target: Path) -> None:
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(target.iterdir()):
+        raise GatewayError(f"{target} is not empty: a copy is made into a directory of its own")
+
+
+def _finish(target: Path) -> Copied:
+    files = {str(path.relative_to(target)): path.stat().st_size for path in sorted(target.rglob("*")) if path.is_file()}
+    copied = Copied(time.time_ns(), files)
+    document = {"version": VERSION, "gateway": __version__, "made_ns": copied.made_ns, "files": files}
+    disk = Files()
+    for directory in {(target / name).parent for name in files}:
+        disk.sync_dir(directory)
+    disk.replace(target / MANIFEST, json.dumps(document, indent=1).encode())
+    disk.sync_dir(target.parent)
+    return copied
+
+
+def _copy_spool(state: Path, spool: Path, target: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        ledger, position, segments = _together(state, spool, target, stack)
+        for name, data in ((f"{STATE}/{LEDGER}", ledger), (f"{SPOOL}/{cursor.NAME}", position)):
+            if data is not None:
+                Files().replace(target / name, data)
+        for name, (file, size) in segments.items():
+            _write(file, size, target / SPOOL / name)
+
+
+def _together(
+    state: Path, spool: Path, target: Path, stack: contextlib.ExitStack
+) -> tuple[bytes | None, bytes | None, dict[str, tuple[BinaryIO, int]]]:
+    """Checkpoint, cursor and open segments that belong together; the dead letters that do are copied."""
+    for _ in range(MOST_TRIES):
+        with contextlib.ExitStack() as opened:
+            position, ledger = _content(spool / cursor.NAME), _content(state / LEDGER)
+            segments = _opened(spool, opened)
+            if (state / dead_letters.NAME).exists():
+                _copy_sqlite(state / dead_letters.NAME, target / STATE / dead_letters.NAME)
+            if _content(state / LEDGER) == ledger:
+                stack.push(opened.pop_all())
+                return ledger, position, segments
+    raise GatewayError("the gateway wrote checkpoints faster than its dead letters could be copied: try again later")
+
+
+def _opened(spool: Path, stack: contextlib.ExitStack) -> dict[str, tuple[BinaryIO, int]]:
+    found: dict[str, tuple[BinaryIO, int]] = {}
+    for path in sorted(spool.glob(SEGMENTS)):
+        with contextlib.suppress(FileNotFoundError):  # delivered and gone: then the checkpoint is another one, too
+            file = stack.enter_context(path.open("rb"))
+            found[path.name] = file, os.fstat(file.fileno()).st_size
+    return found
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    for path in sorted(directory.iterdir()):
+        if path.is_file() and not path.name.endswith(_BESIDE):
+            yield path
+
+
+def _copy_file(path: Path, copy: Path) -> None:
+    """A file of the state: by SQLite if it is SQLite's, for then its newest pages may be in the log beside it."""
+    with path.open("rb") as file:
+        if file.read(len(_SQLITE)) == _SQLITE:
+            _copy_sqlite(path, copy)
+            return
+        file.seek(0)
+        _write(file, os.fstat(file.fileno()).st_size, copy)
+
+
+def _copy_sqlite(path: Path, copy: Path) -> None:
+    """In one read transaction, which holds up no writer (https://sqlite.org/backup.html)."""
+    copy.unlink(missing_ok=True)
+    with (
+        contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=10)) as source,
+        contextlib.closing(sqlite3.connect(copy)) as target,
+    ):
+        source.backup(target)
+        target.execute("PRAGMA journal_mode = DELETE")  # one file is a copy, not three; whoever opens it sets WAL again
+    copy.chmod(0o600)
+
+
+def _write(source: BinaryIO, size: int, path: Path) -> None:
+    """The first ``size`` bytes, durably, with the time of the original: by it the clock is judged at a start."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        left = size
+        while left and (data := source.read(min(left, 1 << 20))):
+            file.write(data)
+            left -= len(data)
+        file.flush()
+        written = os.fstat(source.fileno())
+        os.utime(file.fileno(), ns=(written.st_atime_ns, written.st_mtime_ns))
+        os.fsync(file.fileno())

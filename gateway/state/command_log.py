@@ -1,0 +1,222 @@
+"""Every command that was given to a device, who gave it, and what became of it (SQLite, one file).
+
+Rules that hold here:
+
+* A command is on disk (``synchronous=FULL``) before it goes anywhere: what a device was told is in the log, and what is
+  kept for a sleeping device survives a restart.
+* A command has one answer: the first that is written down stays. One that came after the deadline counts as an answer
+  too; that it was late can be seen.
+* Only what has ended is forgotten: of a device all but the newest `MOST_OF_DEVICE`, of all devices all but about the
+  newest `MOST`.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from gateway.state.sqlite_file import open_store, transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+NAME = "commands.db"
+VERSION = 1
+MOST_OF_DEVICE = 200
+MOST = 20_000
+NS_PER_MS = 1_000_000
+RESTART = "restart"
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS commands (
+    n INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    device TEXT NOT NULL,
+    name TEXT NOT NULL,
+    params BLOB NOT NULL,     -- JSON
+    keep INTEGER NOT NULL,
+    role TEXT NOT NULL,       -- who gave it
+    address TEXT NOT NULL,
+    created_ns INTEGER NOT NULL,
+    expires_ns INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    sends INTEGER NOT NULL DEFAULT 0,
+    sent_ns INTEGER,          -- the last time
+    ended_ns INTEGER,
+    ok INTEGER,
+    value BLOB,               -- JSON
+    error TEXT
+);
+CREATE INDEX IF NOT EXISTS commands_by_device ON commands (device, n);
+CREATE INDEX IF NOT EXISTS commands_open ON commands (n) WHERE state IN ('waiting', 'sent');
+"""
+_OPEN = "state IN ('waiting', 'sent')"
+_GIVEN = "id, device, name, params, keep, role, address, created_ns, expires_ns"
+
+
+class State(StrEnum):
+    """How far a command is; the last three are ends."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    ANSWERED = "answered"
+    EXPIRED = "expired"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What somebody wants a device to do; ``params`` is JSON, times are ns since 1970."""
+
+    id: str
+    device: str
+    name: str
+    params: bytes
+    keep: bool
+    role: str
+    address: str
+    created_ns: int
+    expires_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What became of a command: ``ok`` and ``value`` (JSON) only of one that was answered.
+
+    ``error`` is the device's own word, or of one that was not answered the reason: ``no_answer``, ``not_sent`` in time,
+    ``not_connected``, ``connection_lost`` or ``restart``.
+    """
+
+    state: State
+    at_ns: int
+    ok: bool | None = None
+    value: bytes | None = None
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class Note:
+    """What became of a command since it was last written down: sent ``sends`` times more, and how far it is now."""
+
+    state: State = State.WAITING
+    sends: int = 0
+    sent_ns: int | None = None
+    ending: Ending | None = None
+    """If it has one, ``state`` says nothing."""
+
+
+class CommandLog:
+    """The file at ``path``. Methods block, may be called from any thread, and raise sqlite3.Error when it fails."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises: GatewayError if a newer gateway wrote the file."""
+        self._lock = threading.Lock()
+        self._db = open_store(path, "commands", VERSION, _SCHEMA)
+
+    def add(self, command: Command) -> None:
+        """Write down a command that has not been sent yet."""
+        values = (
+            command.id,
+            command.device,
+            command.name,
+            command.params,
+            command.keep,
+            command.role,
+            command.address,
+            command.created_ns,
+            command.expires_ns,
+            State.WAITING,
+        )
+        with self._lock, transaction(self._db):
+            self._db.execute(f"INSERT INTO commands ({_GIVEN}, state) VALUES (?,?,?,?,?,?,?,?,?,?)", values)
+            self._forget(command.device)
+
+    def _forget(self, device: str) -> None:
+        self._db.execute(
+            f"DELETE FROM commands WHERE device = ? AND NOT {_OPEN} AND n <= (SELECT n FROM commands"
+            f" WHERE device = ? AND NOT {_OPEN} ORDER BY n DESC LIMIT 1 OFFSET {MOST_OF_DEVICE})",
+            (device, device),
+        )
+        self._db.execute(f"DELETE FROM commands WHERE NOT {_OPEN} AND n <= (SELECT max(n) FROM commands) - {MOST}")
+
+    def write(self, notes: Mapping[str, Note]) -> None:
+        """Write down what became of commands, by their ids; what has ended stays so, but for an answer that is late."""
+        steps = [(note.state, note.sends, note.sent_ns, command_id) for command_id, note in notes.items()]
+        ends = [
+            (end.state, end.at_ns, end.ok, end.value, end.error, command_id)
+            for command_id, note in notes.items()
+            if (end := note.ending) is not None
+        ]
+        with self._lock, transaction(self._db):
+            self._db.executemany(
+                "UPDATE commands SET state = ?, sends = sends + ?, sent_ns = coalesce(?, sent_ns)"
+                f" WHERE id = ? AND {_OPEN}",
+                steps,
+            )
+            self._db.executemany(
+                "UPDATE commands SET state = ?, ended_ns = ?, ok = ?, value = ?, error = ? WHERE id = ? AND ok IS NULL",
+                ends,
+            )
+
+    def resume(self, now_ns: int) -> list[tuple[Command, bool]]:
+        """After a start: the kept commands that are open, the oldest first, and whether they were ever sent.
+
+        All of them wait. For the answers of the others nobody waits any more: they have failed.
+        """
+        with self._lock, transaction(self._db):
+            self._db.execute(
+                f"UPDATE commands SET state = ?, ended_ns = ?, error = ? WHERE {_OPEN} AND NOT keep",
+                (State.FAILED, now_ns, RESTART),
+            )
+            self._db.execute(f"UPDATE commands SET state = ? WHERE {_OPEN}", (State.WAITING,))
+            rows = self._db.execute(f"SELECT {_GIVEN}, sends > 0 FROM commands WHERE {_OPEN} ORDER BY n").fetchall()
+        return [(Command(*given), bool(sent)) for *given, sent in rows]
+
+    def history(self, device: str, limit: int) -> list[dict[str, Any]]:
+        """The newest commands of a device, the newest first, as the API shows them."""
+        return self._shown("device = ? ORDER BY n DESC LIMIT ?", (device, limit))
+
+    def show(self, device: str, command_id: str) -> dict[str, Any] | None:
+        """One command as the API shows it; None if it is not known, or no more."""
+        return next(iter(self._shown("device = ? AND id = ?", (device, command_id))), None)
+
+    def _shown(self, where: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+        with self._lock:
+            cursor = self._db.execute(f"SELECT * FROM commands WHERE {where}", values)
+            names = [column[0] for column in cursor.description]
+            rows = cursor.fetchall()
+        return [_described(dict(zip(names, row, strict=True))) for row in rows]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._db.close()
+
+
+def _described(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "device": row["device"],
+        "name": row["name"],
+        "params": orjson.loads(row["params"]),
+        "keep": bool(row["keep"]),
+        "state": row["state"],
+        "by": {"role": row["role"], "address": row["address"]},
+        "created_at": row["created_ns"] // NS_PER_MS,
+        "expires_at": row["expires_ns"] // NS_PER_MS,
+        "sends": row["sends"],
+        "sent_at": _ms(row["sent_ns"]),
+        "ended_at": _ms(row["ended_ns"]),
+        "ok": None if row["ok"] is None else bool(row["ok"]),
+        "value": None if row["value"] is None else orjson.loads(row["value"]),
+        "error": row["error"],
+    }
+
+
+def _ms(time_ns: int | None) -> int | None:
+    return None if time_ns is None else time_ns // NS_PER_MS

@@ -1,0 +1,410 @@
+"""Tornado's WebSocket protocol on the event loop's transport.
+
+Tornado reads a frame with up to four awaits and writes one with a task. Here its protocol keeps everything but the
+reading of frames: after the upgrade the socket moves to a transport, and a message goes from the loop's read callback
+to `StreamHandler.on_text` with no task and no future.
+
+Rules that hold here:
+
+* Nothing waits for a peer for ever: a close that is not over in time becomes an abort.
+* One connection never holds the loop for more than `FRAMES_PER_TURN` frames or one chunk at a time.
+* What pauses reading also holds back the rest of what was read.
+* Pings and pongs are rationed: each costs an answer, and nothing that a peer could want needs many.
+* Private names of Tornado are used here and in ``websocket.py``, nowhere else; a test lists them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import sys
+import threading
+import zlib
+from typing import TYPE_CHECKING, Any, cast
+
+from tornado.util import _websocket_mask
+from tornado.websocket import WebSocketClosedError, WebSocketProtocol13, _DecompressTooLargeError
+
+from gateway.websocket import frames
+from gateway.websocket.close_cause import CloseCause
+from gateway.websocket.frames import FrameParser, Violation
+from gateway.websocket.read_turns import read_turns
+from gateway.websocket.tls_transport import RecordProtocol, TLSTransport
+from gateway.websocket.transport_stream import TransportStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tornado.iostream import IOStream
+    from tornado.websocket import WebSocketHandler, _WebSocketParams
+
+    from gateway.websocket.handler import StreamHandler
+
+_CHUNK = 64 * 1024
+RECEIVE_BUFFER = 64 * 1024
+"""What the kernel is asked to hold of a peer's bytes. By itself it lets that grow to megabytes for a peer that sends
+much, and uvloop takes up to 250 KB of it at once: too much to hold for each of thousands that are not read."""
+
+MOST_CONTROLS = 300
+CONTROL_SECONDS = 10.0
+"""A peer may send so many pings and pongs in so many seconds."""
+
+# Why reading is paused; a connection reads while none is set.
+_BY_HANDLER = 1
+_BY_AWAITED = 2
+_BY_TURN = 4
+
+
+Write = tuple[TransportStream, bytes]
+"""A frame, and the connection it is to go out on."""
+
+
+class _ReceiveBuffer(threading.local):
+    """One buffer for all sockets of a thread: what is in it is copied before the loop goes on."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(_CHUNK))
+
+
+_receive_buffer = _ReceiveBuffer()
+
+
+class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
+    """Tornado's protocol on a transport.
+
+    uvloop takes it for a `Protocol`, asyncio and `TLSTransport` for a `BufferedProtocol`: each its fastest way.
+    """
+
+    # The base class sets 29 attributes, and CPython lets instances share the keys of a dictionary up to 30.
+    __slots__ = (
+        "_backlog",
+        "_buffer",
+        "_controls",
+        "_controls_since",
+        "_deadline",
+        "_heard_at",
+        "_holds",
+        "_loop",
+        "_parser",
+        "_record_since",
+        "_transport",
+    )
+
+    handler: StreamHandler
+    stream: TransportStream  # type: ignore[assignment]
+
+    def __init__(self, handler: StreamHandler, params: _WebSocketParams) -> None:
+        super().__init__(handler, mask_outgoing=False, params=params)
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._backlog: list[frames.Frame] = []
+        self._holds = 0
+        self._deadline: asyncio.TimerHandle | None = None
+        self._controls = 0
+        self._heard_at = self._record_since = 0.0
+        handler.last_byte_at = self._controls_since = self._loop.time()
+
+    async def accept_connection(self, handler: WebSocketHandler) -> None:
+        """Answer the handshake, open the handler, and leave the connection to the event loop."""
+        try:
+            await super().accept_connection(handler)
+        finally:
+            if self.stream is not None and self._transport is None:
+                self._ended()
+
+    def take_over(self, iostream: IOStream) -> TransportStream:
+        """The stand-in for the stream that carried the handshake."""
+        return TransportStream(iostream, self._loop, self.handler.write_limit, self._overflowed)
+
+    async def _receive_frame_loop(self) -> None:
+        """Move the socket to a transport; unlike Tornado's, this returns at once and leaves no task behind."""
+        try:
+            sock, early = await self.stream.take_socket()
+        except OSError:  # gone already; Tornado's StreamClosedError is one
+            return
+        self._parser = FrameParser(
+            self.params.max_message_size, _websocket_mask, compression=self._decompressor is not None
+        )
+        self.params = None  # type: ignore[assignment] # a tenth of an idle connection, and known where it matters
+        self.handler.let_go()
+        self._backlog = self._parser.feed(early)
+        try:
+            with contextlib.suppress(OSError):  # macOS refuses it for a peer that has left
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            if isinstance(sock, ssl.SSLSocket):
+                TLSTransport(self._loop, sock, self).start()
+            else:
+                await self._loop.connect_accepted_socket(lambda: self, sock)
+        except BaseException:
+            sock.close()
+            raise
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Deliver what came behind the handshake; reading starts after that."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._buffer = _receive_buffer.view
+        self.stream.attach(self._transport)
+        self._continue()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed."""
+        self._ended()
+
+    def _ended(self) -> None:
+        self._because(CloseCause.LOST)
+        self.client_terminated = self.server_terminated = True
+        self._transport = None
+        self._backlog = []
+        self.stream.lost()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        try:
+            self.handler.on_ws_connection_close(self.close_code, self.close_reason)
+        except Exception:  # noqa: BLE001 - the handler's, and logged
+            self.handler.log_exception(*sys.exc_info())
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from uvloop, which reads on at once after a full chunk: others come first then."""
+        handler = self.handler
+        handler.last_byte_at = self._loop.time()
+        if self._holds or self.server_terminated or (text := self._parser.sole(data)) is None:
+            self._receive(data)
+        else:
+            self._call(handler.on_text, text)
+        if len(data) >= _CHUNK:
+            self._yield_turn()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where asyncio and `TLSTransport` put bytes."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take bytes from asyncio or `TLSTransport`."""
+        self.data_received(self._buffer[:nbytes].tobytes())
+
+    def heard(self) -> None:
+        """Take bytes of a TLS record that is not whole yet for life, but only for as long as a message may take."""
+        handler, now = self.handler, self._loop.time()
+        if handler.last_byte_at != self._heard_at:  # something whole has come since
+            self._record_since = now
+        if now - self._record_since < handler.record_timeout:
+            handler.last_byte_at = self._heard_at = now
+
+    def eof_received(self) -> None:
+        """The peer sends nothing more and has not said goodbye; what was written may still reach it."""
+        self._because(CloseCause.LOST)
+        self._set_deadline(self.handler.close_timeout)
+        self.stream.close()
+
+    def pause_writing(self) -> None:
+        """The transport holds more than it likes to."""
+        self.stream.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self.stream.resume_writing()
+
+    def _receive(self, data: bytes) -> None:
+        """Whatever is not the one whole message that nearly every read brings."""
+        if self.client_terminated:
+            return
+        found = self._parser.feed(data)
+        if self._holds:  # uvloop reads once even when it was paused in connection_made
+            self._backlog += found
+            self.hold(0)
+        else:
+            self._deliver(found)
+
+    def _deliver(self, found: list[frames.Frame]) -> None:
+        on_text = self.handler.on_text
+        for index, (kind, payload) in enumerate(found, 1):
+            if kind == frames.TEXT and not self.server_terminated:
+                self._call(on_text, payload)
+            else:
+                self._handle(kind, payload)
+            if self._holds:
+                self._backlog = found[index:]
+                return
+            if self.client_terminated:
+                return
+        if self._parser.violation is not None:
+            self._fail(self._parser.violation)
+        elif self._parser.pending:
+            self._yield_turn()
+
+    def _handle(self, kind: int, payload: bytes) -> None:
+        """Everything but a plain text message of an open connection."""
+        if kind in {frames.PING, frames.PONG}:
+            self._take_control(kind, payload)
+        elif kind == frames.CLOSE:
+            self._peer_closed(payload)
+        elif not self.server_terminated:
+            self._message(kind, payload)
+
+    def _take_control(self, kind: int, payload: bytes) -> None:
+        self._controls += 1
+        if self._controls > MOST_CONTROLS:
+            since, self._controls_since = self._controls_since, self.handler.last_byte_at
+            if self._controls_since - since < CONTROL_SECONDS:
+                text = f"more than {MOST_CONTROLS} pings and pongs in {CONTROL_SECONDS:.0f} s"
+                return self._fail(Violation(frames.POLICY, text))
+            self._controls = 1
+        if kind == frames.PING:
+            self._send_pong(payload)
+        return self._call(self.handler.on_ping if kind == frames.PING else self.handler.on_pong, payload)
+
+    def _message(self, kind: int, payload: bytes) -> None:
+        if kind & frames.COMPRESSED and self._decompressor is not None:
+            try:
+                payload = self._decompressor.decompress(payload)
+            except _DecompressTooLargeError:
+                return self._fail(frames.too_big(self._parser.limit))
+            except zlib.error:
+                return self._fail(Violation(frames.PROTOCOL_ERROR, "message cannot be decompressed"))
+        binary = kind & ~frames.COMPRESSED == frames.BINARY
+        return self._call(self.handler.on_binary if binary else self.handler.on_text, payload)
+
+    def _peer_closed(self, payload: bytes) -> None:
+        close = frames.decode_close(payload)
+        if isinstance(close, Violation):
+            self._fail(close)
+            return
+        self._because(CloseCause.PEER)
+        if not self.server_terminated:
+            self.close_code, self.close_reason = close
+        self.client_terminated = True
+        self.close(close.code)
+
+    def _call(self, callback: Callable[[bytes], Any], data: bytes) -> None:
+        """Call the handler: what it raises ends the connection, what it returns is awaited before reading on."""
+        try:
+            result = callback(data)
+            if result is not None:
+                asyncio.ensure_future(result).add_done_callback(self._awaited)
+                self.hold(_BY_AWAITED)
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the handler's, and logged
+            self._failed()
+
+    def _awaited(self, future: asyncio.Future[Any]) -> None:
+        try:
+            future.result()
+        except WebSocketClosedError:
+            pass  # it wrote to a peer that had left
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the handler's, and logged
+            self._failed()
+        self._go_on(_BY_AWAITED)
+
+    def _failed(self) -> None:
+        self.handler.log_exception(*sys.exc_info())
+        self._because(CloseCause.ERROR)
+        self.close(frames.INTERNAL_ERROR, "internal error")
+
+    def _fail(self, violation: Violation) -> None:
+        """Say why, and close. The peer's bytes are still read and dropped: a socket closed over unread bytes resets the
+        connection, and the reset may overtake the Close frame (RFC 6455, 7.1.7; RFC 1122, 4.2.2.13)."""
+        self._because(CloseCause.VIOLATION)
+        self.close(*violation)
+        self.client_terminated = True
+        self._backlog = []
+        self._parser.forget()
+        self.stream.half_close()
+
+    def _overflowed(self) -> None:
+        self.abort(CloseCause.WRITE_LIMIT)
+
+    def _because(self, cause: CloseCause) -> None:
+        if self.handler.close_cause is None:
+            self.handler.close_cause = cause
+
+    @property
+    def unfinished(self) -> int:
+        """What `FrameParser.unfinished` says; 0 before there is one."""
+        return 0 if self._transport is None else self._parser.unfinished
+
+    def admit(self, size: int) -> None:
+        """Take messages of ``size`` bytes from now on."""
+        self._parser.limit = size
+
+    def hold(self, reason: int = _BY_HANDLER) -> None:
+        """Pause reading."""
+        self._holds |= reason
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def release(self) -> None:
+        """Take the handler's pause back; the loop then goes on."""
+        self._holds &= ~_BY_HANDLER
+        self._loop.call_soon(self._continue)
+
+    def deliver_held(self) -> None:
+        """Deliver what was read and is held back, at most a chunk, as something is about to end the connection."""
+        found, self._backlog = self._backlog, []
+        while found and not self.client_terminated:
+            for kind, payload in found:
+                self._handle(kind, payload)
+            found = self._parser.more()
+
+    def _yield_turn(self) -> None:
+        """Let the other connections have the loop first."""
+        if not self._holds & _BY_TURN:
+            self.hold(_BY_TURN)
+            read_turns.join(self._loop, self)
+
+    def go_on(self) -> None:
+        """The others have had the loop."""
+        self._go_on(_BY_TURN)
+
+    def _go_on(self, reason: int) -> None:
+        self._holds &= ~reason
+        self._continue()
+
+    def _continue(self) -> None:
+        """Deliver what was held back, then read. Only ever called by the loop, so never from inside a delivery."""
+        if self._holds or self._transport is None:
+            return
+        if not self.client_terminated:
+            found, self._backlog = self._backlog, []
+            self._deliver(found or self._parser.more())
+        if not self._holds and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def prepare(self, first: int, data: bytes) -> Write | None:
+        """The write of one message, ``first`` as for a frame, to be made before any other; None after a close."""
+        if self.server_terminated:
+            return None
+        if self._compressor is not None:
+            first, data = first | frames.COMPRESSED, self._compressor.compress(data)
+        return self.stream, frames.encode_frame(first, data)
+
+    def close(self, code: int | None = None, reason: str | None = None, *, timeout: float | None = None) -> None:
+        """Send a Close frame, or answer the peer's and close the socket; never waits longer than ``timeout``."""
+        if not self.server_terminated:
+            self.server_terminated = True
+            self._because(CloseCause.SERVER)
+            if not self.client_terminated:
+                self.close_code, self.close_reason = code, reason
+            self._write_frame(fin=True, opcode=frames.CLOSE, data=frames.encode_close(code, reason))
+        self._set_deadline(self.handler.close_timeout if timeout is None else timeout)
+        if self.client_terminated:
+            self.stream.close()
+        elif self._holds & _BY_HANDLER:
+            self.release()
+
+    def _set_deadline(self, seconds: float) -> None:
+        if self._deadline is None and not self.stream.closed():
+            self._deadline = self._loop.call_later(seconds, self.stream.abort)
+
+    def abort(self, cause: CloseCause) -> None:
+        """Drop the connection."""
+        self._because(cause)
+        self.client_terminated = self.server_terminated = True
+        self.stream.abort()
+
+    def _abort(self) -> None:
+        """Tornado's way out of a handshake that cannot be finished, or of an ``open`` that raised."""
+        if self.stream is None:
+            self.handler.send_error(400)  # type: ignore[unreachable] # None before the upgrade
+        else:
+            self.abort(CloseCause.ERROR)

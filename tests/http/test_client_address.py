@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+from tornado.httputil import HTTPHeaders
+
+from gateway.http.client_address import Proxies, came_through_proxy
+
+HERE, LAN = "127.0.0.1", ["127.0.0.1", "10.0.0.0/8"]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "peer", "chain", "found"),
+    [
+        ([], HERE, "203.0.113.9", HERE),
+        (LAN, "192.0.2.1", "203.0.113.9", "192.0.2.1"),
+        (LAN, HERE, "203.0.113.9", "203.0.113.9"),
+        (LAN, HERE, "203.0.113.9, 10.1.2.3", "203.0.113.9"),
+        (LAN, HERE, "1.1.1.1, 203.0.113.9, 10.1.2.3", "203.0.113.9"),
+        (LAN, HERE, "10.9.9.9, 10.1.2.3", "10.9.9.9"),
+        (LAN, HERE, "203.0.113.9, unknown, 10.1.2.3", "10.1.2.3"),
+        (LAN, HERE, "", HERE),
+        (["::1"], "::1", "2001:db8::7", "2001:db8::7"),
+        (LAN, "::ffff:127.0.0.1", "203.0.113.9, ::ffff:10.1.2.3", "203.0.113.9"),
+        ([], "::ffff:127.0.0.1", "", HERE),
+    ],
+)
+def test_the_chain_is_followed_as_far_as_trusted_proxies_wrote_it(
+    trusted: list[str], peer: str, chain: str, found: str
+) -> None:
+    headers = HTTPHeaders({"X-Forwarded-For": chain} if chain else {})
+    assert Proxies(trusted).origin(peer, "http", headers) == (found, "http")
+
+
+def test_the_scheme_is_the_last_proxys_word() -> None:
+    headers = HTTPHeaders({"X-Forwarded-Proto": "http, https"})
+    assert Proxies(LAN).origin(HERE, "http", headers) == (HERE, "https")
+    assert Proxies().origin(HERE, "http", headers) == (HERE, "http")
+    assert Proxies(LAN).origin(HERE, "http", HTTPHeaders({"X-Forwarded-Proto": "gopher"})) == (HERE, "http")
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "Via"])
+def test_a_proxy_shows(header: str) -> None:
+    assert came_through_proxy(HTTPHeaders({header: "x"}))
+    assert not came_through_proxy(HTTPHeaders({"Host": "x"}))
