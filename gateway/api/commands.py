@@ -27,6 +27,7 @@ from gateway.http.login import Role
 from gateway.protocol.merging import check_value
 from gateway.state.command_log import MOST_OF_DEVICE as MOST_SHOWN
 from gateway.state.command_log import Command, State
+from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from gateway.state.command_log import Ending
@@ -39,7 +40,6 @@ LONGEST_WAIT_MS = 120_000
 DEFAULT_KEEP_MS = 86_400_000
 LONGEST_KEEP_MS = 7 * 86_400_000
 DEFAULT_PAGE = 50
-NS_PER_MS = 1_000_000
 _WHO_KNOWS = "whether the command was carried out is not known"
 NOT_DONE = {
     "no_answer": f"the device did not answer in time; {_WHO_KNOWS}",

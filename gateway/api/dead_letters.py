@@ -17,6 +17,7 @@ from tornado.web import Finish, HTTPError
 from gateway.api.blocking import AskingHandler
 from gateway.api.handler import MALFORMED
 from gateway.delivery.replay import replay_letters
+from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,6 @@ LARGEST_PAGE = 200
 MOST_IDS = 1000
 LONGEST_TEXT = 4000
 """Characters of a point, or of the database's words, that are shown; `gateway dead-letters show` has all."""
-NS_PER_MS = 1_000_000
 
 
 class ReplayRuns(Exception):

@@ -28,6 +28,7 @@ from gateway.protocol.messages import (
 )
 from gateway.protocol.session import Session
 from gateway.protocol.subprotocols import JSON, SENML, SUBPROTOCOLS
+from gateway.time_units import NS_PER_MS
 from gateway.websocket.handshake import VERSION, lacking, offered_subprotocols, offered_token
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ class DeviceSocket(SessionShell):
         else:
             self.held = request
             self.context.strangers.forget(self)  # who waits for a person has a place among those that do
-            self._run(session.held(request.claim, max(0, request.expires_ns - time.time_ns()) // 1_000_000))
+            self._run(session.held(request.claim, max(0, request.expires_ns - time.time_ns()) // NS_PER_MS))
 
     def enrolled(self, device: Device, token: str) -> None:
         """An operator has approved: here is the token, and the way is free."""

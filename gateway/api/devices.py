@@ -12,6 +12,7 @@ from tornado.web import HTTPError
 
 from gateway.api.handler import MALFORMED, ViewerHandler
 from gateway.devices.device_state import STATES
+from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +26,6 @@ DEFAULT_PAGE = 100
 LARGEST_PAGE = 1000
 STEP = 2048
 """Devices that are filtered, or sorted, before others have their turn: a few milliseconds."""
-NS_PER_MS = 1_000_000
 
 
 class DevicesHandler(ViewerHandler):

@@ -18,11 +18,10 @@ from gateway.errors import RegistryError
 from gateway.http.login import Role
 from gateway.state.enrolments import Decision, State
 from gateway.state.new_device import check_device, check_profile
+from gateway.time_units import NS_PER_S
 
 if TYPE_CHECKING:
     from gateway.state.enrolments import Request
-
-NS_PER_S = 1_000_000_000
 
 
 class EnrolmentsHandler(ViewerHandler):

@@ -12,6 +12,7 @@ from gateway.api.blocking import AskingHandler
 from gateway.api.handler import MALFORMED
 from gateway.delivery.sink import Bucket, Cancellation, SeriesQuery
 from gateway.errors import QueryError
+from gateway.time_units import NS_PER_HOUR, NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_POINTS = 400
 MOST_POINTS = 10_000
-NS_PER_MS = 1_000_000
 MOST_MS = (2**63 - 1) // NS_PER_MS
-HOUR_NS = 3_600_000_000_000
 
 
 class DatabaseHandler(AskingHandler):
@@ -52,7 +51,7 @@ class QueryHandler(DatabaseHandler):
         query = SeriesQuery(
             device=self.get_query_argument("device"),
             field=self.get_query_argument("field"),
-            start_ns=self._moment("from", now - HOUR_NS),
+            start_ns=self._moment("from", now - NS_PER_HOUR),
             end_ns=self._moment("to", now),
             points=self.number("points", DEFAULT_POINTS, 1, MOST_POINTS),
             measurement=self.get_query_argument("measurement", None),

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.api.handler import ViewerHandler
 from gateway.api.health import readiness
 from gateway.devices.device_state import OFFLINE
+from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,7 +139,7 @@ class Sampler:
             "write_p50_ms": percentile_ms(before.writes, now.writes, 0.5),
             **gauges,
         }
-        self.ring.add(sample, time.time_ns() // 1_000_000)
+        self.ring.add(sample, time.time_ns() // NS_PER_MS)
         self._before, self._lag = now, nan
 
 

@@ -20,13 +20,12 @@ from gateway.cli.registry import opened, parse_tags, path_of
 from gateway.errors import UnknownEnrolment
 from gateway.state.enrolments import NAME, Decision, Enrolments, Request, State
 from gateway.state.new_device import check_device, check_profile
+from gateway.time_units import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gateway.config import Config
-
-NS_PER_S = 1_000_000_000
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gateway.time_units import NS_PER_S
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -52,7 +54,7 @@ def moment(ns: int | None) -> str | None:
     """``ns`` since 1970 as UTC, to the second."""
     if ns is None:
         return None
-    return datetime.fromtimestamp(ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return datetime.fromtimestamp(ns // NS_PER_S, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def number(value: float) -> str:

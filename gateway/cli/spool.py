@@ -17,6 +17,7 @@ from gateway.line_protocol import split_lines
 from gateway.spool import inspection
 from gateway.spool.files import Files
 from gateway.spool.scan import discover
+from gateway.time_units import NS_PER_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +104,7 @@ def _status(config: Config, now_ns: int) -> dict[str, Any]:
         for record in inspection.scan(directory, min(delivered, segments[-1].first_id - 1)):
             if record.id > delivered:
                 waiting.add(record)
-            if record.committed_ns >= now_ns - RATE_SECONDS * 1_000_000_000:
+            if record.committed_ns >= now_ns - RATE_SECONDS * NS_PER_S:
                 recent.add(record)
     readings_rate, bytes_rate = recent.per_second(now_ns)
     return {

@@ -21,6 +21,7 @@ from gateway.ledger import NO_SEQ
 from gateway.line_protocol import split_lines
 from gateway.spool.inspection import cursor_position
 from gateway.spool.search import Search
+from gateway.time_units import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -239,5 +240,5 @@ def _nothing(search: Search, text: str) -> dict[str, Any]:
 
 def moment(ns: int) -> str:
     """``ns`` since 1970 as RFC 3339 in UTC, to the millisecond."""
-    seconds, rest = divmod(ns, 1_000_000_000)
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest // 1_000_000:03d}Z"
+    seconds, rest = divmod(ns, NS_PER_S)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{rest // NS_PER_MS:03d}Z"

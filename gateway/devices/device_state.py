@@ -16,6 +16,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gateway.time_units import NS_PER_S
+
 if TYPE_CHECKING:
     from gateway.devices.device_connection import Connection
     from gateway.ledger import Account, Entry
@@ -27,12 +29,11 @@ MOST_LATEST = 512
 MOST_TAKEOVERS = 16
 """Connections of one id that may take over from each other within a minute; the next ones are told to come later."""
 MINUTE_NS = 60_000_000_000
-SECOND_NS = 1_000_000_000
-MERGED_NS = SECOND_NS // 2
+MERGED_NS = NS_PER_S // 2
 STRETCH = 8
-UNKNOWN_NS = 60 * SECOND_NS
+UNKNOWN_NS = 60 * NS_PER_S
 """The rhythm that a device is held to before its own is known."""
-RATE_WINDOW_NS = 10 * SECOND_NS
+RATE_WINDOW_NS = 10 * NS_PER_S
 LIVE, LATE, STALE, OFFLINE = STATES = ("live", "late", "stale", "offline")
 
 
@@ -96,7 +97,7 @@ class DeviceView:
         interval = now_ns - before
         if before <= self.changed_ns or interval <= 0:
             return
-        rate = messages * SECOND_NS / interval
+        rate = messages * NS_PER_S / interval
         if not rhythm:
             self.rhythm_ns, self._rate = float(interval), rate
             return
@@ -136,7 +137,7 @@ class DeviceView:
         silent = now_ns - self.last_data_ns
         if silent < late_after(self.rhythm_ns):
             return round(self._rate, 3)
-        return round(min(self._rate, SECOND_NS / silent), 3)
+        return round(min(self._rate, NS_PER_S / silent), 3)
 
     def taken_over(self, now_ns: int) -> None:
         """Note that a connection took the place of another."""
@@ -155,9 +156,9 @@ class DeviceView:
 
 def late_after(rhythm_ns: float) -> float:
     """The silence, in ns, from which a device with that rhythm is late."""
-    return 2 * rhythm_ns + SECOND_NS
+    return 2 * rhythm_ns + NS_PER_S
 
 
 def stale_after(rhythm_ns: float) -> float:
     """The silence, in ns, from which a device with that rhythm is stale."""
-    return 5 * rhythm_ns + 5 * SECOND_NS
+    return 5 * rhythm_ns + 5 * NS_PER_S

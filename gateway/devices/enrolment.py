@@ -27,6 +27,7 @@ from gateway.devices.enrolment_queue import MOST, Waiting
 from gateway.devices.token_delivery import Tokens
 from gateway.protocol.endings import Endings
 from gateway.state.enrolments import Request, State
+from gateway.time_units import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,6 @@ log = logging.getLogger(__name__)
 
 MOST_INFO = 1024
 """Bytes of JSON of what a device tells about itself; more is not kept."""
-NS_PER_S = 1_000_000_000
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 """None that people take for another."""
 

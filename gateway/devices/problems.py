@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from gateway.time_units import NS_PER_MS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -20,7 +22,6 @@ MOST_PROBLEMS = 20
 MOST_DEVICES = 2000
 MOST_TEXT = 300
 """Characters of a message or a field's name that are kept."""
-NS_PER_MS = 1_000_000
 
 
 @dataclass(slots=True)

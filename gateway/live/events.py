@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from gateway.time_units import NS_PER_MS
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
@@ -22,7 +24,6 @@ PIECE_BYTES = 256 * 1024
 """A piece ends with the device that takes it above this."""
 STEP = 256
 """Changes that are encoded before others have their turn: less than a millisecond."""
-NS_PER_MS = 1_000_000
 
 
 def event(name: str, data: Any, number: int | None = None) -> bytes:

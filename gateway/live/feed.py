@@ -21,6 +21,7 @@ from gateway import __version__
 from gateway.live.changes import ALL, Chosen, Watch, WholeFleet
 from gateway.live.events import event, piece_of
 from gateway.live.viewer import Feed, Viewer
+from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -99,7 +100,7 @@ class Live:
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         stream.set_close_callback(lambda: self._left(viewer))
         feed.viewers.add(viewer)
-        hello = {"now": time.time_ns() // 1_000_000, "version": __version__}
+        hello = {"now": time.time_ns() // NS_PER_MS, "version": __version__}
         viewer.write(head + b"retry: %d\n\n" % RETRY_MS + event("hello", hello, source.newest if seen == ALL else seen))
         self._start()
 

@@ -15,18 +15,19 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from gateway.time_units import NS_PER_S
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
 
-NS = 1_000_000_000
-EARLIEST_NS = 1_735_689_600 * NS
+EARLIEST_NS = 1_735_689_600 * NS_PER_S
 """2025-01-01: no gateway of this kind ran before."""
-JUMP_NS = 2 * NS
+JUMP_NS = 2 * NS_PER_S
 """Beyond what is slewed between two looks: somebody set the clock."""
-BEHIND_NS = 60 * NS
-TOLD_NS = 600 * NS
+BEHIND_NS = 60 * NS_PER_S
+TOLD_NS = 600 * NS_PER_S
 """How long a jump is told after it happened."""
 
 
@@ -54,7 +55,7 @@ class WallClock:
         if abs(by) > JUMP_NS:
             self.jumps += 1
             self._jumped = monotonic, by
-            log.warning("the machine's clock jumped by %+.1f s, to %s", by / NS, _text(wall))
+            log.warning("the machine's clock jumped by %+.1f s, to %s", by / NS_PER_S, _text(wall))
         never_set = wall < EARLIEST_NS
         if never_set and self.wrong is None:
             log.error("the machine's clock says %s and was never set: no readings are taken until it is", _text(wall))
@@ -74,8 +75,8 @@ class WallClock:
             at, by = self._jumped
             ago = self._monotonic_ns() - at
             if ago < TOLD_NS:
-                yield f"the machine's clock jumped by {by / NS:+.1f} s {ago / NS:.0f} s ago"
+                yield f"the machine's clock jumped by {by / NS_PER_S:+.1f} s {ago / NS_PER_S:.0f} s ago"
 
 
 def _text(moment_ns: int) -> str:
-    return datetime.fromtimestamp(moment_ns // NS, UTC).isoformat().replace("+00:00", "Z")
+    return datetime.fromtimestamp(moment_ns // NS_PER_S, UTC).isoformat().replace("+00:00", "Z")

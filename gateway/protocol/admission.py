@@ -19,6 +19,7 @@ from gateway.protocol.confirming import Confirming
 from gateway.protocol.endings import State, Terms
 from gateway.protocol.flow import Flow
 from gateway.protocol.messages import Authenticate, CloseCode, Enrol, Hello
+from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from gateway.ledger import Account, Sequence
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from gateway.protocol.rates import Allowance, Rates
     from gateway.protocol.subprotocols import Subprotocol
     from gateway.protocol.validation import Encoder
-
-NS_PER_MS = 1_000_000
 
 
 class Admission(Confirming):

@@ -22,7 +22,8 @@ from gateway.protocol.flatten import MAX_FIELDS
 from gateway.protocol.messages import Code
 from gateway.protocol.series import check_repeated
 from gateway.protocol.shown import shown
-from gateway.protocol.timestamps import MAX_NS, MIN_NS, NS_PER_MS, aged, from_ms, in_range, is_number
+from gateway.protocol.timestamps import MAX_NS, MIN_NS, aged, from_ms, in_range, is_number
+from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

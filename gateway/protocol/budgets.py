@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 from gateway.errors import ReadingError
 from gateway.protocol.messages import Code
 from gateway.protocol.shown import MAX_SHOWN_NAME, cut
+from gateway.time_units import NS_PER_DAY, NS_PER_HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,8 +32,6 @@ PER_DAY = 1000
 ASSURED = 100
 """Some 100 bytes each, in all a seventh of what is remembered of a device anyway."""
 MOST_SHARED = 250_000
-DAY_NS = 86_400 * 10**9
-HOUR_NS = 3600 * 10**9
 
 
 @dataclass(slots=True)
@@ -44,7 +43,7 @@ class _Budget:
 
     def holds(self, now_ns: int) -> bool:
         """Whether its day is under way; not if the clock was set back behind it."""
-        return self.ends_ns - DAY_NS <= now_ns < self.ends_ns
+        return self.ends_ns - NS_PER_DAY <= now_ns < self.ends_ns
 
 
 class Budgets:
@@ -106,7 +105,7 @@ class Budgets:
             self._forget(device)
             if self._kept >= self._most:
                 self._clear(now_ns)
-            budget = self._budgets[device] = _Budget(now_ns + DAY_NS)
+            budget = self._budgets[device] = _Budget(now_ns + NS_PER_DAY)
         return budget
 
     def _use(self, budget: _Budget, key: int) -> None:
@@ -130,7 +129,7 @@ class Budgets:
 
     def _clear(self, now_ns: int) -> None:
         """Forget the devices whose day is over, once an hour."""
-        if not 0 <= now_ns - self._cleared_ns < HOUR_NS:
+        if not 0 <= now_ns - self._cleared_ns < NS_PER_HOUR:
             self._cleared_ns = now_ns
             for device in [known for known, budget in self._budgets.items() if not budget.holds(now_ns)]:
                 self._forget(device)

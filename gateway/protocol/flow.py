@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from gateway.ledger import NO_SEQ, Sequence
 from gateway.protocol.messages import Ack
+from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from gateway.ledger import Entry
@@ -32,7 +33,6 @@ _DURABLE = Ack.DURABLE
 RETRY_SPOOL_FULL_MS = 1000
 RETRY_UNACKED_MS = 100
 RETRY_SLOW_DISK_MS = 2000
-NS_PER_MS = 1_000_000
 LONGEST_RETRY_NS = 60_000 * NS_PER_MS
 LONGEST_FLIGHT_NS = 60_000 * NS_PER_MS
 """What was sent before a throttle arrived comes no later, however slow the line."""

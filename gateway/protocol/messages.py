@@ -19,13 +19,13 @@ import orjson
 
 from gateway.ledger import NO_SEQ, Entry
 from gateway.protocol.device_clock import DeviceClock
+from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 MAX_SEQ = 2**53
 """Greatest sequence number: the last integer that a double holds together with all below it."""
-NS_PER_MS = 1_000_000
 VERDICT_BYTES = 1024
 """Most bytes of refusals that are kept with an entry."""
 

@@ -18,14 +18,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-NS_PER_SECOND = 1_000_000_000
-NS_PER_MS = 1_000_000
-BACKLOG_NS = 60 * NS_PER_SECOND
+from gateway.time_units import NS_PER_MS, NS_PER_S
+
+BACKLOG_NS = 60 * NS_PER_S
 """What is older when it comes is backlog."""
-LOOK_NS = NS_PER_SECOND
+LOOK_NS = NS_PER_S
 REFILL_SECONDS = 1.0
 """Who has used up a bucket waits until it holds what comes in so long, or half of it if it is smaller."""
-LONGEST_WAIT_NS = 60 * NS_PER_SECOND
+LONGEST_WAIT_NS = 60 * NS_PER_S
 LIMITS = "messages_per_second", "readings_per_second", "bytes_per_second"
 BACKLOG = "backlog."
 """What stands before the name of a limit of the lane for backlog."""
@@ -135,7 +135,7 @@ class Lane:
         """Fill up by the time that has passed; whether a message may be taken."""
         self._collect()
         quota, tokens = self._quota, self._tokens
-        elapsed = max(0, now_ns - self._at_ns) / NS_PER_SECOND  # a clock that was set back brings nothing
+        elapsed = max(0, now_ns - self._at_ns) / NS_PER_S  # a clock that was set back brings nothing
         self._at_ns = now_ns
         # Spelled out: loops over three cost half as much again, and every device comes here once a second.
         messages = tokens[0] + quota.messages_per_second * elapsed
@@ -149,7 +149,7 @@ class Lane:
         return self.left > 0 and self.left_bytes > 0
 
     def _observe(self, now_ns: int) -> None:
-        seconds = (now_ns - self._since_ns) / NS_PER_SECOND
+        seconds = (now_ns - self._since_ns) / NS_PER_S
         if not 0 <= seconds < 1:
             messages, readings, size = self._spent
             known = seconds if seconds > 0 else float("inf")
@@ -182,7 +182,7 @@ class Lane:
         came = self._spent[place] + costs[place]
         allowed = max(1, int(rates[place]))
         observed = max(allowed + 1, round(self._observed[place]), round(came))
-        wait_ns = min(LONGEST_WAIT_NS, longest * NS_PER_SECOND)
+        wait_ns = min(LONGEST_WAIT_NS, longest * NS_PER_S)
         return Excess(self._name + LIMITS[place], allowed, observed, max(1, round(wait_ns / NS_PER_MS)))
 
     def renew(self, quota: Quota) -> None:

@@ -23,7 +23,8 @@ from gateway.protocol import codec
 from gateway.protocol.encoded import Encoded, Point
 from gateway.protocol.messages import Code, Readings
 from gateway.protocol.shown import MAX_SHOWN_NAME, cut, kind_of, shown
-from gateway.protocol.timestamps import MAX_NS, NS_PER_MS, in_range, moment
+from gateway.protocol.timestamps import MAX_NS, in_range, moment
+from gateway.time_units import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 VERSION = 10
 RELATIVE = 2**28
 """Times below this, in s, are relative to now (section 4.5.3)."""
-END = MAX_NS // 10**9
+END = MAX_NS // NS_PER_S
 """Times from here on, in s, no database can hold."""
 MAX_UNIT = 64
 MAX_UNITS = 256
@@ -237,5 +238,5 @@ def _own_times(items: Iterable[Any], now_ns: int) -> Iterator[int]:
 def _time(seconds: float, now_ns: int) -> int:
     if seconds < RELATIVE:
         away = max(seconds, -3 * END)
-        return in_range(now_ns + (away * 10**9 if away.__class__ is int else round(away * 1e9)), seconds, "t")
+        return in_range(now_ns + (away * NS_PER_S if away.__class__ is int else round(away * 1e9)), seconds, "t")
     return moment(seconds) if seconds < END else in_range(MAX_NS + 1, seconds, "t")

@@ -22,7 +22,8 @@ import orjson
 from gateway.protocol.codec import MAX_READINGS
 from gateway.protocol.encoded import Encoded
 from gateway.protocol.messages import MAX_SEQ, Readings
-from gateway.protocol.timestamps import LEAST_MS, MOST_MS, NS_PER_MS
+from gateway.protocol.timestamps import LEAST_MS, MOST_MS
+from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

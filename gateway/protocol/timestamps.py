@@ -15,10 +15,10 @@ from typing import Any
 from gateway.errors import ReadingError
 from gateway.protocol.messages import Code
 from gateway.protocol.shown import shown
+from gateway.time_units import NS_PER_MS, NS_PER_S
 
 MIN_NS = -9223372036854775806
 MAX_NS = 9223372036854775806
-NS_PER_MS = 1_000_000
 
 # Milliseconds from 1973 to 2262: integers that are milliseconds by their magnitude and in range.
 LEAST_MS = 10**11
@@ -82,7 +82,7 @@ def in_range(time_ns: int, value: Any, key: str) -> int:
 def _from_int(value: int) -> int:
     size = abs(value)
     if size < _SECONDS:
-        return value * 1_000_000_000
+        return value * NS_PER_S
     if size < _MILLISECONDS:
         return value * 1_000_000
     return value * 1_000 if size < _MICROSECONDS else value
@@ -111,7 +111,7 @@ def _from_text(text: str) -> int:
     if sign is not None:
         offset = int(hours) * 3600 + int(minutes) * 60
         seconds += offset if sign == "-" else -offset
-    return seconds * 1_000_000_000 + int((fraction or "")[:9].ljust(9, "0"))
+    return seconds * NS_PER_S + int((fraction or "")[:9].ljust(9, "0"))
 
 
 def _not_rfc3339(text: str) -> ReadingError:

@@ -25,7 +25,8 @@ from gateway.protocol.series import DeviceSeries, check_repeated
 from gateway.protocol.shapes import Rows
 from gateway.protocol.shown import kind_of
 from gateway.protocol.time_bounds import Vetting, bounds_of
-from gateway.protocol.timestamps import LEAST_MS, MOST_MS, NS_PER_MS, aged, moment
+from gateway.protocol.timestamps import LEAST_MS, MOST_MS, aged, moment
+from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -10,13 +10,14 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from gateway.time_units import NS_PER_S
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NS = 1_000_000_000
-FAR_NS = 3600 * NS
-DOUBTED_NS = 86_400 * NS
-PLAUSIBLE_NS = 1_735_689_600 * NS
+FAR_NS = 3600 * NS_PER_S
+DOUBTED_NS = 86_400 * NS_PER_S
+PLAUSIBLE_NS = 1_735_689_600 * NS_PER_S
 """2025-01-01: a clock before it was never set, and any change of it is for the better."""
 
 

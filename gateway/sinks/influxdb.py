@@ -27,6 +27,7 @@ from gateway.errors import QueryError
 from gateway.line_protocol import split_lines
 from gateway.sinks import answers, influxql, metricsql
 from gateway.sinks.idle_shards import PAUSE, RecentHours, hours_of
+from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,7 +96,7 @@ class InfluxSink(ABC):
             return self._query(query, cancellation)
         except influxql.NoInfluxQL:
             asked = [self._get_from(*request, cancellation) for request in metricsql.requests(query)]
-            return History(metricsql.buckets(asked, query), metricsql.interval_ms(query) * metricsql.NS_PER_MS)
+            return History(metricsql.buckets(asked, query), metricsql.interval_ms(query) * NS_PER_MS)
 
     def series(self, device: str, cancellation: Cancellation | None = None) -> list[SeriesName]:
         """The fields of the measurements that hold a device, see `Sink.series`: InfluxDB knows no closer."""

@@ -21,13 +21,13 @@ import orjson
 
 from gateway.delivery.sink import Bucket, SeriesName
 from gateway.errors import QueryError
+from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gateway.delivery.sink import SeriesQuery
 
-NS_PER_MS = 1_000_000
 COARSE_POINTS = 120
 AGGREGATES = ("min_over_time", "avg_over_time", "max_over_time", "count_over_time")
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})

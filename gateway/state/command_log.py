@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gateway.state.sqlite_file import open_store, transaction
+from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +30,6 @@ NAME = "commands.db"
 VERSION = 1
 MOST_OF_DEVICE = 200
 MOST = 20_000
-NS_PER_MS = 1_000_000
 RESTART = "restart"
 
 _SCHEMA = """

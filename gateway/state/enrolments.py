@@ -20,6 +20,7 @@ import orjson
 
 from gateway.errors import EnrolmentConflict, UnknownEnrolment
 from gateway.state.sqlite_file import open_store, transaction
+from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 NAME = "enrolments.db"
 VERSION = 1
-NS_PER_MS = 1_000_000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS enrolments (

@@ -22,6 +22,7 @@ from gateway.state.known_devices import KnownDevices
 from gateway.state.new_device import check_device
 from gateway.state.registry_layout import NEXT_VERSION, Known, as_json, hashed, known, new_token, prepare
 from gateway.state.sqlite_file import BUSY_TIMEOUT, no_access, transaction
+from gateway.time_units import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NS_PER_S = 1_000_000_000
 MOST_TOLD = 20
 """Changes of another process that are logged one by one."""
 

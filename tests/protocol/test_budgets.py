@@ -8,10 +8,11 @@ import pytest
 from gateway.config.sections import ProfileSection
 from gateway.errors import MessageError, ReadingError
 from gateway.protocol import codec, series
-from gateway.protocol.budgets import ASSURED, DAY_NS, MOST_SHARED, PER_DAY, Budgets
+from gateway.protocol.budgets import ASSURED, MOST_SHARED, PER_DAY, Budgets
 from gateway.protocol.fields import Rulebook
 from gateway.protocol.types import FieldTypes
 from gateway.protocol.validation import MOST_OTHERS, Encoder
+from gateway.time_units import NS_PER_DAY as DAY_NS
 
 NOW = 1_700_000_000_000_000_000
 TS = NOW // 1_000_000

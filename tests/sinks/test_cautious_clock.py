@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from gateway.sinks.cautious_clock import DOUBTED_NS, FAR_NS, NS, CautiousClock
+from gateway.sinks.cautious_clock import DOUBTED_NS, FAR_NS, CautiousClock
+from gateway.time_units import NS_PER_S as NS
 
 TODAY = 1_790_000_000 * NS
 YEAR = 365 * 86_400 * NS

@@ -113,7 +113,8 @@ def test_there_may_be_more_segments_than_files_open_by_the_soft_limit(tmp_path: 
     names = tuple(f"{n:020d}.seg" for n in range(1, 101))
     disk.write(ledger="counts 1", cursor="1", segments=names)
     program = (
-        "import resource, sys; from pathlib import Path; from gateway.state import backup; from gateway.config import Config;"
+        "import resource, sys; from pathlib import Path; from gateway.config import Config;"
+        "from gateway.state import backup;"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 500));"
         "backup.backup(Config(state={'directory': sys.argv[1]}), Path(sys.argv[2]))"
     )
