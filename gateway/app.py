@@ -7,7 +7,6 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gateway.api.health import readiness
 from gateway.api.routes import application
 from gateway.components import Parts
 from gateway.config.tls import server_context
@@ -16,6 +15,7 @@ from gateway.devices.drain import let_go
 from gateway.http.client_address import Proxies
 from gateway.http.connection_bounds import PlainConnections
 from gateway.http.listener import Listener, listening_sockets
+from gateway.live.readiness import readiness
 from gateway.process.clock import WallClock
 from gateway.process.file_limit import shortage
 from gateway.process.periodic import Upkeep

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from gateway.api.settings import SettingsLink
-from gateway.api.status import Status
 from gateway.config.tls import owners_of_authorities
 from gateway.delivery import dead_letters, write_log
 from gateway.delivery.dead_letters import DeadLetters
@@ -23,6 +21,7 @@ from gateway.devices.enrolment import Enrolling
 from gateway.devices.fleet import Fleet
 from gateway.devices.keepalive import Keepalive
 from gateway.devices.rate_limits import rates_by_profile, terms
+from gateway.devices.settings import SettingsLink
 from gateway.devices.unauthenticated import Strangers
 from gateway.errors import GatewayError, SpoolFull
 from gateway.gauges import show_now
@@ -32,6 +31,7 @@ from gateway.http.client_certificates import Authorities
 from gateway.http.connect_rates import Connects
 from gateway.http.login import SECRET, load_secret
 from gateway.live.feed import Live
+from gateway.live.status import Status
 from gateway.metrics import Metrics
 from gateway.process.file_limit import places
 from gateway.protocol.budgets import Budgets

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, ProcessCollector
 
-from gateway.api.health import readiness
+from gateway.live.readiness import readiness
 
 if TYPE_CHECKING:
     from gateway.components import Parts

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from gateway.api.blocking import Questions
-from gateway.api.page import Files
 from gateway.config import DEFAULT_PROFILE
 from gateway.config.reloading import Standing
 from gateway.devices.failed_credentials import Failures
@@ -17,6 +16,7 @@ from gateway.devices.problems import Problems
 from gateway.devices.unauthenticated import Strangers
 from gateway.http.certificate_expiry import Expiry
 from gateway.http.client_certificates import Authorities, Certificate, Chain
+from gateway.page.files import PageFiles
 from gateway.process.clock import WallClock
 from gateway.process.file_limit import UNLIMITED
 from gateway.protocol.rates import Allowance
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gateway.api.device_socket import DeviceSocket
-    from gateway.api.settings import SettingsLink
-    from gateway.api.status import Status
     from gateway.config import Config, ProfileSection
     from gateway.delivery.dead_letters import DeadLetters
     from gateway.delivery.forwarder import Forwarder
@@ -42,11 +40,13 @@ if TYPE_CHECKING:
     from gateway.devices.directory import Directory
     from gateway.devices.enrolment import Enrolling
     from gateway.devices.fleet import Fleet
+    from gateway.devices.settings import SettingsLink
     from gateway.http.access import Access
     from gateway.http.connect_rates import Connects
     from gateway.http.connection_bounds import PlainConnections
     from gateway.ledger import Ledger
     from gateway.live.feed import Live
+    from gateway.live.status import Status
     from gateway.metrics import Metrics
     from gateway.protocol.fields import Rulebook
     from gateway.protocol.rates import Rates
@@ -88,7 +88,7 @@ class Context:
     settings: SettingsLink
     authorities: Authorities = field(default_factory=lambda: Authorities({}))
     expiry: Expiry = field(default_factory=Expiry)
-    files: Files = field(default_factory=Files)
+    files: PageFiles = field(default_factory=PageFiles)
     questions: Questions = field(default_factory=Questions)
     standing: Standing = field(default_factory=Standing)
     clock: WallClock = field(default_factory=WallClock)

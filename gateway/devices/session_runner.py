@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from gateway.api.handler import JsonErrors
-from gateway.api.settings import TOO_FAST
+from gateway.devices.settings import TOO_FAST
 from gateway.errors import SpoolFull
 from gateway.ledger import NO_SEQ, Entry
 from gateway.protocol.device_clock import DeviceClock

@@ -11,8 +11,8 @@ from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.api.health import readiness
 from gateway.delivery import health
+from gateway.live.readiness import readiness
 from gateway.metrics import Metrics
 from gateway.sinks.answers import REFUSALS
 from gateway.state.command_log import State

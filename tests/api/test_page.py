@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.api.page import FILES, Files
+from gateway.page.files import STATIC, PageFiles
 from tests.support.gateway import RunningGateway, running_gateway
 from tests.support.visitor import Visitor
 
@@ -32,7 +32,7 @@ def visitor(gateway: RunningGateway) -> Visitor:
     return Visitor(gateway.url)
 
 
-SERVED = sorted(str(path.relative_to(FILES)) for path in FILES.rglob("*") if path.suffix not in {"", ".md"})
+SERVED = sorted(str(path.relative_to(STATIC)) for path in STATIC.rglob("*") if path.suffix not in {"", ".md"})
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_every_file_of_the_page_is_served(visitor: Visitor) -> None:
     assert "index.html" in SERVED
     for name in SERVED:
         answer = visitor.send("GET", f"/static/{name}")
-        assert (answer.status, answer.body) == (200, (FILES / name).read_bytes()), name
+        assert (answer.status, answer.body) == (200, (STATIC / name).read_bytes()), name
 
 
 def test_a_browser_that_has_it_is_told_so(visitor: Visitor) -> None:
@@ -143,7 +143,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def test_only_files_of_a_known_kind_are_found(directory: Path) -> None:
-    files = Files(directory)
+    files = PageFiles(directory)
     for name in NAMES:
         file = files.get(name)
         assert file is not None
@@ -153,13 +153,13 @@ def test_only_files_of_a_known_kind_are_found(directory: Path) -> None:
 
 
 def test_a_running_gateway_keeps_the_page_of_its_own_version(directory: Path) -> None:
-    files = Files(directory)
+    files = PageFiles(directory)
     (directory / "a.js").write_text("changed")
     (directory / "a-b_1.min.css").unlink()
     (directory / "new.js").write_text("new")
     before = [files.get(name) for name in ("a.js", "a-b_1.min.css", "new.js")]
     assert [file and file.data for file in before] == [b"a.js", b"a-b_1.min.css", None]
-    after, first = Files(directory).get("a.js"), before[0]
+    after, first = PageFiles(directory).get("a.js"), before[0]
     assert first is not None
     assert after is not None
     assert (after.data, after.etag != first.etag) == (b"changed", True)

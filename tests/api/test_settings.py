@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from websockets.sync.client import connect
 
-from gateway.api import settings
+from gateway.devices import settings
 from gateway.protocol.downlink import reported
 from gateway.protocol.merging import MAX_SETTINGS
 from gateway.protocol.messages import Reported

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.api.page import FILES
+from gateway.page.files import STATIC
 from tests.support.servers import binary
 
-SCRIPTS = sorted(FILES.glob("*.js"))
+SCRIPTS = sorted(STATIC.glob("*.js"))
 CASES = Path(__file__).with_name("static_modules.mjs")
-INDEX = (FILES / "index.html").read_text()
-THEMES = (FILES / "theme.css").read_text()
+INDEX = (STATIC / "index.html").read_text()
+THEMES = (STATIC / "theme.css").read_text()
 TEXT = ("text", "muted", "accent", "good", "warn", "stale", "bad")
 CURVES = tuple(f"series-{n}" for n in range(1, 7))
 
@@ -52,7 +52,9 @@ def test_what_modules_compute(modules: Path) -> None:
 def test_every_import_is_there(script: Path) -> None:
     for names, source in re.findall(r"^import \{([^}]*)\} from \"\./([\w.]+)\";", script.read_text(), re.MULTILINE):
         exported = set(
-            re.findall(r"^export (?:async )?(?:function|const|class) (\w+)", (FILES / source).read_text(), re.MULTILINE)
+            re.findall(
+                r"^export (?:async )?(?:function|const|class) (\w+)", (STATIC / source).read_text(), re.MULTILINE
+            )
         )
         wanted = {name.partition(" as ")[0].strip() for name in names.split(",")}
         assert wanted <= exported, (script.name, source, wanted - exported)
@@ -71,12 +73,12 @@ def test_the_page_has_no_inline_script_or_style_and_loads_only_files_that_are_th
     for path in loaded:
         assert path.startswith("/static/"), path
         name = path.removeprefix("/static/")
-        assert name.startswith("vendor/") or (FILES / name).is_file(), path
+        assert name.startswith("vendor/") or (STATIC / name).is_file(), path
 
 
 def test_every_script_and_style_sheet_is_used() -> None:
     everything = INDEX + "".join(script.read_text() for script in SCRIPTS)
-    for path in [*SCRIPTS, *FILES.glob("*.css")]:
+    for path in [*SCRIPTS, *STATIC.glob("*.css")]:
         assert re.search(rf"[\"/]{re.escape(path.name)}\"", everything), path.name
 
 

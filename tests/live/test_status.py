@@ -5,7 +5,7 @@ from math import inf, isnan, nan
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 
-from gateway.api.status import COLUMNS, Counters, Ring, Sampler, buckets, percentile_ms
+from gateway.live.status import COLUMNS, Counters, Ring, Sampler, buckets, percentile_ms
 
 BOUNDS = (0.001, 0.01, 0.1)
 

@@ -1,0 +1,159 @@
+"""Settings on their way: down to a device when it comes and when they change, up from it when it reports.
+
+Rules that hold here:
+
+* Everything that is sent was read or written by one thread, in order: a device never hears an older version after a
+  newer one.
+* A device of which no settings are desired costs a look into a set when it comes.
+* What devices report is written by one transaction for all that have reported meanwhile. Of each at most `MOST_WAITING`
+  reports wait for it, of all `MOST_WAITING_IN_ALL`, as JSON of at most `MAX_SETTINGS` bytes each (32 MiB); one that
+  reports faster is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gateway.process.threads import Writers
+from gateway.protocol.merging import MAX_SETTINGS
+from gateway.state.device_settings import Report, Twins
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.protocol.merging import Settings
+    from gateway.protocol.messages import Reported
+    from gateway.state.device_settings import Twin
+
+log = logging.getLogger(__name__)
+
+MOST_WAITING = 32
+MOST_WAITING_IN_ALL = 4096
+MOST_TOGETHER = 256
+"""Reports in one transaction."""
+LAST_WRITES = 5.0
+"""Seconds that a stop leaves for reports that are still to be written."""
+TOO_LARGE = f"settings: reported settings have at most {MAX_SETTINGS} bytes of JSON, with these they would have more"
+TOO_FAST = "settings: reported faster than they can be kept"
+
+
+class Connection(Protocol):
+    """What is asked of a device's socket."""
+
+    def desire(self, version: int, desired: bytes) -> bool:
+        """Send them; False if the socket can send nothing any more."""
+        ...
+
+    def refuse_report(self, problem: str) -> None:
+        """Tell the device that what it reported was not kept."""
+        ...
+
+
+class SettingsLink:
+    """Between the twins and the devices that are connected; made on a running loop. The constructor blocks.
+
+    ``connection`` is the socket of a device, if it has one.
+    """
+
+    def __init__(self, twins: Twins, connection: Callable[[str], Connection | None]) -> None:
+        """Raises: sqlite3.Error."""
+        self._twins = twins
+        self._connection = connection
+        self._desiring = twins.desiring()
+        self._writer: Writers[Any] = Writers(1, "settings")
+        self._reports: list[Report] = []
+        self._waiting: dict[str, int] = {}
+        self._writing = False
+
+    def connected(self, device: str) -> None:
+        """The device can be told something: send it what is desired."""
+        if device in self._desiring:
+            self._writer.submit(partial(self._twins.show, device)).add_done_callback(partial(self._read, device))
+
+    def _read(self, device: str, found: asyncio.Future[Twin]) -> None:
+        if found.cancelled():
+            return
+        if (error := found.exception()) is None:
+            self._send(found.result())
+        else:
+            text = "device %s: its settings cannot be read, it goes on with those it has: %s"
+            log.warning(text, device, error, extra={"device": device})
+
+    def _send(self, twin: Twin) -> None:
+        connection = self._connection(twin.device)
+        if connection is not None:
+            connection.desire(twin.version, twin.desired)
+
+    async def show(self, device: str) -> Twin:
+        """The twin of a device, with all it has reported. Raises sqlite3.Error."""
+        twin: Twin = await self._writer.submit(partial(self._twins.show, device))
+        return twin
+
+    async def change(self, device: str, patch: Settings, version: int | None, role: str, address: str) -> Twin:
+        """Change what is desired and send it.
+
+        Raises:
+            VersionConflict, SettingsTooLarge, sqlite3.Error: nothing has changed.
+        """
+        change = partial(self._twins.change, device, patch, version, role, address, time.time_ns())
+        twin: Twin
+        twin, changed = await self._writer.submit(change)
+        if changed:
+            self._desiring.add(device)
+            text = "device %s: settings, version %d, by %s at %s"
+            log.info(text, device, twin.version, role, address, extra={"device": device})
+            self._send(twin)
+        return twin
+
+    def reported(self, device: str, reported: Reported) -> bool:
+        """Keep what a device says of its settings; False if too much of it waits already."""
+        waiting = self._waiting.get(device, 0)
+        if waiting >= MOST_WAITING or len(self._reports) >= MOST_WAITING_IN_ALL:
+            return False
+        self._waiting[device] = waiting + 1
+        self._reports.append(Report(device, reported.version, reported.settings, time.time_ns()))
+        self._write()
+        return True
+
+    def _write(self) -> None:
+        if self._writing or not self._reports:
+            return
+        self._writing = True
+        reports, self._reports = self._reports[:MOST_TOGETHER], self._reports[MOST_TOGETHER:]
+        self._writer.submit(partial(self._twins.report, reports)).add_done_callback(partial(self._written, reports))
+
+    def _written(self, reports: list[Report], done: asyncio.Future[list[str]]) -> None:
+        self._writing = False
+        for report in reports:
+            self._waiting[report.device] -= 1
+            if not self._waiting[report.device]:
+                del self._waiting[report.device]
+        error = None if done.cancelled() else done.exception()
+        if isinstance(error, sqlite3.Error):
+            log.warning("%d reports of settings could not be kept: %s", len(reports), error)
+        elif error is not None:
+            log.error("reports of settings could not be kept", exc_info=error)
+        else:
+            self._refuse(done.result())
+        self._write()
+
+    def _refuse(self, devices: list[str]) -> None:
+        for device in devices:
+            connection = self._connection(device)
+            if connection is not None:
+                connection.refuse_report(TOO_LARGE)
+
+    async def close(self) -> None:
+        """Write what is left, and let go of the file."""
+        reports, self._reports = self._reports, []
+        last = self._writer.submit(partial(self._twins.report, reports))
+        last.add_done_callback(partial(self._written, reports))
+        await asyncio.wait([last], timeout=LAST_WRITES)
+        self._writer.close()
+        if last.done():
+            self._twins.close()

@@ -1,0 +1,247 @@
+"""How the gateway is doing: now, and over the last day, for the page and for operators without Prometheus.
+
+Rules that hold here:
+
+* One timer, once a second, that reads counters kept by others. Memory is constant: two rings of numbers.
+* Latencies are percentiles of the Prometheus histograms between two moments, to the resolution of their buckets.
+* What is not known is NaN here and null for the viewer, never 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from collections import deque
+from dataclasses import dataclass
+from math import inf, isnan, nan
+from typing import TYPE_CHECKING, Any
+
+from gateway.devices.device_state import OFFLINE
+from gateway.time_units import NS_PER_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from prometheus_client import Counter, Gauge, Histogram
+
+    from gateway.devices.context import Context
+
+TICK = 1.0
+RATE_TICKS = 5
+"""Seconds that the rates of now are taken over."""
+LATENCY_TICKS = 10
+DAY = 86_400
+COLUMNS = (
+    "readings_per_second",
+    "messages_per_second",
+    "ack_p50_ms",
+    "ack_p99_ms",
+    "loop_lag_ms",
+    "write_p50_ms",
+    "spool_bytes",
+    "pending",
+    "connected",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What only grows, at one moment (``at``, the loop's seconds); ``acks`` and ``writes`` count up to each bound."""
+
+    at: float
+    messages: float
+    readings: int
+    acks: Sequence[tuple[float, float]]
+    writes: Sequence[tuple[float, float]]
+
+
+def _value(metric: Counter | Gauge) -> float:
+    return float(next(iter(metric.collect())).samples[0].value)
+
+
+def buckets(histogram: Histogram) -> list[tuple[float, float]]:
+    """Upper bound (seconds) and cumulative count of each bucket."""
+    samples = next(iter(histogram.collect())).samples
+    return [(float(s.labels["le"]), s.value) for s in samples if s.name.endswith("_bucket")]
+
+
+def percentile_ms(before: Sequence[tuple[float, float]], after: Sequence[tuple[float, float]], share: float) -> float:
+    """The value, in ms, below which ``share`` of what was observed in between lies; NaN if there was nothing.
+
+    Within a bucket they are taken to be spread evenly, as Prometheus does; beyond the last bound it is that bound.
+    """
+    counts = [(bound, now - then) for (bound, now), (_, then) in zip(after, before, strict=True)]
+    total = counts[-1][1]
+    if total <= 0:
+        return nan
+    low, below = 0.0, 0.0
+    for bound, count in counts:
+        if count >= share * total:
+            width = 0.0 if bound == inf else bound - low
+            return (low + width * (share * total - below) / (count - below)) * 1000
+        low, below = bound, count
+    return low * 1000
+
+
+class Ring:
+    """The last ``size`` samples, one per ``interval`` seconds, of every column."""
+
+    def __init__(self, interval: int, size: int) -> None:
+        self.interval = interval
+        self._size = size
+        self._columns = {name: array("d", [nan]) * size for name in COLUMNS}
+        self._taken = 0
+        self._ended_ms = 0
+
+    def add(self, sample: Mapping[str, float], now_ms: int) -> None:
+        """Take the newest sample, which ended at ``now_ms``."""
+        place = self._taken % self._size
+        for name, column in self._columns.items():
+            column[place] = sample[name]
+        self._taken += 1
+        self._ended_ms = now_ms
+
+    def last(self, seconds: int) -> dict[str, Any]:
+        """The samples of the last ``seconds``, oldest first; ``start`` is the end of the first."""
+        count = min(self._taken, self._size, max(1, seconds // self.interval))
+        places = [place % self._size for place in range(self._taken - count, self._taken)]
+        interval_ms = self.interval * 1000
+        return {
+            "interval_ms": interval_ms,
+            "start": self._ended_ms - (count - 1) * interval_ms if count else None,
+            "columns": {name: [column[place] for place in places] for name, column in self._columns.items()},
+        }
+
+
+class Sampler:
+    """Fills a ring with what came between one sample and the next."""
+
+    def __init__(self, ring: Ring, begin: Counters) -> None:
+        self.ring = ring
+        self._before = begin
+        self._lag = nan
+
+    def tick(self, now: Counters, lag: float, gauges: Mapping[str, float]) -> None:
+        """A second has passed; ``lag`` is by how many of them the event loop was late."""
+        self._lag = lag if isnan(self._lag) else max(self._lag, lag)
+        before, seconds = self._before, now.at - self._before.at
+        if seconds < self.ring.interval - TICK / 2:
+            return
+        sample = {
+            "readings_per_second": (now.readings - before.readings) / seconds,
+            "messages_per_second": (now.messages - before.messages) / seconds,
+            "ack_p50_ms": percentile_ms(before.acks, now.acks, 0.5),
+            "ack_p99_ms": percentile_ms(before.acks, now.acks, 0.99),
+            "loop_lag_ms": self._lag * 1000,
+            "write_p50_ms": percentile_ms(before.writes, now.writes, 0.5),
+            **gauges,
+        }
+        self.ring.add(sample, time.time_ns() // NS_PER_MS)
+        self._before, self._lag = now, nan
+
+
+class Status:
+    """The state of one gateway; `start` on the running loop."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._bytes_per_reading = nan
+        self._timer: asyncio.TimerHandle | None = None
+        self._counting: asyncio.Future[int] | None = None
+        self._letters: int | None = None
+
+    def start(self) -> None:
+        """Begin to take samples."""
+        now = self._counters()
+        self._recent: deque[Counters] = deque([now], maxlen=LATENCY_TICKS + 1)
+        self._samplers = [Sampler(Ring(5, 720), now), Sampler(Ring(60, DAY // 60), now)]
+        self._count_letters()
+        self._wait(now.at + TICK)
+
+    def stop(self) -> None:
+        """Take no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _count_letters(self) -> None:
+        """Ask the disk, on a thread, unless the last answer is still awaited: a replay may hold it up."""
+        if self._counting is None:
+            self._counting = self._context.questions.submit(self._context.dead_letters.count)
+            self._counting.add_done_callback(self._counted)
+
+    def _counted(self, answer: asyncio.Future[int]) -> None:
+        self._counting = None
+        if not answer.cancelled():
+            self._letters = None if answer.exception() else answer.result()
+
+    def _wait(self, due: float) -> None:
+        self._timer = asyncio.get_running_loop().call_at(due, self._tick, due)
+
+    def _tick(self, due: float) -> None:
+        now = self._counters()
+        self._wait(max(due + TICK, now.at))
+        self._recent.append(now)
+        status = self._context.spool.status()
+        if status.readings_pending:
+            self._bytes_per_reading = status.bytes_pending / status.readings_pending
+        gauges = {
+            "spool_bytes": float(status.bytes_pending),
+            "pending": float(status.readings_pending),
+            "connected": float(self._context.metrics.connections.devices),
+        }
+        self._count_letters()
+        lag = max(now.at - due, _value(self._context.metrics.loop_lag))
+        for sampler in self._samplers:
+            sampler.tick(now, lag, gauges)
+
+    def _counters(self) -> Counters:
+        metrics = self._context.metrics
+        return Counters(
+            at=asyncio.get_running_loop().time(),
+            messages=_value(metrics.messages),
+            readings=self._context.ledger.total.received,
+            acks=buckets(metrics.ack),
+            writes=buckets(metrics.write),
+        )
+
+    def totals(self, states: Mapping[str, int]) -> dict[str, Any]:
+        """The state now; ``states`` is how many devices that were heard of are in each, as of now."""
+        context, recent = self._context, self._recent
+        now, before = recent[-1], recent[max(0, len(recent) - 1 - RATE_TICKS)]
+        seconds = max(now.at - before.at, TICK)
+        readings = (now.readings - before.readings) / seconds
+        state, heard_of, known = context.forwarder.state, sum(states.values()), len(context.directory.ids())
+        offline = known - heard_of + states[OFFLINE]  # with those that are registered and never came
+        return {
+            "devices": {"known": known, "connected": known - offline, **states, OFFLINE: offline},
+            "messages_per_second": round((now.messages - before.messages) / seconds, 3),
+            "readings_per_second": round(readings, 3),
+            "ledger": context.ledger.total.sums(),
+            "spool": self._spool(readings),
+            "database": {"name": context.sink.name, "state": state.name, "reason": state.reason or None},
+            "dead_letters": self._letters,
+            "ack_ms": self._ack(now, recent[0]),
+            "viewers": context.live.viewers,
+        }
+
+    def _spool(self, readings_per_second: float) -> dict[str, Any]:
+        """``room_seconds``: how long it lasts at this rate when nothing is delivered; None where that is not known."""
+        status, most = self._context.spool.status(), self._context.config.spool.max_bytes
+        grows = readings_per_second * self._bytes_per_reading
+        return {
+            "bytes": status.bytes_pending,
+            "max_bytes": most,
+            "readings": status.readings_pending,
+            "oldest_seconds": round(status.oldest_seconds, 3),
+            "room_seconds": round(max(0, most - status.bytes_pending) / grows) if grows > 0 else None,
+        }
+
+    def _ack(self, now: Counters, before: Counters) -> dict[str, float] | None:
+        median, most = (percentile_ms(before.acks, now.acks, share) for share in (0.5, 0.99))
+        return None if isnan(median) else {"p50": round(median, 3), "p99": round(most, 3)}
+
+    def history(self, seconds: int) -> dict[str, Any]:
+        """The last ``seconds``: every 5 s up to an hour, else every minute."""
+        fine, coarse = (sampler.ring for sampler in self._samplers)
+        return (fine if seconds <= 3600 else coarse).last(seconds)
