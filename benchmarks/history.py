@@ -26,8 +26,8 @@ from websockets.sync.client import connect
 
 from benchmarks.harness.ports import free_port
 from benchmarks.harness.process import Child
-from gateway.delivery.outcome import Stored
 from gateway.delivery.sink import SeriesQuery
+from gateway.delivery.write_result import Stored
 from gateway.sinks import influxql, metricsql
 from gateway.sinks.influxdb_v1 import InfluxV1Sink
 from gateway.sinks.influxdb_v2 import InfluxV2Sink

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateway.delivery.outcome import Stored
+from gateway.delivery.write_result import Stored
 from gateway.process.interpreter import tuned_to_serve
 from gateway.sinks.sqlite import SqliteSink
 

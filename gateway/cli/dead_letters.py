@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from gateway.config import Config
     from gateway.delivery.dead_letters import DeadLetter
-    from gateway.delivery.outcome import Held, Retry
+    from gateway.delivery.write_result import OperatorNeeded, RetryLater
 
 _SHOWN = 100
 _LINE = 80
@@ -117,7 +117,7 @@ def replay(ctx: click.Context, config: Config, reason: str | None, device: str |
     Example:  gateway dead-letters replay --reason type_conflict
     """
     stored, refused, left = 0, 0, 0
-    stopped: Retry | Held | None = None
+    stopped: RetryLater | OperatorNeeded | None = None
     with _letters(config) as letters:
         if letters is not None and letters.count():
             with contextlib.closing(make_sink(config)) as sink:

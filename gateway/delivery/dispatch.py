@@ -19,8 +19,8 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from gateway.delivery.dead_letters import DeadLetter
-from gateway.delivery.outcome import Held, Outcome, Refused, Retry, Stored, TooLarge
 from gateway.delivery.pace import Bounds, Pace
+from gateway.delivery.write_result import BatchTooLarge, OperatorNeeded, PointRefused, RetryLater, Stored, WriteResult
 from gateway.process.threads import Writers
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Back:
     """What came back for it, ``seconds`` later."""
 
     out: Out
-    outcome: Outcome
+    outcome: WriteResult
     seconds: float
 
 
@@ -146,13 +146,13 @@ class Dispatch:
             outcome = out.sink.write(out.batch.lines)
         except Exception as error:
             log.exception("the sink failed on a batch of %d points", out.batch.count)
-            outcome = Retry("internal", f"{type(error).__name__}: {error}")
+            outcome = RetryLater("internal", f"{type(error).__name__}: {error}")
         seconds = time.monotonic() - started
-        if out.origin is not None and isinstance(outcome, Refused | TooLarge):
+        if out.origin is not None and isinstance(outcome, PointRefused | BatchTooLarge):
             outcome = self._keep(out.batch.lines, out.origin, outcome)
         return Back(out, outcome, seconds)
 
-    def _keep(self, line: bytes, origin: Origin, refusal: Refused | TooLarge) -> Outcome:
+    def _keep(self, line: bytes, origin: Origin, refusal: PointRefused | BatchTooLarge) -> WriteResult:
         letter = DeadLetter(
             record_id=origin.record_id,
             line=origin.line,
@@ -169,26 +169,26 @@ class Dispatch:
         except Exception as error:
             text = "a refused point of device %s cannot be kept as a dead letter and waits"
             log.exception(text, origin.device, extra={"device": origin.device})
-            return Retry("dead_letters", f"dead letters cannot be written: {error}")
+            return RetryLater("dead_letters", f"dead letters cannot be written: {error}")
         return refusal
 
-    def _apply(self, out: Out, outcome: Outcome) -> None:
+    def _apply(self, out: Out, outcome: WriteResult) -> None:
         match outcome:
             case Stored():
                 out.pipeline.stored(out.batch)
-            case Retry() | Held():
+            case RetryLater() | OperatorNeeded():
                 out.pipeline.again(out.batch)
-            case Refused(kind, reason) | TooLarge(kind, reason) if out.origin is not None:
+            case PointRefused(kind, reason) | BatchTooLarge(kind, reason) if out.origin is not None:
                 out.pipeline.dead(out.batch)
                 self._listener.dead_letter(kind, out.batch.lines)
                 self._health.dead_letter(out.origin.device, kind, reason)
-            case Refused() | TooLarge():
+            case PointRefused() | BatchTooLarge():
                 out.pipeline.split(out.batch)
 
-    def _judge(self, out: Out, outcome: Outcome) -> None:
+    def _judge(self, out: Out, outcome: WriteResult) -> None:
         if out.sink is not self._sink:
             return  # what another database answers says nothing about this one
-        if isinstance(outcome, Retry | Held):
+        if isinstance(outcome, RetryLater | OperatorNeeded):
             delay = self._pace.failed(outcome, out.round, time.monotonic())
             self._health.failing(outcome, delay)
             return

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 
 from gateway.delivery.dispatch import Dispatch
 from gateway.delivery.health import Health, State
-from gateway.delivery.outcome import Retry
 from gateway.delivery.pace import Bounds, Pace
 from gateway.delivery.pipeline import Pipeline
+from gateway.delivery.write_result import RetryLater
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +132,7 @@ class Forwarder:
         except Exception as error:
             log.exception("delivery met an unexpected error and goes on after record %d", self._delivered_to)
             self._end_waiting()
-            trouble = Retry("internal", f"{type(error).__name__}: {error}")
+            trouble = RetryLater("internal", f"{type(error).__name__}: {error}")
             delay = self._pace.failed(trouble, self._pace.round, time.monotonic())
             self._health.failing(trouble, delay)
             await self._pause(self._pace.opens_at)

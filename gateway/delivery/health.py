@@ -11,12 +11,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from gateway.delivery.outcome import Held
+from gateway.delivery.write_result import OperatorNeeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.delivery.outcome import Retry
+    from gateway.delivery.write_result import RetryLater
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +57,10 @@ class Health:
         self._letters_told: float | None = None
         self.state = State("delivering", "", "", wall())
 
-    def failing(self, outcome: Retry | Held, delay: float) -> None:
+    def failing(self, outcome: RetryLater | OperatorNeeded, delay: float) -> None:
         """The database did not take a batch; the next try is ``delay`` seconds away."""
         now = self._monotonic()
-        name: Name = "held" if isinstance(outcome, Held) else "retrying"
+        name: Name = "held" if isinstance(outcome, OperatorNeeded) else "retrying"
         before = self.state
         if before.name == "delivering":
             self._failing_since, self._silent = now, True

@@ -16,7 +16,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.delivery.outcome import Held, Retry
+from gateway.delivery.write_result import OperatorNeeded, RetryLater
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ class Pace:
         self.failures, self.opens_at = 0, 0.0
         self.round += 1
 
-    def failed(self, outcome: Retry | Held, started: int, now: float) -> float:
+    def failed(self, outcome: RetryLater | OperatorNeeded, started: int, now: float) -> float:
         """A write that started in round ``started`` was not taken; the seconds until the next one may start."""
         asked = started == self.round
         if asked:
@@ -72,9 +72,9 @@ class Pace:
         self.opens_at = max(self.opens_at, now + self._delay(outcome, asked=asked))
         return self.opens_at - now
 
-    def _delay(self, outcome: Retry | Held, *, asked: bool) -> float:
+    def _delay(self, outcome: RetryLater | OperatorNeeded, *, asked: bool) -> float:
         bounds = self._bounds
-        if isinstance(outcome, Held):
+        if isinstance(outcome, OperatorNeeded):
             return bounds.held
         if outcome.after is not None:
             return min(max(outcome.after, 0.0), bounds.retry_after) + self._uniform(0.0, bounds.first)

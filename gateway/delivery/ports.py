@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from gateway.delivery.batch import Batch
     from gateway.delivery.dead_letters import DeadLetter
-    from gateway.delivery.outcome import Outcome
+    from gateway.delivery.write_result import WriteResult
     from gateway.ledger import Entry
 
 
@@ -60,7 +60,7 @@ class Source(Protocol):
 class Database(Protocol):
     """The part of `gateway.delivery.sink.Sink` that writes; called from several threads."""
 
-    def write(self, lines: bytes) -> Outcome:
+    def write(self, lines: bytes) -> WriteResult:
         """Write points; never raises for an answer."""
         ...
 
@@ -80,7 +80,7 @@ class ForwarderListener(Protocol):
         """A record is with the database, but for ``refused`` readings per device; in the order of the records."""
         ...
 
-    def wrote(self, batch: Batch, seconds: float, outcome: Outcome) -> None:
+    def wrote(self, batch: Batch, seconds: float, outcome: WriteResult) -> None:
         """``batch`` was tried."""
         ...
 

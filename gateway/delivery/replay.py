@@ -12,13 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
+from gateway.delivery.write_result import BatchTooLarge, OperatorNeeded, PointRefused, RetryLater, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gateway.delivery.dead_letters import DeadLetter, DeadLetters
-    from gateway.delivery.outcome import Outcome
+    from gateway.delivery.write_result import WriteResult
 
 PAGE = 500
 """Letters submitted again in one write."""
@@ -30,12 +30,12 @@ class Replayed:
 
     stored: int
     refused: int
-    stopped: Retry | Held | None = None
+    stopped: RetryLater | OperatorNeeded | None = None
 
 
 def replay_letters(
     letters: DeadLetters,
-    write: Callable[[bytes], Outcome],
+    write: Callable[[bytes], WriteResult],
     *,
     reason: str | None = None,
     device: str | None = None,
@@ -62,7 +62,7 @@ def replay_letters(
     return Replayed(stored, refused)
 
 
-def _submit(letters: DeadLetters, write: Callable[[bytes], Outcome], page: Sequence[DeadLetter]) -> Replayed:
+def _submit(letters: DeadLetters, write: Callable[[bytes], WriteResult], page: Sequence[DeadLetter]) -> Replayed:
     stored, refused = 0, 0
     waiting = [page]
     while waiting:
@@ -71,13 +71,13 @@ def _submit(letters: DeadLetters, write: Callable[[bytes], Outcome], page: Seque
             case Stored():
                 letters.stored(group)
                 stored += len(group)
-            case Refused(kind, words) | TooLarge(kind, words):
+            case PointRefused(kind, words) | BatchTooLarge(kind, words):
                 if len(group) == 1:
                     letters.refused_again(group[0], kind, words)
                     refused += 1
                 else:
                     middle = len(group) // 2
                     waiting += [group[middle:], group[:middle]]
-            case Retry() | Held() as stopped:
+            case RetryLater() | OperatorNeeded() as stopped:
                 return Replayed(stored, refused, stopped)
     return Replayed(stored, refused)

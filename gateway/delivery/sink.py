@@ -12,7 +12,7 @@ from gateway.errors import QueryError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gateway.delivery.outcome import Outcome
+    from gateway.delivery.write_result import WriteResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Sink(Protocol):
 
     name: str
 
-    def write(self, lines: bytes) -> Outcome:
+    def write(self, lines: bytes) -> WriteResult:
         """Write line-protocol points (nanoseconds, each line ended by a newline); never raises for an answer."""
         ...
 

@@ -16,8 +16,8 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Protocol, cast
 
-from gateway.delivery.outcome import TYPE_CONFLICT, Held, Refused, Retry, Stored, TooLarge
 from gateway.delivery.settled import End
+from gateway.delivery.write_result import TYPE_CONFLICT, BatchTooLarge, OperatorNeeded, PointRefused, RetryLater, Stored
 from gateway.ledger import NO_SEQ, READINGS, Entry
 from gateway.line_protocol import parse_line
 from gateway.state import checkpoint
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from gateway.delivery.batch import Batch
     from gateway.delivery.dead_letters import DeadLetters
-    from gateway.delivery.outcome import Outcome
     from gateway.delivery.settled import Change
     from gateway.delivery.write_log import WriteLog
+    from gateway.delivery.write_result import WriteResult
     from gateway.devices.acks import Acks
     from gateway.devices.device_connection import Connection
     from gateway.devices.fleet import Fleet
@@ -253,13 +253,13 @@ class Bookkeeper:
             if connection is not None:
                 yield connection, boot, count
 
-    def wrote(self, batch: Batch, seconds: float, outcome: Outcome) -> None:
+    def wrote(self, batch: Batch, seconds: float, outcome: WriteResult) -> None:
         """A batch went to the database and ``outcome`` came back."""
         self._metrics.write.observe(seconds)
         match outcome:
             case Stored():
                 self._writes.note(batch, time.time_ns(), seconds)
-            case Retry(kind=kind) | Held(kind=kind) | Refused(kind=kind) | TooLarge(kind=kind):
+            case RetryLater(kind=kind) | OperatorNeeded(kind=kind) | PointRefused(kind=kind) | BatchTooLarge(kind=kind):
                 self._metrics.write_errors.labels(kind).inc()
 
     def dead_letter(self, kind: str, line: bytes) -> None:

@@ -1,25 +1,26 @@
-"""What an InfluxDB, or what speaks its API, says over HTTP, as an `Outcome`.
+"""What an InfluxDB, or what speaks its API, says over HTTP, as a `WriteResult`.
 
 Rules that hold here:
 
 * Only 204 means stored. Any other success comes from something that is not an InfluxDB (a proxy's login page, a wrong
   path), and taking it for one would lose readings.
-* What an operator has to mend is `Held`: every answer not named below, redirects among them.
+* What an operator has to mend is `OperatorNeeded`: every answer not named below, redirects among them.
 * Only the database refuses a point. A 400 that nothing marks as its own (`MARKS`, or JSON of its kind) is a stranger's,
   who would refuse them all: TLS spoken to in the clear, a load balancer that does not know the host, a wrong path.
 * The database's words are kept for the person who reads them. A long text loses its middle, because a parser's
   complaint quotes the line first and gives the reason last.
 
-=============  ==========  ==========================================================================
-status         outcome     source
-=============  ==========  ==========================================================================
-204            Stored      all versions
-400, 422       Refused     1.x: malformed or type conflict, the rest stored; 2.x: nothing, or some, stored; 3.x: some
-400, 422       Held        a stranger's
-413            TooLarge    1.x: over ``max-body-size``; 2.x and 3.x likewise
-408, 429, 5xx  Retry       429 and 503 with Retry-After
-others         Held        401, 403, 404: credentials, rights, or no such database, bucket or path
-=============  ==========  ==========================================================================
+=============  ==============  ======================================================================
+status         result          source
+=============  ==============  ======================================================================
+204            Stored          all versions
+400, 422       PointRefused    1.x: malformed or type conflict, the other points are stored;
+                               2.x: no point or some points are stored; 3.x: some are
+400, 422       OperatorNeeded  the response does not come from the database
+413            BatchTooLarge   1.x: over ``max-body-size``; 2.x and 3.x likewise
+408, 429, 5xx  RetryLater      429 and 503 with Retry-After
+others         OperatorNeeded  401, 403, 404: credentials, rights, or no such database, bucket or path
+=============  ==============  ======================================================================
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ import orjson
 from urllib3.exceptions import NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as HTTPTimeout
 
-from gateway.delivery.outcome import TYPE_CONFLICT, Held, Refused, Retry, Stored, TooLarge
+from gateway.delivery.write_result import TYPE_CONFLICT, BatchTooLarge, OperatorNeeded, PointRefused, RetryLater, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from urllib3.exceptions import HTTPError
 
-    from gateway.delivery.outcome import Outcome
+    from gateway.delivery.write_result import WriteResult
 
 HEAD, TAIL = 300, 200
 """Characters kept of the beginning and the end of a database's text."""
@@ -78,26 +79,28 @@ class Answer:
     body: bytes
 
 
-def outcome(answer: Answer, now: float) -> Outcome:
+def outcome(answer: Answer, now: float) -> WriteResult:
     """What the answer to a write means; ``now`` in seconds since 1970."""
     status = answer.status
     if status == HTTPStatus.NO_CONTENT:
         return Stored()
     text = words(answer)
     if status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY} and _from_database(answer):
-        return Refused(_refusal(text), text)
+        return PointRefused(_refusal(text), text)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return TooLarge("too_large", text)
+        return BatchTooLarge("too_large", text)
     if status in RETRIED or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Retry(_kind(RETRIED, status, "server_error"), text, retry_after(answer.headers.get("Retry-After"), now))
-    return Held(_kind(HELD, status, "unexpected_answer"), text)
+        return RetryLater(
+            _kind(RETRIED, status, "server_error"), text, retry_after(answer.headers.get("Retry-After"), now)
+        )
+    return OperatorNeeded(_kind(HELD, status, "unexpected_answer"), text)
 
 
-def failure(error: HTTPError) -> Retry:
+def failure(error: HTTPError) -> RetryLater:
     """A write that got no answer: it may or may not be in the database, and is written again."""
     if isinstance(error, HTTPTimeout) and not isinstance(error, NewConnectionError):  # urllib3 derives one of the other
-        return Retry("timeout", str(error))
-    return Retry("tls" if isinstance(error, SSLError) else "network", str(error))
+        return RetryLater("timeout", str(error))
+    return RetryLater("tls" if isinstance(error, SSLError) else "network", str(error))
 
 
 def words(answer: Answer) -> str:

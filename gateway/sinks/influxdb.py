@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from urllib3.exceptions import HTTPError
 
-from gateway.delivery.outcome import Refused, Retry, Stored
 from gateway.delivery.sink import History
+from gateway.delivery.write_result import PointRefused, RetryLater, Stored
 from gateway.errors import QueryError
 from gateway.line_protocol import split_lines
 from gateway.sinks import answers, influxql, metricsql
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from gateway.delivery.outcome import Outcome
     from gateway.delivery.sink import Cancellation, SeriesName, SeriesQuery
+    from gateway.delivery.write_result import WriteResult
     from gateway.sinks.answers import Answer
     from gateway.sinks.questions import Questioner
 
@@ -69,16 +69,16 @@ class InfluxSink(ABC):
     def close(self) -> None:
         """Close the connections."""
 
-    def write(self, lines: bytes) -> Outcome:
+    def write(self, lines: bytes) -> WriteResult:
         """Write points, see `Sink.write`."""
         try:
             points = split_lines(lines) if b'"' in lines else []
         except ValueError as error:
-            return Refused("malformed", str(error))
+            return PointRefused("malformed", str(error))
         try:
             if points and len(points) != lines.count(b"\n"):
                 ping = self._get("/ping", {})
-                if isinstance(busy := answers.outcome(ping, time.time()), Retry):
+                if isinstance(busy := answers.outcome(ping, time.time()), RetryLater):
                     return busy  # a proxy's, while the server restarts: not what the server is
                 if not self._reads_quotes(ping):
                     lines = b"".join(point[:-1].replace(b"\n", b" ") + b"\n" for point in points)
@@ -112,7 +112,7 @@ class InfluxSink(ABC):
             return self._post(gzip.compress(lines, GZIP_LEVEL, mtime=0), "gzip")
         return self._post(lines, None)
 
-    def _repeat(self, lines: bytes) -> Outcome:
+    def _repeat(self, lines: bytes) -> WriteResult:
         """Write again those of ``lines``, just written, that may be lost."""
         hours = hours_of(lines)
         if cold := self._recent.cold(lines, hours):

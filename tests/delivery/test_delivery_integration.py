@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.delivery.batch import Batch
-    from gateway.delivery.outcome import Outcome
     from gateway.delivery.ports import Database
+    from gateway.delivery.write_result import WriteResult
     from tests.support.servers import Influxd
 
 WAIT = 60.0
@@ -42,7 +42,7 @@ class Books:
 
     def __init__(self) -> None:
         self.ledger = Ledger()
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[WriteResult] = []
         self.committed_to = 0
         self.changed = asyncio.Event()
 
@@ -74,7 +74,7 @@ class Books:
         self.ledger.delivered(record_id, entries, refused)
         self.changed.set()
 
-    def wrote(self, _batch: Batch, _seconds: float, outcome: Outcome) -> None:
+    def wrote(self, _batch: Batch, _seconds: float, outcome: WriteResult) -> None:
         self.outcomes.append(outcome)
         self.changed.set()
 
@@ -139,7 +139,7 @@ class Watched:
         self._sink = sink
         self._loop = asyncio.get_running_loop()
 
-    def write(self, lines: bytes) -> Outcome:
+    def write(self, lines: bytes) -> WriteResult:
         self._loop.call_soon_threadsafe(self.writing.set)
         return self._sink.write(lines)
 
@@ -239,7 +239,7 @@ def test_a_full_spool_that_drops_the_oldest_keeps_exact_sums(tmp_path: Path) -> 
             self.down = True
             self.sink = SqliteSink(tmp_path / "data.db")
 
-        def write(self, lines: bytes) -> Outcome:
+        def write(self, lines: bytes) -> WriteResult:
             if self.down:
                 raise ConnectionError("no route to host")
             return self.sink.write(lines)

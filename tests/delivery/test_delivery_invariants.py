@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.delivery.outcome import Held, Retry
+from gateway.delivery.write_result import OperatorNeeded, RetryLater
 from gateway.ledger import Entry, Kind
 from tests.support.delivery import Bench, entry, line
 
@@ -25,9 +25,9 @@ ANSWERS = st.lists(
     st.sampled_from(
         [
             None,
-            Retry("unreachable", "connection refused"),
-            Retry("overloaded", "503", after=0.0),
-            Held("unauthorized", "401"),
+            RetryLater("unreachable", "connection refused"),
+            RetryLater("overloaded", "503", after=0.0),
+            OperatorNeeded("unauthorized", "401"),
             RuntimeError("a bug"),
             "lost",
         ]

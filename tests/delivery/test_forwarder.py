@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from gateway.delivery.forwarder import BYTES_PER_READING, LOOK_INTERVAL
-from gateway.delivery.outcome import Held, Outcome, Retry
 from gateway.delivery.pace import Bounds
 from gateway.delivery.progress import Progress
+from gateway.delivery.write_result import OperatorNeeded, RetryLater, WriteResult
 from tests.support.delivery import WAIT, Bench, entry, line
 
-DOWN = Retry("unreachable", "connection refused")
+DOWN = RetryLater("unreachable", "connection refused")
 
 
 def test_everything_arrives_in_batches_of_the_size_asked_for() -> None:
@@ -136,7 +136,7 @@ def test_the_cursor_waits_for_the_oldest_record_and_reading_for_the_cursor() -> 
         release, write = asyncio.Event(), bench.database.write
         loop = asyncio.get_running_loop()
 
-        def stalling(lines: bytes) -> Outcome:
+        def stalling(lines: bytes) -> WriteResult:
             if line("a", 0) in lines:
                 asyncio.run_coroutine_threadsafe(asyncio.wait_for(release.wait(), WAIT), loop).result()
             return write(lines)
@@ -156,7 +156,9 @@ def test_the_cursor_waits_for_the_oldest_record_and_reading_for_the_cursor() -> 
 
 def test_retry_after_is_followed() -> None:
     async def main() -> None:
-        bench = Bench(Retry("overloaded", "503", after=0.2), bounds=Bounds(first=0.0, longest=0.0, retry_after=1.0))
+        bench = Bench(
+            RetryLater("overloaded", "503", after=0.2), bounds=Bounds(first=0.0, longest=0.0, retry_after=1.0)
+        )
         bench.fill(records=1)
         begun = time.monotonic()
         await bench.delivered()
@@ -244,7 +246,7 @@ def test_a_dead_letter_is_on_disk_before_its_record_is_acknowledged() -> None:
         await bench.delivered()
         assert kept_at_acknowledge == [points]
         assert len(bench.database.writes) == 3
-        retries = [outcome.kind for outcome in bench.witness.outcomes if isinstance(outcome, Retry)]
+        retries = [outcome.kind for outcome in bench.witness.outcomes if isinstance(outcome, RetryLater)]
         assert retries == ["dead_letters"] * 2
         assert bench.witness.dead == {"bad_request": 1}
 
@@ -257,17 +259,17 @@ def test_a_sink_that_raises_is_an_outage(caplog: pytest.LogCaptureFixture) -> No
         points = bench.fill(records=1)
         await bench.delivered()
         assert bench.database.lines == points
-        assert bench.witness.outcomes[0] == Retry("internal", "ZeroDivisionError: a bug")
+        assert bench.witness.outcomes[0] == RetryLater("internal", "ZeroDivisionError: a bug")
 
     asyncio.run(main())
     assert "Traceback" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("outcome", "name"), [(Held("unauthorized", "authorization failed"), "held"), (DOWN, "retrying")]
+    ("outcome", "name"), [(OperatorNeeded("unauthorized", "authorization failed"), "held"), (DOWN, "retrying")]
 )
 def test_the_state_says_what_is_wrong_and_the_log_when_it_is_over(
-    outcome: Held | Retry, name: str, caplog: pytest.LogCaptureFixture
+    outcome: OperatorNeeded | RetryLater, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
 
@@ -453,7 +455,7 @@ def test_stop_abandons_what_does_not_finish_and_it_is_written_after_the_restart(
 
 def test_stop_in_the_middle_of_an_outage_does_not_wait_for_the_backoff() -> None:
     async def main() -> None:
-        bench = Bench(*[Held("not_found", "database not found")] * 10, bounds=Bounds(held=3600.0))
+        bench = Bench(*[OperatorNeeded("not_found", "database not found")] * 10, bounds=Bounds(held=3600.0))
         bench.fill(records=1)
         running = asyncio.create_task(bench.forwarder.run())
         async with asyncio.timeout(WAIT):

@@ -7,11 +7,11 @@ import logging
 import pytest
 
 from gateway.delivery.health import LOG_INTERVAL, RELAPSE_INTERVAL, Health, State
-from gateway.delivery.outcome import Held, Retry
+from gateway.delivery.write_result import OperatorNeeded, RetryLater
 
-DOWN = Retry("unreachable", "connection refused")
-BUSY = Retry("unavailable", "503 busy")
-UNAUTHORIZED = Held("unauthorized", "authorization failed")
+DOWN = RetryLater("unreachable", "connection refused")
+BUSY = RetryLater("unavailable", "503 busy")
+UNAUTHORIZED = OperatorNeeded("unauthorized", "authorization failed")
 
 
 class Bench:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.delivery.outcome import Held, Retry
 from gateway.delivery.pace import Bounds, Pace
+from gateway.delivery.write_result import OperatorNeeded, RetryLater
 
 BOUNDS = Bounds(first=0.5, longest=8.0, retry_after=60.0, held=15.0)
-DOWN = Retry("unreachable", "connection refused")
+DOWN = RetryLater("unreachable", "connection refused")
 
 
 def longest(_low: float, high: float) -> float:
@@ -68,7 +68,7 @@ def test_writes_from_before_the_failure_neither_lengthen_nor_end_the_wait() -> N
 def test_retry_after_is_followed_up_to_its_bound(asked: float, followed: float) -> None:
     pace = Pace(BOUNDS, longest)
     for _ in range(10):
-        delay = pace.failed(Retry("overloaded", "503", after=asked), pace.round, 0.0)
+        delay = pace.failed(RetryLater("overloaded", "503", after=asked), pace.round, 0.0)
     assert delay == followed
 
 
@@ -76,11 +76,11 @@ def test_retry_after_is_never_undercut_by_luck_or_by_a_later_answer() -> None:
     pace = Pace(BOUNDS, lambda low, _high: low)
     early = pace.round
     pace.failed(DOWN, early, 0.0)
-    pace.failed(Retry("overloaded", "503", after=7.0), early, 1.0)
+    pace.failed(RetryLater("overloaded", "503", after=7.0), early, 1.0)
     pace.failed(DOWN, early, 2.0)
     assert pace.opens_at == 8.0
 
 
 def test_what_an_operator_must_mend_is_asked_slowly_and_steadily() -> None:
     pace = Pace(BOUNDS, longest)
-    assert [pace.failed(Held("unauthorized", "401"), pace.round, 0.0) for _ in range(5)] == [15.0] * 5
+    assert [pace.failed(OperatorNeeded("unauthorized", "401"), pace.round, 0.0) for _ in range(5)] == [15.0] * 5

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from gateway.delivery.outcome import Held
 from gateway.delivery.pace import Bounds
+from gateway.delivery.write_result import OperatorNeeded
 from tests.support.delivery import WAIT, Bench, ScriptedDatabase, entry, line
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def test_what_the_old_database_does_not_take_goes_to_the_new_one(caplog: pytest.
 
     async def main() -> None:
         patient = Bounds(first=0.0, longest=0.0, retry_after=0.0, held=3600.0)
-        bench, new = Bench(Held("unauthorized", "no"), bounds=patient, max_in_flight=1), ScriptedDatabase()
+        bench, new = Bench(OperatorNeeded("unauthorized", "no"), bounds=patient, max_in_flight=1), ScriptedDatabase()
         bench.database.gate.clear()
         points = bench.fill(records=3)
         async with bench.running():
@@ -61,7 +61,7 @@ def test_what_the_old_database_does_not_take_goes_to_the_new_one(caplog: pytest.
 def test_a_wait_for_the_old_database_ends() -> None:
     async def main() -> None:
         bounds = Bounds(first=3600.0, longest=3600.0, retry_after=3600.0, held=3600.0)
-        bench, new = Bench(*[Held("unauthorized", "no")] * 3, bounds=bounds), ScriptedDatabase()
+        bench, new = Bench(*[OperatorNeeded("unauthorized", "no")] * 3, bounds=bounds), ScriptedDatabase()
         points = bench.fill(records=1)
         async with bench.running():
             await bench.database.until(lambda: len(bench.database.writes) == 1)

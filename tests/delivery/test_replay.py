@@ -8,8 +8,8 @@ import pytest
 
 from gateway.delivery import replay
 from gateway.delivery.dead_letters import DeadLetter, DeadLetters
-from gateway.delivery.outcome import Held, Outcome, Refused, Retry, Stored, TooLarge
 from gateway.delivery.replay import Replayed, replay_letters
+from gateway.delivery.write_result import BatchTooLarge, OperatorNeeded, PointRefused, RetryLater, Stored, WriteResult
 from tests.support.delivery import ScriptedDatabase, line
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ def test_letters_refused_again_are_submitted_once_page_by_page_in_order(
         store.add(letter(number, data=point))
     alone: list[bytes] = []
 
-    def write(lines: bytes) -> Outcome:
+    def write(lines: bytes) -> WriteResult:
         if lines in points:
             alone.append(lines)
         assert len(alone) <= len(points), "a letter is submitted again and again"
-        return Refused("bad_request", "still")
+        return PointRefused("bad_request", "still")
 
     assert replay_letters(store, write) == Replayed(stored=0, refused=7)
     assert alone == points
@@ -89,11 +89,11 @@ def test_a_point_too_large_alone_stays(store: DeadLetters) -> None:
     assert store.count_by_reason() == {"too_large": 1}
 
 
-@pytest.mark.parametrize("outcome", [Retry("unreachable", "refused"), Held("unauthorized", "401")])
-def test_replay_stops_when_the_database_cannot_take_them(store: DeadLetters, outcome: Retry | Held) -> None:
+@pytest.mark.parametrize("outcome", [RetryLater("unreachable", "refused"), OperatorNeeded("unauthorized", "401")])
+def test_replay_stops_when_the_database_is_down(store: DeadLetters, outcome: RetryLater | OperatorNeeded) -> None:
     for number in range(1, 5):
         store.add(letter(number))
-    answers: list[Outcome] = [Refused("bad_request", "one of them"), Stored(), outcome]
+    answers: list[WriteResult] = [PointRefused("bad_request", "one of them"), Stored(), outcome]
     assert replay_letters(store, lambda _lines: answers.pop(0)) == Replayed(stored=2, refused=0, stopped=outcome)
     assert numbers(store) == [3, 4]
 
@@ -101,9 +101,9 @@ def test_replay_stops_when_the_database_cannot_take_them(store: DeadLetters, out
 def test_letters_that_arrive_during_a_replay_wait_for_the_next(store: DeadLetters) -> None:
     store.add(letter(1))
 
-    def write(_lines: bytes) -> Outcome:
+    def write(_lines: bytes) -> WriteResult:
         store.add(letter(2))
-        return TooLarge("too_large", "words")
+        return BatchTooLarge("too_large", "words")
 
     assert replay_letters(store, write) == Replayed(stored=0, refused=1)
     assert store.count() == 2

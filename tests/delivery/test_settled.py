@@ -8,9 +8,9 @@ import pytest
 
 from gateway.delivery import settled
 from gateway.delivery.dead_letters import DeadLetter, DeadLetters
-from gateway.delivery.outcome import Refused, Stored
 from gateway.delivery.replay import replay_letters
 from gateway.delivery.settled import Change, End
+from gateway.delivery.write_result import PointRefused, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ def test_a_replayed_letter_is_told_once_and_by_its_device(store: DeadLetters, tm
 
 def test_one_refused_again_is_still_a_letter(store: DeadLetters) -> None:
     store.add(letter(1))
-    replay_letters(store, lambda _: Refused("x", "y"))
+    replay_letters(store, lambda _: PointRefused("x", "y"))
     assert store.settled_after(0) == (0, [])
     assert store.count() == 1
 

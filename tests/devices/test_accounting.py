@@ -8,8 +8,8 @@ import pytest
 from gateway.delivery import write_log
 from gateway.delivery.batch import Batch, Span
 from gateway.delivery.dead_letters import DeadLetters
-from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
 from gateway.delivery.write_log import WriteLog
+from gateway.delivery.write_result import BatchTooLarge, OperatorNeeded, PointRefused, RetryLater, Stored
 from gateway.devices.accounting import RETRY_AFTER_FAILED_COMMIT_MS, Bookkeeper
 from gateway.devices.acks import Acks
 from gateway.devices.fleet import Fleet
@@ -211,7 +211,13 @@ def test_a_damaged_checkpoint_is_told_and_counted_again_from_the_spool(
 
 
 def test_answers_of_the_database_are_counted_by_kind(desk: Desk) -> None:
-    for outcome in (Stored(), Retry("timeout", "t"), Held("unauthorized", "u"), Refused("x", "y"), TooLarge("z", "w")):
+    for outcome in (
+        Stored(),
+        RetryLater("timeout", "t"),
+        OperatorNeeded("unauthorized", "u"),
+        PointRefused("x", "y"),
+        BatchTooLarge("z", "w"),
+    ):
         desk.keeper.wrote(Batch(b"m v=1 1\n", 1, (Span(7, 0, 1),)), 0.1, outcome)
     desk.writes.flush()
     assert [write.first for write in write_log.read(desk.path.with_name("writes.log"))] == [(7, 0)]

@@ -7,7 +7,7 @@ import urllib3.connection
 import urllib3.exceptions
 from urllib3 import HTTPHeaderDict
 
-from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
+from gateway.delivery.write_result import BatchTooLarge, OperatorNeeded, PointRefused, RetryLater, Stored
 from gateway.sinks import answers
 from gateway.sinks.answers import HEAD, TAIL, Answer
 
@@ -25,25 +25,25 @@ def test_only_204_is_stored() -> None:
 @pytest.mark.parametrize("status", [200, 201, 202, 301, 307])
 def test_other_successes_and_redirects_are_held(status: int) -> None:
     outcome = answers.outcome(answer(status, b"<html>Welcome</html>"), NOW)
-    assert outcome == Held("unexpected_answer", "<html>Welcome</html>")
+    assert outcome == OperatorNeeded("unexpected_answer", "<html>Welcome</html>")
 
 
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        (400, Refused("refused", "no")),
-        (422, Refused("refused", "no")),
-        (413, TooLarge("too_large", "no")),
-        (401, Held("unauthorized", "no")),
-        (403, Held("forbidden", "no")),
-        (404, Held("not_found", "no")),
-        (405, Held("unexpected_answer", "no")),
-        (408, Retry("timeout", "no")),
-        (429, Retry("rate_limited", "no")),
-        (500, Retry("server_error", "no")),
-        (502, Retry("server_error", "no")),
-        (503, Retry("unavailable", "no")),
-        (599, Retry("server_error", "no")),
+        (400, PointRefused("refused", "no")),
+        (422, PointRefused("refused", "no")),
+        (413, BatchTooLarge("too_large", "no")),
+        (401, OperatorNeeded("unauthorized", "no")),
+        (403, OperatorNeeded("forbidden", "no")),
+        (404, OperatorNeeded("not_found", "no")),
+        (405, OperatorNeeded("unexpected_answer", "no")),
+        (408, RetryLater("timeout", "no")),
+        (429, RetryLater("rate_limited", "no")),
+        (500, RetryLater("server_error", "no")),
+        (502, RetryLater("server_error", "no")),
+        (503, RetryLater("unavailable", "no")),
+        (599, RetryLater("server_error", "no")),
     ],
 )
 def test_each_status_has_its_meaning(status: int, expected: object) -> None:
@@ -61,7 +61,7 @@ def test_each_status_has_its_meaning(status: int, expected: object) -> None:
     ],
 )
 def test_a_refusal_is_counted_by_what_it_says(text: str, kind: str) -> None:
-    assert answers.outcome(answer(400, x_influxdb_error=text), NOW) == Refused(kind, text)
+    assert answers.outcome(answer(400, x_influxdb_error=text), NOW) == PointRefused(kind, text)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_refusal_is_counted_by_what_it_says(text: str, kind: str) -> None:
     ],
 )
 def test_a_database_that_refuses_is_told_by_its_headers_or_its_json(found: Answer) -> None:
-    assert answers.outcome(found, NOW) == Refused("refused", "no")
+    assert answers.outcome(found, NOW) == PointRefused("refused", "no")
 
 
 @pytest.mark.parametrize("status", [400, 422])
@@ -91,7 +91,7 @@ def test_a_database_that_refuses_is_told_by_its_headers_or_its_json(found: Answe
 )
 def test_a_stranger_refuses_no_point(status: int, body: bytes) -> None:
     found = answer(status, body, server="nginx", x_server_hostname="vm")
-    assert answers.outcome(found, NOW) == Held("unexpected_answer", answers.words(found))
+    assert answers.outcome(found, NOW) == OperatorNeeded("unexpected_answer", answers.words(found))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | No
 
 
 def test_retry_after_reaches_the_outcome() -> None:
-    assert answers.outcome(answer(503, retry_after="7"), NOW) == Retry(
+    assert answers.outcome(answer(503, retry_after="7"), NOW) == RetryLater(
         "unavailable", "HTTP 503 Service Unavailable", 7.0
     )
 

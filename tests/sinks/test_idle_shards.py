@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.delivery.outcome import Refused, Retry, Stored
+from gateway.delivery.write_result import PointRefused, RetryLater, Stored
 from gateway.line_protocol import Series
 from gateway.sinks import idle_shards
 from gateway.sinks.idle_shards import MOST_HOURS, WARM, RecentHours, hours_of
@@ -100,7 +100,7 @@ def test_what_is_no_influxdb_is_written_to_once() -> None:
 
 @pytest.mark.parametrize(
     ("reply", "outcome"),
-    [(Reply(500), Retry), (Reply(400, {"X-Influxdb-Error": "no"}), Refused), (Reply(cut=True), Retry)],
+    [(Reply(500), RetryLater), (Reply(400, {"X-Influxdb-Error": "no"}), PointRefused), (Reply(cut=True), RetryLater)],
 )
 def test_a_batch_is_not_stored_before_its_second_write_is(reply: Reply, outcome: type) -> None:
     with ScriptedServer(TAKEN, reply, TAKEN) as server:

@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gateway.delivery.outcome import Held, Refused, Retry, Stored
 from gateway.delivery.sink import SeriesQuery
+from gateway.delivery.write_result import OperatorNeeded, PointRefused, RetryLater, Stored
 from gateway.errors import QueryError
 from gateway.sinks.influxdb_v1 import InfluxV1Sink
 from gateway.sinks.influxdb_v2 import InfluxV2Sink
@@ -90,17 +90,17 @@ def test_points_are_compressed_when_asked_for(make_sink: MakeSink) -> None:
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
-        (Reply(429, {"Retry-After": "3"}), Retry("rate_limited", "HTTP 429 Too Many Requests", 3.0)),
-        (Reply(503, {"Retry-After": "0"}, b'{"message":"busy"}'), Retry("unavailable", "busy", 0.0)),
-        (Reply(500, body=b'{"error":"timeout"}'), Retry("server_error", "timeout")),
-        (Reply(502, body=b"caf\xe9"), Retry("server_error", "caf\ufffd")),
-        (Reply(422, body=b'{"message":"field type conflict"}'), Refused("type_conflict", "field type conflict")),
-        (Reply(400, {"X-Influxdb-Error": "in the header"}), Refused("refused", "in the header")),
-        (Reply(400, {"X-Influxdb-Version": "1.8.0"}, b"too long line"), Refused("refused", "too long line")),
-        (Reply(400, body=b"sent to HTTPS port"), Held("unexpected_answer", "sent to HTTPS port")),
-        (Reply(404, body=b'{"message":"bucket not found"}'), Held("not_found", "bucket not found")),
-        (Reply(200, body=b"Welcome to nginx"), Held("unexpected_answer", "Welcome to nginx")),
-        (Reply(307, {"Location": "http://127.0.0.1:1/"}), Held("unexpected_answer", "HTTP 307 Temporary Redirect")),
+        (Reply(429, {"Retry-After": "3"}), RetryLater("rate_limited", "HTTP 429 Too Many Requests", 3.0)),
+        (Reply(503, {"Retry-After": "0"}, b'{"message":"busy"}'), RetryLater("unavailable", "busy", 0.0)),
+        (Reply(500, body=b'{"error":"timeout"}'), RetryLater("server_error", "timeout")),
+        (Reply(502, body=b"caf\xe9"), RetryLater("server_error", "caf\ufffd")),
+        (Reply(422, body=b'{"message":"field type conflict"}'), PointRefused("type_conflict", "field type conflict")),
+        (Reply(400, {"X-Influxdb-Error": "in the header"}), PointRefused("refused", "in the header")),
+        (Reply(400, {"X-Influxdb-Version": "1.8.0"}, b"too long line"), PointRefused("refused", "too long line")),
+        (Reply(400, body=b"sent to HTTPS port"), OperatorNeeded("unexpected_answer", "sent to HTTPS port")),
+        (Reply(404, body=b'{"message":"bucket not found"}'), OperatorNeeded("not_found", "bucket not found")),
+        (Reply(200, body=b"Welcome to nginx"), OperatorNeeded("unexpected_answer", "Welcome to nginx")),
+        (Reply(307, {"Location": "http://h:1/"}), OperatorNeeded("unexpected_answer", "HTTP 307 Temporary Redirect")),
     ],
 )  # fmt: skip
 def test_an_answer_is_mapped_and_asked_for_once(make_sink: MakeSink, reply: Reply, expected: object) -> None:
@@ -116,7 +116,7 @@ def test_retry_after_may_be_a_date(make_sink: MakeSink) -> None:
         sink = make_sink(server.url)
         outcome = sink.write(LINES)
         sink.close()
-    assert isinstance(outcome, Retry)
+    assert isinstance(outcome, RetryLater)
     assert outcome.after is not None
     assert 90 < outcome.after <= 100
 
@@ -128,7 +128,7 @@ def test_a_server_that_hangs_is_left_after_the_timeout(make_sink: MakeSink) -> N
         outcome = sink.write(LINES)
         assert time.monotonic() - started < 2.0
         sink.close()
-    assert isinstance(outcome, Retry)
+    assert isinstance(outcome, RetryLater)
     assert outcome.kind == "timeout"
     assert len(server.requests) == 1
 
@@ -137,7 +137,7 @@ def test_a_connection_cut_in_the_middle_is_tried_again_by_delivery(make_sink: Ma
     with ScriptedServer(Reply(cut=True), Reply(204)) as server:
         sink = make_sink(server.url)
         outcome = sink.write(LINES)
-        assert isinstance(outcome, Retry)
+        assert isinstance(outcome, RetryLater)
         assert outcome.kind == "network"
         assert len(server.requests) == 1
         assert sink.write(LINES) == Stored()
@@ -146,7 +146,7 @@ def test_a_connection_cut_in_the_middle_is_tried_again_by_delivery(make_sink: Ma
 
 def test_nobody_listening_is_a_retry(make_sink: MakeSink) -> None:
     outcome = make_sink(f"http://127.0.0.1:{free_port()}").write(LINES)
-    assert isinstance(outcome, Retry)
+    assert isinstance(outcome, RetryLater)
     assert outcome.kind == "network"
     assert "refused" in outcome.reason
 
@@ -155,7 +155,7 @@ def test_a_server_without_tls_is_told_apart(make_sink: MakeSink) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening, ScriptedServer(Reply(204)) as server:
         del listening
         outcome = make_sink(server.url.replace("http:", "https:")).write(LINES)
-    assert isinstance(outcome, Retry)
+    assert isinstance(outcome, RetryLater)
     assert outcome.kind == "tls"
 
 
@@ -191,7 +191,7 @@ def test_strings_without_newlines_ask_nothing(make_sink: MakeSink) -> None:
 def test_a_server_that_does_not_say_what_it_is_gets_nothing(make_sink: MakeSink) -> None:
     with ScriptedServer(Reply(cut=True)) as server:
         sink = make_sink(server.url)
-        assert isinstance(sink.write(BROKEN), Retry)
+        assert isinstance(sink.write(BROKEN), RetryLater)
         sink.close()
     assert [request.method for request in server.requests] == ["GET"]
 
@@ -201,7 +201,7 @@ def test_what_a_proxy_says_of_a_server_that_is_away_changes_no_string(make_sink:
     influxdb = {"X-Influxdb-Build": "OSS"}
     with ScriptedServer(Reply(status, {"Retry-After": "3"}), Reply(204, influxdb)) as server:
         sink = make_sink(server.url)
-        assert isinstance(sink.write(BROKEN), Retry)
+        assert isinstance(sink.write(BROKEN), RetryLater)
         assert sink.write(BROKEN) == Stored()
         sink.close()
     pings, writes = server.requests[:2], server.requests[2:]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.delivery.outcome import Held, Refused, Retry, Stored, TooLarge
 from gateway.delivery.sink import Bucket, Cancellation, SeriesName, SeriesQuery
+from gateway.delivery.write_result import BatchTooLarge, OperatorNeeded, PointRefused, RetryLater, Stored
 from gateway.errors import QueryError
 from gateway.sinks.influxdb_v1 import InfluxV1Sink
 from tests.support.gateway import wait_for
@@ -65,19 +65,19 @@ def test_the_same_series_and_time_overwrites_field_by_field(influxd: Influxd, si
 def test_a_type_conflict_is_refused_in_the_databases_words(influxd: Influxd, sink: InfluxV1Sink) -> None:
     assert sink.write(f"m,device=d1 x=1 {START}\n".encode()) == Stored()
     outcome = sink.write(f"m,device=d1 x=2i {START + 1}\nm,device=d1 x=3 {START + 2}\n".encode())
-    assert isinstance(outcome, Refused)
+    assert isinstance(outcome, PointRefused)
     assert outcome.kind == "type_conflict"
     assert 'input field "x" on measurement "m" is type integer, already exists as type float' in outcome.reason
     assert [point["x"] for point in stored(influxd, sink)] == [1, 3], "the others of the batch are stored"
 
 
 def test_a_malformed_line_is_refused(sink: InfluxV1Sink) -> None:
-    assert sink.write(b"garbage\n") == Refused("malformed", "unable to parse 'garbage': missing fields")
+    assert sink.write(b"garbage\n") == PointRefused("malformed", "unable to parse 'garbage': missing fields")
 
 
 def test_a_missing_database_is_held(influxd: Influxd) -> None:
     sink = InfluxV1Sink(influxd.url, "nowhere")
-    assert sink.write(f"m x=1 {START}\n".encode()) == Held("not_found", 'database not found: "nowhere"')
+    assert sink.write(f"m x=1 {START}\n".encode()) == OperatorNeeded("not_found", 'database not found: "nowhere"')
     with pytest.raises(QueryError, match="database not found: nowhere"):
         sink.query(SeriesQuery("d1", "x", 0, 10, 1))
     sink.close()
@@ -88,14 +88,14 @@ def test_a_wrong_password_is_held_and_the_right_one_writes(influxd_with_auth: In
     database = server.create_database()
     line = f"m,device=d1 x=1 {START}\n".encode()
     for password, expected in (
-        ("wrong", Held("unauthorized", "authorization failed")),
+        ("wrong", OperatorNeeded("unauthorized", "authorization failed")),
         (server.password, Stored()),
     ):
         sink = InfluxV1Sink(server.url, database, username=server.admin, password=password)
         assert sink.write(line) == expected
         sink.close()
     anonymous = InfluxV1Sink(server.url, database)
-    assert isinstance(anonymous.write(line), Held)
+    assert isinstance(anonymous.write(line), OperatorNeeded)
     with pytest.raises(QueryError, match="unable to parse authentication credentials"):
         anonymous.query(SeriesQuery("d1", "x", 0, 10, 1))
     anonymous.close()
@@ -109,7 +109,7 @@ def test_a_user_without_the_right_to_write_is_held(influxd_with_auth: Influxd) -
     server.query(f'GRANT READ ON "{database}" TO viewer')
     sink = InfluxV1Sink(server.url, database, username="viewer", password="viewer")
     outcome = sink.write(f"m x=1 {START}\n".encode())
-    assert isinstance(outcome, Held)
+    assert isinstance(outcome, OperatorNeeded)
     assert outcome.kind == "forbidden"
     assert "not authorized to write" in outcome.reason
     sink.close()
@@ -117,7 +117,7 @@ def test_a_user_without_the_right_to_write_is_held(influxd_with_auth: Influxd) -
 
 def test_a_body_over_the_servers_limit_is_too_large(sink: InfluxV1Sink) -> None:
     line = b"m,device=d1 x=1 1700000000000000000\n"
-    assert sink.write(line * (26_000_000 // len(line))) == TooLarge("too_large", "Request Entity Too Large")
+    assert sink.write(line * (26_000_000 // len(line))) == BatchTooLarge("too_large", "Request Entity Too Large")
 
 
 def test_a_compressed_body_is_understood(influxd: Influxd) -> None:
@@ -134,7 +134,7 @@ def test_a_stopped_server_is_a_retry_and_a_started_one_is_found_again(tmp_path: 
         assert sink.write(line) == Stored()
         server.stop()
         outcome = sink.write(line)
-        assert isinstance(outcome, Retry)
+        assert isinstance(outcome, RetryLater)
         assert outcome.kind == "network"
         server.start()
         assert sink.write(line) == Stored()
@@ -147,7 +147,7 @@ def test_a_frozen_server_is_a_retry(tmp_path: Path) -> None:
         sink = InfluxV1Sink(server.url, server.create_database("db"), timeout=0.3)
         server.suspend()
         outcome = sink.write(f"m x=1 {START}\n".encode())
-        assert isinstance(outcome, Retry)
+        assert isinstance(outcome, RetryLater)
         assert outcome.kind == "timeout"
         server.resume()
         sink.close()

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.delivery.outcome import Held, Retry, Stored
 from gateway.delivery.sink import SeriesName, SeriesQuery
+from gateway.delivery.write_result import OperatorNeeded, RetryLater, Stored
 from gateway.line_protocol import escape
 from gateway.sinks.influxdb_v1 import InfluxV1Sink
 from gateway.sinks.influxdb_v2 import InfluxV2Sink
@@ -99,7 +99,7 @@ def test_history_comes_from_metricsql(victoria_metrics: VictoriaMetrics, sink: I
 
 def test_an_influxdb_without_the_v2_api_is_held(influxd: Influxd) -> None:
     sink = InfluxV2Sink(influxd.url, influxd.create_database())
-    assert sink.write(f"m,device=d1 x=1 {START}000000\n".encode()) == Held("not_found", "404 page not found")
+    assert sink.write(f"m,device=d1 x=1 {START}000000\n".encode()) == OperatorNeeded("not_found", "404 page not found")
     sink.close()
 
 
@@ -130,7 +130,7 @@ def test_a_stopped_server_is_a_retry_and_a_started_one_is_found_again(tmp_path: 
         assert sink.write(line) == Stored()
         server.stop()
         outcome = sink.write(line)
-        assert isinstance(outcome, Retry)
+        assert isinstance(outcome, RetryLater)
         assert outcome.kind == "network"
         server.start()
         assert sink.write(line) == Stored()

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gateway.delivery.forwarder import Forwarder
-from gateway.delivery.outcome import Outcome, Refused, Stored, TooLarge
 from gateway.delivery.pace import Bounds
+from gateway.delivery.write_result import BatchTooLarge, PointRefused, Stored, WriteResult
 from gateway.ledger import Entry, Kind, Ledger
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class ScriptedDatabase:
 
     name = "scripted"
 
-    def __init__(self, script: Sequence[Outcome | Exception | str | None] = (), *, partial: bool = True) -> None:
+    def __init__(self, script: Sequence[WriteResult | Exception | str | None] = (), *, partial: bool = True) -> None:
         self.points: dict[tuple[bytes, bytes], bytes] = {}
         self.script = list(script)
         self.poison: set[bytes] = set()
@@ -183,7 +183,7 @@ class ScriptedDatabase:
         self.gate.set()
         self._changed = threading.Condition()
 
-    def write(self, lines: bytes) -> Outcome:
+    def write(self, lines: bytes) -> WriteResult:
         with self._changed:
             self.writes.append(lines)
             self.at_once += 1
@@ -204,7 +204,7 @@ class ScriptedDatabase:
 
         assert await asyncio.to_thread(wait)
 
-    def _answer(self, lines: bytes, scripted: Outcome | Exception | str | None) -> Outcome:
+    def _answer(self, lines: bytes, scripted: WriteResult | Exception | str | None) -> WriteResult:
         if isinstance(scripted, Exception):
             raise scripted
         if scripted == "lost":
@@ -213,13 +213,13 @@ class ScriptedDatabase:
         if scripted is not None and not isinstance(scripted, str):
             return scripted
         if len(lines) > self.max_bytes:
-            return TooLarge("too_large", "request entity too large")
+            return BatchTooLarge("too_large", "request entity too large")
         points = lines.splitlines(keepends=True)
         bad = [point for point in points if point in self.poison]
         if bad:
             if self.partial:
                 self._store(point for point in points if point not in self.poison)
-            return Refused("bad_request", f"partial write: field type conflict dropped={len(bad)}")
+            return PointRefused("bad_request", f"partial write: field type conflict dropped={len(bad)}")
         self._store(points)
         return Stored()
 
@@ -263,7 +263,7 @@ class Witness:
 
     source: MemorySource
     delivered_ids: list[int] = field(default_factory=list)
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[WriteResult] = field(default_factory=list)
     dead: Counter[str] = field(default_factory=Counter)
     wrote_one: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -273,7 +273,7 @@ class Witness:
         self.delivered_ids.append(record_id)
         self.source.ledger.delivered(record_id, entries, refused)
 
-    def wrote(self, batch: Batch, seconds: float, outcome: Outcome) -> None:
+    def wrote(self, batch: Batch, seconds: float, outcome: WriteResult) -> None:
         assert seconds >= 0
         assert batch.count == batch.lines.count(b"\n") == sum(span.lines for span in batch.spans)
         self.outcomes.append(outcome)
@@ -288,7 +288,11 @@ class Bench:
     """A forwarder with its neighbours."""
 
     def __init__(
-        self, *script: Outcome | Exception | str | None, partial: bool = True, bounds: Bounds = AT_ONCE, **options: Any
+        self,
+        *script: WriteResult | Exception | str | None,
+        partial: bool = True,
+        bounds: Bounds = AT_ONCE,
+        **options: Any,
     ) -> None:
         self.source = MemorySource()
         self.database = ScriptedDatabase(script, partial=partial)

@@ -5,7 +5,7 @@ Rules that hold here:
 * One connection writes, under a lock. Batches that wait for it are stored together, in one transaction: a sync and the
   pages that they share are paid for once. All of a batch is stored, or none.
 * A write has returned when its transaction is on the disk. Queries have connections of their own and hold up nobody.
-* A file that cannot be used is `Held`, and opened anew at the next try: moving it away is all it takes to go on.
+* A file that cannot be used gives `OperatorNeeded` and is opened again at the next try: to move it away is enough.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gateway.delivery.outcome import TYPE_CONFLICT, Held, Refused, Retry, Stored
 from gateway.delivery.sink import Cancellation, History, SeriesName
+from gateway.delivery.write_result import TYPE_CONFLICT, OperatorNeeded, PointRefused, RetryLater, Stored
 from gateway.errors import QueryError
 from gateway.sinks.sqlite import history, rollups
 from gateway.sinks.sqlite.catalog import Catalog, TypeConflict
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from gateway.delivery.outcome import Outcome
     from gateway.delivery.sink import SeriesQuery
+    from gateway.delivery.write_result import WriteResult
     from gateway.sinks.sqlite.lines import Row
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ _BACKFILLED = "INSERT OR IGNORE INTO backfilled (series, since_ns) VALUES (?, ?)
 @dataclass(slots=True)
 class _Batch:
     lines: bytes
-    outcome: Outcome | None = None
+    outcome: WriteResult | None = None
     failure: Exception | None = None
 
 
@@ -99,7 +99,7 @@ class SqliteSink:
         self._closing = threading.Event()
         self._upkeep: threading.Thread | None = None
 
-    def write(self, lines: bytes) -> Outcome:
+    def write(self, lines: bytes) -> WriteResult:
         """Write points, see `Sink.write`; nothing of a batch that is refused is stored."""
         mine = _Batch(lines)
         self._waiting.append(mine)
@@ -215,9 +215,9 @@ class SqliteSink:
                 try:
                     rows.add(batch.lines)
                 except TypeConflict as error:
-                    batch.outcome = Refused(TYPE_CONFLICT, str(error))
+                    batch.outcome = PointRefused(TYPE_CONFLICT, str(error))
                 except ValueError as error:
-                    batch.outcome = Refused("malformed", str(error))
+                    batch.outcome = PointRefused("malformed", str(error))
                 if batch.outcome is not None:
                     raise _Refusal
             for width, found in enumerate(rows.by_width):
@@ -274,17 +274,19 @@ class SqliteSink:
             return 0, 0
         return status.st_dev, status.st_ino
 
-    def _failed(self, error: sqlite3.Error | OSError) -> Outcome:
+    def _failed(self, error: sqlite3.Error | OSError) -> WriteResult:
         """What an error of the file means; it is opened anew at the next try, except when it was only busy."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary result code
         kind = RETRIED.get(code)
         if kind != "locked":
             self._disconnect()
         if kind is not None:
-            return Retry(kind, f"{self._path}: {error}")
+            return RetryLater(kind, f"{self._path}: {error}")
         if code in CORRUPT:
-            return Held("corrupt", f"{self._path} is damaged or no SQLite database ({error}): move it away to go on")
-        return Held("unusable", f"{self._path}: {error}")
+            return OperatorNeeded(
+                "corrupt", f"{self._path} is damaged or no SQLite database ({error}): move it away to go on"
+            )
+        return OperatorNeeded("unusable", f"{self._path}: {error}")
 
     def _keep_up(self) -> None:
         """Delete and summarise, until the sink is closed."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.delivery.outcome import Refused, Stored
+from gateway.delivery.write_result import PointRefused, Stored
 from tests.support.sqlite_file import Clock, rows
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def test_the_same_series_and_time_overwrites_field_by_field(sink: SqliteSink, pa
 def test_a_type_conflict_is_refused_in_influxdbs_words_and_nothing_stored(sink: SqliteSink, path: Path) -> None:
     assert sink.write(f"m,device=d1 x=1 {START}\n".encode()) == Stored()
     batch = f"new,device=d1 y=1 {START}\nm,device=d2 x=2i {START}\nm,device=d1 x=3 {START + 2}\n".encode()
-    assert sink.write(batch) == Refused(
+    assert sink.write(batch) == PointRefused(
         "type_conflict",
         'field type conflict: input field "x" on measurement "m" is type integer, already exists as type float',
     )
@@ -42,8 +42,8 @@ def test_a_type_conflict_is_refused_in_influxdbs_words_and_nothing_stored(sink: 
 def test_a_type_conflict_with_a_series_not_yet_seen_here_is_refused(open_sink: Callable[..., SqliteSink]) -> None:
     first, second = open_sink(), open_sink()
     assert first.write(f'm,device=d1 x="text" {START}\n'.encode()) == Stored()
-    assert isinstance(second.write(f"m,device=d2 x=1 {START}\n".encode()), Refused)
-    assert isinstance(first.write(f"m,device=d1 x=true {START}\n".encode()), Refused)
+    assert isinstance(second.write(f"m,device=d2 x=1 {START}\n".encode()), PointRefused)
+    assert isinstance(first.write(f"m,device=d1 x=true {START}\n".encode()), PointRefused)
 
 
 def test_a_series_deleted_by_another_process_is_made_again(open_sink: Callable[..., SqliteSink], path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.delivery.outcome import Stored
 from gateway.delivery.sink import Cancellation, SeriesName, SeriesQuery
+from gateway.delivery.write_result import Stored
 from gateway.errors import QueryError
 from gateway.sinks.sqlite import sink as sink_module
 from gateway.sinks.sqlite.history import COARSE_POINTS, SAMPLE, Grid, pieces

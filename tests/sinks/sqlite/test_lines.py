@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.delivery.outcome import Refused, Stored
+from gateway.delivery.write_result import PointRefused, Stored
 from gateway.line_protocol import Series, parse_line
 from gateway.sinks.sqlite import SqliteSink
 from gateway.sinks.sqlite import lines as lines_module
@@ -85,7 +85,7 @@ def test_ordinary_lines_go_the_short_way(sink: SqliteSink, path: Path, monkeypat
 def test_a_line_that_only_looks_like_the_last_is_refused(sink: SqliteSink, path: Path, line: str) -> None:
     good = b"m,device=d1 x=1,y=2i 1\n"
     assert sink.write(good) == Stored()
-    assert isinstance(sink.write(good.replace(b" 1\n", b" 2\n") + line.encode() + b"\n"), Refused)
+    assert isinstance(sink.write(good.replace(b" 1\n", b" 2\n") + line.encode() + b"\n"), PointRefused)
     assert len(rows(path)) == 2
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from gateway.delivery.outcome import Stored
+from gateway.delivery.write_result import Stored
 from gateway.sinks.sqlite import retention
 from tests.support.sqlite_file import Clock, rows
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.delivery.outcome import Refused, Stored
 from gateway.delivery.sink import SeriesQuery
+from gateway.delivery.write_result import PointRefused, Stored
 from gateway.sinks.sqlite import SqliteSink, rollups
 from gateway.sinks.sqlite.schema import HOUR, MINUTE
 from tests.support.sqlite_file import Clock
@@ -184,7 +184,7 @@ def test_a_mark_that_was_rolled_back_is_made_again(sink: SqliteSink, path: Path)
     written(sink, {START + at * SECOND: "x=1" for at in range(10)})
     settled(sink)
     good, bad = f"m,device=d1 x=9 {START}\n".encode(), f"m,device=d1 x=1i {START}\n".encode()
-    assert isinstance(sink.write(good + bad), Refused)
+    assert isinstance(sink.write(good + bad), PointRefused)
     assert sink.write(good) == Stored()
     assert count(path, "stale") == 1
     assert_history_is_true(sink, path, SeriesQuery("d1", "x", START, START + 4 * HOUR, 1))

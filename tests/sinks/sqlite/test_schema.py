@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.delivery.outcome import Held, Stored
 from gateway.delivery.sink import SeriesQuery
+from gateway.delivery.write_result import OperatorNeeded, Stored
 from gateway.line_protocol import Series
 from gateway.sinks.sqlite import SqliteSink
 from tests.support.readings import FIELDS, MEASUREMENTS, TAGS
@@ -79,7 +79,7 @@ def test_a_file_of_a_later_version_is_held(sink: SqliteSink, path: Path) -> None
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA user_version = 99")
     outcome = sink.write(b"m,device=d1 x=1 5\n")
-    assert isinstance(outcome, Held)
+    assert isinstance(outcome, OperatorNeeded)
     assert "version 99" in outcome.reason
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.delivery.outcome import Held, Refused, Retry, Stored
 from gateway.delivery.sink import Bucket, SeriesQuery
+from gateway.delivery.write_result import OperatorNeeded, PointRefused, RetryLater, Stored
 from gateway.errors import QueryError
 from gateway.sinks.sqlite import SqliteSink, schema
 from gateway.sinks.sqlite.history import Grid
@@ -32,7 +32,7 @@ SECOND = 1_000_000_000
 )
 def test_what_is_no_point_is_refused(sink: SqliteSink, path: Path, lines: bytes) -> None:
     outcome = sink.write(b"m,device=d1 x=1 5\n" + lines)
-    assert isinstance(outcome, Refused)
+    assert isinstance(outcome, PointRefused)
     assert outcome.kind == "malformed"
     assert not path.exists() or rows(path) == []
 
@@ -115,7 +115,7 @@ def test_batches_that_wait_share_a_transaction_and_a_refused_one_spoils_no_other
             pass
     for thread in threads:
         thread.join(10)
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Refused", "Stored", "Stored", "Stored"]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["PointRefused", "Stored", "Stored", "Stored"]
     assert len(began) == 1
     assert rows(path, "field, value") == [("x", 1), ("x", 2), ("x", 4), ("x", 5)]
 
@@ -128,7 +128,7 @@ def test_another_writer_is_waited_for_and_then_a_retry(
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         outcome = sink.write(b"m,device=d1 x=2 5\n")
-        assert isinstance(outcome, Retry)
+        assert isinstance(outcome, RetryLater)
         assert outcome.kind == "locked"
         assert sink.query(SeriesQuery("d1", "x", 0, 10, 1)).buckets == [Bucket(0, 1, 1, 1, 1)], (
             "readers are not held up"
@@ -143,7 +143,7 @@ def test_a_full_disk_is_a_retry_and_room_ends_it(sink: SqliteSink, path: Path) -
     connection.execute("PRAGMA max_page_count = 1")  # it is the size that the file has
     lines = b"".join(b"m,device=d%d x=2 %d\n" % (index, index) for index in range(500))
     outcome = sink.write(lines)
-    assert isinstance(outcome, Retry)
+    assert isinstance(outcome, RetryLater)
     assert outcome.kind == "disk_full"
     assert rows(path, "count(*)") == [(1,)], "all or nothing"
     assert sink.write(lines) == Stored()
@@ -154,7 +154,7 @@ def test_a_file_of_another_kind_is_held_until_it_is_moved_away(sink: SqliteSink,
     path.write_bytes(b"no database" * 1000)
     for _ in range(2):
         outcome = sink.write(b"m,device=d1 x=1 5\n")
-        assert isinstance(outcome, Held)
+        assert isinstance(outcome, OperatorNeeded)
         assert outcome.kind == "corrupt"
         assert "move it away" in outcome.reason
     with pytest.raises(QueryError, match="not a database"):
@@ -171,7 +171,7 @@ def test_a_file_damaged_in_the_middle_is_held(sink: SqliteSink, path: Path) -> N
     content[4096:] = b"\xa5" * (len(content) - 4096)
     path.write_bytes(content)
     outcome = sink.write(lines)
-    assert isinstance(outcome, Held)
+    assert isinstance(outcome, OperatorNeeded)
     assert outcome.kind == "corrupt"
 
 
@@ -180,7 +180,7 @@ def test_a_place_that_cannot_hold_a_file_is_held(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "file" / "telemetry.db"):
         sink = SqliteSink(path)
         outcome = sink.write(b"m,device=d1 x=1 5\n")
-        assert isinstance(outcome, Held)
+        assert isinstance(outcome, OperatorNeeded)
         assert outcome.kind == "unusable"
         sink.close()
 

@@ -2,8 +2,8 @@
 
 Rules that hold here:
 
-* No outcome loses a point: a batch is `Stored`, tried again (`Retry`, `Held`), or cut until the point that the
-  database refuses stands alone and becomes a dead letter (`Refused`, `TooLarge`).
+* No result loses a point: a batch is `Stored`, written again (`RetryLater`, `OperatorNeeded`), or cut until the point
+  that the database refuses stands alone and becomes a dead letter (`PointRefused`, `BatchTooLarge`).
 * 400 and 422 never say reliably which point was bad (InfluxDB 1.6.7 stores the others and even reports ``dropped=0``
   for a malformed line), so they mean "unknown which".
 """
@@ -22,7 +22,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetryLater:
     """The database could not take it now: network, 429, 5xx. ``after`` is its Retry-After in seconds."""
 
     kind: str
@@ -31,7 +31,7 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class OperatorNeeded:
     """An operator has to act first (401, 403, 404): everything is kept and tried again slowly."""
 
     kind: str
@@ -39,7 +39,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class PointRefused:
     """At least one line was refused, unknown which; ``reason`` is in the database's own words."""
 
     kind: str
@@ -47,11 +47,11 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class TooLarge:
+class BatchTooLarge:
     """The batch as a whole is over the database's size limit (413)."""
 
     kind: str
     reason: str
 
 
-Outcome = Stored | Retry | Held | Refused | TooLarge
+WriteResult = Stored | RetryLater | OperatorNeeded | PointRefused | BatchTooLarge
