@@ -9,7 +9,7 @@ from gateway.config.tls import owners_of_authorities
 from gateway.delivery import dead_letters, write_log
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.forwarder import Forwarder
-from gateway.delivery.why import Records
+from gateway.delivery.message_trace import TraceFiles
 from gateway.delivery.write_log import WriteLog
 from gateway.devices.accounting import Bookkeeper
 from gateway.devices.acks import Acks
@@ -162,7 +162,7 @@ class Parts:
             commands=self.commands,
             downlink=self.downlink,
             settings=self.settings,
-            history=Records(
+            history=TraceFiles(
                 config.spool.directory, config.state.directory / write_log.NAME, self.dead_letters, known=True
             ),
         )

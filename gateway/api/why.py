@@ -10,7 +10,7 @@ from tornado.web import HTTPError
 from gateway.api.blocking import AskingHandler
 from gateway.api.handler import MALFORMED
 from gateway.config.names import DEVICE_ID
-from gateway.delivery import why
+from gateway.delivery import message_trace
 from gateway.errors import ReadingError
 from gateway.protocol.messages import MAX_SEQ
 from gateway.protocol.timestamps import asked_moment
@@ -18,7 +18,7 @@ from gateway.protocol.timestamps import asked_moment
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.delivery.why import Records
+    from gateway.delivery.message_trace import TraceFiles
 
 
 class WhyHandler(AskingHandler):
@@ -34,10 +34,12 @@ class WhyHandler(AskingHandler):
         boot = self.get_query_argument("boot", None)
         if seq is not None:
             number = self.number("seq", 0, 0, MAX_SEQ)
-            answer = await self._ask(device_id, lambda records: why.by_number(records, device_id, number, boot))
+            answer = await self._ask(
+                device_id, lambda records: message_trace.by_number(records, device_id, number, boot)
+            )
         else:
             time_ns = self._moment(str(time))
-            answer = await self._ask(device_id, lambda records: why.by_time(records, device_id, time_ns))
+            answer = await self._ask(device_id, lambda records: message_trace.by_time(records, device_id, time_ns))
         if any(message["delivered"] is False for message in answer["messages"]):
             state = self.context.forwarder.state
             answer["database"] = {"sink": self.context.sink.name, "state": state.name, "reason": state.reason}
@@ -45,7 +47,7 @@ class WhyHandler(AskingHandler):
             answer["error"] = {"code": "not_found", "message": answer["answer"]}
         self.answer(answer, 200 if answer["found"] else 404)
 
-    async def _ask(self, device_id: str, question: Callable[[Records], dict[str, Any]]) -> dict[str, Any]:
+    async def _ask(self, device_id: str, question: Callable[[TraceFiles], dict[str, Any]]) -> dict[str, Any]:
         context = self.context
         known = context.registry.devices.lookup(device_id) is not None or device_id in context.fleet.known()
         records = replace(context.history, known=known)

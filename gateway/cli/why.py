@@ -12,7 +12,7 @@ from gateway.cli.output import print_json, print_table, printable
 from gateway.cli.registry import path_of
 from gateway.delivery import dead_letters, write_log
 from gateway.delivery.dead_letters import DeadLetters
-from gateway.delivery.why import Records, by_number, by_time
+from gateway.delivery.message_trace import TraceFiles, by_number, by_time
 from gateway.errors import ReadingError
 from gateway.protocol.messages import MAX_SEQ
 from gateway.protocol.timestamps import asked_moment
@@ -75,13 +75,13 @@ def _moment(text: str) -> int:
 
 
 @contextlib.contextmanager
-def _records(config: Config, device: str) -> Iterator[Records]:
+def _records(config: Config, device: str) -> Iterator[TraceFiles]:
     state = config.state.directory
     path = state / dead_letters.NAME
     with contextlib.ExitStack() as stack:
         letters = stack.enter_context(contextlib.closing(DeadLetters(path))) if path.exists() else None
         known = _registered(config, device) or device in checkpoint.load(state / "ledger.json").accounts
-        yield Records(config.spool.directory, state / write_log.NAME, letters, known)
+        yield TraceFiles(config.spool.directory, state / write_log.NAME, letters, known)
 
 
 def _registered(config: Config, device: str) -> bool:

@@ -97,7 +97,7 @@ def _cut_spans(spans: tuple[Span, ...], at: int) -> tuple[tuple[Span, ...], tupl
     return spans, ()
 
 
-class Builder:
+class BatchBuilder:
     """Assembles batches from records. ``due`` is the moment by which the one under way has to be sent, or infinity."""
 
     def __init__(self, max_lines: int, max_bytes: int) -> None:

@@ -6,7 +6,7 @@ Rules that hold here:
 * Record, line and commit time identify a letter, so a redelivery after a crash adds nothing twice, and a spool that
   was set up anew and numbers its records from the start hides nothing.
 * The table has a bound; beyond it the oldest letters, a hundredth of it, are discarded and counted.
-* How a letter ended is written down with its end (`gateway.delivery.settled`).
+* How a letter ended is written down with its end (`gateway.delivery.settled_dead_letters`).
 * The gateway and the command line use the file at the same time (WAL).
 """
 
@@ -21,8 +21,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gateway.delivery import settled
-from gateway.delivery.settled import End
+from gateway.delivery import settled_dead_letters
+from gateway.delivery.settled_dead_letters import Settlement
 from gateway.line_protocol import parse_line
 from gateway.state.sqlite_file import damaged, open_store, transaction
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from gateway.delivery.settled import Change, Settled
+    from gateway.delivery.settled_dead_letters import LedgerCorrection, SettledDeadLetter
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class DeadLetters:
             f"SELECT max(n) FROM (SELECT n, {newest} FROM letters) WHERE bytes > ? OR rows > ?",
             [bound - bound // SPARE for bound in (self._max_bytes, self._max_count)],
         ).fetchone()[0]
-        gone = settled.settle(db, "n <= ?", (last,), End.DISCARDED, time.time_ns())
+        gone = settled_dead_letters.settle(db, "n <= ?", (last,), Settlement.DISCARDED, time.time_ns())
         self._at_most = _extent(db)
         db.execute("UPDATE discarded SET total = total + ?", (gone,))
         if not self._told:
@@ -211,25 +211,25 @@ class DeadLetters:
             )
             return dict(rows.fetchall())
 
-    def settled_after(self, mark: int) -> tuple[int, Sequence[Change]]:
+    def settled_after(self, mark: int) -> tuple[int, Sequence[LedgerCorrection]]:
         """How letters ended since ``mark``, and the mark for the next call."""
         with self._lock:
-            return settled.after(self._db, mark)
+            return settled_dead_letters.after(self._db, mark)
 
-    def uncount(self, cursor: int, oldest_ns: int, mark: int) -> Sequence[Change]:
-        """At a start: see `gateway.delivery.settled.uncount`."""
+    def uncount(self, cursor: int, oldest_ns: int, mark: int) -> Sequence[LedgerCorrection]:
+        """At a start: see `gateway.delivery.settled_dead_letters.uncount`."""
         with self._transaction() as db:
-            return settled.uncount(db, cursor, oldest_ns, mark)
+            return settled_dead_letters.uncount(db, cursor, oldest_ns, mark)
 
     def trim(self, mark: int, delivered_to: int) -> None:
         """Forget endings that a durable checkpoint counts, up to both of its marks, but for the newest."""
         with self._transaction() as db:
-            settled.trim(db, mark, delivered_to)
+            settled_dead_letters.trim(db, mark, delivered_to)
 
-    def ended_of_message(self, record_id: int, committed_ns: int, line: int, lines: int) -> Sequence[Settled]:
+    def ended_of_message(self, record_id: int, committed_ns: int, line: int, lines: int) -> Sequence[SettledDeadLetter]:
         """Letters as in `of_message` that are none any more."""
         with self._lock:
-            return settled.of_message(self._db, record_id, committed_ns, line, lines)
+            return settled_dead_letters.of_message(self._db, record_id, committed_ns, line, lines)
 
     @property
     def discarded(self) -> int:
@@ -242,13 +242,13 @@ class DeadLetters:
         """Delete letters for good; how many."""
         where, values = _filter(reason, device, ids)
         with self._transaction() as db:
-            return settled.settle(db, f"n > 0{where}", values, End.DELETED, time.time_ns())
+            return settled_dead_letters.settle(db, f"n > 0{where}", values, Settlement.DELETED, time.time_ns())
 
     def stored(self, letters: Sequence[DeadLetter]) -> None:
         """A replay has brought them to the database: they are letters no more."""
         with self._transaction() as db:
             for letter in letters:
-                settled.settle(db, "n = ?", (letter.n,), End.STORED, time.time_ns())
+                settled_dead_letters.settle(db, "n = ?", (letter.n,), Settlement.STORED, time.time_ns())
 
     def refused_again(self, letter: DeadLetter, kind: str, reason: str) -> None:
         """Keep the letter with the new ``reason``."""
@@ -291,7 +291,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, tuple[int, int]]:
 
 
 def _connect(path: Path) -> tuple[sqlite3.Connection, tuple[int, int]]:
-    db = open_store(path, "dead letters", VERSION, _SCHEMA + settled.SCHEMA)
+    db = open_store(path, "dead letters", VERSION, _SCHEMA + settled_dead_letters.SCHEMA)
     try:
         return db, _extent(db)
     except sqlite3.Error:

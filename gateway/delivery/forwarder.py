@@ -22,16 +22,16 @@ from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING
 
-from gateway.delivery.dispatch import Dispatch
-from gateway.delivery.health import Health, State
-from gateway.delivery.pace import Bounds, Pace
+from gateway.delivery.backoff import Backoff, BackoffBounds
+from gateway.delivery.dispatcher import Dispatcher
+from gateway.delivery.health import DatabaseState, Health
 from gateway.delivery.pipeline import Pipeline
 from gateway.delivery.write_result import RetryLater
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gateway.delivery.ports import Database, ForwarderListener, LetterStore, Source, Spooled
+    from gateway.delivery.interfaces import Database, DeadLetterStore, ForwarderListener, RecordSource, SpooledRecord
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ TIMER_SLACK = 0.001
 """Seconds: uvloop's timers count in whole milliseconds, and one that is early would only be set again."""
 SLICE = 0.002
 """Seconds of work on a backlog after which the loop gets to see its devices again."""
-DEFAULT_BOUNDS = Bounds()
+DEFAULT_BOUNDS = BackoffBounds()
 
 
 class Forwarder:
@@ -53,15 +53,15 @@ class Forwarder:
 
     def __init__(
         self,
-        source: Source,
+        source: RecordSource,
         sink: Database,
-        dead_letters: LetterStore,
+        dead_letters: DeadLetterStore,
         *,
         max_readings: int,
         max_age: float,
         max_in_flight: int,
         listener: ForwarderListener,
-        bounds: Bounds = DEFAULT_BOUNDS,
+        bounds: BackoffBounds = DEFAULT_BOUNDS,
     ) -> None:
         self._source = source
         self._sink = sink
@@ -72,7 +72,7 @@ class Forwarder:
         self._max_age = max_age
         self._max_in_flight = max_in_flight
         self._bounds = bounds
-        self._pace = Pace(bounds)
+        self._backoff = Backoff(bounds)
         self._health = Health(lambda: source.status().readings_pending)
         self._wake = asyncio.Event()
         self._ended = asyncio.Event()
@@ -82,7 +82,7 @@ class Forwarder:
         self._delivered_to = self._acknowledged_to = 0
 
     @property
-    def state(self) -> State:
+    def state(self) -> DatabaseState:
         """How delivery is doing."""
         return self._health.state
 
@@ -93,12 +93,12 @@ class Forwarder:
     async def redirect(self, sink: Database) -> None:
         """Deliver to ``sink`` from now on; returns when no write to the one before is under way any more."""
         self._sink = sink
-        await self._dispatch.redirect(sink)
+        await self._dispatcher.redirect(sink)
 
     async def run(self) -> None:
         """Deliver until `stop` or cancellation. Errors of the spool, and mistakes in here, are outages like others."""
         self._ended.clear()
-        self._dispatch = Dispatch(
+        self._dispatcher = Dispatcher(
             self._sink,
             self._dead_letters,
             self._listener,
@@ -113,7 +113,7 @@ class Forwarder:
                 await self._attempt()
         finally:
             self._end_waiting()
-            self._dispatch.close()
+            self._dispatcher.close()
             self._ended.set()
 
     async def stop(self, grace: float) -> None:
@@ -133,26 +133,26 @@ class Forwarder:
             log.exception("delivery met an unexpected error and goes on after record %d", self._delivered_to)
             self._end_waiting()
             trouble = RetryLater("internal", f"{type(error).__name__}: {error}")
-            delay = self._pace.failed(trouble, self._pace.round, time.monotonic())
+            delay = self._backoff.failed(trouble, self._backoff.round, time.monotonic())
             self._health.failing(trouble, delay)
-            await self._pause(self._pace.opens_at)
+            await self._pause(self._backoff.opens_at)
 
     async def _deliver(self) -> None:
         while not self._stopping:
             self._wake.clear()
-            self._dispatch.settle()
+            self._dispatcher.settle()
             await self._fill()
             await self._acknowledge()
             if not self._stopping:
-                self._dispatch.send_due(self._pipeline)
+                self._dispatcher.send_due(self._pipeline)
             await self._rest()
-        await self._dispatch.drain(self._stop_at - time.monotonic())
-        self._dispatch.settle()
+        await self._dispatcher.drain(self._stop_at - time.monotonic())
+        self._dispatcher.settle()
         await self._acknowledge()
 
     async def _rest(self) -> None:
         """Until something happened, or can be done that nothing will announce."""
-        moment = self._dispatch.next_at(self._pipeline)
+        moment = self._dispatcher.next_at(self._pipeline)
         if self._room() and (self._waiting is None or self._waiting.done()):
             moment = min(moment, self._look_at)
         await self._sleep(moment)
@@ -188,7 +188,7 @@ class Forwarder:
             upto = self._delivered_to
             await self._source.acknowledge(upto)
             self._acknowledged_to = upto
-            self._pace.answered(self._pace.round)
+            self._backoff.answered(self._backoff.round)
         return more
 
     def _forget_dropped(self) -> None:
@@ -212,7 +212,7 @@ class Forwarder:
                 return
             await self._take(records)
 
-    async def _take(self, records: Sequence[Spooled]) -> None:
+    async def _take(self, records: Sequence[SpooledRecord]) -> None:
         until = time.monotonic() + SLICE
         for record in records:
             self._pipeline.add(record, self._due(record))
@@ -222,7 +222,7 @@ class Forwarder:
         self._read_to = records[-1].id
         self._forget_dropped()
         if not self._stopping:
-            self._dispatch.send_full(self._pipeline)
+            self._dispatcher.send_full(self._pipeline)
 
     def _wait_for_records(self) -> None:
         self._look_at = time.monotonic() + min(LOOK_INTERVAL, self._max_age / LOOKS_PER_AGE)
@@ -244,7 +244,7 @@ class Forwarder:
         batches = self._max_in_flight
         return progress.bytes <= batches * self._max_bytes and progress.entries <= batches * self._max_readings
 
-    def _due(self, record: Spooled) -> float:
+    def _due(self, record: SpooledRecord) -> float:
         """The moment by which a record has to be written; a clock that was set back does not put it off for long."""
         age = time.time() - record.committed_ns / 1e9
         return time.monotonic() + min(max(self._max_age - age, 0.0), self._max_age)

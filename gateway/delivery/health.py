@@ -25,14 +25,14 @@ LOG_INTERVAL = 60.0
 RELAPSE_INTERVAL = 10.0
 """Seconds between a line about a trouble and the next one about the same after a recovery."""
 
-Name = Literal["delivering", "retrying", "held"]
+StateName = Literal["delivering", "retrying", "held"]
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class DatabaseState:
     """How delivery is doing ``since`` (seconds since 1970): ``held`` waits for an operator, ``retrying`` for itself."""
 
-    name: Name
+    name: StateName
     kind: str
     reason: str
     since: float
@@ -55,17 +55,17 @@ class Health:
         self._failing_since = 0.0
         self._letters = 0
         self._letters_told: float | None = None
-        self.state = State("delivering", "", "", wall())
+        self.state = DatabaseState("delivering", "", "", wall())
 
     def failing(self, outcome: RetryLater | OperatorNeeded, delay: float) -> None:
         """The database did not take a batch; the next try is ``delay`` seconds away."""
         now = self._monotonic()
-        name: Name = "held" if isinstance(outcome, OperatorNeeded) else "retrying"
+        name: StateName = "held" if isinstance(outcome, OperatorNeeded) else "retrying"
         before = self.state
         if before.name == "delivering":
             self._failing_since, self._silent = now, True
         since = before.since if before.name == name else self._wall()
-        self.state = State(name, outcome.kind, outcome.reason, since)
+        self.state = DatabaseState(name, outcome.kind, outcome.reason, since)
         interval = RELAPSE_INTERVAL if before.name == "delivering" else LOG_INTERVAL
         if self._due(f"{name} {outcome.kind}", now, interval):
             self._silent = False
@@ -86,7 +86,7 @@ class Health:
         if not self._silent:
             seconds = self._monotonic() - self._failing_since
             log.info("delivery works again after %.1f s, %d readings waited", seconds, self._waiting())
-        self.state = State("delivering", "", "", self._wall())
+        self.state = DatabaseState("delivering", "", "", self._wall())
 
     def dead_letter(self, device: str, kind: str, reason: str) -> None:
         """A point was refused for good and kept."""

@@ -10,11 +10,11 @@ from bisect import insort
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from gateway.delivery.batch import Batch, Builder
-from gateway.delivery.progress import Origin, Progress
+from gateway.delivery.batch import Batch, BatchBuilder
+from gateway.delivery.progress import PointOrigin, Progress
 
 if TYPE_CHECKING:
-    from gateway.delivery.ports import Spooled
+    from gateway.delivery.interfaces import SpooledRecord
 
 _start = attrgetter("start")
 
@@ -24,11 +24,11 @@ class Pipeline:
 
     def __init__(self, max_readings: int, max_bytes: int) -> None:
         self.progress = Progress()
-        self._builder = Builder(max_readings, max_bytes)
+        self._builder = BatchBuilder(max_readings, max_bytes)
         self._ready: list[Batch] = []
         self._forgotten_to = 0
 
-    def add(self, record: Spooled, due: float) -> None:
+    def add(self, record: SpooledRecord, due: float) -> None:
         """Take a record, to be written by ``due``."""
         lines = self.progress.add(record)
         if lines:
@@ -58,7 +58,7 @@ class Pipeline:
         """The oldest ready batch, which now is out; there must be one."""
         return self._ready.pop(0)
 
-    def origin(self, batch: Batch) -> Origin:
+    def origin(self, batch: Batch) -> PointOrigin:
         """Where the first point of a batch came from."""
         return self.progress.origin(*batch.start)
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gateway.delivery.batch import Span
-    from gateway.delivery.ports import Spooled
+    from gateway.delivery.interfaces import SpooledRecord
     from gateway.ledger import Entry
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class PointOrigin:
     """Where a point came from: its record, its index there, when that became durable (ns since 1970), its device.
 
     ``counted`` when it is a reading of that device's account, not the gateway's own point about the device.
@@ -39,7 +39,7 @@ class Origin:
 
 
 @dataclass(slots=True)
-class Underway:
+class RecordInProgress:
     """A record that was read: ``left`` points have no end yet; ``refused`` counts dead readings per device."""
 
     record_id: int
@@ -56,21 +56,21 @@ class Progress:
     def __init__(self) -> None:
         self.bytes = 0
         self.entries = 0
-        self._records: dict[int, Underway] = {}
+        self._records: dict[int, RecordInProgress] = {}
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def add(self, record: Spooled) -> int:
+    def add(self, record: SpooledRecord) -> int:
         """Take up a record that was read; the number of its points."""
         lines = sum(entry.lines for entry in record.entries)
         size = record.payload_bytes
-        self._records[record.id] = Underway(record.id, record.committed_ns, record.entries, size, lines)
+        self._records[record.id] = RecordInProgress(record.id, record.committed_ns, record.entries, size, lines)
         self.bytes += size
         self.entries += len(record.entries)
         return lines
 
-    def origin(self, record_id: int, line: int) -> Origin:
+    def origin(self, record_id: int, line: int) -> PointOrigin:
         """Where the point at index ``line`` of a record under way came from.
 
         Raises:
@@ -80,7 +80,7 @@ class Progress:
         record = self._records[record_id]
         ends = list(accumulate(entry.lines for entry in record.entries))
         entry = record.entries[bisect_right(ends, line)]
-        return Origin(record_id, line, record.committed_ns, entry.device, entry.kind is Kind.READINGS)
+        return PointOrigin(record_id, line, record.committed_ns, entry.device, entry.kind is Kind.READINGS)
 
     def finished(self, spans: Sequence[Span]) -> None:
         """The points of these spans are stored."""
@@ -99,7 +99,7 @@ class Progress:
         if origin.counted:
             record.refused[origin.device] = record.refused.get(origin.device, 0) + 1
 
-    def done(self) -> Iterator[Underway]:
+    def done(self) -> Iterator[RecordInProgress]:
         """Let go of the finished records that no unfinished one precedes, in order."""
         while self._records:
             first = next(iter(self._records.values()))
@@ -113,7 +113,7 @@ class Progress:
         for record in [record for record in self._records.values() if record.record_id <= record_id]:
             self._release(record)
 
-    def _release(self, record: Underway) -> None:
+    def _release(self, record: RecordInProgress) -> None:
         del self._records[record.record_id]
         self.bytes -= record.payload_bytes
         self.entries -= len(record.entries)

@@ -16,7 +16,7 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Protocol, cast
 
-from gateway.delivery.settled import End
+from gateway.delivery.settled_dead_letters import Settlement
 from gateway.delivery.write_result import TYPE_CONFLICT, BatchTooLarge, OperatorNeeded, PointRefused, RetryLater, Stored
 from gateway.ledger import NO_SEQ, READINGS, Entry
 from gateway.line_protocol import parse_line
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from gateway.delivery.batch import Batch
     from gateway.delivery.dead_letters import DeadLetters
-    from gateway.delivery.settled import Change
+    from gateway.delivery.settled_dead_letters import LedgerCorrection
     from gateway.delivery.write_log import WriteLog
     from gateway.delivery.write_result import WriteResult
     from gateway.devices.acks import Acks
@@ -217,10 +217,10 @@ class Bookkeeper:
             self._apply(await asyncio.to_thread(self._dead_letters.uncount, cursor, oldest_ns, self._ledger.settled_to))
         await self.settle()
 
-    def _apply(self, changes: Sequence[Change]) -> None:
+    def _apply(self, changes: Sequence[LedgerCorrection]) -> None:
         for change in changes:
-            stored = change.count if change.end is End.STORED else 0
-            dropped = change.count if change.end is End.DISCARDED else 0
+            stored = change.count if change.end is Settlement.STORED else 0
+            dropped = change.count if change.end is Settlement.DISCARDED else 0
             self._ledger.settled(change.device, stored, dropped)
             self._metrics.stored.inc(max(0, stored))
             self._metrics.dropped.inc(max(0, dropped))

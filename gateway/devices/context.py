@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from gateway.config import Config, ProfileSection
     from gateway.delivery.dead_letters import DeadLetters
     from gateway.delivery.forwarder import Forwarder
+    from gateway.delivery.message_trace import TraceFiles
     from gateway.delivery.sink import Sink
-    from gateway.delivery.why import Records
     from gateway.delivery.write_log import WriteLog
     from gateway.devices.acks import Acks
     from gateway.devices.backpressure import Backpressure
@@ -79,7 +79,7 @@ class Context:
     connects: Connects
     writes: WriteLog
     rulebook: Rulebook
-    history: Records
+    history: TraceFiles
     directory: Directory
     access: Access
     dead_letters: DeadLetters

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway.config import ListenAddress
-from gateway.sinks.cautious_clock import CautiousClock
+from gateway.sinks.retention_clock import RetentionClock
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -26,7 +26,7 @@ def make_sink(config: Config) -> Sink:
     if config.sink == "sqlite":
         from gateway.sinks.sqlite import SqliteSink  # noqa: PLC0415 - see above
 
-        return SqliteSink(config.sqlite.path, retention=config.sqlite.retention, clock_ns=CautiousClock())
+        return SqliteSink(config.sqlite.path, retention=config.sqlite.retention, clock_ns=RetentionClock())
     return _influxdb(config.influxdb, config.batch.max_in_flight + QUERY_CONNECTIONS)
 
 

@@ -25,7 +25,7 @@ from gateway.delivery.sink import History
 from gateway.delivery.write_result import PointRefused, RetryLater, Stored
 from gateway.errors import QueryError
 from gateway.line_protocol import split_lines
-from gateway.sinks import answers, influxql, metricsql
+from gateway.sinks import http_response, influxql, metricsql
 from gateway.sinks.idle_shards import PAUSE, RecentHours, hours_of
 from gateway.time_units import NS_PER_MS
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from gateway.delivery.sink import Cancellation, SeriesName, SeriesQuery
     from gateway.delivery.write_result import WriteResult
-    from gateway.sinks.answers import Answer
-    from gateway.sinks.questions import Questioner
+    from gateway.sinks.http_response import HttpResponse
+    from gateway.sinks.query_client import QueryClient
 
 log = logging.getLogger(__name__)
 
@@ -49,20 +49,20 @@ BUILD = "X-Influxdb-Build"
 class InfluxSink(ABC):
     """A `Sink` over HTTP. ``database`` is what InfluxQL calls it: for 2.x and 3.x the bucket's name."""
 
-    def __init__(self, url: str, database: str, questions: Questioner, *, compress: bool) -> None:
+    def __init__(self, url: str, database: str, query_client: QueryClient, *, compress: bool) -> None:
         self.name = f"InfluxDB at {url}"
         self._database = database
-        self._questions = questions
+        self._query_client = query_client
         self._compress = compress
         self._recent = RecentHours()
         self._warned = False
 
     @abstractmethod
-    def _post(self, body: bytes, encoding: str | None) -> Answer:
+    def _post(self, body: bytes, encoding: str | None) -> HttpResponse:
         """Send points in a ``Content-Encoding`` or none; raises urllib3's HTTPError when there is no answer."""
 
     @abstractmethod
-    def _get(self, path: str, fields: Mapping[str, str]) -> Answer:
+    def _get(self, path: str, fields: Mapping[str, str]) -> HttpResponse:
         """Ask; raises urllib3's HTTPError when there is no answer."""
 
     @abstractmethod
@@ -78,15 +78,15 @@ class InfluxSink(ABC):
         try:
             if points and len(points) != lines.count(b"\n"):
                 ping = self._get("/ping", {})
-                if isinstance(busy := answers.outcome(ping, time.time()), RetryLater):
+                if isinstance(busy := http_response.outcome(ping, time.time()), RetryLater):
                     return busy  # a proxy's, while the server restarts: not what the server is
                 if not self._reads_quotes(ping):
                     lines = b"".join(point[:-1].replace(b"\n", b" ") + b"\n" for point in points)
             answer = self._send(lines)
-            outcome = answers.outcome(answer, time.time())
+            outcome = http_response.outcome(answer, time.time())
             return self._repeat(lines) if outcome == Stored() and BUILD in answer.headers else outcome
         except HTTPError as error:
-            return answers.failure(error)
+            return http_response.failure(error)
 
     def query(self, query: SeriesQuery, cancellation: Cancellation | None = None) -> History:
         """Downsample one series, see `Sink.query`; without a measurement, all that hold the field together."""
@@ -107,7 +107,7 @@ class InfluxSink(ABC):
         except influxql.NoInfluxQL:
             return metricsql.names(self._get_from(*metricsql.show_names(device), cancellation))
 
-    def _send(self, lines: bytes) -> Answer:
+    def _send(self, lines: bytes) -> HttpResponse:
         if self._compress:
             return self._post(gzip.compress(lines, GZIP_LEVEL, mtime=0), "gzip")
         return self._post(lines, None)
@@ -117,7 +117,7 @@ class InfluxSink(ABC):
         hours = hours_of(lines)
         if cold := self._recent.cold(lines, hours):
             time.sleep(PAUSE)
-            outcome = answers.outcome(self._send(cold), time.time())
+            outcome = http_response.outcome(self._send(cold), time.time())
             if outcome != Stored():
                 return outcome
         self._recent.wrote(hours)
@@ -140,12 +140,12 @@ class InfluxSink(ABC):
         return influxql.results(self._get_from("/query", fields, cancellation))
 
     def _get_from(self, path: str, fields: Mapping[str, str], cancellation: Cancellation | None) -> bytes:
-        answer = self._questions.get(path, fields, cancellation)
+        answer = self._query_client.get(path, fields, cancellation)
         if answer.status != HTTPStatus.OK:
-            raise QueryError(answers.words(answer))
+            raise QueryError(http_response.words(answer))
         return answer.body
 
-    def _reads_quotes(self, ping: Answer) -> bool:
+    def _reads_quotes(self, ping: HttpResponse) -> bool:
         """Whether a newline inside a string is safe with the server that answered ``ping``.
 
         Every InfluxDB since 1.4 names its build (`BUILD`) and reads quotes. VictoriaMetrics does neither;

@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 import urllib3
 
 from gateway import __version__
-from gateway.sinks.answers import Answer
+from gateway.sinks.http_response import HttpResponse
 from gateway.sinks.influxdb import InfluxSink
-from gateway.sinks.questions import Questioner
+from gateway.sinks.query_client import QueryClient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +42,7 @@ class InfluxV1Sink(InfluxSink):
         if username:
             credentials = f"{username}:{password or ''}"
             headers["Authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
-        super().__init__(url, database, Questioner(url, headers, timeout), compress=compress)
+        super().__init__(url, database, QueryClient(url, headers, timeout), compress=compress)
         self._url = url
         self._headers = headers
         self._write_url = f"{url}/write?{urlencode({'db': database, 'precision': 'ns'})}"
@@ -54,15 +54,15 @@ class InfluxV1Sink(InfluxSink):
         """Close the connections."""
         self._pool.clear()
 
-    def _post(self, body: bytes, encoding: str | None) -> Answer:
+    def _post(self, body: bytes, encoding: str | None) -> HttpResponse:
         headers = self._headers | {"Content-Type": "text/plain; charset=utf-8"}
         if encoding:
             headers["Content-Encoding"] = encoding
         return _answer(self._pool.request("POST", self._write_url, body=body, headers=headers))
 
-    def _get(self, path: str, fields: Mapping[str, str]) -> Answer:
+    def _get(self, path: str, fields: Mapping[str, str]) -> HttpResponse:
         return _answer(self._pool.request("GET", self._url + path, fields=dict(fields), headers=self._headers))
 
 
-def _answer(response: urllib3.BaseHTTPResponse) -> Answer:
-    return Answer(response.status, response.headers, response.data)
+def _answer(response: urllib3.BaseHTTPResponse) -> HttpResponse:
+    return HttpResponse(response.status, response.headers, response.data)

@@ -17,9 +17,9 @@ from influxdb_client import InfluxDBClient, WritePrecision, WriteService
 from influxdb_client.rest import ApiException
 from urllib3.exceptions import SSLError
 
-from gateway.sinks.answers import Answer
+from gateway.sinks.http_response import HttpResponse
 from gateway.sinks.influxdb import InfluxSink
-from gateway.sinks.questions import Questioner
+from gateway.sinks.query_client import QueryClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ class InfluxV2Sink(InfluxSink):
         connections: int = 8,
     ) -> None:
         credentials = {"Authorization": f"Token {token}"} if token else {}
-        super().__init__(url, bucket, Questioner(url, credentials, timeout), compress=compress)
+        super().__init__(url, bucket, QueryClient(url, credentials, timeout), compress=compress)
         self._bucket = bucket
         self._org = org
         self._client = InfluxDBClient(
@@ -57,7 +57,7 @@ class InfluxV2Sink(InfluxSink):
         """Close the connections."""
         self._client.close()
 
-    def _post(self, body: bytes, encoding: str | None) -> Answer:
+    def _post(self, body: bytes, encoding: str | None) -> HttpResponse:
         service = WriteService(self._client.api_client)  # not kept: it would keep the client alive after close()
         options = HTTP_ONLY | ({"content_encoding": encoding} if encoding else {})
         return _answer(
@@ -66,7 +66,7 @@ class InfluxV2Sink(InfluxSink):
             )
         )
 
-    def _get(self, path: str, fields: Mapping[str, str]) -> Answer:
+    def _get(self, path: str, fields: Mapping[str, str]) -> HttpResponse:
         return _answer(
             lambda: self._client.api_client.call_api(
                 path, "GET", query_params=list(fields.items()), header_params={}, **HTTP_ONLY
@@ -74,12 +74,12 @@ class InfluxV2Sink(InfluxSink):
         )
 
 
-def _answer(request: Callable[[], Any]) -> Answer:
+def _answer(request: Callable[[], Any]) -> HttpResponse:
     """The response to a request of the client, which raises those that are not 2xx."""
     try:
         response = request()
     except ApiException as error:
         if not error.status:  # a TLS failure has no response
             raise SSLError(error.reason) from error
-        return Answer(error.status, error.headers, error.body)
-    return Answer(response.status, response.headers, response.data)
+        return HttpResponse(error.status, error.headers, error.body)
+    return HttpResponse(response.status, response.headers, response.data)

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.delivery import health
 from gateway.live.readiness import readiness
 from gateway.metrics import Metrics
-from gateway.sinks.answers import REFUSALS
+from gateway.sinks.http_response import REFUSALS
 from gateway.state.command_log import State
 from tests.support.gateway import running_gateway, wait_for
 from tests.support.servers import free_port
@@ -115,7 +115,7 @@ def test_the_database_is_not_blamed_for_what_happens_in_the_gateway(kind: str, s
     context.devices_allowed = context.config.server.max_connections = 1
     context.sink.name = "influxdb"
     context.draining = False
-    context.forwarder.state = health.State("retrying", kind, "gone", 0.0)
+    context.forwarder.state = health.DatabaseState("retrying", kind, "gone", 0.0)
     state = readiness(context)
     assert (state["blocking"], state["warnings"]) == ([], [f"{said}; 3 readings wait in the spool"])
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.delivery.batch import Batch, Builder, Span
+from gateway.delivery.batch import Batch, BatchBuilder, Span
 
 POINT = st.sampled_from(
     [b"m v=1 1\n", b'm s="two\nlines" 2\n', b'm s="a \\" quote,\n\n" 3\n', b"m,t=x\xc3\xa9 v=1.5 4\n"]
@@ -17,7 +17,7 @@ RECORDS = st.lists(st.lists(POINT, min_size=1, max_size=9), min_size=1, max_size
 
 
 def built(records: list[list[bytes]], max_lines: int, max_bytes: int, per_message: int = 0) -> list[Batch]:
-    builder = Builder(max_lines, max_bytes)
+    builder = BatchBuilder(max_lines, max_bytes)
     batches = []
     for number, points in enumerate(records, start=1):
         messages = [points[at : at + per_message] for at in range(0, len(points), per_message)] if per_message else []
@@ -75,7 +75,7 @@ def test_a_batch_without_dropped_records_is_the_rest(records: list[list[bytes]],
 
 @given(RECORDS, st.integers(0, 10), st.integers(1, 8))
 def test_a_builder_forgets_dropped_records(records: list[list[bytes]], dropped_to: int, max_lines: int) -> None:
-    builder = Builder(max_lines, 1 << 20)
+    builder = BatchBuilder(max_lines, 1 << 20)
     out = []
     for number, points in enumerate(records, start=1):
         out += builder.add(number, b"".join(points), len(points), due=1.0)
@@ -88,7 +88,7 @@ def test_a_builder_forgets_dropped_records(records: list[list[bytes]], dropped_t
 
 
 def test_a_batch_is_due_when_its_oldest_record_is() -> None:
-    builder = Builder(3, 1000)
+    builder = BatchBuilder(3, 1000)
     assert builder.due == inf
     builder.add(1, b"m v=1 1\n", 1, due=20.0)
     builder.add(2, b"m v=1 2\n", 1, due=30.0)
@@ -100,14 +100,14 @@ def test_a_batch_is_due_when_its_oldest_record_is() -> None:
 
 
 def test_a_full_batch_does_not_wait_for_the_next_record() -> None:
-    builder = Builder(100, 16)
+    builder = BatchBuilder(100, 16)
     assert builder.add(1, b"m v=1 1\n", 1, due=0.0) == []
     (full,) = builder.add(2, b"m v=1 2\n", 1, due=0.0)
     assert full.spans == (Span(1, 0, 1), Span(2, 0, 1))
 
 
 def test_a_record_that_does_not_fit_is_cut_between_messages_and_fills_batches() -> None:
-    builder = Builder(5, 1 << 20)
+    builder = BatchBuilder(5, 1 << 20)
     assert builder.add(1, b"m v=1 1\n", 1, due=0.0) == []
     point = b'm s="\n" 2\n'
     (first,) = builder.add(2, point * 8, 8, 0.0, [(2, 2 * len(point))] * 4)

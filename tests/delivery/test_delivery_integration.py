@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gateway.delivery.backoff import BackoffBounds
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.forwarder import Forwarder
-from gateway.delivery.pace import Bounds
 from gateway.delivery.replay import replay_letters
 from gateway.ledger import Entry, Ledger
 from gateway.line_protocol import Series, Value
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.delivery.batch import Batch
-    from gateway.delivery.ports import Database
+    from gateway.delivery.interfaces import Database
     from gateway.delivery.write_result import WriteResult
     from tests.support.servers import Influxd
 
 WAIT = 60.0
 DEVICES = ("kiln-1", "kiln, with = and space", "ofen-\u00e9")
 START_NS = 1_700_000_000_000_000_000
-QUICK = Bounds(first=0.05, longest=0.2, retry_after=1.0, held=0.2)
+QUICK = BackoffBounds(first=0.05, longest=0.2, retry_after=1.0, held=0.2)
 
 
 class Books:
@@ -209,7 +209,9 @@ def test_places_that_the_disk_cannot_read_hold_nothing_up(tmp_path: Path, monkey
 
     async def main() -> None:
         with closing(SqliteSink(tmp_path / "data.db")) as sink:
-            gateway = Gateway(tmp_path, sink, max_age=0.5, max_readings=100_000, bounds=Bounds(first=0.0, longest=0.0))
+            gateway = Gateway(
+                tmp_path, sink, max_age=0.5, max_readings=100_000, bounds=BackoffBounds(first=0.0, longest=0.0)
+            )
             gateway.spool.open()
             gateway.spool.start()
             for first in range(0, 12_000, 50):
@@ -219,7 +221,9 @@ def test_places_that_the_disk_cannot_read_hold_nothing_up(tmp_path: Path, monkey
             names = sorted(path.name for path in (tmp_path / "spool").glob("*.seg"))
             assert len(names) >= 5
             bad.update([names[1], names[3]])
-            again = Gateway(tmp_path, sink, max_age=0.5, max_readings=100_000, bounds=Bounds(first=0.0, longest=0.0))
+            again = Gateway(
+                tmp_path, sink, max_age=0.5, max_readings=100_000, bounds=BackoffBounds(first=0.0, longest=0.0)
+            )
             monkeypatch.setattr(again.books, "left", lambda _, of: again.books.ledger.write_off(of()))
             async with again.running():
                 await again.delivered()

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from gateway.delivery.backoff import BackoffBounds
 from gateway.delivery.forwarder import BYTES_PER_READING, LOOK_INTERVAL
-from gateway.delivery.pace import Bounds
 from gateway.delivery.progress import Progress
 from gateway.delivery.write_result import OperatorNeeded, RetryLater, WriteResult
 from tests.support.delivery import WAIT, Bench, entry, line
@@ -157,7 +157,7 @@ def test_the_cursor_waits_for_the_oldest_record_and_reading_for_the_cursor() -> 
 def test_retry_after_is_followed() -> None:
     async def main() -> None:
         bench = Bench(
-            RetryLater("overloaded", "503", after=0.2), bounds=Bounds(first=0.0, longest=0.0, retry_after=1.0)
+            RetryLater("overloaded", "503", after=0.2), bounds=BackoffBounds(first=0.0, longest=0.0, retry_after=1.0)
         )
         bench.fill(records=1)
         begun = time.monotonic()
@@ -274,7 +274,7 @@ def test_the_state_says_what_is_wrong_and_the_log_when_it_is_over(
     caplog.set_level(logging.INFO)
 
     async def main() -> None:
-        bench = Bench(outcome, bounds=Bounds(first=0.4, held=0.2))
+        bench = Bench(outcome, bounds=BackoffBounds(first=0.4, held=0.2))
         bench.fill(records=7)
         async with bench.running():
             async with asyncio.timeout(WAIT):
@@ -455,7 +455,7 @@ def test_stop_abandons_what_does_not_finish_and_it_is_written_after_the_restart(
 
 def test_stop_in_the_middle_of_an_outage_does_not_wait_for_the_backoff() -> None:
     async def main() -> None:
-        bench = Bench(*[OperatorNeeded("not_found", "database not found")] * 10, bounds=Bounds(held=3600.0))
+        bench = Bench(*[OperatorNeeded("not_found", "database not found")] * 10, bounds=BackoffBounds(held=3600.0))
         bench.fill(records=1)
         running = asyncio.create_task(bench.forwarder.run())
         async with asyncio.timeout(WAIT):
@@ -471,7 +471,7 @@ def test_stop_in_the_middle_of_an_outage_does_not_wait_for_the_backoff() -> None
 
 def test_stop_does_not_wait_for_the_pause_after_an_error() -> None:
     async def main() -> None:
-        bench = Bench(bounds=Bounds(first=3600.0, longest=3600.0))
+        bench = Bench(bounds=BackoffBounds(first=3600.0, longest=3600.0))
         bench.source.faults["read"] = [OSError("input/output error")] * 10
         running = asyncio.create_task(bench.forwarder.run())
         await asyncio.sleep(0)

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from gateway.delivery.health import LOG_INTERVAL, RELAPSE_INTERVAL, Health, State
+from gateway.delivery.health import LOG_INTERVAL, RELAPSE_INTERVAL, DatabaseState, Health
 from gateway.delivery.write_result import OperatorNeeded, RetryLater
 
 DOWN = RetryLater("unreachable", "connection refused")
@@ -81,19 +81,19 @@ def test_trouble_that_comes_and_goes_does_not_fill_the_log(bench: Bench) -> None
 
 
 def test_the_state_names_the_trouble_and_since_when(bench: Bench) -> None:
-    assert bench.health.state == State("delivering", "", "", 1e9)
+    assert bench.health.state == DatabaseState("delivering", "", "", 1e9)
     bench.now = 5.0
     bench.health.failing(DOWN, 1.0)
     bench.now = 6.0
     bench.health.failing(BUSY, 1.0)
-    assert bench.health.state == State("retrying", "unavailable", "503 busy", 1e9 + 5)
+    assert bench.health.state == DatabaseState("retrying", "unavailable", "503 busy", 1e9 + 5)
     bench.now = 7.0
     bench.health.failing(UNAUTHORIZED, 15.0)
-    assert bench.health.state == State("held", "unauthorized", "authorization failed", 1e9 + 7)
+    assert bench.health.state == DatabaseState("held", "unauthorized", "authorization failed", 1e9 + 7)
     assert "is held until an operator acts (unauthorized)" in bench.lines()[-1]
     bench.now = 8.0
     bench.health.recovered()
-    assert bench.health.state == State("delivering", "", "", 1e9 + 8)
+    assert bench.health.state == DatabaseState("delivering", "", "", 1e9 + 8)
 
 
 def test_dead_letters_are_told_in_sums(bench: Bench) -> None:

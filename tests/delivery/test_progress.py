@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.delivery.batch import Span
-from gateway.delivery.progress import Origin, Progress
+from gateway.delivery.progress import PointOrigin, Progress
 from gateway.ledger import Entry, Kind
 from tests.support.delivery import MemoryRecord, entry, line
 
@@ -51,10 +51,10 @@ def test_a_refused_point_is_counted_for_the_device_that_sent_it() -> None:
     )
     progress.add(record(7, *entries))
     assert [progress.origin(7, index) for index in range(4)] == [
-        Origin(7, 0, 1007, "a", counted=True),
-        Origin(7, 1, 1007, "a", counted=True),
-        Origin(7, 2, 1007, "b", counted=True),
-        Origin(7, 3, 1007, "b", counted=False),
+        PointOrigin(7, 0, 1007, "a", counted=True),
+        PointOrigin(7, 1, 1007, "a", counted=True),
+        PointOrigin(7, 2, 1007, "b", counted=True),
+        PointOrigin(7, 3, 1007, "b", counted=False),
     ]
     for index in (1, 2, 3):
         progress.refused(7, index)

@@ -1,7 +1,7 @@
 """Stand-ins for delivery's neighbours: a spool in memory, a database that does what a test tells it, and a witness.
 
-The spool keeps the contract of `gateway.delivery.ports.Source` strictly: it fails the test when the cursor goes back,
-and counts a record as dropped only while it is not acknowledged.
+The spool keeps the contract of `gateway.delivery.interfaces.RecordSource` strictly: it fails the test when the cursor
+goes back, and counts a record as dropped only while it is not acknowledged.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gateway.delivery.backoff import BackoffBounds
 from gateway.delivery.forwarder import Forwarder
-from gateway.delivery.pace import Bounds
 from gateway.delivery.write_result import BatchTooLarge, PointRefused, Stored, WriteResult
 from gateway.ledger import Entry, Kind, Ledger
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.delivery.dead_letters import DeadLetter
 
 WAIT = 20.0
-AT_ONCE = Bounds(first=0.0, longest=0.0, retry_after=0.0, held=0.0)
+AT_ONCE = BackoffBounds(first=0.0, longest=0.0, retry_after=0.0, held=0.0)
 
 
 def line(device: str, number: int, value: float = 1.0) -> bytes:
@@ -291,7 +291,7 @@ class Bench:
         self,
         *script: WriteResult | Exception | str | None,
         partial: bool = True,
-        bounds: Bounds = AT_ONCE,
+        bounds: BackoffBounds = AT_ONCE,
         **options: Any,
     ) -> None:
         self.source = MemorySource()

@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 from typing import TYPE_CHECKING
 
-from gateway.sinks.sqlite.history import Grid
+from gateway.sinks.sqlite.history import BucketGrid
 from tests.support.history import assert_same_buckets, expected_buckets
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def assert_history_is_true(sink: SqliteSink, path: Path, query: SeriesQuery) -> int:
     """The sink's answer is that of the values themselves; how many there are."""
-    grid = Grid.of(query)
+    grid = BucketGrid.of(query)
     points, found = _points(path, query), sink.query(query)
     while (now := _points(path, query)) != points:  # the sink's own thread deleted what is old meanwhile
         points, found = now, sink.query(query)

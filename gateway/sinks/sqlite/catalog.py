@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from gateway.sinks.sqlite.layout import SMALLEST, Layout, Part
+from gateway.sinks.sqlite.layout import MIN_INT64, LineLayout, SeriesPart
 from gateway.sinks.sqlite.schema import HOUR, SLOTS, hour_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DEVICE = "device"
 TYPES: dict[type, str] = {float: "float", int: "integer", bool: "boolean", str: "string"}
 """Named as InfluxDB names them."""
-MOST_KNOWN = 100_000
+MAX_LAYOUTS = 100_000
 """Layouts that are remembered."""
 
 _FIELDS = """
@@ -48,15 +48,15 @@ class TypeConflict(ValueError):
         )
 
 
-class Family:
+class SeriesFamily:
     """All series of one device, measurement and tags, and the text that stood for it in lines."""
 
     __slots__ = ("fields", "heads", "key", "parts")
 
     def __init__(self, key: tuple[str, str, str]) -> None:
         self.key = key
-        self.parts: list[Part] = []
-        self.fields: dict[str, tuple[Part, int, type]] = {}
+        self.parts: list[SeriesPart] = []
+        self.fields: dict[str, tuple[SeriesPart, int, type]] = {}
         self.heads: set[str] = set()
 
 
@@ -67,19 +67,19 @@ class Catalog:
         self._connection = connection
         self._version = -1
         self._added = False
-        self._families: dict[tuple[str, str, str], Family] = {}
-        self._layouts: dict[str, dict[tuple[object, ...], Layout]] = {}
+        self._families: dict[tuple[str, str, str], SeriesFamily] = {}
+        self._layouts: dict[str, dict[tuple[object, ...], LineLayout]] = {}
         self._count = 0
-        self._parts: dict[int, Part] = {}
-        self._touched: dict[tuple[int, int], Part] = {}
+        self._parts: dict[int, SeriesPart] = {}
+        self._touched: dict[tuple[int, int], SeriesPart] = {}
         self._watched: set[tuple[int, int]] = set()
-        self.recent: dict[str, Layout] = {}
+        self.recent: dict[str, LineLayout] = {}
         """By what stands before a line's fields: the layout of the last such line that was plain."""
 
     def begin(self) -> None:
         """A transaction has begun: make sure that what is remembered is still true."""
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
-        if version != self._version or max(self._count, len(self._layouts)) > MOST_KNOWN:
+        if version != self._version or max(self._count, len(self._layouts)) > MAX_LAYOUTS:
             self.forget()
         self._version = version
         self._added = False
@@ -101,10 +101,10 @@ class Catalog:
         self._watched.clear()
         self.recent.clear()
 
-    def touch(self, part: Part, time_ns: int) -> None:
+    def touch(self, part: SeriesPart, time_ns: int) -> None:
         """Mark the hour of a point stale."""
         hour = hour_of(time_ns)
-        key = part.id, max(hour, SMALLEST)
+        key = part.id, max(hour, MIN_INT64)
         if key not in self._touched:
             self._connection.execute(_MARK, key)
             self._touched[key] = part
@@ -123,7 +123,7 @@ class Catalog:
         """Those being watched that nothing was written into since."""
         return self._watched
 
-    def layout(self, head: str, measurement: str, tags: Mapping[str, str], fields: Mapping[str, Value]) -> Layout:
+    def layout(self, head: str, measurement: str, tags: Mapping[str, str], fields: Mapping[str, Value]) -> LineLayout:
         """The layout of a line, the text before whose fields is ``head``; series and fields that are new are made.
 
         Raises:
@@ -136,19 +136,19 @@ class Catalog:
             family = self._family(measurement, tags)
             self._place(family, names, types)
             family.heads.add(head)
-            layout = Layout(names, types, _columns(family, names))
+            layout = LineLayout(names, types, _columns(family, names))
             self._layouts.setdefault(head, {})[(*names, *types)] = layout
             self._count += 1
         if layout.plain:
             self.recent[head] = layout
         return layout
 
-    def _family(self, measurement: str, tags: Mapping[str, str]) -> Family:
+    def _family(self, measurement: str, tags: Mapping[str, str]) -> SeriesFamily:
         others = {key: value for key, value in sorted(tags.items()) if key != DEVICE}
         key = tags.get(DEVICE, ""), measurement, json.dumps(others, ensure_ascii=False)
         family = self._families.get(key)
         if family is None:
-            family = self._families[key] = Family(key)
+            family = self._families[key] = SeriesFamily(key)
             kinds = {name: kind for kind, name in TYPES.items()}
             for series, slot, field, kind in self._connection.execute(_FIELDS, key).fetchall():
                 if not family.parts or family.parts[-1].id != series:
@@ -159,7 +159,7 @@ class Catalog:
                     family.fields[field] = part, slot, kinds[kind]
         return family
 
-    def _place(self, family: Family, names: list[str], types: list[type]) -> None:
+    def _place(self, family: SeriesFamily, names: list[str], types: list[type]) -> None:
         """Give every field a column. A part that grows ends the layouts that knew it narrower."""
         for field, kind in zip(names, types, strict=True):
             place = family.fields.get(field)
@@ -168,7 +168,7 @@ class Catalog:
             if place[2] is not kind:
                 raise TypeConflict(family.key[1], field, TYPES[kind], TYPES[place[2]])
 
-    def _new_field(self, family: Family, field: str, kind: type) -> tuple[Part, int, type]:
+    def _new_field(self, family: SeriesFamily, field: str, kind: type) -> tuple[SeriesPart, int, type]:
         _, measurement, _ = family.key
         known = self._connection.execute(
             "SELECT type FROM fields WHERE measurement = ? AND field = ? LIMIT 1", (measurement, field)
@@ -187,13 +187,13 @@ class Catalog:
             self.recent.pop(head, None)
         return part, slot, kind
 
-    def _add_part(self, family: Family, series: int) -> None:
-        part = self._parts[series] = Part(series)
+    def _add_part(self, family: SeriesFamily, series: int) -> None:
+        part = self._parts[series] = SeriesPart(series)
         family.parts.append(part)
 
 
-def _columns(family: Family, names: list[str]) -> list[tuple[Part, list[int | None]]]:
-    found: dict[int, tuple[Part, list[int | None]]] = {}
+def _columns(family: SeriesFamily, names: list[str]) -> list[tuple[SeriesPart, list[int | None]]]:
+    found: dict[int, tuple[SeriesPart, list[int | None]]] = {}
     for position, name in enumerate(names):
         part, slot, _ = family.fields[name]
         _, columns = found.setdefault(part.id, (part, [None] * part.width))

@@ -62,7 +62,7 @@ SELECT :low, min(value), max(value), total(value), count(value) FROM (
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class BucketGrid:
     """Buckets of ``interval`` from ``origin`` on, in ns; ``step`` is that of the summaries they are made of, or 1."""
 
     origin: int
@@ -70,7 +70,7 @@ class Grid:
     step: int
 
     @classmethod
-    def of(cls, query: SeriesQuery) -> Grid:
+    def of(cls, query: SeriesQuery) -> BucketGrid:
         """As many buckets as the query wants, or fewer."""
         points = min(query.points, COARSE_POINTS) if query.coarse else query.points
         least = (query.end_ns - query.start_ns) // (points * (1 if query.coarse else WORTH))
@@ -85,7 +85,7 @@ def answer(connection: sqlite3.Connection, query: SeriesQuery) -> History:
     Raises:
         sqlite3.Error, OverflowError: it cannot be read.
     """
-    grid = Grid.of(query)
+    grid = BucketGrid.of(query)
     connection.execute("BEGIN")
     named = {"device": query.device, "field": query.field, "measurement": query.measurement}
     same: dict[int, list[Found]] = {}
@@ -114,7 +114,7 @@ def pieces(start: int, end: int, step: int, stale: Iterable[int]) -> Iterator[tu
 
 
 def _of_series(
-    connection: sqlite3.Connection, query: SeriesQuery, grid: Grid, series: int, slot: int
+    connection: sqlite3.Connection, query: SeriesQuery, grid: BucketGrid, series: int, slot: int
 ) -> Iterator[Found]:
     asked = (series, hour_of(query.start_ns), query.end_ns)
     stale = [hour for (hour,) in connection.execute(_STALE, asked).fetchall()] if grid.step > 1 else []
@@ -127,7 +127,7 @@ def _of_series(
             yield from _sampled(connection, grid, bound, slot)
 
 
-def _sampled(connection: sqlite3.Connection, grid: Grid, bound: dict[str, int], slot: int) -> Iterator[Found]:
+def _sampled(connection: sqlite3.Connection, grid: BucketGrid, bound: dict[str, int], slot: int) -> Iterator[Found]:
     low, high = bound["low"], bound["high"]
     while low < high:
         bucket = low - (low - grid.origin) % grid.interval

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
     from gateway.line_protocol import Value
 
-LARGEST = 2**63 - 1
-SMALLEST = -(2**63)
+MAX_INT64 = 2**63 - 1
+MIN_INT64 = -(2**63)
 
 
-class Part:
+class SeriesPart:
     """One row of ``series``: ``width`` columns are in use; from ``hour`` to ``until`` (ns) it is known to be stale."""
 
     __slots__ = ("hour", "id", "until", "width")
@@ -28,7 +28,7 @@ class Part:
         self.hour = self.until = 0
 
 
-class Layout:
+class LineLayout:
     """Lines with the same series and the same fields, of the same types, in the same order.
 
     ``columns`` has for each part and each of its columns the position in the line, or None. Where the line's fields are
@@ -37,7 +37,7 @@ class Layout:
 
     __slots__ = ("_readers", "columns", "floats", "names", "whole", "words")
 
-    def __init__(self, names: list[str], types: list[type], columns: list[tuple[Part, list[int | None]]]) -> None:
+    def __init__(self, names: list[str], types: list[type], columns: list[tuple[SeriesPart, list[int | None]]]) -> None:
         self.names = names
         self.words = 2 * len(names)
         self.columns = columns
@@ -61,7 +61,7 @@ class Layout:
 
 def _integer(word: str) -> int:
     value = int(word[:-1])
-    if word[-1] != "i" or not SMALLEST <= value <= LARGEST:
+    if word[-1] != "i" or not MIN_INT64 <= value <= MAX_INT64:
         raise ValueError(word)
     return value
 

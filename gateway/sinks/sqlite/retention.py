@@ -43,7 +43,7 @@ _DELETE_EMPTY = "DELETE FROM series WHERE id = :id AND NOT EXISTS (SELECT 1 FROM
 _DELETE_REST = [f"DELETE FROM {table} WHERE series = ?" for table in ("fields", "rollups", "stale")]
 
 
-class Expiry:
+class RetentionPass:
     """One pass over all series; `step` until `done`."""
 
     def __init__(self, before_ns: int) -> None:

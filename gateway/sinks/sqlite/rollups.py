@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from gateway.sinks.sqlite.layout import SMALLEST
+from gateway.sinks.sqlite.layout import MIN_INT64
 from gateway.sinks.sqlite.schema import HOUR, MINUTE
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _FRESH = "DELETE FROM stale WHERE series = ? AND hour_ns = ?"
 
 def pick(connection: sqlite3.Connection, after: Hour, now_ns: int) -> list[Hour]:
     """Stale hours that have ended and begin within 64 bits, those that come after one."""
-    return connection.execute(_PICK, (*after, SMALLEST, now_ns - HOUR, HOURS)).fetchall()
+    return connection.execute(_PICK, (*after, MIN_INT64, now_ns - HOUR, HOURS)).fetchall()
 
 
 def summarise(connection: sqlite3.Connection, hours: Sequence[Hour]) -> dict[Hour, list[Rollup]]:

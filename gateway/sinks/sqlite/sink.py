@@ -25,10 +25,10 @@ from gateway.delivery.write_result import TYPE_CONFLICT, OperatorNeeded, PointRe
 from gateway.errors import QueryError
 from gateway.sinks.sqlite import history, rollups
 from gateway.sinks.sqlite.catalog import Catalog, TypeConflict
-from gateway.sinks.sqlite.lines import Rows
-from gateway.sinks.sqlite.retention import Expiry
+from gateway.sinks.sqlite.insertion import store
+from gateway.sinks.sqlite.retention import RetentionPass
+from gateway.sinks.sqlite.rows import TransactionRows
 from gateway.sinks.sqlite.schema import open_for_reading, open_for_writing
-from gateway.sinks.sqlite.storing import store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from gateway.delivery.sink import SeriesQuery
     from gateway.delivery.write_result import WriteResult
-    from gateway.sinks.sqlite.lines import Row
+    from gateway.sinks.sqlite.rows import Row
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class SqliteSink:
         if query.end_ns <= query.start_ns:
             return History([], 1)
         found = self._read(lambda connection: history.answer(connection, query), cancellation)
-        return History([], history.Grid.of(query).interval) if found is None else found
+        return History([], history.BucketGrid.of(query).interval) if found is None else found
 
     def series(self, device: str, cancellation: Cancellation | None = None) -> list[SeriesName]:
         """The fields of a device, see `Sink.series`."""
@@ -136,7 +136,7 @@ class SqliteSink:
         Raises:
             sqlite3.Error, OSError: the file cannot be used.
         """
-        expiry = Expiry(self._expired_ns())
+        expiry = RetentionPass(self._expired_ns())
         while not expiry.done and not self._closing.is_set():
             with self._lock, self._transaction() as (connection, catalog):
                 if expiry.step(connection):
@@ -210,7 +210,7 @@ class SqliteSink:
     def _try(self, batches: list[_Batch]) -> _Batch | None:
         """Store batches, all or none: the first that has to be refused, which now has its outcome, ends it."""
         with contextlib.suppress(_Refusal), self._transaction() as (connection, catalog):
-            rows = Rows(catalog)
+            rows = TransactionRows(catalog)
             for batch in batches:
                 try:
                     rows.add(batch.lines)

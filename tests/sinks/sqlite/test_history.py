@@ -11,7 +11,7 @@ from gateway.delivery.sink import Cancellation, SeriesName, SeriesQuery
 from gateway.delivery.write_result import Stored
 from gateway.errors import QueryError
 from gateway.sinks.sqlite import sink as sink_module
-from gateway.sinks.sqlite.history import COARSE_POINTS, SAMPLE, Grid, pieces
+from gateway.sinks.sqlite.history import COARSE_POINTS, SAMPLE, BucketGrid, pieces
 from gateway.sinks.sqlite.schema import HOUR, MINUTE
 from tests.support.sqlite_truth import assert_history_is_true
 
@@ -43,7 +43,7 @@ def query(length: int, points: int, *, start: int = START, coarse: bool = False)
 def test_summaries_are_used_where_buckets_are_long(
     length: int, points: int, step: int, interval: int, *, coarse: bool
 ) -> None:
-    grid = Grid.of(query(length, points, coarse=coarse))
+    grid = BucketGrid.of(query(length, points, coarse=coarse))
     assert (grid.step, grid.interval) == (step, interval)
 
 
@@ -55,7 +55,7 @@ def test_before_anything_was_written_the_buckets_are_as_long_as_afterwards(sink:
 
 @given(st.integers(-(2**60), 2**60), st.integers(1, 2**60), st.integers(1, 10_000))
 def test_there_are_never_more_buckets_than_asked_for(start: int, length: int, points: int) -> None:
-    grid = Grid.of(query(length, points, start=start))
+    grid = BucketGrid.of(query(length, points, start=start))
     assert grid.origin <= start < grid.origin + grid.step
     assert grid.interval % grid.step == 0
     assert -(-(start + length - grid.origin) // grid.interval) <= points
@@ -90,7 +90,7 @@ def test_an_answer_from_summaries_is_the_answer_from_the_points(sink: SqliteSink
     lines = "".join(f"m,device=d1,site=s{at % 3} x={source.uniform(-50, 50)!r} {at}\n" for at in times)
     assert sink.write(lines.encode()) == Stored()
     asked = SeriesQuery("d1", "x", START + 12_345_678_901, START + 2 * DAY - 1, 300)
-    assert Grid.of(asked).step == MINUTE
+    assert BucketGrid.of(asked).step == MINUTE
     before = sink.query(asked)
     while sink.roll_up():
         pass

@@ -15,7 +15,7 @@ from gateway.delivery.sink import Bucket, SeriesQuery
 from gateway.delivery.write_result import OperatorNeeded, PointRefused, RetryLater, Stored
 from gateway.errors import QueryError
 from gateway.sinks.sqlite import SqliteSink, schema
-from gateway.sinks.sqlite.history import Grid
+from gateway.sinks.sqlite.history import BucketGrid
 from tests.support.history import assert_same_buckets, expected_buckets
 from tests.support.sqlite_file import rows
 
@@ -201,7 +201,7 @@ def test_buckets_equal_what_the_points_say(sink: SqliteSink, buckets: int) -> No
     assert sink.write(lines.encode() + others) == Stored()
     query = SeriesQuery("d1", "x", START + 123_456_789, START + 3000 * SECOND + 1, buckets, measurement="m")
     found = sink.query(query).buckets
-    grid = Grid.of(query)
+    grid = BucketGrid.of(query)
     assert len(found) <= buckets
     assert_same_buckets(found, expected_buckets(points, query, grid.origin, grid.interval))
 

@@ -39,7 +39,7 @@ CREATE INDEX IF NOT EXISTS settled_by_record ON settled (record_id, line);
 """
 
 
-class End(StrEnum):
+class Settlement(StrEnum):
     """How a letter ended."""
 
     STORED = "stored"
@@ -51,26 +51,26 @@ class End(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LedgerCorrection:
     """``count`` letters of ``device`` ended so; negative where that has to be taken back."""
 
     device: str
-    end: End
+    end: Settlement
     count: int
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class SettledDeadLetter:
     """A letter that ended at ``ended_ns`` (since 1970), and why it had been one."""
 
     line: int
     kind: str
     reason: str
-    end: End
+    end: Settlement
     ended_ns: int
 
 
-def settle(db: sqlite3.Connection, where: str, values: Sequence[object], end: End, now_ns: int) -> int:
+def settle(db: sqlite3.Connection, where: str, values: Sequence[object], end: Settlement, now_ns: int) -> int:
     """Take away the letters that ``where`` selects; how many."""
     db.execute(
         "INSERT INTO settled SELECT NULL, record_id, line, committed_ns, device, counted, kind, reason, ?, ?"
@@ -80,7 +80,7 @@ def settle(db: sqlite3.Connection, where: str, values: Sequence[object], end: En
     return db.execute(f"DELETE FROM letters WHERE {where}", values).rowcount
 
 
-def after(db: sqlite3.Connection, mark: int) -> tuple[int, list[Change]]:
+def after(db: sqlite3.Connection, mark: int) -> tuple[int, list[LedgerCorrection]]:
     """What ended after row ``mark``, and the new mark."""
     newest: int = db.execute("SELECT coalesce(max(id), 0) FROM settled").fetchone()[0]
     if newest <= mark:
@@ -89,10 +89,10 @@ def after(db: sqlite3.Connection, mark: int) -> tuple[int, list[Change]]:
         "SELECT device, ended, count(*) FROM settled WHERE id > ? AND id <= ? AND counted GROUP BY device, ended",
         (mark, newest),
     )
-    return newest, [Change(device, End(ended), count) for device, ended, count in rows.fetchall()]
+    return newest, [LedgerCorrection(device, Settlement(ended), count) for device, ended, count in rows.fetchall()]
 
 
-def uncount(db: sqlite3.Connection, cursor: int, oldest_ns: int, mark: int) -> list[Change]:
+def uncount(db: sqlite3.Connection, cursor: int, oldest_ns: int, mark: int) -> list[LedgerCorrection]:
     """The points of records behind ``cursor``, the first of ``oldest_ns``, are delivered anew, and counted anew.
 
     What becomes of them then is not known yet, so their letters count no more; what ended up to ``mark`` was counted
@@ -105,7 +105,7 @@ def uncount(db: sqlite3.Connection, cursor: int, oldest_ns: int, mark: int) -> l
     ).fetchall()
     for table in ("settled", "letters"):
         db.execute(f"UPDATE {table} SET counted = 0 WHERE {which}", values)
-    return [Change(device, End(ended), count) for device, ended, count in rows]
+    return [LedgerCorrection(device, Settlement(ended), count) for device, ended, count in rows]
 
 
 def trim(db: sqlite3.Connection, mark: int, delivered_to: int) -> None:
@@ -116,11 +116,16 @@ def trim(db: sqlite3.Connection, mark: int, delivered_to: int) -> None:
     )
 
 
-def of_message(db: sqlite3.Connection, record_id: int, committed_ns: int, line: int, lines: int) -> list[Settled]:
+def of_message(
+    db: sqlite3.Connection, record_id: int, committed_ns: int, line: int, lines: int
+) -> list[SettledDeadLetter]:
     """Those of ``lines`` points from ``line`` on of one record."""
     rows = db.execute(
         "SELECT line, kind, reason, ended, ended_ns FROM settled"
         " WHERE record_id = ? AND line >= ? AND line < ? AND committed_ns = ? ORDER BY id",
         (record_id, line, line + lines, committed_ns),
     )
-    return [Settled(at, kind, reason, End(ended), ended_ns) for at, kind, reason, ended, ended_ns in rows.fetchall()]
+    return [
+        SettledDeadLetter(at, kind, reason, Settlement(ended), ended_ns)
+        for at, kind, reason, ended, ended_ns in rows.fetchall()
+    ]

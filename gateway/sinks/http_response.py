@@ -71,7 +71,7 @@ REFUSALS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """An HTTP response; ``headers`` does not tell upper from lower case."""
 
     status: int
@@ -79,7 +79,7 @@ class Answer:
     body: bytes
 
 
-def outcome(answer: Answer, now: float) -> WriteResult:
+def outcome(answer: HttpResponse, now: float) -> WriteResult:
     """What the answer to a write means; ``now`` in seconds since 1970."""
     status = answer.status
     if status == HTTPStatus.NO_CONTENT:
@@ -103,7 +103,7 @@ def failure(error: HTTPError) -> RetryLater:
     return RetryLater("tls" if isinstance(error, SSLError) else "network", str(error))
 
 
-def words(answer: Answer) -> str:
+def words(answer: HttpResponse) -> str:
     """What the database said: from its JSON, its header, or the plain text, on one line and of bounded length."""
     text = _from_json(answer.body) or answer.headers.get("X-Influxdb-Error") or answer.body.decode(errors="replace")
     text = " ".join(text.split())
@@ -142,7 +142,7 @@ def _from_json(body: bytes) -> str:
     return ": ".join(text for text in found if isinstance(text, str) and text)
 
 
-def _from_database(answer: Answer) -> bool:
+def _from_database(answer: HttpResponse) -> bool:
     return any(mark in answer.headers for mark in MARKS) or bool(_from_json(answer.body))
 
 

@@ -5,7 +5,7 @@ Rules that hold here:
 * A line whose text before the fields was seen before, with the same field names, is cut at its separators and its
   values are read by the types the last one had. Every other line goes the long way through
   `gateway.line_protocol.parse_line`; both give the same.
-* Rows have as many columns as their series has fields so far. Those with more columns were made later, so storing rows
+* A row has as many columns as its series has fields so far. Rows with more columns were made later, so storing rows
   by their number of columns keeps the order in which values of one series arrived, and the last still wins.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.line_protocol import Series, parse_line, split_lines
-from gateway.sinks.sqlite.layout import LARGEST, SMALLEST
+from gateway.sinks.sqlite.layout import MAX_INT64, MIN_INT64
 from gateway.sinks.sqlite.schema import SLOTS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     """Series, time in ns, values by column."""
 
 
-class Rows:
+class TransactionRows:
     """The rows of one transaction, by their number of columns."""
 
     def __init__(self, catalog: Catalog) -> None:
@@ -73,7 +73,7 @@ class Rows:
                 self._add_other(line)
                 continue
             if not part.hour <= time_ns < part.until:
-                if not SMALLEST <= time_ns <= LARGEST:
+                if not MIN_INT64 <= time_ns <= MAX_INT64:
                     raise ValueError(f"a timestamp has more than 64 bits: {line[:200]!r}")
                 touch(part, time_ns)
             keep[part.width]((part.id, time_ns, *values))
@@ -81,7 +81,7 @@ class Rows:
     def _add_other(self, line: str) -> None:
         measurement, tags, fields, time_ns = parse_line(line.encode())
         for value in (*fields.values(), time_ns):
-            if isinstance(value, int) and not SMALLEST <= value <= LARGEST:
+            if isinstance(value, int) and not MIN_INT64 <= value <= MAX_INT64:
                 raise ValueError(f"a number has more than 64 bits: {line[:200]!r}")
         head = Series(measurement, tags).prefix[:-1] if "\\" in line else line.partition(" ")[0]
         layout = self._catalog.layout(head, measurement, tags, fields)

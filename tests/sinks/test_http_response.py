@@ -8,23 +8,25 @@ import urllib3.exceptions
 from urllib3 import HTTPHeaderDict
 
 from gateway.delivery.write_result import BatchTooLarge, OperatorNeeded, PointRefused, RetryLater, Stored
-from gateway.sinks import answers
-from gateway.sinks.answers import HEAD, TAIL, Answer
+from gateway.sinks import http_response
+from gateway.sinks.http_response import HEAD, TAIL, HttpResponse
 
 NOW = 1_700_000_000.0
 
 
-def answer(status: int, body: bytes = b"", **headers: str) -> Answer:
-    return Answer(status, HTTPHeaderDict({name.replace("_", "-"): value for name, value in headers.items()}), body)
+def answer(status: int, body: bytes = b"", **headers: str) -> HttpResponse:
+    return HttpResponse(
+        status, HTTPHeaderDict({name.replace("_", "-"): value for name, value in headers.items()}), body
+    )
 
 
 def test_only_204_is_stored() -> None:
-    assert answers.outcome(answer(204), NOW) == Stored()
+    assert http_response.outcome(answer(204), NOW) == Stored()
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 301, 307])
 def test_other_successes_and_redirects_are_held(status: int) -> None:
-    outcome = answers.outcome(answer(status, b"<html>Welcome</html>"), NOW)
+    outcome = http_response.outcome(answer(status, b"<html>Welcome</html>"), NOW)
     assert outcome == OperatorNeeded("unexpected_answer", "<html>Welcome</html>")
 
 
@@ -47,7 +49,7 @@ def test_other_successes_and_redirects_are_held(status: int) -> None:
     ],
 )
 def test_each_status_has_its_meaning(status: int, expected: object) -> None:
-    assert answers.outcome(answer(status, b'{"error":"no"}'), NOW) == expected
+    assert http_response.outcome(answer(status, b'{"error":"no"}'), NOW) == expected
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_each_status_has_its_meaning(status: int, expected: object) -> None:
     ],
 )
 def test_a_refusal_is_counted_by_what_it_says(text: str, kind: str) -> None:
-    assert answers.outcome(answer(400, x_influxdb_error=text), NOW) == PointRefused(kind, text)
+    assert http_response.outcome(answer(400, x_influxdb_error=text), NOW) == PointRefused(kind, text)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +75,8 @@ def test_a_refusal_is_counted_by_what_it_says(text: str, kind: str) -> None:
         answer(400, b'{"error":"no","data":null}'),  # 3.x
     ],
 )
-def test_a_database_that_refuses_is_told_by_its_headers_or_its_json(found: Answer) -> None:
-    assert answers.outcome(found, NOW) == PointRefused("refused", "no")
+def test_a_database_that_refuses_is_told_by_its_headers_or_its_json(found: HttpResponse) -> None:
+    assert http_response.outcome(found, NOW) == PointRefused("refused", "no")
 
 
 @pytest.mark.parametrize("status", [400, 422])
@@ -91,7 +93,7 @@ def test_a_database_that_refuses_is_told_by_its_headers_or_its_json(found: Answe
 )
 def test_a_stranger_refuses_no_point(status: int, body: bytes) -> None:
     found = answer(status, body, server="nginx", x_server_hostname="vm")
-    assert answers.outcome(found, NOW) == OperatorNeeded("unexpected_answer", answers.words(found))
+    assert http_response.outcome(found, NOW) == OperatorNeeded("unexpected_answer", http_response.words(found))
 
 
 @pytest.mark.parametrize(
@@ -109,11 +111,11 @@ def test_a_stranger_refuses_no_point(status: int, body: bytes) -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
-    assert answers.retry_after(value, NOW) == seconds
+    assert http_response.retry_after(value, NOW) == seconds
 
 
 def test_retry_after_reaches_the_outcome() -> None:
-    assert answers.outcome(answer(503, retry_after="7"), NOW) == RetryLater(
+    assert http_response.outcome(answer(503, retry_after="7"), NOW) == RetryLater(
         "unavailable", "HTTP 503 Service Unavailable", 7.0
     )
 
@@ -136,12 +138,12 @@ def test_retry_after_reaches_the_outcome() -> None:
         (answer(599), "HTTP 599"),
     ],
 )
-def test_the_databases_words_are_found(found: Answer, text: str) -> None:
-    assert answers.words(found) == text
+def test_the_databases_words_are_found(found: HttpResponse, text: str) -> None:
+    assert http_response.words(found) == text
 
 
 def test_a_long_text_keeps_its_beginning_and_its_reason() -> None:
-    text = answers.words(answer(400, b"unable to parse '" + b"x" * 100_000 + b"': missing fields"))
+    text = http_response.words(answer(400, b"unable to parse '" + b"x" * 100_000 + b"': missing fields"))
     assert text.startswith("unable to parse 'xxx")
     assert text.endswith("': missing fields")
     assert len(text) == HEAD + len(" [...] ") + TAIL
@@ -158,6 +160,6 @@ def test_a_long_text_keeps_its_beginning_and_its_reason() -> None:
     ],
 )
 def test_no_answer_is_tried_again(error: urllib3.exceptions.HTTPError, kind: str) -> None:
-    outcome = answers.failure(error)
+    outcome = http_response.failure(error)
     assert outcome.kind == kind
     assert str(error) in outcome.reason

@@ -16,7 +16,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
 from gateway.errors import QueryError
-from gateway.sinks.answers import Answer
+from gateway.sinks.http_response import HttpResponse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gateway.delivery.sink import Cancellation
 
 
-class Questioner:
+class QueryClient:
     """Asks the server at ``url``; ``timeout`` is in seconds of silence."""
 
     def __init__(self, url: str, headers: Mapping[str, str], timeout: float) -> None:
@@ -36,7 +36,7 @@ class Questioner:
         self._headers = headers
         self._timeout = timeout
 
-    def get(self, path: str, fields: Mapping[str, str], cancellation: Cancellation | None) -> Answer:
+    def get(self, path: str, fields: Mapping[str, str], cancellation: Cancellation | None) -> HttpResponse:
         """The answer to a GET.
 
         Raises:
@@ -50,7 +50,7 @@ class Questioner:
                 with ending:
                     connection.request("GET", f"{self._prefix}{path}?{urlencode(fields)}", headers=self._headers)
                     response = connection.getresponse()
-                    return Answer(response.status, response.headers, response.data)
+                    return HttpResponse(response.status, response.headers, response.data)
         except (HTTPError, HTTPException, OSError) as error:
             raise QueryError(f"no answer from the database: {error}") from error
 

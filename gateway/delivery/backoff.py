@@ -25,7 +25,7 @@ LARGEST_EXPONENT = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class BackoffBounds:
     """Delays in seconds.
 
     The n-th failure waits between 0 and ``first`` * 2**n, at most ``longest``; Retry-After is followed up to
@@ -38,10 +38,10 @@ class Bounds:
     held: float = 15.0
 
 
-class Pace:
+class Backoff:
     """``failures`` in a row, and ``opens_at``, the moment (monotonic seconds) before which nothing is written."""
 
-    def __init__(self, bounds: Bounds, uniform: Callable[[float, float], float] = random.uniform) -> None:
+    def __init__(self, bounds: BackoffBounds, uniform: Callable[[float, float], float] = random.uniform) -> None:
         self.failures = 0
         self.opens_at = 0.0
         self.round = 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.delivery.write_result import PointRefused, Stored
 from gateway.line_protocol import Series, parse_line
 from gateway.sinks.sqlite import SqliteSink
-from gateway.sinks.sqlite import lines as lines_module
+from gateway.sinks.sqlite import rows as rows_module
 from tests.support.readings import FIELDS, MEASUREMENTS, TAGS, VALUES
 from tests.support.sqlite_file import rows
 
@@ -66,7 +66,7 @@ def test_ordinary_lines_go_the_short_way(sink: SqliteSink, path: Path, monkeypat
         parsed.append(line)
         return parse_line(line)
 
-    monkeypatch.setattr(lines_module, "parse_line", counting)
+    monkeypatch.setattr(rows_module, "parse_line", counting)
     line = 'm,device=d{0},site=a x={1}.5,i={1}i,on=true,s="t{1}" {1}\n'
     assert sink.write("".join(line.format(at % 5, at) for at in range(100)).encode()) == Stored()
     assert len(parsed) == 5

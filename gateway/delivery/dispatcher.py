@@ -4,7 +4,7 @@ Rules that hold here:
 
 * Every batch that goes out comes back with an outcome. A sink that raises is an outage, not an end.
 * A point is a dead letter when the store has it on disk; while the store fails, the point is written again.
-* While the database fails, one batch at a time asks for it, the oldest (see `gateway.delivery.pace`).
+* While the database fails, one batch at a time asks for it, the oldest (see `gateway.delivery.backoff`).
 * A write ends at the database it began at. What that one did not take goes to the one that is the sink by then.
 """
 
@@ -18,8 +18,8 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
+from gateway.delivery.backoff import Backoff, BackoffBounds
 from gateway.delivery.dead_letters import DeadLetter
-from gateway.delivery.pace import Bounds, Pace
 from gateway.delivery.write_result import BatchTooLarge, OperatorNeeded, PointRefused, RetryLater, Stored, WriteResult
 from gateway.process.threads import Writers
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
     from gateway.delivery.batch import Batch
     from gateway.delivery.health import Health
+    from gateway.delivery.interfaces import Database, DeadLetterStore, ForwarderListener
     from gateway.delivery.pipeline import Pipeline
-    from gateway.delivery.ports import Database, ForwarderListener, LetterStore
-    from gateway.delivery.progress import Origin
+    from gateway.delivery.progress import PointOrigin
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Out:
-    """A batch of ``pipeline`` that went to ``sink`` in ``round`` of the pace.
+class WriteInFlight:
+    """A batch of ``pipeline`` that went to ``sink`` in ``round`` of the backoff.
 
     ``origin`` is that of its first point if it is not to be cut.
     """
@@ -45,30 +45,30 @@ class Out:
     sink: Database
     pipeline: Pipeline
     batch: Batch
-    origin: Origin | None
+    origin: PointOrigin | None
     round: int
 
 
 @dataclass(frozen=True, slots=True)
-class Back:
+class FinishedWrite:
     """What came back for it, ``seconds`` later."""
 
-    out: Out
+    out: WriteInFlight
     outcome: WriteResult
     seconds: float
 
 
-class Dispatch:
+class Dispatcher:
     """At most ``max_in_flight`` writes at once; ``wake`` is called when one ends. Made on a running loop."""
 
     def __init__(
         self,
         sink: Database,
-        dead_letters: LetterStore,
+        dead_letters: DeadLetterStore,
         listener: ForwarderListener,
         health: Health,
         *,
-        bounds: Bounds,
+        bounds: BackoffBounds,
         max_in_flight: int,
         wake: Callable[[], None],
     ) -> None:
@@ -78,16 +78,16 @@ class Dispatch:
         self._health = health
         self._max_in_flight = max_in_flight
         self._wake = wake
-        self._pace = Pace(bounds)
-        self._writers: Writers[Back] = Writers(max_in_flight, "delivery")
-        self._in_flight: set[asyncio.Future[Back]] = set()
+        self._backoff = Backoff(bounds)
+        self._writers: Writers[FinishedWrite] = Writers(max_in_flight, "delivery")
+        self._in_flight: set[asyncio.Future[FinishedWrite]] = set()
 
     def _admits(self, now: float) -> bool:
         in_flight = len(self._in_flight)
-        return in_flight < self._max_in_flight and self._pace.admits(now, in_flight)
+        return in_flight < self._max_in_flight and self._backoff.admits(now, in_flight)
 
     def send_full(self, pipeline: Pipeline) -> None:
-        """Send ready batches as far as the pace and the free writers allow."""
+        """Send ready batches as far as the backoff and the free writers allow."""
         while pipeline.ready and self._admits(time.monotonic()):
             self._send(pipeline)
 
@@ -101,7 +101,7 @@ class Dispatch:
 
     def next_at(self, pipeline: Pipeline) -> float:
         """The moment (monotonic seconds) from which something can be sent; infinity before an answer has come."""
-        moment = max(0.0 if pipeline.ready else pipeline.due, self._pace.opens_at)
+        moment = max(0.0 if pipeline.ready else pipeline.due, self._backoff.opens_at)
         return moment if self._admits(moment) else inf
 
     def settle(self) -> None:
@@ -117,7 +117,7 @@ class Dispatch:
         """Write to ``sink`` from now on; returns when the writes under way have ended where they began."""
         before = list(self._in_flight)
         self._sink = sink
-        self._pace.restart()
+        self._backoff.restart()
         self._wake()
         if before:
             await asyncio.wait(before)
@@ -134,12 +134,12 @@ class Dispatch:
     def _send(self, pipeline: Pipeline) -> None:
         batch = pipeline.take()
         origin = pipeline.origin(batch) if batch.last else None
-        out = Out(self._sink, pipeline, batch, origin, self._pace.round)
+        out = WriteInFlight(self._sink, pipeline, batch, origin, self._backoff.round)
         future = self._writers.submit(partial(self._write, out))
         future.add_done_callback(lambda _: self._wake())
         self._in_flight.add(future)
 
-    def _write(self, out: Out) -> Back:
+    def _write(self, out: WriteInFlight) -> FinishedWrite:
         """Runs in a writer's thread."""
         started = time.monotonic()
         try:
@@ -150,9 +150,9 @@ class Dispatch:
         seconds = time.monotonic() - started
         if out.origin is not None and isinstance(outcome, PointRefused | BatchTooLarge):
             outcome = self._keep(out.batch.lines, out.origin, outcome)
-        return Back(out, outcome, seconds)
+        return FinishedWrite(out, outcome, seconds)
 
-    def _keep(self, line: bytes, origin: Origin, refusal: PointRefused | BatchTooLarge) -> WriteResult:
+    def _keep(self, line: bytes, origin: PointOrigin, refusal: PointRefused | BatchTooLarge) -> WriteResult:
         letter = DeadLetter(
             record_id=origin.record_id,
             line=origin.line,
@@ -172,7 +172,7 @@ class Dispatch:
             return RetryLater("dead_letters", f"dead letters cannot be written: {error}")
         return refusal
 
-    def _apply(self, out: Out, outcome: WriteResult) -> None:
+    def _apply(self, out: WriteInFlight, outcome: WriteResult) -> None:
         match outcome:
             case Stored():
                 out.pipeline.stored(out.batch)
@@ -185,13 +185,13 @@ class Dispatch:
             case PointRefused() | BatchTooLarge():
                 out.pipeline.split(out.batch)
 
-    def _judge(self, out: Out, outcome: WriteResult) -> None:
+    def _judge(self, out: WriteInFlight, outcome: WriteResult) -> None:
         if out.sink is not self._sink:
             return  # what another database answers says nothing about this one
         if isinstance(outcome, RetryLater | OperatorNeeded):
-            delay = self._pace.failed(outcome, out.round, time.monotonic())
+            delay = self._backoff.failed(outcome, out.round, time.monotonic())
             self._health.failing(outcome, delay)
             return
-        self._pace.answered(out.round)
-        if not self._pace.failures:
+        self._backoff.answered(out.round)
+        if not self._backoff.failures:
             self._health.recovered()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gateway.ledger import Entry
 
 
-class Spooled(Protocol):
+class SpooledRecord(Protocol):
     """A record of the spool: its ``id``, when it became durable, its entries and their lines in the same order."""
 
     @property
@@ -28,7 +28,7 @@ class Spooled(Protocol):
     def payload_bytes(self) -> int: ...  # noqa: D102
 
 
-class SourceStatus(Protocol):
+class RecordSourceStatus(Protocol):
     """How far the spool is: the last record acknowledged or dropped, and the readings after it."""
 
     @property
@@ -37,14 +37,14 @@ class SourceStatus(Protocol):
     def readings_pending(self) -> int: ...  # noqa: D102
 
 
-class Source(Protocol):
+class RecordSource(Protocol):
     """The spool. Called on the loop thread."""
 
-    def status(self) -> SourceStatus:
+    def status(self) -> RecordSourceStatus:
         """How it stands now; cheap."""
         ...
 
-    async def read(self, after_id: int, max_bytes: int) -> Sequence[Spooled]:
+    async def read(self, after_id: int, max_bytes: int) -> Sequence[SpooledRecord]:
         """Durable records after ``after_id`` in order, about ``max_bytes`` of them; empty only when there are none."""
         ...
 
@@ -65,7 +65,7 @@ class Database(Protocol):
         ...
 
 
-class LetterStore(Protocol):
+class DeadLetterStore(Protocol):
     """Where refused points go; called from several threads."""
 
     def add(self, letter: DeadLetter) -> bool:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.delivery import settled
+from gateway.delivery import settled_dead_letters
 from gateway.delivery.dead_letters import DeadLetter, DeadLetters
 from gateway.delivery.replay import replay_letters
-from gateway.delivery.settled import Change, End
+from gateway.delivery.settled_dead_letters import LedgerCorrection, Settlement
 from gateway.delivery.write_result import PointRefused, Stored
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ def test_a_replayed_letter_is_told_once_and_by_its_device(store: DeadLetters, tm
     replay_letters(other, stored)
     other.close()
     mark, changes = store.settled_after(0)
-    assert sorted(changes, key=lambda c: c.device) == [Change("a", End.STORED, 2), Change("b", End.STORED, 1)]
+    assert sorted(changes, key=lambda c: c.device) == [
+        LedgerCorrection("a", Settlement.STORED, 2),
+        LedgerCorrection("b", Settlement.STORED, 1),
+    ]
     assert store.settled_after(mark) == (mark, [])
     assert store.refused_in(1, 1000 + 1) == {"a": 1}, (
         "a ledger made again takes it for refused, and then hears that it is stored"
@@ -61,7 +64,10 @@ def test_the_oldest_is_discarded_and_what_is_deleted_stays_rejected(store: DeadL
         store.add(letter(record_id))
     store.drop(device="a")
     _, changes = store.settled_after(0)
-    assert sorted(changes, key=lambda c: c.end) == [Change("a", End.DELETED, 5), Change("a", End.DISCARDED, 2)]
+    assert sorted(changes, key=lambda c: c.end) == [
+        LedgerCorrection("a", Settlement.DELETED, 5),
+        LedgerCorrection("a", Settlement.DISCARDED, 2),
+    ]
     assert [store.refused_in(record_id, 1000 + record_id) for record_id in range(1, 8)] == [{"a": 1}] * 7
 
 
@@ -72,14 +78,14 @@ def test_what_is_delivered_anew_is_counted_anew(store: DeadLetters) -> None:
     replay_letters(store, stored, device="a")
     store.add(letter(4))
     mark, _ = store.settled_after(0)
-    assert store.uncount(2, 1003, mark) == [Change("a", End.STORED, -1)]
+    assert store.uncount(2, 1003, mark) == [LedgerCorrection("a", Settlement.STORED, -1)]
     assert store.uncount(2, 1003, mark) == []
     assert [store.refused_in(record_id, 1000 + record_id) for record_id in (2, 3, 4)] == [{"a": 1}, {}, {}]
     assert store.add(letter(4)), "refused again: it counts again"
     assert store.refused_in(4, 1000 + 4) == {"a": 1}
     assert not store.add(letter(4))
     replay_letters(store, stored)
-    assert store.settled_after(mark)[1] == [Change("a", End.STORED, 1)]
+    assert store.settled_after(mark)[1] == [LedgerCorrection("a", Settlement.STORED, 1)]
 
 
 def test_letters_of_a_spool_that_was_there_before_are_not_touched(store: DeadLetters) -> None:
@@ -94,8 +100,8 @@ def test_how_the_letters_of_a_message_ended(store: DeadLetters) -> None:
     replay_letters(store, stored)
     ended = store.ended_of_message(1, 1001, 1, 2)
     assert [(each.line, each.end, each.kind, each.reason) for each in ended] == [
-        (1, End.STORED, "type_conflict", "words"),
-        (2, End.STORED, "type_conflict", "words"),
+        (1, Settlement.STORED, "type_conflict", "words"),
+        (2, Settlement.STORED, "type_conflict", "words"),
     ]
     assert store.ended_of_message(1, 999, 1, 2) == []
 
@@ -103,7 +109,7 @@ def test_how_the_letters_of_a_message_ended(store: DeadLetters) -> None:
 def test_what_a_checkpoint_counts_is_forgotten_but_for_the_newest(
     store: DeadLetters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settled, "KEPT", 2)
+    monkeypatch.setattr(settled_dead_letters, "KEPT", 2)
     for record_id in range(1, 6):
         store.add(letter(record_id))
     replay_letters(store, stored)

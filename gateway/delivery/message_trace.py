@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from gateway.delivery import write_log
-from gateway.delivery.settled import End
+from gateway.delivery.settled_dead_letters import Settlement
 from gateway.ledger import NO_SEQ
 from gateway.line_protocol import split_lines
 from gateway.spool.inspection import cursor_position
@@ -39,7 +39,7 @@ AROUND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
+class TraceFiles:
     """Where the answers are: the spool's directory, the log of writes, the dead letters (None: there never were any).
 
     ``known`` says whether anything has ever been heard of the device.
@@ -51,7 +51,7 @@ class Records:
     known: bool
 
 
-def by_number(records: Records, device: str, seq: int, boot: str | None = None) -> dict[str, Any]:
+def by_number(records: TraceFiles, device: str, seq: int, boot: str | None = None) -> dict[str, Any]:
     """What became of message ``seq`` of a device, in the newest of its boots if none is given.
 
     A JSON-ready object: ``found``; ``answer``, one sentence; ``messages``, the first copy and those sent again.
@@ -72,7 +72,7 @@ def by_number(records: Records, device: str, seq: int, boot: str | None = None) 
     return {**asked, **_absent(search, device, seq, boot)}
 
 
-def by_time(records: Records, device: str, time_ns: int) -> dict[str, Any]:
+def by_time(records: TraceFiles, device: str, time_ns: int) -> dict[str, Any]:
     """What became of the messages with a point of that time (ns since 1970), or else of those that arrived about then.
 
     The answer and what is raised: as for `by_number`.
@@ -92,13 +92,13 @@ def by_time(records: Records, device: str, time_ns: int) -> dict[str, Any]:
 
 
 _ENDS = {
-    End.STORED.value: "stored by a replay",
-    End.DISCARDED.value: "discarded for want of room for dead letters",
-    End.DELETED.value: "deleted by the operator",
+    Settlement.STORED.value: "stored by a replay",
+    Settlement.DISCARDED.value: "discarded for want of room for dead letters",
+    Settlement.DELETED.value: "deleted by the operator",
 }
 
 
-def _answer(records: Records, found: list[Found]) -> dict[str, Any]:
+def _answer(records: TraceFiles, found: list[Found]) -> dict[str, Any]:
     cursor = cursor_position(records.spool)
     writes = list(write_log.read(records.writes))
     messages = [_message(records, each, cursor, writes) for each in found[:MOST_COPIES]]
@@ -107,7 +107,7 @@ def _answer(records: Records, found: list[Found]) -> dict[str, Any]:
     return {"found": True, "answer": text, "messages": messages}
 
 
-def _message(records: Records, found: Found, cursor: int, writes: list[Write]) -> dict[str, Any]:
+def _message(records: TraceFiles, found: Found, cursor: int, writes: list[Write]) -> dict[str, Any]:
     record, entry, line = found
     delivered = record.id <= cursor
     mine = [write for write in writes if write.touches(record.id, line, entry.lines)]
@@ -160,7 +160,7 @@ def _what(found: Found, *, delivered: bool, writes: list[Write], dead: int, ende
     return f"in the database since {moment(writes[-1].ended_ns)}, by write {writes[-1].n}{part}"
 
 
-def _letters(records: Records, found: Found) -> list[dict[str, Any]]:
+def _letters(records: TraceFiles, found: Found) -> list[dict[str, Any]]:
     if records.letters is None or not found.entry.lines:
         return []
     record = found.record
@@ -177,7 +177,7 @@ def _letters(records: Records, found: Found) -> list[dict[str, Any]]:
     ]
 
 
-def _ended(records: Records, found: Found) -> list[dict[str, Any]]:
+def _ended(records: TraceFiles, found: Found) -> list[dict[str, Any]]:
     if records.letters is None or not found.entry.lines:
         return []
     record = found.record
@@ -201,7 +201,7 @@ def _verdicts(data: bytes) -> Any:
     return json.loads(data) if data else []
 
 
-def _unknown(records: Records, search: Search, device: str) -> dict[str, Any] | None:
+def _unknown(records: TraceFiles, search: Search, device: str) -> dict[str, Any] | None:
     if records.known or search.has(device):
         return None
     text = "no device of that name is registered, and none has ever sent anything"

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from gateway.sinks.cautious_clock import DOUBTED_NS, FAR_NS, CautiousClock
+from gateway.sinks.retention_clock import DOUBTED_NS, FAR_NS, RetentionClock
 from gateway.time_units import NS_PER_S as NS
 
 TODAY = 1_790_000_000 * NS
@@ -10,7 +10,7 @@ YEAR = 365 * 86_400 * NS
 class Machine:
     def __init__(self, wall: int) -> None:
         self.wall, self.monotonic = wall, 7 * NS
-        self.clock = CautiousClock(lambda: self.wall, lambda: self.monotonic)
+        self.clock = RetentionClock(lambda: self.wall, lambda: self.monotonic)
 
     def after(self, ns: int, *, jump: int = 0) -> int:
         self.wall += ns + jump

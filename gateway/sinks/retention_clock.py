@@ -21,7 +21,7 @@ PLAUSIBLE_NS = 1_735_689_600 * NS_PER_S
 """2025-01-01: a clock before it was never set, and any change of it is for the better."""
 
 
-class CautiousClock:
+class RetentionClock:
     """Now, in ns since 1970. May be asked by any thread."""
 
     def __init__(

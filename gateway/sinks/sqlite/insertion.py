@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import sqlite3
 
-    from gateway.sinks.sqlite.lines import Row
+    from gateway.sinks.sqlite.rows import Row
 
 CHUNKS = (128, 16, 1)
 """Rows in one statement."""
