@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from gateway.api.routes import application
 from gateway.components import Parts
 from gateway.config.tls import server_context
-from gateway.delivery import dead_letters
 from gateway.devices.drain import let_go
 from gateway.http.client_address import Proxies
 from gateway.http.connection_bounds import PlainConnections
@@ -20,7 +19,7 @@ from gateway.process.clock import WallClock
 from gateway.process.file_limit import shortage
 from gateway.process.periodic import Upkeep
 from gateway.process.reload import Reloader
-from gateway.state import command_log, enrolments
+from gateway.state import command_log, enrolments, file_names
 from gateway.state.sqlite_file import naming
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ class Gateway:
         self._resume()
         parts.context.directory.ids()  # to sort them takes a moment, which nobody minds yet
         await self._refresh_types()
-        with naming("dead letters", config.state.directory / dead_letters.NAME):
+        with naming("dead letters", config.state.directory / file_names.DEAD_LETTERS):
             await parts.bookkeeper.begin(recovery.cursor, parts.spool.status().oldest_ns)
         parts.spool.start()
         self._delivering = asyncio.create_task(parts.forwarder.run(), name="forwarder")

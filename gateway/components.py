@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from gateway.config.tls import owners_of_authorities
-from gateway.delivery import dead_letters, write_log
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.forwarder import Forwarder
 from gateway.delivery.message_trace import TraceFiles
@@ -40,7 +39,7 @@ from gateway.protocol.types import FieldTypes, declared_by
 from gateway.sinks import make_sink
 from gateway.spool.files import Files
 from gateway.spool.queue import SpoolQueue
-from gateway.state import checkpoint, command_log, enrolments, field_types
+from gateway.state import checkpoint, command_log, enrolments, field_types, file_names
 from gateway.state import device_settings as twins
 from gateway.state.command_log import CommandLog
 from gateway.state.device_settings import Twins
@@ -81,9 +80,9 @@ class Parts:
 
     def _load_state(self, files: Files) -> None:
         config, state = self.config, self.config.state.directory
-        self.registry = Registry(state / "registry.db")
-        self.dead_letters = opened("dead letters", DeadLetters, state / dead_letters.NAME)
-        self.ledger = checkpoint.load(state / "ledger.json")
+        self.registry = Registry(state / file_names.REGISTRY)
+        self.dead_letters = opened("dead letters", DeadLetters, state / file_names.DEAD_LETTERS)
+        self.ledger = checkpoint.load(state / file_names.LEDGER)
         self.fleet = Fleet(self.ledger, self._record_presence)
         self.types = FieldTypes(declared_by(config.profiles.values()))
         self.type_store = opened("field types", FieldTypeStore, state / field_types.NAME)
@@ -94,7 +93,7 @@ class Parts:
         self.settings = opened(
             "settings", lambda path: SettingsLink(Twins(path), self.fleet.connection), state / twins.NAME
         )
-        self.writes = WriteLog(state / write_log.NAME)
+        self.writes = WriteLog(state / file_names.WRITE_LOG)
         self.acks = Acks(config.server.ack_delay, self.metrics.ack.observe)
         self.bookkeeper = Bookkeeper(
             self.ledger,
@@ -103,7 +102,7 @@ class Parts:
             self.dead_letters,
             self.writes,
             self.types,
-            state / "ledger.json",
+            state / file_names.LEDGER,
             files,
             acks=self.acks,
         )
@@ -163,7 +162,7 @@ class Parts:
             downlink=self.downlink,
             settings=self.settings,
             history=TraceFiles(
-                config.spool.directory, config.state.directory / write_log.NAME, self.dead_letters, known=True
+                config.spool.directory, config.state.directory / file_names.WRITE_LOG, self.dead_letters, known=True
             ),
         )
         self.context.enrolling = self._enrolling(room.held)

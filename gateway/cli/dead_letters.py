@@ -11,10 +11,11 @@ import click
 
 from gateway.cli.options import json_option, with_config
 from gateway.cli.output import moment, print_json, print_table, printable
-from gateway.delivery.dead_letters import NAME, DeadLetters
+from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.replay import replay_letters
 from gateway.errors import GatewayError
 from gateway.sinks import make_sink
+from gateway.state.file_names import DEAD_LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ def dead_letters() -> None:
 @contextlib.contextmanager
 def _letters(config: Config) -> Iterator[DeadLetters | None]:
     """The store; None when nothing was ever refused, so that looking makes no file."""
-    path = config.state.directory / NAME
+    path = config.state.directory / DEAD_LETTERS
     if not path.exists():
         yield None
         return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.errors import RegistryError
+from gateway.state.file_names import REGISTRY
 from gateway.state.registry import Registry
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def path_of(config: Config) -> Path:
     """Where the registry is, or will be."""
-    return config.state.directory / "registry.db"
+    return config.state.directory / REGISTRY
 
 
 @contextlib.contextmanager

@@ -10,13 +10,12 @@ import click
 from gateway.cli.options import json_option, with_config
 from gateway.cli.output import print_json, print_table, printable
 from gateway.cli.registry import path_of
-from gateway.delivery import dead_letters, write_log
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.message_trace import TraceFiles, by_number, by_time
 from gateway.errors import ReadingError
 from gateway.protocol.messages import MAX_SEQ
 from gateway.protocol.timestamps import asked_moment
-from gateway.state import checkpoint
+from gateway.state import checkpoint, file_names
 from gateway.state.registry import Registry
 
 if TYPE_CHECKING:
@@ -77,11 +76,11 @@ def _moment(text: str) -> int:
 @contextlib.contextmanager
 def _records(config: Config, device: str) -> Iterator[TraceFiles]:
     state = config.state.directory
-    path = state / dead_letters.NAME
+    path = state / file_names.DEAD_LETTERS
     with contextlib.ExitStack() as stack:
         letters = stack.enter_context(contextlib.closing(DeadLetters(path))) if path.exists() else None
-        known = _registered(config, device) or device in checkpoint.load(state / "ledger.json").accounts
-        yield TraceFiles(config.spool.directory, state / write_log.NAME, letters, known)
+        known = _registered(config, device) or device in checkpoint.load(state / file_names.LEDGER).accounts
+        yield TraceFiles(config.spool.directory, state / file_names.WRITE_LOG, letters, known)
 
 
 def _registered(config: Config, device: str) -> bool:

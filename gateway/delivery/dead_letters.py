@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NAME = "dead_letters.db"
-VERSION = 1
+SCHEMA_VERSION = 1
 MAX_COUNT = 100_000
 MAX_BYTES = 256 * 1024**2
 """Of points; the file is larger by what else a letter has."""
@@ -291,7 +290,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, tuple[int, int]]:
 
 
 def _connect(path: Path) -> tuple[sqlite3.Connection, tuple[int, int]]:
-    db = open_store(path, "dead letters", VERSION, _SCHEMA + settled_dead_letters.SCHEMA)
+    db = open_store(path, "dead letters", SCHEMA_VERSION, _SCHEMA + settled_dead_letters.SCHEMA)
     try:
         return db, _extent(db)
     except sqlite3.Error:

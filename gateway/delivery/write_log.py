@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NAME = "writes.log"
 MAX_BYTES = 4 * 1024**2
 """About 40,000 writes: half a day of one a second."""
 _MOST_WAITING = 10_000

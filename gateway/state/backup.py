@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from gateway import __version__
-from gateway.delivery import dead_letters
 from gateway.errors import GatewayError
 from gateway.process import file_limit
 from gateway.spool import cursor
 from gateway.spool.files import NEW, Files
+from gateway.state.file_names import DEAD_LETTERS, LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 MANIFEST = "backup.json"
 VERSION = 1
 STATE, SPOOL, DATABASE = "state", "spool", "database.db"
-LEDGER = "ledger.json"
 SEGMENTS = "*.seg"
 MOST_TRIES = 50
 _SQLITE = b"SQLite format 3\x00"
@@ -77,7 +76,7 @@ def backup(config: Config, target: Path, *, database: bool = True) -> Copied:
     for part in (STATE, SPOOL):
         (target / part).mkdir(mode=0o700)
     _copy_spool(state, spool, target)
-    apart = {LEDGER, dead_letters.NAME, config.sqlite.path.name if config.sqlite.path.parent == state else ""}
+    apart = {LEDGER, DEAD_LETTERS, config.sqlite.path.name if config.sqlite.path.parent == state else ""}
     for path in _files(state):
         if path.name not in apart:
             _copy_file(path, target / STATE / path.name)
@@ -185,8 +184,8 @@ def _together(
         with contextlib.ExitStack() as opened:
             position, ledger = _content(spool / cursor.NAME), _content(state / LEDGER)
             segments = _opened(spool, opened)
-            if (state / dead_letters.NAME).exists():
-                _copy_sqlite(state / dead_letters.NAME, target / STATE / dead_letters.NAME)
+            if (state / DEAD_LETTERS).exists():
+                _copy_sqlite(state / DEAD_LETTERS, target / STATE / DEAD_LETTERS)
             if _content(state / LEDGER) == ledger:
                 stack.push(opened.pop_all())
                 return ledger, position, segments
