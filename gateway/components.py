@@ -1,46 +1,62 @@
-"""The parts of one gateway, built from its configuration and handed to each other; `gateway.app` has them run."""
+"""Every part of one gateway, built once from its configuration and handed to those that need it.
+
+`gateway.app` starts and stops them, `gateway.reconfiguration` changes them when the configuration is read again.
+"""
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
-from gateway.config.tls import owners_of_authorities
+from gateway.api.routes import Services, application
+from gateway.config.active import ActiveConfig
+from gateway.config.tls import owners_of_authorities, server_context
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.forwarder import Forwarder
 from gateway.delivery.message_trace import TraceFiles
+from gateway.delivery.replay import Replay
+from gateway.delivery.sink import ActiveSink
 from gateway.delivery.write_log import WriteLog
-from gateway.devices.accounting import Bookkeeper
+from gateway.devices.accounting import Accounting
 from gateway.devices.acks import Acks
+from gateway.devices.authentication import Authentication
 from gateway.devices.backpressure import Backpressure
-from gateway.devices.commands import Downlink
-from gateway.devices.context import Context
+from gateway.devices.commands import Commands
+from gateway.devices.connection_places import places
+from gateway.devices.connections import Connections
 from gateway.devices.directory import Directory
-from gateway.devices.enrolment import Enrolling
+from gateway.devices.enrolment import Enrolment
+from gateway.devices.failed_credentials import FailedCredentials
 from gateway.devices.fleet import Fleet
 from gateway.devices.keepalive import Keepalive
-from gateway.devices.rate_limits import rates_by_profile, terms
-from gateway.devices.settings import SettingsLink
-from gateway.devices.unauthenticated import Strangers
-from gateway.errors import GatewayError, SpoolFull
-from gateway.gauges import show_now
+from gateway.devices.presence import Presence
+from gateway.devices.problems import Problems
+from gateway.devices.profiles import Profiles
+from gateway.devices.revocation import Revocation
+from gateway.devices.session_runner import SessionServices
+from gateway.devices.settings import SettingsExchange
+from gateway.devices.unauthenticated import UnauthenticatedConnections
+from gateway.errors import GatewayError
 from gateway.http.access import Access
-from gateway.http.certificate_expiry import read_expiry
+from gateway.http.certificate_expiry import Expiry, read_ends
+from gateway.http.client_address import Proxies
 from gateway.http.client_certificates import Authorities
 from gateway.http.connect_rates import Connects
+from gateway.http.connection_bounds import PlainConnections
+from gateway.http.listener import Listener
 from gateway.http.login import SECRET, load_secret
-from gateway.live.feed import Live
+from gateway.live.feed import LiveFeed
+from gateway.live.readiness import Readiness
 from gateway.live.status import Status
 from gateway.metrics import Metrics
-from gateway.process.file_limit import places
+from gateway.page.files import PageFiles
+from gateway.process.threads import BoundedThreads
 from gateway.protocol.budgets import Budgets
 from gateway.protocol.fields import Rulebook
 from gateway.protocol.types import FieldTypes, declared_by
 from gateway.sinks import make_sink
 from gateway.spool.files import Files
 from gateway.spool.queue import SpoolQueue
-from gateway.state import checkpoint, command_log, enrolments, field_types, file_names
-from gateway.state import device_settings as twins
+from gateway.state import checkpoint, command_log, device_settings, enrolments, field_types, file_names
 from gateway.state.command_log import CommandLog
 from gateway.state.device_settings import Twins
 from gateway.state.enrolments import Enrolments
@@ -49,66 +65,68 @@ from gateway.state.registry import Registry
 from gateway.state.sqlite_file import opened
 
 if TYPE_CHECKING:
+    import ssl
     from pathlib import Path
 
     from gateway.config import Config
-    from gateway.ledger import Entry
     from gateway.process.clock import WallClock
 
-log = logging.getLogger(__name__)
+CLIENT_THREADS = 4
+"""Threads that make the blocking calls of HTTP clients: on the database, or on the disk."""
+MAX_WAITING_CALLS = 32
+"""Calls that may wait for one of those threads."""
 
 
-class Parts:
+class Components:
     """All parts, recovered from their files but for the spool; nothing runs yet. Needs the running loop.
 
     Raises:
-        GatewayError: a file cannot be used; its text says which.
+        GatewayError: a file or a certificate cannot be used; its text says which.
     """
 
     def __init__(self, config: Config, clock: WallClock) -> None:
-        self.config = config
-        self.metrics = Metrics()
+        self.active = ActiveConfig(config)
         self.clock = clock
-        files = Files()
+        tls = server_context(config)
         _make_directory("state.directory", config.state.directory)
         _make_directory("spool.directory", config.spool.directory)
         clock.newest_ns = _newest(config.spool.directory)
-        self._load_state(files)
-        self._build_delivery(files)
-        self._build_server()
-        show_now(self)
+        self.metrics = Metrics()
+        self._load_state(config)
+        self._build_spool(config)
+        self._build_delivery(config)
+        self._build_devices(config)
+        self._build_page_and_api(config)
+        self._build_listener(config, tls)
 
-    def _load_state(self, files: Files) -> None:
-        config, state = self.config, self.config.state.directory
+    def _load_state(self, config: Config) -> None:
+        """What the files of the state directory hold."""
+        state = config.state.directory
         self.registry = Registry(state / file_names.REGISTRY)
         self.dead_letters = opened("dead letters", DeadLetters, state / file_names.DEAD_LETTERS)
         self.ledger = checkpoint.load(state / file_names.LEDGER)
-        self.fleet = Fleet(self.ledger, self._record_presence)
-        self.types = FieldTypes(declared_by(config.profiles.values()))
-        self.type_store = opened("field types", FieldTypeStore, state / field_types.NAME)
-        self.commands = opened("commands", CommandLog, state / command_log.NAME)
-        self.downlink = Downlink(
-            self.commands, self.fleet.connection, lambda ended: self.metrics.commands.labels(ended.value).inc()
-        )
-        self.settings = opened(
-            "settings", lambda path: SettingsLink(Twins(path), self.fleet.connection), state / twins.NAME
-        )
-        self.writes = WriteLog(state / file_names.WRITE_LOG)
+        self.field_types = FieldTypes(declared_by(config.profiles.values()))
+        self.field_type_store = opened("field types", FieldTypeStore, state / field_types.NAME)
+        self.command_log = opened("commands", CommandLog, state / command_log.NAME)
+        self.enrolment_store = opened("enrolments", Enrolments, state / enrolments.NAME)
+        self.write_log = WriteLog(state / file_names.WRITE_LOG)
+
+    def _build_spool(self, config: Config) -> None:
+        """The spool, and what listens to its commits."""
+        self.fleet = Fleet(self.ledger)
         self.acks = Acks(config.server.ack_delay, self.metrics.ack.observe)
-        self.bookkeeper = Bookkeeper(
+        files = Files()
+        self.accounting = Accounting(
             self.ledger,
             self.fleet,
             self.metrics,
             self.dead_letters,
-            self.writes,
-            self.types,
-            state / file_names.LEDGER,
+            self.write_log,
+            self.field_types,
+            config.state.directory / file_names.LEDGER,
             files,
             acks=self.acks,
         )
-
-    def _build_delivery(self, files: Files) -> None:
-        config = self.config
         self.spool = SpoolQueue(
             config.spool.directory,
             commit_interval=config.spool.commit_interval,
@@ -117,80 +135,153 @@ class Parts:
             when_full=config.spool.when_full,
             keep_delivered=config.spool.keep_delivered,
             min_free=config.spool.min_free,
-            listener=self.bookkeeper,
+            listener=self.accounting,
             files=files,
         )
-        self.backpressure = Backpressure(self.spool, self.metrics.reads_paused.inc)
-        self.sink = make_sink(config)
+
+    def _build_delivery(self, config: Config) -> None:
+        """From the spool to the database."""
+        self.active_sink = ActiveSink(make_sink(config))
         self.forwarder = Forwarder(
             self.spool,
-            self.sink,
+            self.active_sink.current,
             self.dead_letters,
             max_readings=config.batch.max_readings,
             max_age=config.batch.max_age,
             max_in_flight=config.batch.max_in_flight,
-            listener=self.bookkeeper,
+            listener=self.accounting,
         )
 
-    def _build_server(self) -> None:
-        config, room = self.config, places()
-        self.context = Context(
-            config=config,
-            metrics=self.metrics,
-            registry=self.registry,
-            ledger=self.ledger,
-            fleet=self.fleet,
-            acks=self.acks,
-            spool=self.spool,
-            backpressure=self.backpressure,
-            forwarder=self.forwarder,
-            sink=self.sink,
-            terms=terms(config),
-            rates=rates_by_profile(config),
-            connects=Connects(config.server.connects_per_second, config.server.connect_burst),
-            clock=self.clock,
-            devices_allowed=room.devices,
-            strangers=Strangers(room.strangers),
-            directory=Directory(self.registry.devices.ids, self.fleet.known),
-            writes=self.writes,
-            rulebook=Rulebook(self.types, Budgets(config.limits.series_per_day)),
-            authorities=Authorities(owners_of_authorities(config)),
-            expiry=read_expiry(config),
-            access=Access(load_secret(config.state.directory / SECRET)),
-            dead_letters=self.dead_letters,
-            commands=self.commands,
-            downlink=self.downlink,
-            settings=self.settings,
-            history=TraceFiles(
-                config.spool.directory, config.state.directory / file_names.WRITE_LOG, self.dead_letters, known=True
-            ),
+    def _build_devices(self, config: Config) -> None:
+        """What serves the sockets of devices."""
+        metrics, connection, allowed = self.metrics, self.fleet.connection, places()
+        self.rulebook = Rulebook(self.field_types, Budgets(config.limits.series_per_day))
+        self.profiles = Profiles(self.active, self.rulebook)
+        self.authorities = Authorities(owners_of_authorities(config))
+        self.revocation = Revocation(self.active, self.registry, self.authorities, self.profiles, self.fleet)
+        self.enrolment = Enrolment(
+            self.enrolment_store,
+            self.registry,
+            lambda result: metrics.enrolments.labels(result).inc(),
+            self.revocation.credentials_changed,
+            most=allowed.pending_approval,
         )
-        self.context.enrolling = self._enrolling(room.held)
-        self.context.status = Status(self.context)
-        self.context.live = Live(self.fleet, self.metrics, self.context.status.totals)
+        self.authentication = Authentication(
+            self.active, self.registry, self.authorities, self.profiles, self.enrolment
+        )
+        self.failures = FailedCredentials()
+        self.unauthenticated = UnauthenticatedConnections(allowed.unauthenticated)
+        self.connections = Connections(self.active, self.fleet, metrics, allowed.devices)
+        self.backpressure = Backpressure(self.spool, metrics.reads_paused.inc)
+        self.commands = Commands(self.command_log, connection, lambda ended: metrics.commands.labels(ended.value).inc())
+        self.device_settings = opened(
+            "settings",
+            lambda path: SettingsExchange(Twins(path), connection),
+            config.state.directory / device_settings.NAME,
+        )
+        self.problems = Problems()
         self.keepalive = Keepalive(
-            self.context.sockets,
+            self.connections,
             ping_interval=config.keepalive.ping_interval,
             timeout=config.keepalive.timeout,
             credentials_timeout=config.auth.timeout,
             message_timeout=config.keepalive.message_timeout,
         )
-
-    def _enrolling(self, most: int) -> Enrolling:
-        return Enrolling(
-            opened("enrolments", Enrolments, self.config.state.directory / enrolments.NAME),
-            self.registry,
-            lambda result: self.metrics.enrolments.labels(result).inc(),
-            self.context.credentials_changed,
-            most=most,
+        self.session_services = SessionServices(
+            active=self.active,
+            clock=self.clock,
+            metrics=metrics,
+            spool=self.spool,
+            fleet=self.fleet,
+            presence=Presence(self.fleet, self.spool.append),
+            connections=self.connections,
+            profiles=self.profiles,
+            authentication=self.authentication,
+            failures=self.failures,
+            unauthenticated=self.unauthenticated,
+            enrolment=self.enrolment,
+            acks=self.acks,
+            backpressure=self.backpressure,
+            commands=self.commands,
+            settings=self.device_settings,
+            problems=self.problems,
         )
 
-    def _record_presence(self, entry: Entry) -> None:
-        try:
-            self.spool.append(entry, None)
-        except SpoolFull:
-            text = "device %s: the spool is full, its change of presence is not recorded"
-            log.warning(text, entry.device, extra={"device": entry.device})
+    def _build_page_and_api(self, config: Config) -> None:
+        """What serves people: the page, the HTTP API and the live feed."""
+        state = config.state.directory
+        self.directory = Directory(self.registry.devices.ids, self.fleet.known)
+        self.threads = BoundedThreads(CLIENT_THREADS, "client-call", MAX_WAITING_CALLS)
+        self.expiry = Expiry(read_ends(config))
+        self.readiness = Readiness(
+            self.active, self.clock, self.spool, self.forwarder, self.active_sink, self.connections, self.expiry
+        )
+        self.status = Status(
+            active=self.active,
+            metrics=self.metrics,
+            ledger=self.ledger,
+            directory=self.directory,
+            spool=self.spool,
+            forwarder=self.forwarder,
+            active_sink=self.active_sink,
+            dead_letters=self.dead_letters,
+            threads=self.threads,
+        )
+        self.feed = LiveFeed(self.fleet, self.metrics, self.status.totals)
+        self.access = Access(load_secret(state / SECRET))
+        self.connection_bounds = PlainConnections(lambda why: self.metrics.requests_cut.labels(why).inc())
+        self.connect_rates = Connects(
+            config.server.connects_per_second,
+            config.server.connect_burst,
+            refused=self.metrics.connections_total.labels("too_often").inc,
+        )
+        self.services = Services(
+            access=self.access,
+            active=self.active,
+            active_sink=self.active_sink,
+            authentication=self.authentication,
+            authorities=self.authorities,
+            clock=self.clock,
+            command_log=self.command_log,
+            commands=self.commands,
+            connect_rates=self.connect_rates,
+            connection_bounds=self.connection_bounds,
+            connections=self.connections,
+            dead_letters=self.dead_letters,
+            device_settings=self.device_settings,
+            directory=self.directory,
+            enrolment=self.enrolment,
+            failures=self.failures,
+            feed=self.feed,
+            fleet=self.fleet,
+            forwarder=self.forwarder,
+            metrics=self.metrics,
+            page_files=PageFiles(),
+            problems=self.problems,
+            profiles=self.profiles,
+            readiness=self.readiness,
+            records=TraceFiles(config.spool.directory, state / file_names.WRITE_LOG, self.dead_letters, known=True),
+            registry=self.registry,
+            replay=Replay(self.dead_letters, self.active_sink),
+            revocation=self.revocation,
+            session_services=self.session_services,
+            spool=self.spool,
+            status=self.status,
+            threads=self.threads,
+            write_log=self.write_log,
+        )
+
+    def _build_listener(self, config: Config, tls: ssl.SSLContext | None) -> None:
+        """The HTTP server of the one port; `gateway.app` gives it its sockets."""
+        self.listener = Listener(
+            application(self.services),
+            turned_away=self.metrics.connections_total.labels("too_many").inc,
+            proxies=Proxies(config.server.trusted_proxies),
+            ssl_options=tls,
+            shaken=self.authorities.shaken,
+            may_connect=self.connect_rates.may,
+            plain=self.connection_bounds,
+        )
 
 
 def _make_directory(setting: str, path: Path) -> None:
@@ -202,5 +293,5 @@ def _make_directory(setting: str, path: Path) -> None:
 
 
 def _newest(directory: Path) -> int:
-    """When something there was written last, in ns since 1970; 0 if nothing is there."""
+    """When a file there was written last, in ns since 1970; 0 if there is none."""
     return max((path.stat().st_mtime_ns for path in directory.iterdir() if path.is_file()), default=0)

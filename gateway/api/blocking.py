@@ -1,10 +1,10 @@
-"""Endpoints whose answer takes a call that blocks: on the database, or on the disk.
+"""Endpoints whose answer needs a call that blocks, on the database or on the disk.
 
 Rules that hold here:
 
-* A few threads make the calls, and few may wait for a thread: whoever comes on top is told to come back.
-* A viewer who leaves takes back what he asked. Where a thread is at it already, a question to the database is ended
-  there too (`Cancellation`); one to the disk is answered for nobody.
+* A few threads make the calls, and few calls may wait for a thread. A request above that number gets 503.
+* When a client leaves, its call is cancelled: a waiting call is never made, and a query that a thread is making is
+  ended in the database too (`Cancellation`). A call to the disk goes on, and its result is dropped.
 * Nothing waits for these threads: a database that never answers holds up neither a stop nor the gateway's other work.
 """
 
@@ -16,58 +16,49 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tornado.web import Finish
 
 from gateway.api.handler import ViewerHandler
-from gateway.process.threads import Writers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.delivery.sink import Cancellation
+    from gateway.process.threads import BoundedThreads
 
 T = TypeVar("T")
 
-THREADS = 4
-MOST_WAITING = 32
 
+class BlockingHandler(ViewerHandler):
+    """An endpoint that waits for the database or the disk."""
 
-class Questions(Writers[Any]):
-    """The threads that make the calls of all viewers."""
+    threads: BoundedThreads
 
-    def __init__(self) -> None:
-        super().__init__(THREADS, "question")
-
-    @property
-    def full(self) -> bool:
-        """Whether nobody else may wait."""
-        return self.waiting >= MOST_WAITING
-
-
-class AskingHandler(ViewerHandler):
-    """An endpoint that asks the database or the disk."""
-
-    _asked: asyncio.Future[Any] | None = None
+    _call: asyncio.Future[Any] | None = None
+    """The call under way, whose result the client waits for."""
     _cancellation: Cancellation | None = None
+    """Ends that call in the database."""
 
-    async def ask(self, call: Callable[[], T], cancellation: Cancellation | None = None) -> T:
-        """What ``call`` returns or raises, on a thread; ``cancellation`` is what ends it there.
+    async def run_blocking(self, call: Callable[[], T], cancellation: Cancellation | None = None) -> T:
+        """What ``call`` returns or raises, made on a thread; ``cancellation`` ends it there.
 
         Raises:
-            Finish: there is nothing left to do; the viewer was sent away, or left.
+            Finish: too many calls wait, and the client was told so; or the client has left.
         """
-        if self.context.questions.full:
+        if self.threads.full:
             self.set_header("Retry-After", "1")
-            self.refuse(503, "busy", f"{MOST_WAITING} requests wait for the database already; ask again later")
+            self.refuse(
+                503, "busy", f"{self.threads.max_waiting} requests wait for the database already; ask again later"
+            )
             raise Finish
         self._cancellation = cancellation
-        self._asked = self.context.questions.submit(call)
+        self._call = self.threads.submit(call)
         try:
-            answer: T = await self._asked
+            answer: T = await self._call
         except asyncio.CancelledError:
             raise Finish from None
         return answer
 
     def on_connection_close(self) -> None:
-        """The viewer left."""
-        if self._asked is not None:
-            self._asked.cancel()
+        """The client has left."""
+        if self._call is not None:
+            self._call.cancel()
         if self._cancellation is not None:
             self._cancellation.cancel()

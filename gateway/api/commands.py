@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from tornado.web import Finish, HTTPError
 
-from gateway.api.blocking import AskingHandler
+from gateway.api.blocking import BlockingHandler
 from gateway.api.handler import MALFORMED
 from gateway.devices.commands import MOST_OF_DEVICE as MOST_OPEN
-from gateway.devices.commands import NOT_CONNECTED, TooMany
+from gateway.devices.commands import NOT_CONNECTED, TooManyCommands
 from gateway.http.login import Role
 from gateway.protocol.merging import check_value
 from gateway.state.command_log import MOST_OF_DEVICE as MOST_SHOWN
@@ -30,7 +30,11 @@ from gateway.state.command_log import Command, State
 from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
-    from gateway.state.command_log import Ending
+    from gateway.devices.commands import Commands
+    from gateway.devices.connections import Connections
+    from gateway.devices.fleet import Fleet
+    from gateway.state.command_log import CommandLog, Ending
+    from gateway.state.registry import Registry
 
 NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,64}")
 MAX_PARAMS = 4 * 1024
@@ -48,8 +52,11 @@ NOT_DONE = {
 }
 
 
-class DownlinkHandler(AskingHandler):
+class DownlinkHandler(BlockingHandler):
     """An endpoint about what goes down to a device, for administrators."""
+
+    fleet: Fleet
+    registry: Registry
 
     def prepare(self) -> None:
         """Refuse anyone else."""
@@ -61,7 +68,7 @@ class DownlinkHandler(AskingHandler):
         Raises:
             Finish: it is not known, and that was said.
         """
-        if self.context.registry.devices.lookup(device) is None and device not in self.context.fleet.known():
+        if self.registry.devices.lookup(device) is None and device not in self.fleet.known():
             self.refuse(404, "unknown_device", f"no device {device[:128]!r} is registered or has connected")
             raise Finish
 
@@ -73,11 +80,15 @@ class DownlinkHandler(AskingHandler):
 class CommandsHandler(DownlinkHandler):
     """``/v1/devices/{id}/commands``."""
 
+    command_log: CommandLog
+    commands: Commands
+    connections: Connections
+
     async def get(self, device_id: str) -> None:
         """The newest commands, the newest first."""
         limit = self.number("limit", DEFAULT_PAGE, 1, MOST_SHOWN + MOST_OPEN)
         try:
-            found = await self.ask(lambda: self.context.commands.history(device_id, limit))
+            found = await self.run_blocking(lambda: self.command_log.history(device_id, limit))
         except sqlite3.Error as error:
             return self.refuse(503, "commands", f"commands: {error}")
         if not found:
@@ -88,14 +99,14 @@ class CommandsHandler(DownlinkHandler):
         """Have the device do ``{"name","params"?,"timeout_ms"?,"keep"?}`` and wait for its result, or keep it: 202."""
         self.require(device_id)
         command, seconds = self._command(device_id)
-        if self.context.draining:
+        if self.connections.draining:
             return self.refuse(503, "restarting", "the gateway is shutting down")
-        view = self.context.fleet.views.get(device_id)
+        view = self.fleet.views.get(device_id)
         if not command.keep and (view is None or view.connection is None):
             return self._not_connected()
         try:
-            pending = await self.context.downlink.submit(command, seconds)
-        except TooMany as error:
+            pending = await self.commands.submit(command, seconds)
+        except TooManyCommands as error:
             return self.refuse(429, "too_many_commands", str(error))
         except sqlite3.Error as error:
             return self.refuse(503, "commands", f"the command could not be written down and was not sent: {error}")
@@ -103,9 +114,9 @@ class CommandsHandler(DownlinkHandler):
             return self.answer(
                 {"id": command.id, "keep": True, "expires_at": command.expires_ns // NS_PER_MS}, status=202
             )
-        self._asked = asyncio.ensure_future(asyncio.shield(pending.ended))
+        self._call = asyncio.ensure_future(asyncio.shield(pending.ended))
         try:
-            ending = await self._asked
+            ending = await self._call
         except asyncio.CancelledError:  # who asked has left
             raise Finish from None
         return self._tell(command, ending)
@@ -150,10 +161,12 @@ class CommandsHandler(DownlinkHandler):
 class CommandHandler(DownlinkHandler):
     """``GET /v1/devices/{id}/commands/{cid}``."""
 
+    command_log: CommandLog
+
     async def get(self, device_id: str, command_id: str) -> None:
         """One command and what became of it."""
         try:
-            found = await self.ask(lambda: self.context.commands.show(device_id, command_id))
+            found = await self.run_blocking(lambda: self.command_log.show(device_id, command_id))
         except sqlite3.Error as error:
             return self.refuse(503, "commands", f"commands: {error}")
         if found is None:

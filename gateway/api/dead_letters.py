@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tornado.web import Finish, HTTPError
 
-from gateway.api.blocking import AskingHandler
+from gateway.api.blocking import BlockingHandler
 from gateway.api.handler import MALFORMED
-from gateway.delivery.replay import replay_letters
+from gateway.delivery.replay import ReplayRunning
 from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.delivery.dead_letters import DeadLetter, DeadLetters
+    from gateway.delivery.replay import Replay
 
 T = TypeVar("T")
 
@@ -33,12 +34,10 @@ LONGEST_TEXT = 4000
 """Characters of a point, or of the database's words, that are shown; `gateway dead-letters show` has all."""
 
 
-class ReplayRuns(Exception):
-    """Another replay is under way."""
-
-
-class LettersHandler(AskingHandler):
+class LettersHandler(BlockingHandler):
     """What all endpoints of dead letters share."""
+
+    dead_letters: DeadLetters
 
     async def ask_letters(self, call: Callable[[DeadLetters], T]) -> T:
         """What ``call`` returns.
@@ -47,7 +46,7 @@ class LettersHandler(AskingHandler):
             Finish: it could not be done, and the reason was sent.
         """
         try:
-            return await self.ask(lambda: call(self.context.dead_letters))
+            return await self.run_blocking(lambda: call(self.dead_letters))
         except sqlite3.Error as error:
             self.refuse(503, "dead_letters", f"dead letters: {error}")
             raise Finish from None
@@ -92,22 +91,18 @@ class DeadLettersHandler(LettersHandler):
 class ReplayHandler(LettersHandler):
     """``POST /v1/dead-letters/replay``."""
 
+    replay: Replay
+
     async def post(self) -> None:
         """Write those chosen to the database again; answered when all were tried."""
         chosen = self.chosen()
         try:
             self.answer(await self.ask_letters(lambda letters: self._replay(letters, chosen)))
-        except ReplayRuns:
+        except ReplayRunning:
             self.refuse(409, "replay_runs", "dead letters are being written again already; wait until that is done")
 
     def _replay(self, letters: DeadLetters, chosen: dict[str, Any]) -> dict[str, Any]:
-        context = self.context
-        if not context.replaying.acquire(blocking=False):
-            raise ReplayRuns
-        try:
-            done = replay_letters(letters, context.sink.write, **chosen)
-        finally:
-            context.replaying.release()
+        done = self.replay.run(**chosen)
         stopped = None if done.stopped is None else done.stopped.reason
         return {"replayed": done.stored, "refused": done.refused, "left": letters.count(), "stopped": stopped}
 

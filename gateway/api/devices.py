@@ -17,10 +17,14 @@ from gateway.time_units import NS_PER_MS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from gateway.devices.device_state import DeviceView
+    from gateway.devices.device_state import DeviceState
+    from gateway.devices.directory import Directory
     from gateway.devices.fleet import Fleet
+    from gateway.devices.problems import Problems
+    from gateway.devices.profiles import Profiles
+    from gateway.state.registry import Registry
 
-    Key = Callable[[DeviceView], Any]
+    Key = Callable[[DeviceState], Any]
 
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 1000
@@ -31,6 +35,11 @@ STEP = 2048
 class DevicesHandler(ViewerHandler):
     """``GET /v1/devices?search=&state=&sort=id|last_data|rate|state&order=asc|desc&offset=&limit=``."""
 
+    directory: Directory
+    fleet: Fleet
+    profiles: Profiles
+    registry: Registry
+
     async def get(self) -> None:
         """A page of the devices whose id contains ``search``; ``state`` may name several, with commas."""
         search, states = self.get_query_argument("search", ""), self._states()
@@ -38,7 +47,7 @@ class DevicesHandler(ViewerHandler):
         descending = self._one_of("order", "asc", ("asc", "desc")) == "desc"
         offset = self.number("offset", 0, 0, 10_000_000)
         limit = self.number("limit", DEFAULT_PAGE, 1, LARGEST_PAGE)
-        found, now, fleet = await self.context.directory.search(search), time.time_ns(), self.context.fleet
+        found, now, fleet = await self.directory.search(search), time.time_ns(), self.fleet
         if states:
             found = await _in_states(fleet, found, states, now)
         if sort != "id":
@@ -48,12 +57,12 @@ class DevicesHandler(ViewerHandler):
             chosen = (found[::-1] if descending else found)[offset : offset + limit]
         page = [self._described(device, now) for device in chosen]
         profiles = {device["profile"] for device in page if "profile" in device}
-        units = {profile: known for profile in profiles if (known := self.context.units(profile))}
+        units = {profile: known for profile in profiles if (known := self.profiles.units(profile))}
         self.answer({"devices": page, "total": len(found), "offset": offset, "units": units})
 
     def _described(self, device_id: str, now_ns: int) -> dict[str, Any]:
-        found = describe(self.context.fleet.look(device_id), now_ns)
-        registered = self.context.registry.devices.lookup(device_id)
+        found = describe(self.fleet.look(device_id), now_ns)
+        registered = self.registry.devices.lookup(device_id)
         return found if registered is None else found | {"profile": registered.profile}
 
     def _one_of(self, name: str, default: str, allowed: Iterable[str]) -> str:
@@ -113,21 +122,25 @@ def _first(pair: tuple[Any, str]) -> Any:
 class DeviceHandler(ViewerHandler):
     """``GET /v1/devices/{id}``."""
 
+    fleet: Fleet
+    problems: Problems
+    profiles: Profiles
+    registry: Registry
+
     def get(self, device_id: str) -> None:
         """One device, its units and its last problems."""
-        context = self.context
-        registered = context.registry.devices.lookup(device_id)
-        if registered is None and device_id not in context.fleet.known():
+        registered = self.registry.devices.lookup(device_id)
+        if registered is None and device_id not in self.fleet.known():
             return self.refuse(404, "unknown_device", f"no device {device_id[:128]!r} is registered or has connected")
-        found = describe(context.fleet.look(device_id), time.time_ns())
+        found = describe(self.fleet.look(device_id), time.time_ns())
         if registered is not None:
             found |= {"profile": registered.profile, "tags": dict(registered.tags)}
-        found["units"] = found.get("units", {}) | context.units(found.get("profile"))
-        found["problems"] = context.problems.of(device_id)
+        found["units"] = found.get("units", {}) | self.profiles.units(found.get("profile"))
+        found["problems"] = self.problems.of(device_id)
         return self.answer(found)
 
 
-def describe(view: DeviceView, now_ns: int) -> dict[str, Any]:
+def describe(view: DeviceState, now_ns: int) -> dict[str, Any]:
     """A device as the API shows it; times in ms since 1970, ``rate`` in messages a second."""
     connection = view.connection
     state, since_ns = view.state_at(now_ns)
@@ -163,7 +176,7 @@ def describe(view: DeviceView, now_ns: int) -> dict[str, Any]:
     return found
 
 
-def _clock(view: DeviceView, now_ns: int) -> dict[str, float] | None:
+def _clock(view: DeviceState, now_ns: int) -> dict[str, float] | None:
     """How far the device's clock is behind, in ms, and for certain to within what; None while it is not known."""
     estimate = None if view.clock is None else view.clock.estimate(now_ns)
     if estimate is None:

@@ -21,11 +21,14 @@ from gateway.state.new_device import check_device, check_profile
 from gateway.time_units import NS_PER_S
 
 if TYPE_CHECKING:
+    from gateway.devices.enrolment import Enrolment
     from gateway.state.enrolments import Request
 
 
 class EnrolmentsHandler(ViewerHandler):
     """``GET /v1/enrolments``."""
+
+    enrolment: Enrolment
 
     def prepare(self) -> None:
         """Refuse anyone but administrators: with a claim one could pass for the device."""
@@ -33,10 +36,10 @@ class EnrolmentsHandler(ViewerHandler):
 
     def get(self) -> None:
         """Who waits for a decision, the oldest first; times in ms since 1970."""
-        self.answer({"enrolments": self.context.enrolling.shown()})
+        self.answer({"enrolments": self.enrolment.shown()})
 
 
-class DecidingHandler(EnrolmentsHandler):
+class DecisionHandler(EnrolmentsHandler):
     """An endpoint that decides about a device that waits."""
 
     async def decide(self, device_id: str, claim: str | None, state: State, **decided: Any) -> Request:
@@ -45,11 +48,11 @@ class DecidingHandler(EnrolmentsHandler):
         Raises:
             Finish: it was refused, and said so.
         """
-        expires_ns = time.time_ns() + round(self.context.config.auth.enrol_expiry * NS_PER_S)
+        expires_ns = time.time_ns() + round(self.active.config.auth.enrol_expiry * NS_PER_S)
         by = f"an administrator at {self.request.remote_ip}"
         try:
             decision = Decision(state, by, expires_ns, **decided)
-            return await self.context.enrolling.decide(device_id, claim, decision)
+            return await self.enrolment.decide(device_id, claim, decision)
         except RegistryError as error:
             self.refuse(*judged(error), str(error))
         except sqlite3.Error as error:
@@ -57,7 +60,7 @@ class DecidingHandler(EnrolmentsHandler):
         raise Finish
 
 
-class ApprovingHandler(DecidingHandler):
+class ApproveHandler(DecisionHandler):
     """``POST /v1/enrolments/{id}/approve``."""
 
     async def post(self, device_id: str) -> None:
@@ -69,7 +72,7 @@ class ApprovingHandler(DecidingHandler):
         try:
             check_device(device_id, tags or {})
             if "profile" in body:
-                check_profile(body["profile"], self.context.config.profiles)
+                check_profile(body["profile"], self.active.config.profiles)
         except RegistryError as error:
             return self.refuse(*judged(error), str(error))
         decided = {"profile": body.get("profile"), "tags": tags, "replaces": body.get("replace", False)}
@@ -77,7 +80,7 @@ class ApprovingHandler(DecidingHandler):
         return self.answer({"id": device_id, "claim": request.claim, "approved": True})
 
 
-class RefusingHandler(DecidingHandler):
+class RefuseHandler(DecisionHandler):
     """``POST /v1/enrolments/{id}/refuse``."""
 
     async def post(self, device_id: str) -> None:

@@ -24,7 +24,9 @@ from gateway.http.login import Role
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gateway.devices.context import Context
+    from gateway.config.active import ActiveConfig
+    from gateway.devices.failed_credentials import FailedCredentials
+    from gateway.http.access import Access
     from gateway.http.login import Session
 
 log = logging.getLogger(__name__)
@@ -53,18 +55,18 @@ class JsonErrors(RequestHandler):
             self.set_header("WWW-Authenticate", "Bearer")
         self.finish(orjson.dumps({"error": {"code": code, "message": message, **more}}))
 
-    def refuse_credentials(self, context: Context, device_id: str) -> bool:
+    def refuse_credentials(self, failures: FailedCredentials, device_id: str) -> bool:
         """Answer a device whose credentials are wrong, or that is unknown; whether it has to wait."""
-        seconds = context.failures.wrong(self.request.remote_ip or "", device_id)
+        seconds = failures.wrong(self.request.remote_ip or "", device_id)
         if not seconds:
             self.refuse(401, "unauthorized", UNAUTHORIZED)
             return False
         self._refuse_for(seconds)
         return True
 
-    def refuse_for_now(self, context: Context, device_id: str) -> bool:
+    def refuse_for_now(self, failures: FailedCredentials, device_id: str) -> bool:
         """Refuse a device that brings no credentials yet, if it has to wait; whether it has."""
-        seconds = context.failures.wait(self.request.remote_ip or "", device_id)
+        seconds = failures.wait(self.request.remote_ip or "", device_id)
         if seconds:
             self._refuse_for(seconds)
         return seconds > 0
@@ -99,11 +101,18 @@ class JsonErrors(RequestHandler):
 
 
 class ApiHandler(JsonErrors):
-    """A JSON endpoint of the API."""
+    """A JSON endpoint of the API.
 
-    def initialize(self, context: Context) -> None:
-        """Take what all requests share."""
-        self.context = context
+    A handler names each service that it uses as an annotation of its class; `gateway.api.routes` gives it just those.
+    """
+
+    access: Access
+    active: ActiveConfig
+
+    def initialize(self, **services: Any) -> None:
+        """Take the services that the class names."""
+        for name, service in services.items():
+            setattr(self, name, service)
 
     def answer(self, body: Any, status: int = 200) -> None:
         """Send ``body`` as JSON."""
@@ -134,7 +143,7 @@ class ApiHandler(JsonErrors):
 
     def grant(self) -> Grant:
         """What this request may do, as of now."""
-        return self.context.access.judge(self.request, self.context.config)
+        return self.access.judge(self.request, self.active.config)
 
     def permits(self, needed: Role) -> bool:
         """Whether this request may do what takes the role ``needed``; it was refused if not."""

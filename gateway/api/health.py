@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway.api.handler import OperationsHandler
-from gateway.live.readiness import readiness
+
+if TYPE_CHECKING:
+    from gateway.live.readiness import Readiness
+    from gateway.metrics import Metrics
 
 
 class HealthHandler(OperationsHandler):
@@ -21,9 +26,11 @@ class HealthHandler(OperationsHandler):
 class ReadyHandler(OperationsHandler):
     """``GET`` or ``HEAD /readyz``: 200 when readings can be taken, 503 when not; in both cases what is wrong."""
 
+    readiness: Readiness
+
     def get(self) -> None:
         """Answer with the state and its reasons."""
-        state = readiness(self.context)
+        state = self.readiness.report()
         self.answer(state, 200 if state["ready"] else 503)
 
     head = get
@@ -32,7 +39,9 @@ class ReadyHandler(OperationsHandler):
 class MetricsHandler(OperationsHandler):
     """``GET /metrics``: Prometheus text format."""
 
+    metrics: Metrics
+
     def get(self) -> None:
         """Send all metrics."""
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
-        self.finish(generate_latest(self.context.metrics.registry))
+        self.finish(generate_latest(self.metrics.registry))

@@ -17,6 +17,10 @@ from gateway.live.changes import ALL
 if TYPE_CHECKING:
     from tornado.httputil import HTTPHeaders
 
+    from gateway.devices.connections import Connections
+    from gateway.live.feed import LiveFeed
+    from gateway.metrics import Metrics
+
 MOST_DEVICES = 100
 """Devices one viewer can choose; who wants more watches all."""
 LONGEST_NUMBER = 18
@@ -26,15 +30,18 @@ RETRY_AFTER = 5
 class LiveHandler(ViewerHandler):
     """``GET /v1/live?device=A&device=B&readings=0``, with ``Last-Event-ID`` where the viewer was here before."""
 
+    connections: Connections
+    feed: LiveFeed
+    metrics: Metrics
+
     def get(self) -> None:
         """Hand the connection to the live feed."""
         devices = self.get_query_arguments("device")
         if len(devices) > MOST_DEVICES or not all(DEVICE_ID.fullmatch(device) for device in devices):
             raise HTTPError(MALFORMED, f"device must be a device id, at most {MOST_DEVICES} times")
         readings = self.get_query_argument("readings", "1") != "0"
-        live = self.context.live
-        if self.context.draining or live.full:
-            self.context.metrics.viewers_refused.inc()
+        if self.connections.draining or self.feed.full:
+            self.metrics.viewers_refused.inc()
             self.set_header("Retry-After", str(RETRY_AFTER))
             return self.refuse(503, "too_many_viewers", "no more viewers can be served now; try again later")
         self.set_header("Content-Type", "text/event-stream")
@@ -43,8 +50,8 @@ class LiveHandler(ViewerHandler):
         self.set_header("X-Accel-Buffering", "no")  # nginx passes events on as they come
         grant, after = self.grant(), self._after()
         stream = self.detach()
-        live.open(stream, _head(self._headers), devices, after, readings=readings)
-        self.context.access.bind(stream, grant)
+        self.feed.open(stream, _head(self._headers), devices, after, readings=readings)
+        self.access.bind(stream, grant)
         return None
 
     def _after(self) -> int | None:

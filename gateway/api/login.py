@@ -20,7 +20,7 @@ from gateway.http.access import Grant, from_elsewhere
 from gateway.http.login import LIFETIME, Role, token_of
 
 
-class SessionHandler(ApiHandler):
+class LoginHandler(ApiHandler):
     """``GET``, ``POST`` and ``DELETE /v1/session``."""
 
     def get(self) -> None:
@@ -34,7 +34,7 @@ class SessionHandler(ApiHandler):
         token = self.body_object({"token": str}).get("token")
         if not token:
             raise HTTPError(MALFORMED, 'expected {"token":".."}')
-        access, auth = self.context.access, self.context.config.auth
+        access, auth = self.access, self.active.config.auth
         role = access.role_of(token, self.request, auth)
         if role is Role.NONE:
             return self.refuse(401, "wrong_token", "this is neither the viewer's token nor the admin's")
@@ -44,12 +44,12 @@ class SessionHandler(ApiHandler):
 
     def delete(self) -> None:
         """Log out; a copy of the cookie is worth nothing from then on."""
-        access, session = self.context.access, self.grant().session
+        access, session = self.access, self.grant().session
         if session is not None:
             if not self.may_change_by(session):
                 return None
             access.sessions.end(session)
-            access.enforce(self.context.config.auth)
+            access.enforce(self.active.config.auth)
             self.clear_cookie(access.cookie_name(self.request), **self._attributes())
         return self._tell(self.grant())
 
@@ -57,7 +57,7 @@ class SessionHandler(ApiHandler):
         return {"httponly": True, "samesite": "Strict", "secure": self.request.protocol == "https"}
 
     def _tell(self, grant: Grant) -> None:
-        auth, known = self.context.config.auth, grant.role is not Role.NONE
+        auth, known = self.active.config.auth, grant.role is not Role.NONE
         self.answer(
             {
                 "role": grant.role.name.lower(),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from gateway.api.handler import JsonErrors
 
 if TYPE_CHECKING:
-    from gateway.devices.context import Context
+    from gateway.page.files import PageFiles
 
 INDEX = "index.html"
 POLICY = "; ".join(
@@ -35,9 +35,11 @@ POLICY = "; ".join(
 class FileHandler(JsonErrors):
     """``GET /static/NAME``, and ``GET /`` for the page itself."""
 
-    def initialize(self, context: Context) -> None:
-        """Take what all requests share."""
-        self._files = context.files
+    page_files: PageFiles
+
+    def initialize(self, page_files: PageFiles) -> None:
+        """Take the files of the page."""
+        self.page_files = page_files
         self._etag: str | None = None
 
     def set_default_headers(self) -> None:
@@ -48,7 +50,7 @@ class FileHandler(JsonErrors):
 
     def get(self, name: str = INDEX) -> None:
         """Send the file, or say that the browser has it."""
-        file = self._files.get(name)
+        file = self.page_files.get(name)
         if file is None:
             return self.refuse(404, "not_found", f"there is nothing at {self.request.path[:200]}")
         self._etag = file.etag

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tornado.web import Finish, HTTPError
 
-from gateway.api.blocking import AskingHandler
+from gateway.api.blocking import BlockingHandler
 from gateway.api.handler import MALFORMED
 from gateway.delivery.sink import Bucket, Cancellation, SeriesQuery
 from gateway.errors import QueryError
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
+    from gateway.delivery.sink import ActiveSink
+    from gateway.devices.fleet import Fleet
+    from gateway.devices.profiles import Profiles
+    from gateway.state.registry import Registry
+
     T = TypeVar("T")
 
 DEFAULT_POINTS = 400
@@ -25,8 +30,10 @@ MOST_POINTS = 10_000
 MOST_MS = (2**63 - 1) // NS_PER_MS
 
 
-class DatabaseHandler(AskingHandler):
+class DatabaseHandler(BlockingHandler):
     """An endpoint that asks the database, and stops it when the viewer leaves."""
+
+    active_sink: ActiveSink
 
     async def ask_database(self, call: Callable[[Cancellation], T]) -> T:
         """The database's answer.
@@ -36,7 +43,7 @@ class DatabaseHandler(AskingHandler):
         """
         cancellation = Cancellation()
         try:
-            return await self.ask(lambda: call(cancellation), cancellation)
+            return await self.run_blocking(lambda: call(cancellation), cancellation)
         except QueryError as error:
             self.refuse(502, "database", str(error))
             raise Finish from None
@@ -59,7 +66,7 @@ class QueryHandler(DatabaseHandler):
         )
         if query.start_ns >= query.end_ns:
             raise HTTPError(MALFORMED, "from must be before to")
-        found = await self.ask_database(lambda cancellation: self.context.sink.query(query, cancellation))
+        found = await self.ask_database(lambda cancellation: self.active_sink.current.query(query, cancellation))
         self.answer(
             {
                 "device": query.device,
@@ -85,13 +92,17 @@ class QueryHandler(DatabaseHandler):
 class SeriesHandler(DatabaseHandler):
     """``GET /v1/series?device=``."""
 
+    fleet: Fleet
+    profiles: Profiles
+    registry: Registry
+
     async def get(self) -> None:
         """The fields of a device, with their types, and the units that its profile gives or the device tells."""
         device = self.get_query_argument("device")
-        found = await self.ask_database(lambda cancellation: self.context.sink.series(device, cancellation))
-        registered = self.context.registry.devices.lookup(device)
-        told = self.context.fleet.look(device).units or {}
-        units = told | self.context.units(None if registered is None else registered.profile)
+        found = await self.ask_database(lambda cancellation: self.active_sink.current.series(device, cancellation))
+        registered = self.registry.devices.lookup(device)
+        told = self.fleet.look(device).units or {}
+        units = told | self.profiles.units(None if registered is None else registered.profile)
         self.answer({"series": [{**name._asdict(), "unit": units.get(name.field)} for name in found]})
 
 

@@ -24,8 +24,19 @@ if TYPE_CHECKING:
 
     from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
 
+    from gateway.devices.authentication import Authentication
+    from gateway.devices.connections import Connections
+    from gateway.devices.failed_credentials import FailedCredentials
+    from gateway.devices.fleet import Fleet
+    from gateway.devices.problems import Problems
+    from gateway.devices.profiles import Profiles
+    from gateway.http.client_certificates import Authorities
+    from gateway.http.connection_bounds import PlainConnections
+    from gateway.metrics import Metrics
+    from gateway.process.clock import WallClock
     from gateway.protocol.encoded import Encoded
     from gateway.protocol.rates import Allowance, Excess
+    from gateway.spool.queue import SpoolQueue
     from gateway.state.registry_layout import Device
 
 MOST_THROWN_AWAY = 64 * 1024**2
@@ -33,7 +44,7 @@ MOST_THROWN_AWAY = 64 * 1024**2
 SPOOL_FULL = "spool_full", "the gateway cannot keep more readings now; send them again later"
 
 
-class Commit:
+class PendingCommit:
     """Waits for one entry to be on disk; the owner of entries that came by request."""
 
     def __init__(self) -> None:
@@ -64,15 +75,27 @@ class ReadingsHandler(ApiHandler):
     A body that is too large is read to its end and thrown away: one who is cut off while sending does not see why.
     """
 
+    authentication: Authentication
+    authorities: Authorities
+    clock: WallClock
+    connection_bounds: PlainConnections
+    connections: Connections
+    failures: FailedCredentials
+    fleet: Fleet
+    metrics: Metrics
+    problems: Problems
+    profiles: Profiles
+    spool: SpoolQueue
+
     def prepare(self) -> None:
         """Make ready for the body; of one whose sender is not known nothing is kept."""
-        self._limit = self.context.config.server.max_message_bytes
-        self._shown = self.context.authorities.certificate(self.request)
+        self._limit = self.active.config.server.max_message_bytes
+        self._shown = self.authorities.certificate(self.request)
         self._known = self._authenticate(self.path_args[0]) is not None
         self._body = bytearray()
         self._size = 0
         connection = cast("HTTP1ServerConnection", self.request.server_connection)
-        self.context.plain.keep(connection, self._limit if self._known else 0)
+        self.connection_bounds.keep(connection, self._limit if self._known else 0)
         cast("HTTP1Connection", self.request.connection).set_max_body_size(MOST_THROWN_AWAY)
 
     def data_received(self, chunk: bytes) -> None:
@@ -82,19 +105,19 @@ class ReadingsHandler(ApiHandler):
             self._body += chunk
 
     def _authenticate(self, device_id: str) -> Device | None:
-        return self.context.authenticate(device_id, bearer_token(self.request), self._shown)
+        return self.authentication.authenticate(device_id, bearer_token(self.request), self._shown)
 
     async def post(self, device_id: str) -> None:
         """Take the readings, or say why not."""
         if not DEVICE_ID.fullmatch(device_id):
             return self.refuse(400, "bad_device_id", "a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
-        if not page_may_send(self.request, self.context.config):
+        if not page_may_send(self.request, self.active.config):
             return self.refuse(403, "bad_origin", "server.allowed_origins does not name the page this comes from")
         device = self._authenticate(device_id) if self._known else None  # it may have been revoked while it sent
         if device is None:
-            self.refuse_credentials(self.context, device_id)
+            self.refuse_credentials(self.failures, device_id)
             return None
-        self.context.failures.right(self.request.remote_ip or "", device_id)
+        self.failures.right(self.request.remote_ip or "", device_id)
         now = time.time_ns()
         if obstacle := self._obstacle(device_id, now):
             return self._later(*obstacle)
@@ -102,7 +125,7 @@ class ReadingsHandler(ApiHandler):
 
     async def _take(self, device: Device, now_ns: int) -> None:
         """Take the readings if the device has anything left; what is refused whole was work, too, and is paid for."""
-        allowance = self.context.allowance(self.context.fleet.view(device.id), device)
+        allowance = self.profiles.allowance(self.fleet.view(device.id), device)
         live = allowance.lane(now_ns, backlog=False)
         if excess := live.excess(0, self._size, now_ns):
             return self._throttle(allowance, excess, now_ns)
@@ -110,7 +133,7 @@ class ReadingsHandler(ApiHandler):
             live.spend(0, self._size)
             return self.refuse(413, "too_large", f"{self._size} bytes; a message has at most {self._limit}")
         try:
-            encoded = self.context.encoder(device).encode(self._readings(), now_ns)
+            encoded = self.profiles.encoder(device).encode(self._readings(), now_ns)
         except MessageError as error:
             live.spend(error.readings, self._size)
             self._count_refused(device.id, now_ns, error)
@@ -121,7 +144,7 @@ class ReadingsHandler(ApiHandler):
             return self._throttle(allowance, excess, now_ns)
         lane.spend(encoded.received, self._size)
         if encoded.rejects:
-            self.context.problems.told(device.id, encoded.rejects, None, now_ns)
+            self.problems.told(device.id, encoded.rejects, None, now_ns)
         return await self._store(encoded, now_ns)
 
     def _readings(self) -> Readings:
@@ -133,17 +156,17 @@ class ReadingsHandler(ApiHandler):
     def _count_refused(self, device_id: str, now_ns: int, error: MessageError) -> None:
         """Let the ledger know of readings that came in a message refused whole, as it does over a socket."""
         faults = [{"code": error.code, "message": error.message}]
-        self.context.problems.told(device_id, faults, error.seq, now_ns)
+        self.problems.told(device_id, faults, error.seq, now_ns)
         if error.readings:
             why = verdicts(faults)
             with contextlib.suppress(SpoolFull):
                 entry = Entry(device_id, rejected=error.readings, verdicts=why, arrived_ns=now_ns)
-                self.context.spool.append(entry, None)
+                self.spool.append(entry, None)
 
     async def _store(self, encoded: Encoded, now_ns: int) -> None:
-        commit = Commit()
+        commit = PendingCommit()
         try:
-            self.context.spool.append(encoded.entry(now_ns), commit)
+            self.spool.append(encoded.entry(now_ns), commit)
         except SpoolFull:
             encoded.unlearn()
             return self._later(*SPOOL_FULL)
@@ -153,18 +176,18 @@ class ReadingsHandler(ApiHandler):
 
     def _obstacle(self, device_id: str, now_ns: int) -> tuple[str, str] | None:
         """Code and message of what keeps the gateway from taking anything of this device now."""
-        if self.context.draining:
+        if self.connections.draining:
             return "restarting", "the gateway restarts; send the readings again in a moment"
-        busy = self.context.fleet.busy(device_id, now_ns)
+        busy = self.fleet.busy(device_id, now_ns)
         if busy is not None:
             return "busy", busy
-        if self.context.clock.wrong is not None:
+        if self.clock.wrong is not None:
             return "clock", "the gateway's clock is not set; send the readings again later"
-        return None if self.context.spool.room else SPOOL_FULL
+        return None if self.spool.room else SPOOL_FULL
 
     def _throttle(self, allowance: Allowance, excess: Excess, now_ns: int) -> None:
         allowance.note(excess, now_ns)
-        self.context.metrics.throttles.labels(excess.limit).inc()
+        self.metrics.throttles.labels(excess.limit).inc()
         self.set_header("Retry-After", str(math.ceil(excess.wait_ms / 1000)))
         told = {"limit": excess.limit, "allowed": excess.allowed, "observed": excess.observed}
         message = f"{excess.limit}: {excess.allowed} are allowed; send the readings again later"

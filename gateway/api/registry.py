@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tornado.web import Finish, HTTPError
 
-from gateway.api.blocking import AskingHandler
+from gateway.api.blocking import BlockingHandler
 from gateway.api.devices import DeviceHandler, DevicesHandler
 from gateway.api.handler import MALFORMED
 from gateway.config import DEFAULT_PROFILE
@@ -25,6 +25,7 @@ from gateway.state.new_device import check_profile
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gateway.devices.revocation import Revocation
     from gateway.state.registry import Registry
 
 T = TypeVar("T")
@@ -40,8 +41,11 @@ _ANSWERS: dict[type[RegistryError], tuple[int, str]] = {
 log = logging.getLogger(__name__)
 
 
-class ChangingHandler(AskingHandler):
+class ChangingHandler(BlockingHandler):
     """An endpoint that changes the registry."""
+
+    registry: Registry
+    revocation: Revocation
 
     async def change(self, device_id: str, what: str, call: Callable[[Registry], T]) -> T:
         """What ``call`` returns; ``what`` is for the log.
@@ -49,19 +53,19 @@ class ChangingHandler(AskingHandler):
         Raises:
             Finish: it was refused, and said so.
         """
-        context, loop, address = self.context, asyncio.get_running_loop(), self.request.remote_ip
+        loop, address = asyncio.get_running_loop(), self.request.remote_ip
 
         def make() -> T:
             try:
-                result = call(context.registry)
+                result = call(self.registry)
             finally:
-                for changed in context.registry.refresh():
-                    loop.call_soon_threadsafe(context.credentials_changed, changed)
+                for changed in self.registry.refresh():
+                    loop.call_soon_threadsafe(self.revocation.credentials_changed, changed)
             log.info("device %s %s, by an administrator at %s", device_id, what, address, extra={"device": device_id})
             return result
 
         try:
-            return await self.ask(make)
+            return await self.run_blocking(make)
         except RegistryError as error:
             self.refuse(*judged(error), str(error))
             raise Finish from None
@@ -77,7 +81,7 @@ class RegisteringHandler(DevicesHandler, ChangingHandler):
         tags = texts(body.get("tags", {}))
 
         def register(registry: Registry) -> str:
-            check_profile(profile, self.context.config.profiles)
+            check_profile(profile, self.active.config.profiles)
             return registry.add(device_id, profile, tags)
 
         token = await self.change(device_id, "was registered", register)

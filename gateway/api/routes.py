@@ -1,64 +1,137 @@
-"""The route table."""
+"""The route table: every path of the gateway's one port, and the handler that answers it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 from tornado.web import Application, RequestHandler, url
 
-from gateway.api import commands as commanding
-from gateway.api import dead_letters as letters
-from gateway.api import enrolments as approving
-from gateway.api import health as ops
-from gateway.api import readings as api
-from gateway.api import registry as registering
+from gateway.api import commands, dead_letters, enrolments, health, query, readings, status
 from gateway.api.device_socket import DeviceSocket
 from gateway.api.handler import NotFound
 from gateway.api.live import LiveHandler
-from gateway.api.login import SessionHandler
+from gateway.api.login import LoginHandler
 from gateway.api.page import FileHandler
-from gateway.api.query import QueryHandler, SeriesHandler
+from gateway.api.registry import RegisteringHandler, RevokingHandler, TokenHandler
 from gateway.api.settings import SettingsHandler
-from gateway.api.status import StatusHandler, StatusHistoryHandler
 from gateway.api.why import WhyHandler
 
 if TYPE_CHECKING:
-    from gateway.devices.context import Context
+    from gateway.config.active import ActiveConfig
+    from gateway.delivery.dead_letters import DeadLetters
+    from gateway.delivery.forwarder import Forwarder
+    from gateway.delivery.message_trace import TraceFiles
+    from gateway.delivery.replay import Replay
+    from gateway.delivery.sink import ActiveSink
+    from gateway.delivery.write_log import WriteLog
+    from gateway.devices.authentication import Authentication
+    from gateway.devices.commands import Commands
+    from gateway.devices.connections import Connections
+    from gateway.devices.directory import Directory
+    from gateway.devices.enrolment import Enrolment
+    from gateway.devices.failed_credentials import FailedCredentials
+    from gateway.devices.fleet import Fleet
+    from gateway.devices.problems import Problems
+    from gateway.devices.profiles import Profiles
+    from gateway.devices.revocation import Revocation
+    from gateway.devices.session_runner import SessionServices
+    from gateway.devices.settings import SettingsExchange
+    from gateway.http.access import Access
+    from gateway.http.client_certificates import Authorities
+    from gateway.http.connect_rates import Connects
+    from gateway.http.connection_bounds import PlainConnections
+    from gateway.live.feed import LiveFeed
+    from gateway.live.readiness import Readiness
+    from gateway.live.status import Status
+    from gateway.metrics import Metrics
+    from gateway.page.files import PageFiles
+    from gateway.process.clock import WallClock
+    from gateway.process.threads import BoundedThreads
+    from gateway.spool.queue import SpoolQueue
+    from gateway.state.command_log import CommandLog
+    from gateway.state.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All services that handlers use. A handler gets those that its class names as annotations, and no others."""
+
+    access: Access
+    active: ActiveConfig
+    active_sink: ActiveSink
+    authentication: Authentication
+    authorities: Authorities
+    clock: WallClock
+    command_log: CommandLog
+    commands: Commands
+    connect_rates: Connects
+    connection_bounds: PlainConnections
+    connections: Connections
+    dead_letters: DeadLetters
+    device_settings: SettingsExchange
+    directory: Directory
+    enrolment: Enrolment
+    failures: FailedCredentials
+    feed: LiveFeed
+    fleet: Fleet
+    forwarder: Forwarder
+    metrics: Metrics
+    page_files: PageFiles
+    problems: Problems
+    profiles: Profiles
+    readiness: Readiness
+    records: TraceFiles
+    registry: Registry
+    replay: Replay
+    revocation: Revocation
+    session_services: SessionServices
+    spool: SpoolQueue
+    status: Status
+    threads: BoundedThreads
+    write_log: WriteLog
 
 
 PAGES: dict[str, type[RequestHandler]] = {r"/": FileHandler, r"/static/(.*)": FileHandler}
 PATHS: dict[str, type[RequestHandler]] = {
-    r"/v1/session": SessionHandler,
+    r"/v1/session": LoginHandler,
     r"/v1/devices/([^/]+)/stream": DeviceSocket,
-    r"/v1/devices/([^/]+)/readings": api.ReadingsHandler,
-    r"/v1/devices/([^/]+)/token": registering.TokenHandler,
-    r"/v1/devices/([^/]+)/commands": commanding.CommandsHandler,
-    r"/v1/devices/([^/]+)/commands/([^/]+)": commanding.CommandHandler,
+    r"/v1/devices/([^/]+)/readings": readings.ReadingsHandler,
+    r"/v1/devices/([^/]+)/token": TokenHandler,
+    r"/v1/devices/([^/]+)/commands": commands.CommandsHandler,
+    r"/v1/devices/([^/]+)/commands/([^/]+)": commands.CommandHandler,
     r"/v1/devices/([^/]+)/settings": SettingsHandler,
-    r"/v1/devices": registering.RegisteringHandler,
-    r"/v1/devices/([^/]+)": registering.RevokingHandler,
-    r"/v1/enrolments": approving.EnrolmentsHandler,
-    r"/v1/enrolments/([^/]+)/approve": approving.ApprovingHandler,
-    r"/v1/enrolments/([^/]+)/refuse": approving.RefusingHandler,
-    r"/v1/dead-letters": letters.DeadLettersHandler,
-    r"/v1/dead-letters/replay": letters.ReplayHandler,
+    r"/v1/devices": RegisteringHandler,
+    r"/v1/devices/([^/]+)": RevokingHandler,
+    r"/v1/enrolments": enrolments.EnrolmentsHandler,
+    r"/v1/enrolments/([^/]+)/approve": enrolments.ApproveHandler,
+    r"/v1/enrolments/([^/]+)/refuse": enrolments.RefuseHandler,
+    r"/v1/dead-letters": dead_letters.DeadLettersHandler,
+    r"/v1/dead-letters/replay": dead_letters.ReplayHandler,
     r"/v1/live": LiveHandler,
-    r"/v1/status": StatusHandler,
-    r"/v1/status/history": StatusHistoryHandler,
-    r"/v1/query": QueryHandler,
-    r"/v1/series": SeriesHandler,
+    r"/v1/status": status.StatusHandler,
+    r"/v1/status/history": status.StatusHistoryHandler,
+    r"/v1/query": query.QueryHandler,
+    r"/v1/series": query.SeriesHandler,
     r"/v1/why/([^/]+)": WhyHandler,
-    r"/healthz": ops.HealthHandler,
-    r"/readyz": ops.ReadyHandler,
-    r"/metrics": ops.MetricsHandler,
+    r"/healthz": health.HealthHandler,
+    r"/readyz": health.ReadyHandler,
+    r"/metrics": health.MetricsHandler,
 }
 
 
-def application(context: Context) -> Application:
+def application(services: Services) -> Application:
     """All paths of the gateway's one port."""
     return Application(
-        [url(path, handler, {"context": context}) for path, handler in {**PAGES, **PATHS}.items()],
+        [url(path, handler, _used(handler, services)) for path, handler in {**PAGES, **PATHS}.items()],
         default_handler_class=NotFound,
         log_function=lambda _handler: None,
-        websocket_max_message_size=context.config.server.max_message_bytes,
+        websocket_max_message_size=services.active.config.server.max_message_bytes,
     )
+
+
+def _used(handler: type[RequestHandler], services: Services) -> dict[str, Any]:
+    """The services that ``handler`` and its base classes name, by name."""
+    named = {name for kind in handler.__mro__ for name in inspect.get_annotations(kind)}
+    return {field.name: getattr(services, field.name) for field in fields(services) if field.name in named}

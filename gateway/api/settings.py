@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import TYPE_CHECKING
 
 from tornado.web import HTTPError
 
@@ -11,15 +12,20 @@ from gateway.api.handler import MALFORMED
 from gateway.protocol.merging import check_value
 from gateway.state.device_settings import SettingsTooLarge, VersionConflict
 
+if TYPE_CHECKING:
+    from gateway.devices.settings import SettingsExchange
+
 
 class SettingsHandler(DownlinkHandler):
     """``/v1/devices/{id}/settings``."""
+
+    device_settings: SettingsExchange
 
     async def get(self, device_id: str) -> None:
         """What is desired, what the device has reported, and what is still different."""
         self.require(device_id)
         try:
-            twin = await self.context.settings.show(device_id)
+            twin = await self.device_settings.show(device_id)
         except sqlite3.Error as error:
             return self.refuse(503, "settings", f"settings: {error}")
         return self.answer(twin.shown())
@@ -38,7 +44,7 @@ class SettingsHandler(DownlinkHandler):
         except ValueError as error:
             raise HTTPError(MALFORMED, f"settings: {error}") from None
         try:
-            twin = await self.context.settings.change(device_id, patch, version, *self.caller())
+            twin = await self.device_settings.change(device_id, patch, version, *self.caller())
         except VersionConflict as error:
             return self.refuse(409, "version_conflict", str(error), version=error.version)
         except SettingsTooLarge as error:

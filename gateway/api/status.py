@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import TYPE_CHECKING
 
 from gateway.api.handler import ViewerHandler
-from gateway.live.readiness import readiness
 from gateway.live.status import DAY
+
+if TYPE_CHECKING:
+    from gateway.devices.fleet import Fleet
+    from gateway.live.feed import LiveFeed
+    from gateway.live.readiness import Readiness
+    from gateway.live.status import Status
 
 
 class StatusHandler(ViewerHandler):
     """``GET /v1/status``."""
 
+    feed: LiveFeed
+    fleet: Fleet
+    status: Status
+    readiness: Readiness
+
     async def get(self) -> None:
         """What ``totals`` of the live feed says, and the reasons of /readyz."""
-        census = self.context.fleet.census(time.time_ns())
+        census = self.fleet.census(time.time_ns())
         states = None
         while states is None:
             try:
@@ -23,14 +34,16 @@ class StatusHandler(ViewerHandler):
                 await asyncio.sleep(0)
             except StopIteration as end:
                 states = end.value
-        ready = readiness(self.context)
+        ready = self.readiness.report()
         reasons = [*ready["blocking"], *ready["warnings"]]
-        self.answer(self.context.status.totals(states) | {"ready": ready["ready"], "reasons": reasons})
+        self.answer(self.status.totals(states, self.feed.viewers) | {"ready": ready["ready"], "reasons": reasons})
 
 
 class StatusHistoryHandler(ViewerHandler):
     """``GET /v1/status/history?seconds=``."""
 
+    status: Status
+
     def get(self) -> None:
         """Columns of samples, oldest first; null where something is not known."""
-        self.answer(self.context.status.history(self.number("seconds", 3600, 5, DAY)))
+        self.answer(self.status.history(self.number("seconds", 3600, 5, DAY)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.web import HTTPError
 
-from gateway.api.blocking import AskingHandler
+from gateway.api.blocking import BlockingHandler
 from gateway.api.handler import MALFORMED
 from gateway.config.names import DEVICE_ID
 from gateway.delivery import message_trace
@@ -18,11 +18,23 @@ from gateway.protocol.timestamps import asked_moment
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gateway.delivery.forwarder import Forwarder
     from gateway.delivery.message_trace import TraceFiles
+    from gateway.delivery.sink import ActiveSink
+    from gateway.delivery.write_log import WriteLog
+    from gateway.devices.fleet import Fleet
+    from gateway.state.registry import Registry
 
 
-class WhyHandler(AskingHandler):
+class WhyHandler(BlockingHandler):
     """Answers 200 with ``found``, or 404 with the same object and an ``error`` where there is nothing of it."""
+
+    active_sink: ActiveSink
+    fleet: Fleet
+    forwarder: Forwarder
+    records: TraceFiles
+    registry: Registry
+    write_log: WriteLog
 
     async def get(self, device_id: str) -> None:
         """What `gateway why` says, and what the database is doing where something waits for it."""
@@ -41,22 +53,21 @@ class WhyHandler(AskingHandler):
             time_ns = self._moment(str(time))
             answer = await self._ask(device_id, lambda records: message_trace.by_time(records, device_id, time_ns))
         if any(message["delivered"] is False for message in answer["messages"]):
-            state = self.context.forwarder.state
-            answer["database"] = {"sink": self.context.sink.name, "state": state.name, "reason": state.reason}
+            state = self.forwarder.state
+            answer["database"] = {"sink": self.active_sink.current.name, "state": state.name, "reason": state.reason}
         if not answer["found"]:
             answer["error"] = {"code": "not_found", "message": answer["answer"]}
         self.answer(answer, 200 if answer["found"] else 404)
 
     async def _ask(self, device_id: str, question: Callable[[TraceFiles], dict[str, Any]]) -> dict[str, Any]:
-        context = self.context
-        known = context.registry.devices.lookup(device_id) is not None or device_id in context.fleet.known()
-        records = replace(context.history, known=known)
+        known = self.registry.devices.lookup(device_id) is not None or device_id in self.fleet.known()
+        records = replace(self.records, known=known)
 
         def look() -> dict[str, Any]:
-            context.writes.flush()
+            self.write_log.flush()
             return question(records)
 
-        return await self.ask(look)
+        return await self.run_blocking(look)
 
     def _moment(self, text: str) -> int:
         try:

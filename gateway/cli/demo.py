@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.app import Gateway
 from gateway.cli.logs import configure_logging
 from gateway.config.loading import read
 from gateway.config.units import format_duration, parse_duration
@@ -148,7 +149,7 @@ def demo(ctx: click.Context, devices: int, history: float, listen: str, data: Pa
             click.echo(_what_comes(devices, history))
 
         try:
-            code = serve(config, ready)
+            code = serve(Gateway(config), ready)
         finally:
             simulated.stop()
     ctx.exit(code)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gateway.app import Gateway
 from gateway.cli.logs import configure_logging
 from gateway.cli.options import config_path_option, configuration
 from gateway.process.run import serve
@@ -42,4 +43,4 @@ def run(ctx: click.Context, path: Path | None) -> None:
     """
     path, loaded = configuration(path, serving=True)
     logs = configure_logging(loaded.config)
-    ctx.exit(serve(loaded.config, source=_File(path, logs)))
+    ctx.exit(serve(Gateway(loaded.config), source=_File(path, logs)))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from gateway.delivery.backoff import Backoff, BackoffBounds
 from gateway.delivery.dead_letters import DeadLetter
 from gateway.delivery.write_result import BatchTooLarge, OperatorNeeded, PointRefused, RetryLater, Stored, WriteResult
-from gateway.process.threads import Writers
+from gateway.process.threads import WorkerThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +79,7 @@ class Dispatcher:
         self._max_in_flight = max_in_flight
         self._wake = wake
         self._backoff = Backoff(bounds)
-        self._writers: Writers[FinishedWrite] = Writers(max_in_flight, "delivery")
+        self._writers: WorkerThreads[FinishedWrite] = WorkerThreads(max_in_flight, "delivery")
         self._in_flight: set[asyncio.Future[FinishedWrite]] = set()
 
     def _admits(self, now: float) -> bool:

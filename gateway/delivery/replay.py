@@ -9,6 +9,7 @@ Rules that hold here:
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gateway.delivery.dead_letters import DeadLetter, DeadLetters
+    from gateway.delivery.sink import ActiveSink
     from gateway.delivery.write_result import WriteResult
 
 PAGE = 500
@@ -31,6 +33,35 @@ class Replayed:
     stored: int
     refused: int
     stopped: RetryLater | OperatorNeeded | None = None
+
+
+class ReplayRunning(Exception):
+    """Another replay of the same dead letters is under way."""
+
+
+class Replay:
+    """Replays the dead letters of a running gateway into its present database, one replay at a time."""
+
+    def __init__(self, letters: DeadLetters, database: ActiveSink) -> None:
+        self._letters = letters
+        self._database = database
+        self._running = threading.Lock()
+
+    def run(
+        self, *, reason: str | None = None, device: str | None = None, ids: Sequence[int] | None = None
+    ) -> Replayed:
+        """As `replay_letters`. Blocks.
+
+        Raises:
+            ReplayRunning: another replay is under way; nothing was done.
+            sqlite3.Error: as `replay_letters`.
+        """
+        if not self._running.acquire(blocking=False):
+            raise ReplayRunning
+        try:
+            return replay_letters(self._letters, self._database.current.write, reason=reason, device=device, ids=ids)
+        finally:
+            self._running.release()
 
 
 def replay_letters(

@@ -123,3 +123,10 @@ class Sink(Protocol):
     def close(self) -> None:
         """Let go of connections and files."""
         ...
+
+
+class ActiveSink:
+    """The database that the configuration in force names. A reload puts another one in its place."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.current = sink

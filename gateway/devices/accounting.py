@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gateway.delivery.write_log import WriteLog
     from gateway.delivery.write_result import WriteResult
     from gateway.devices.acks import Acks
-    from gateway.devices.device_connection import Connection
+    from gateway.devices.device_connection import DeviceConnection
     from gateway.devices.fleet import Fleet
     from gateway.ledger import Ledger
     from gateway.metrics import Metrics
@@ -47,7 +47,7 @@ RETRY_AFTER_FAILED_COMMIT_MS = 1000
 UNTOLD = "a connection could not be told what became of its readings"
 
 
-class Owner(Protocol):
+class EntryOwner(Protocol):
     """Whoever waits for an entry: a device's socket or a request."""
 
     def durable(self, numbered: int) -> Write | None:
@@ -68,7 +68,7 @@ def _others_go_on() -> Iterator[None]:
         log.exception(UNTOLD)
 
 
-class Bookkeeper:
+class Accounting:
     """The listener of the spool and of the forwarder. Runs on the event loop only."""
 
     def __init__(  # noqa: PLR0913 - everything that a reading leaves a trace in
@@ -118,8 +118,8 @@ class Bookkeeper:
         messages = [entry for entry, _ in items if entry.kind is READINGS]
         self._ledger.committed(record_id, messages)
         self._fleet.show(*messages)
-        numbered: dict[Owner, int] = {}
-        for entry, owner in cast("Sequence[tuple[Entry, Owner | None]]", items):
+        numbered: dict[EntryOwner, int] = {}
+        for entry, owner in cast("Sequence[tuple[Entry, EntryOwner | None]]", items):
             if owner is not None:
                 numbered[owner] = numbered.get(owner, 0) + (entry.seq != NO_SEQ)
         writes = []
@@ -151,14 +151,14 @@ class Bookkeeper:
         """A group commit failed: take back its numbers and the types it taught, and tell everybody who is in it."""
         self._metrics.commit_failures.inc()
         log.error("spool: a commit of %d messages failed, the devices keep them: %s", len(items), error)
-        failed: dict[Owner, list[Entry]] = {}
+        failed: dict[EntryOwner, list[Entry]] = {}
         arrived_ns = 0
         for entry, waiting in items:
             if entry.kind is READINGS:
                 self._ledger.rolled_back(entry)
                 arrived_ns = entry.arrived_ns
             if waiting is not None:
-                failed.setdefault(cast("Owner", waiting), []).append(entry)
+                failed.setdefault(cast("EntryOwner", waiting), []).append(entry)
         self._types.take_back(arrived_ns)
         for owner, entries in failed.items():
             with _others_go_on():
@@ -240,7 +240,7 @@ class Bookkeeper:
             with _others_go_on():
                 connection.stored(boot, count)
 
-    def _awaiting(self, entries: Iterable[Entry]) -> Iterator[tuple[Connection, str, int]]:
+    def _awaiting(self, entries: Iterable[Entry]) -> Iterator[tuple[DeviceConnection, str, int]]:
         """The devices of ``entries`` that await this, with how many numbered messages of which boot are in them."""
         numbered: dict[tuple[str, str], int] = {}
         awaiting = self._fleet.awaiting

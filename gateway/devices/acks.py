@@ -12,27 +12,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from gateway.websocket.handler import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.websocket.handler import Write
+    from gateway.devices.device_connection import DeviceConnection
 
 log = logging.getLogger(__name__)
 
 SLICE = 256
 """Acks that are written before the event loop sees to others: some milliseconds."""
-
-
-class Debtor(Protocol):
-    """A connection that owes its device an ack."""
-
-    def acknowledge(self) -> Write | None:
-        """The ack, to be written; None if none is owed any more."""
-        ...
 
 
 class Acks:
@@ -44,11 +36,11 @@ class Acks:
     def __init__(self, delay: float, observe: Callable[[float], None]) -> None:
         self._delay = delay
         self._observe = observe
-        self._owed: dict[Debtor, None] = {}
+        self._owed: dict[DeviceConnection, None] = {}
         self._timer: asyncio.Handle | None = None
         self._oldest_ns: int | None = None
 
-    def owe(self, debtor: Debtor) -> None:
+    def owe(self, debtor: DeviceConnection) -> None:
         """Have ``debtor`` acknowledge within the delay."""
         self._owed[debtor] = None
         if self._timer is None:

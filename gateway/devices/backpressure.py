@@ -24,10 +24,12 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.devices.timed_pauses import Resting
+from gateway.devices.timed_pauses import TimedPauses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from gateway.devices.device_connection import DeviceConnection
 
 SLICE = 64
 """Devices resumed before the event loop sees what they send."""
@@ -43,30 +45,6 @@ CALM = 8
 """Rounds without congestion until nothing is weighed any more."""
 MESSAGE_BYTES = 256
 """What a message weighs beside its own bytes: it takes memory, too."""
-
-
-class Sender(Protocol):
-    """A device's socket. ``last_byte_at`` is in the event loop's time."""
-
-    paused: bool
-    last_byte_at: float
-
-    @property
-    def late(self) -> bool:
-        """Whether it catches up: its last readings were old when they came."""
-        ...
-
-    def pause_reading(self) -> None:
-        """Leave what comes in the kernel."""
-        ...
-
-    def resume_reading(self) -> None:
-        """Read on; not from inside this call."""
-        ...
-
-    def tell_paused(self) -> None:
-        """Let the device know that it is kept waiting."""
-        ...
 
 
 class Congested(Protocol):
@@ -89,26 +67,26 @@ class Backpressure:
     def __init__(self, spool: Congested, count: Callable[[], None]) -> None:
         self._spool = spool
         self._count = count
-        self._live: dict[Sender, None] = {}
-        self._late: dict[Sender, None] = {}
-        self._credit: dict[Sender, float] = {}
-        self._sent: set[Sender] = set()
-        self._ready: deque[Sender] = deque()
+        self._live: dict[DeviceConnection, None] = {}
+        self._late: dict[DeviceConnection, None] = {}
+        self._credit: dict[DeviceConnection, float] = {}
+        self._sent: set[DeviceConnection] = set()
+        self._ready: deque[DeviceConnection] = deque()
         self._calm = 0
         self._idle = 0
         self._left = 0.0
         self._part = 0.0
-        self._untold: dict[Sender, float] = {}
+        self._untold: dict[DeviceConnection, float] = {}
         self._timer: asyncio.Handle | None = None
         self._resuming: asyncio.Handle | None = None
-        self.resting: Resting[Sender] = Resting(self._rested)
+        self.resting: TimedPauses[DeviceConnection] = TimedPauses(self._rested)
         self._stopped = False
         spool.eased = self._begin_round
 
     def __len__(self) -> int:
         return len(self._live) + len(self._late)
 
-    def took(self, sender: Sender, size: int) -> None:
+    def took(self, sender: DeviceConnection, size: int) -> None:
         """While the disk is behind, ``sender`` got a message of so many bytes through."""
         if sender.paused or self._stopped:
             return
@@ -130,16 +108,16 @@ class Backpressure:
             step = self._resume if self._ready else self._go_round
             self._resuming = asyncio.get_running_loop().call_soon(step)
 
-    def _grant(self, sender: Sender) -> float:
+    def _grant(self, sender: DeviceConnection) -> float:
         """The part of one that nobody knew of when the round began, as far as anything is left."""
         part = max(0.0, min(self._left, self._part_of(sender)))
         self._left -= part
         return part
 
-    def _part_of(self, sender: Sender) -> float:
+    def _part_of(self, sender: DeviceConnection) -> float:
         return self._part if sender.late else LIVE_WEIGHT * self._part
 
-    def _join(self, sender: Sender) -> None:
+    def _join(self, sender: DeviceConnection) -> None:
         loop = asyncio.get_running_loop()
         sender.paused = True
         sender.pause_reading()
@@ -149,7 +127,7 @@ class Backpressure:
             self._timer = loop.call_later(PATIENCE, self._tell)
         self._count()
 
-    def forget(self, sender: Sender) -> None:
+    def forget(self, sender: DeviceConnection) -> None:
         """``sender`` is closed."""
         self._credit.pop(sender, None)
         self._sent.discard(sender)
@@ -159,7 +137,7 @@ class Backpressure:
             if not len(self):
                 self._ready.clear()
 
-    def _leave(self, sender: Sender) -> None:
+    def _leave(self, sender: DeviceConnection) -> None:
         self._live.pop(sender, None)
         self._late.pop(sender, None)
         self._untold.pop(sender, None)
@@ -225,7 +203,7 @@ class Backpressure:
         self._credit |= {sender: credit + rounds * shares[sender] for sender, credit in owed.items()}
         self._resume_ready()
 
-    def _in_line(self) -> Iterator[Sender]:
+    def _in_line(self) -> Iterator[DeviceConnection]:
         yield from self._live
         yield from self._late
 
@@ -246,7 +224,7 @@ class Backpressure:
                     self._read_on(sender)
         self._schedule()
 
-    def _read_on(self, sender: Sender) -> None:
+    def _read_on(self, sender: DeviceConnection) -> None:
         sender.paused = False
         sender.last_byte_at = asyncio.get_running_loop().time()  # it may have sent all the while
         sender.resume_reading()
@@ -269,7 +247,7 @@ class Backpressure:
             sender.tell_paused()
         self._timer = loop.call_soon(self._tell)
 
-    def rest(self, sender: Sender, seconds: float) -> None:
+    def rest(self, sender: DeviceConnection, seconds: float) -> None:
         """Read no more of ``sender`` for so long: it was too fast."""
         if self._stopped:
             return
@@ -278,6 +256,6 @@ class Backpressure:
             sender.paused = True
             sender.pause_reading()
 
-    def _rested(self, sender: Sender) -> None:
+    def _rested(self, sender: DeviceConnection) -> None:
         if sender not in self._live and sender not in self._late:
             self._read_on(sender)

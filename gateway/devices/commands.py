@@ -23,14 +23,15 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from gateway.process.threads import Writers
+from gateway.process.threads import WorkerThreads
 from gateway.state.command_log import CommandLog, Ending, Note, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gateway.devices.device_connection import DeviceConnection
     from gateway.protocol.messages import Result
     from gateway.state.command_log import Command
 
@@ -45,15 +46,7 @@ NOT_CONNECTED, NOT_SENT = "not_connected", "not_sent"
 CONNECTION_LOST, NO_ANSWER = "connection_lost", "no_answer"
 
 
-class Connection(Protocol):
-    """What is asked of a device's socket."""
-
-    def command(self, command: Command, expires_in_ms: int) -> bool:
-        """Send it; False if the socket can send nothing any more."""
-        ...
-
-
-class TooMany(Exception):
+class TooManyCommands(Exception):
     """There is no room for another command; the text says whose."""
 
 
@@ -65,24 +58,24 @@ class Pending:
     deadline: float
     ended: asyncio.Future[Ending]
     logged: bool = False
-    over: Connection | None = None
+    over: DeviceConnection | None = None
     was_sent: bool = False
 
 
-class Downlink:
+class Commands:
     """The open commands of one gateway; made on a running loop.
 
     ``connection`` is the socket of a device, if it has one; ``count`` hears of the state in which each command ended.
     """
 
     def __init__(
-        self, commands: CommandLog, connection: Callable[[str], Connection | None], count: Callable[[State], None]
+        self, commands: CommandLog, connection: Callable[[str], DeviceConnection | None], count: Callable[[State], None]
     ) -> None:
         self._log = commands
         self._connection = connection
         self._count = count
         self._loop = asyncio.get_running_loop()
-        self._writer: Writers[None] = Writers(1, "command-log")
+        self._writer: WorkerThreads[None] = WorkerThreads(1, "command-log")
         self._notes: defaultdict[str, Note] = defaultdict(Note)
         self._writing = False
         self._devices: dict[str, dict[str, Pending]] = {}
@@ -108,13 +101,13 @@ class Downlink:
         """Write ``command`` down, and send it if the device is connected; await ``ended`` for what became of it.
 
         Raises:
-            TooMany: nothing was written or sent.
+            TooManyCommands: nothing was written or sent.
             sqlite3.Error: it could not be written down, and was not sent.
         """
         if len(self._devices.get(command.device, ())) >= MOST_OF_DEVICE:
-            raise TooMany(f"{MOST_OF_DEVICE} commands of this device are open; one has to end first")
+            raise TooManyCommands(f"{MOST_OF_DEVICE} commands of this device are open; one has to end first")
         if self._open >= MOST:
-            raise TooMany(f"{MOST} commands are open; one has to end first")
+            raise TooManyCommands(f"{MOST} commands are open; one has to end first")
         pending = self._admit(command, seconds)
         try:
             await self._writer.submit(partial(self._log.add, command))
@@ -137,7 +130,7 @@ class Downlink:
             if pending.over is None and pending.logged:
                 self._send(pending)
 
-    def disconnected(self, device: str, connection: Connection) -> None:
+    def disconnected(self, device: str, connection: DeviceConnection) -> None:
         """A socket of the device has closed."""
         for pending in list(self._devices.get(device, {}).values()):
             if pending.over is not connection:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.time_units import NS_PER_S
 
 if TYPE_CHECKING:
-    from gateway.devices.device_connection import Connection
+    from gateway.devices.device_connection import DeviceConnection
     from gateway.ledger import Account, Entry
     from gateway.protocol.device_clock import DeviceClock
     from gateway.protocol.rates import Allowance
@@ -38,7 +38,7 @@ LIVE, LATE, STALE, OFFLINE = STATES = ("live", "late", "stale", "offline")
 
 
 @dataclass(slots=True)
-class DeviceView:
+class DeviceState:
     """What is known of one device right now; times in ns since 1970.
 
     ``changed_ns`` is when it came or went, and ``reason`` why. ``rhythm_ns`` is 0 while unknown. ``told`` is the state
@@ -47,7 +47,7 @@ class DeviceView:
 
     id: str
     account: Account
-    connection: Connection | None = None
+    connection: DeviceConnection | None = None
     changed_ns: int = 0
     reason: str = ""
     last_data_ns: int = 0

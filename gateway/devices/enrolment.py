@@ -5,7 +5,7 @@ Rules that hold here:
 * Whether an id is registered is not asked before an operator decides: so no answer tells which ids there are.
 * The same claim resumes a request only with the same secret. A device without one is trusted as far as its connection
   lasts: its request ends with it.
-* Requests, decisions and tokens meet in `Enrolling.settle` alone, one call at a time; the command line's decisions come
+* Requests, decisions and tokens meet in `Enrolment.settle` alone, one call at a time; the command line's decisions come
   in there, too.
 * A token is made when it can be sent. A second one is made only for a device that proves by its secret that it is the
   same, has not come back with the first, and of which nothing has changed in the registry meanwhile.
@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.devices.enrolment_queue import MOST, Waiting
-from gateway.devices.token_delivery import Tokens
+from gateway.devices.enrolment_queue import MOST, EnrolmentQueue
+from gateway.devices.token_delivery import TokenDelivery
 from gateway.protocol.endings import Endings
 from gateway.state.enrolments import Request, State
 from gateway.time_units import NS_PER_S
@@ -32,7 +32,7 @@ from gateway.time_units import NS_PER_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.devices.token_delivery import Held
+    from gateway.devices.device_connection import DeviceConnection
     from gateway.protocol.endings import Ending
     from gateway.protocol.messages import Effects, Enrol
     from gateway.state.enrolments import Decision, Enrolments, Key
@@ -47,7 +47,7 @@ _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class EnrolmentRefused:
     """A device cannot be held: how its session ends."""
 
     why: Ending
@@ -58,11 +58,11 @@ def no_room(session: Endings) -> Effects:
     return session.busy("too many devices wait to be approved, try again later")
 
 
-_TAKEN = Refused(Endings.claim_taken)
-_FULL = Refused(no_room)
+_TAKEN = EnrolmentRefused(Endings.claim_taken)
+_FULL = EnrolmentRefused(no_room)
 
 
-class Enrolling:
+class Enrolment:
     """The requests of a gateway that runs. On the event loop; ``count`` gets each result for the metrics."""
 
     def __init__(
@@ -78,9 +78,9 @@ class Enrolling:
         self._registry = registry
         self._count = count
         self._credentials_changed = credentials_changed
-        self._tokens = Tokens(store, registry)
-        self._waiting = Waiting(most)
-        self._sockets: dict[Key, Held] = {}
+        self._tokens = TokenDelivery(store, registry)
+        self._waiting = EnrolmentQueue(most)
+        self._sockets: dict[Key, DeviceConnection] = {}
         self._changed: dict[Key, Request] = {}
         self._gone: set[Key] = set()
         self._settling = asyncio.Lock()
@@ -112,7 +112,7 @@ class Enrolling:
             for request in sorted(undecided, key=lambda request: request.since_ns)
         ]
 
-    def ask(self, socket: Held, enrol: Enrol, expiry: float) -> Request | Refused:
+    def ask(self, socket: DeviceConnection, enrol: Enrol, expiry: float) -> Request | EnrolmentRefused:
         """Hold ``socket``, for at most ``expiry`` seconds; the request that it is from now on, or why not."""
         secret = None if enrol.secret is None else hashlib.sha256(enrol.secret.encode()).digest()
         known = self._find(socket.device_id, enrol.claim, secret)
@@ -130,7 +130,9 @@ class Enrolling:
             return known
         return next((r for r in of_device.values() if r.secret_sha256 == secret), None)
 
-    def _begin(self, socket: Held, claim: str, secret: bytes | None, expiry: float) -> Request | Refused:
+    def _begin(
+        self, socket: DeviceConnection, claim: str, secret: bytes | None, expiry: float
+    ) -> Request | EnrolmentRefused:
         device_id, address, now = socket.device_id, socket.remote, time.time_ns()
         going = self._waiting.make_room(device_id, address, self._sockets.keys())
         if going is None:
@@ -146,14 +148,14 @@ class Enrolling:
         _note(request, f"asks to be let in, with the claim {claim}, from {address}")
         return request
 
-    def _hold(self, request: Request, socket: Held) -> None:
+    def _hold(self, request: Request, socket: DeviceConnection) -> None:
         self._sockets[request.key] = socket
         self._changed[request.key] = request
 
-    def _resume(self, request: Request, socket: Held) -> Request:
+    def _resume(self, request: Request, socket: DeviceConnection) -> Request:
         before = self._sockets.pop(request.key, None)
         if before is not None:
-            before.not_enrolled(Endings.replaced)
+            before.enrolment_ended(Endings.replaced)
             if request.secret_sha256 is None and request.address != socket.remote:
                 self._contest(request, socket.remote)
         self._waiting.move(request, socket.remote)
@@ -166,14 +168,14 @@ class Enrolling:
             self._changed[request.key] = request
             _note(request, f"is two: the claim {request.claim} came from {request.address} and from {address}")
 
-    def left(self, socket: Held, request: Request) -> None:
+    def left(self, socket: DeviceConnection, request: Request) -> None:
         """The socket of a request has closed."""
         if self._sockets.get(request.key) is socket:
             del self._sockets[request.key]
             if request.secret_sha256 is None:
                 self._end(request, "left")
 
-    def admitted(self, socket: Held, request: Request) -> None:
+    def admitted(self, socket: DeviceConnection, request: Request) -> None:
         """The device of a request has come with a token after all, by the same socket: there is nothing to decide."""
         if self._sockets.get(request.key) is socket:
             self._end(request, "left")
@@ -263,7 +265,7 @@ class Enrolling:
         if nobodys:
             await asyncio.to_thread(self._tokens.take_back, nobodys)
 
-    def _deliver(self, request: Request, socket: Held, token: str) -> bool:
+    def _deliver(self, request: Request, socket: DeviceConnection, token: str) -> bool:
         """Give the token to who was approved; False if that is nobody any more.
 
         While it was made the device may have left, and somebody else have asked in its place: ``socket`` is the one
@@ -297,7 +299,7 @@ class Enrolling:
             self._count(result)
             _note(request, f"with the claim {request.claim} waits no more: {result.replace('_', ' ')}")
         if socket is not None and why is not None:
-            socket.not_enrolled(why)
+            socket.enrolment_ended(why)
 
     def close(self) -> None:
         """Let go of the file; what has not been written is asked again."""

@@ -28,7 +28,7 @@ MOST_OF_BOTH = 2
 """Of a device id from one address."""
 
 
-class Waiting:
+class EnrolmentQueue:
     """At most ``most`` requests by device id and claim."""
 
     def __init__(self, most: int = MOST) -> None:

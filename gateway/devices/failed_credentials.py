@@ -6,8 +6,8 @@ Rules that hold here:
   at any rate, an imported one has as many as who made it gave it; what is held back is a device that was revoked or set
   up wrongly and tries for ever.
 * Who has to wait, and brings credentials in a message only, is not let in to bring them: they could be wrong again.
-* Failures are counted by address and device, so that one bad device behind an address leaves all others there alone.
-  An address as a whole has a ceiling much higher.
+* Failures are counted by address and device, so that one bad device behind an address does not affect the others there.
+  An address as a whole has a much higher ceiling.
 * What fails during a wait makes it no longer.
 * Tables have bounds. Whoever fills them is held back less; nobody is held back for another.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FREE = 5
-"""Failures before the first wait."""
+"""FailedCredentials before the first wait."""
 FIRST = 1.0
 LONGEST = 300.0
 """Seconds; each wait is twice the one before."""
@@ -33,7 +33,7 @@ FORGOTTEN = 2 * LONGEST
 """Seconds after a wait until it begins again at the first."""
 ADDRESS_BURST = 1000
 ADDRESS_RATE = 5.0
-"""Failures a second of an address, whichever devices they are of, after as many at once."""
+"""FailedCredentials a second of an address, whichever devices they are of, after as many at once."""
 MOST = 16_384
 """Pairs of address and device, and addresses."""
 
@@ -44,7 +44,7 @@ class _Failing:
     until: float = 0.0
 
 
-class Failures:
+class FailedCredentials:
     """Who failed how often, and who has to wait."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

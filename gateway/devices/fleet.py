@@ -1,68 +1,53 @@
-"""Every device the gateway knows: its view, and the one connection that it may have.
-
-Rules that hold here:
-
-* One connection per device id; the newest wins and the older one is told so.
-* Presence is data: each change of ``connected`` is also one point of measurement ``device_status``.
-"""
+"""Every device the gateway knows, by its id, with its state and its connection if it has one."""
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.devices.device_state import OFFLINE, STATES, DeviceView
-from gateway.ledger import Account, Entry, Kind
-from gateway.line_protocol import Series
+from gateway.devices.device_state import OFFLINE, STATES, DeviceState
+from gateway.ledger import Account
 
 if TYPE_CHECKING:
     from _collections_abc import dict_keys
     from collections.abc import Callable, Generator
 
-    from gateway.devices.device_connection import Connection
-    from gateway.ledger import Ledger
+    from gateway.devices.device_connection import DeviceConnection
+    from gateway.ledger import Entry, Ledger
 
-log = logging.getLogger(__name__)
-
-PRESENCE_MEASUREMENT = "device_status"
 MOST_DEVICES = 200_000
 """Devices known at the same time: each has an account and a view, in memory and in every checkpoint."""
 STEP = 512
 """Devices that a census counts before others have their turn."""
 
 
-class Watcher(Protocol):
+class FleetListener(Protocol):
     """Who hears of every change while somebody watches."""
 
-    def data(self, view: DeviceView, entry: Entry) -> None:
+    def data(self, view: DeviceState, entry: Entry) -> None:
         """``entry`` is durable and shown."""
         ...
 
-    def presence(self, view: DeviceView) -> None:
+    def presence(self, view: DeviceState) -> None:
         """The device came or went."""
         ...
 
 
 class Fleet:
-    """The views of all devices, made as devices are first heard of.
+    """The views of all devices, made as devices are first heard of."""
 
-    ``record`` takes the presence entries and hands them to the spool.
-    """
-
-    def __init__(self, ledger: Ledger, record: Callable[[Entry], None]) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._record = record
-        self.views: dict[str, DeviceView] = {}
-        self.watcher: Watcher | None = None
+        self.views: dict[str, DeviceState] = {}
+        self.watcher: FleetListener | None = None
         """None while nobody watches."""
         self.awaiting: set[str] = set()
         """The devices whose connection wants to know what the database has."""
 
-    def view(self, device: str) -> DeviceView:
+    def view(self, device: str) -> DeviceState:
         """The view of ``device``, made on first use."""
         found = self.views.get(device)
         if found is None:
-            found = self.views[device] = DeviceView(device, self._ledger.account(device))
+            found = self.views[device] = DeviceState(device, self._ledger.account(device))
         return found
 
     def show(self, *entries: Entry) -> None:
@@ -76,7 +61,7 @@ class Fleet:
                     watcher.data(view, entry)
 
     def census(
-        self, now_ns: int, differs: Callable[[DeviceView, str], None] | None = None
+        self, now_ns: int, differs: Callable[[DeviceState, str], None] | None = None
     ) -> Generator[None, None, dict[str, int]]:
         """How many known devices are in which state, counted in steps.
 
@@ -106,11 +91,11 @@ class Fleet:
             return "connections of this id keep taking over from each other"
         return None
 
-    def look(self, device: str) -> DeviceView:
+    def look(self, device: str) -> DeviceState:
         """The view of ``device`` for those who only look: a device that was never heard of stays unknown."""
-        return self.views.get(device) or DeviceView(device, self._ledger.accounts.get(device) or Account())
+        return self.views.get(device) or DeviceState(device, self._ledger.accounts.get(device) or Account())
 
-    def connection(self, device: str) -> Connection | None:
+    def connection(self, device: str) -> DeviceConnection | None:
         """The socket of ``device``, if it has one."""
         view = self.views.get(device)
         return None if view is None else view.connection
@@ -119,36 +104,11 @@ class Fleet:
         """The ids of all devices that have connected or sent anything, before this start too."""
         return self._ledger.accounts.keys()  # a view has an account
 
-    def connected(self, device: str, connection: Connection, now_ns: int) -> DeviceView:
-        """Make ``connection`` the device's only one."""
-        view = self.view(device)
-        older = view.connection
-        if older is not None:
-            self.disconnected(device, older, "replaced", now_ns - 1)  # a point of its own, before the next one
-            older.replace()
-            view.taken_over(now_ns)
-            if view.fought_over(now_ns):
-                text = "device %s: connections keep taking over from each other; two devices with one id?"
-                log.warning(text, device, extra={"device": device})
-        self._changed(view, connection, "connected", now_ns)
-        return view
-
-    def disconnected(self, device: str, connection: Connection, reason: str, now_ns: int) -> None:
-        """Note that ``connection`` ended, unless a newer one has taken its place."""
-        view = self.views[device]
-        if view.connection is not connection:
-            return
-        self._changed(view, None, reason, now_ns)
-
-    def _changed(self, view: DeviceView, connection: Connection | None, reason: str, now_ns: int) -> None:
+    def connection_changed(
+        self, view: DeviceState, connection: DeviceConnection | None, reason: str, now_ns: int
+    ) -> None:
+        """``connection`` is the device's from now on; None: it is not connected, for this ``reason``."""
         view.connection, view.changed_ns, view.reason = connection, now_ns, reason
         self.awaiting.discard(view.id)
-        self._record(_presence(view.id, now_ns, connected=connection is not None, reason=reason))
         if self.watcher is not None:
             self.watcher.presence(view)
-
-
-def _presence(device: str, now_ns: int, *, connected: bool, reason: str) -> Entry:
-    series = Series(PRESENCE_MEASUREMENT, {"device": device})
-    payload = series.line({"connected": connected, "reason": reason}, now_ns)
-    return Entry(device, lines=1, payload=payload, kind=Kind.PRESENCE, arrived_ns=now_ns)

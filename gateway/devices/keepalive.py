@@ -16,52 +16,18 @@ So it passes, and the loop reads the sockets before the next one; but never two 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from gateway.process.loop_lag import Lag
+from gateway.process.loop_lag import LoopLag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from gateway.devices.device_connection import DeviceConnection
+
 LONGEST_TICK = 0.5
 LONGEST_LOOK = 5.0
 """Seconds between two looks at unfinished messages."""
-
-
-class Watched(Protocol):
-    """A socket that is kept alive. Times are the event loop's, in seconds."""
-
-    opened_at: float
-    last_byte_at: float
-    pinged_at: float
-    authenticated: bool
-    paused: bool
-
-    @property
-    def unfinished(self) -> int:
-        """0 between messages; inside one a number of its own, the same until it has ended."""
-        ...
-
-    @property
-    def held(self) -> object | None:
-        """Something while an operator has to say who it is; that has an end of its own."""
-        ...
-
-    def send_ping(self) -> None:
-        """Send one ping frame."""
-        ...
-
-    def expire(self) -> None:
-        """Drop the connection: nothing came within the time-out."""
-        ...
-
-    def credentials_late(self) -> None:
-        """Drop the connection: it has not said who it is in time."""
-        ...
-
-    def message_late(self) -> None:
-        """Drop the connection: a message that was begun has not ended in time."""
-        ...
 
 
 class Keepalive:
@@ -69,7 +35,7 @@ class Keepalive:
 
     def __init__(
         self,
-        sockets: Iterable[Watched],
+        sockets: Iterable[DeviceConnection],
         *,
         ping_interval: float,
         timeout: float,
@@ -81,14 +47,14 @@ class Keepalive:
         self._timeout = timeout
         self._credentials_timeout = credentials_timeout
         self._message_timeout = message_timeout
-        self._unfinished: dict[Watched, tuple[int, float]] = {}
+        self._unfinished: dict[DeviceConnection, tuple[int, float]] = {}
         self._looked_at = 0.0
         self._tick = min(LONGEST_TICK, ping_interval / 4, credentials_timeout / 4)
         self._timer: asyncio.TimerHandle | None = None
         self._passed = False
         self.lag = 0.0
         """Seconds by which the last scan ran late: the event loop's lag."""
-        self.lags = Lag()
+        self.lags = LoopLag()
 
     def start(self) -> None:
         """Begin scanning on the running loop."""
@@ -119,7 +85,7 @@ class Keepalive:
         for socket in [s for s in self._sockets if s.last_byte_at <= ping_before or not s.authenticated]:
             if socket.paused:
                 continue
-            if not socket.authenticated and socket.held is None:
+            if not socket.authenticated and not socket.awaits_approval:
                 if now - socket.opened_at >= self._credentials_timeout:
                     socket.credentials_late()
             elif now - socket.last_byte_at >= self._timeout:

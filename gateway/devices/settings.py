@@ -17,15 +17,16 @@ import logging
 import sqlite3
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from gateway.process.threads import Writers
+from gateway.process.threads import WorkerThreads
 from gateway.protocol.merging import MAX_SETTINGS
 from gateway.state.device_settings import Report, Twins
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gateway.devices.device_connection import DeviceConnection
     from gateway.protocol.merging import Settings
     from gateway.protocol.messages import Reported
     from gateway.state.device_settings import Twin
@@ -42,30 +43,18 @@ TOO_LARGE = f"settings: reported settings have at most {MAX_SETTINGS} bytes of J
 TOO_FAST = "settings: reported faster than they can be kept"
 
 
-class Connection(Protocol):
-    """What is asked of a device's socket."""
-
-    def desire(self, version: int, desired: bytes) -> bool:
-        """Send them; False if the socket can send nothing any more."""
-        ...
-
-    def refuse_report(self, problem: str) -> None:
-        """Tell the device that what it reported was not kept."""
-        ...
-
-
-class SettingsLink:
+class SettingsExchange:
     """Between the twins and the devices that are connected; made on a running loop. The constructor blocks.
 
     ``connection`` is the socket of a device, if it has one.
     """
 
-    def __init__(self, twins: Twins, connection: Callable[[str], Connection | None]) -> None:
+    def __init__(self, twins: Twins, connection: Callable[[str], DeviceConnection | None]) -> None:
         """Raises: sqlite3.Error."""
         self._twins = twins
         self._connection = connection
         self._desiring = twins.desiring()
-        self._writer: Writers[Any] = Writers(1, "settings")
+        self._writer: WorkerThreads[Any] = WorkerThreads(1, "settings")
         self._reports: list[Report] = []
         self._waiting: dict[str, int] = {}
         self._writing = False
@@ -87,7 +76,7 @@ class SettingsLink:
     def _send(self, twin: Twin) -> None:
         connection = self._connection(twin.device)
         if connection is not None:
-            connection.desire(twin.version, twin.desired)
+            connection.send_settings(twin.version, twin.desired)
 
     async def show(self, device: str) -> Twin:
         """The twin of a device, with all it has reported. Raises sqlite3.Error."""

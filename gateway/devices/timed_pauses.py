@@ -20,7 +20,7 @@ SLICE = 64
 """Senders woken before the event loop sees what they send, and numbers not worth a sweep."""
 
 
-class Resting(Generic[T]):
+class TimedPauses(Generic[T]):
     """Who rests. ``wake`` is called with each whose time is over."""
 
     def __init__(self, wake: Callable[[T], None]) -> None:

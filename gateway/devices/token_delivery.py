@@ -12,42 +12,20 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from gateway.errors import RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from gateway.protocol.endings import Ending
     from gateway.state.enrolments import Enrolments, Request
     from gateway.state.registry import Registry
-    from gateway.state.registry_layout import Device
 
 log = logging.getLogger(__name__)
 
 
-class Held(Protocol):
-    """A socket whose device waits."""
-
-    device_id: str
-    remote: str
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """What the device told about itself."""
-        ...
-
-    def enrolled(self, device: Device, token: str) -> None:
-        """The device is registered: tell it its token and go on."""
-        ...
-
-    def not_enrolled(self, why: Ending) -> None:
-        """Close, in this way."""
-        ...
-
-
-class Tokens:
+class TokenDelivery:
     """Makes tokens and takes them back. Methods block, but `was_made`."""
 
     def __init__(self, store: Enrolments, registry: Registry) -> None:

@@ -6,39 +6,34 @@ at it for longest gives way: a device needs one round trip for its hello, who on
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-MOST_STRANGERS = 1024
+if TYPE_CHECKING:
+    from gateway.devices.device_connection import DeviceConnection
 
-
-class Stranger(Protocol):
-    """A connection without credentials."""
-
-    def crowd_out(self) -> None:
-        """Close: others want the place."""
-        ...
+MAX_UNAUTHENTICATED = 1024
 
 
-class Strangers:
+class UnauthenticatedConnections:
     """At most ``most`` connections; ``crowded_out`` counts those that had to go."""
 
-    def __init__(self, most: int = MOST_STRANGERS) -> None:
+    def __init__(self, most: int = MAX_UNAUTHENTICATED) -> None:
         self._most = most
-        self._waiting: dict[Stranger, None] = {}
+        self._waiting: dict[DeviceConnection, None] = {}
         self.crowded_out = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, stranger: Stranger) -> None:
+    def add(self, stranger: DeviceConnection) -> None:
         """One more came."""
         if len(self._waiting) >= self._most:
             first = next(iter(self._waiting))
             del self._waiting[first]
             self.crowded_out += 1
-            first.crowd_out()
+            first.close_to_make_room()
         self._waiting[stranger] = None
 
-    def forget(self, stranger: Stranger) -> None:
+    def forget(self, stranger: DeviceConnection) -> None:
         """This one said who it is, or has left."""
         self._waiting.pop(stranger, None)

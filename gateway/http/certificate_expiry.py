@@ -45,6 +45,11 @@ class Expiry:
         self._monotonic = monotonic
         self._tell_at = -inf
 
+    def renew(self, ends: Mapping[Path, float]) -> None:
+        """Watch these files from now on, and log their warnings at the next `tell`."""
+        self._ends = dict(ends)
+        self._tell_at = -inf
+
     def warnings(self) -> Iterator[str]:
         """What an operator should know."""
         now = self._wall()
@@ -62,15 +67,15 @@ class Expiry:
                 log.warning("%s", warning)
 
 
-def read_expiry(config: Config) -> Expiry:
-    """That of the certificates which ``config`` names, as they are now; what cannot be read is logged. Blocks."""
+def read_ends(config: Config) -> dict[Path, float]:
+    """When the first certificate ends in each file that ``config`` names. Unreadable files are logged. Blocks."""
     ends: dict[Path, float] = {}
     for path in certificate_files(config):
         try:
             ends[path] = min(map(not_after, certificates_in(path)), default=inf)
         except (OSError, ValueError, IndexError) as error:
             log.warning("when the certificates in %s end is not known: %s", path, error)
-    return Expiry(ends)
+    return ends
 
 
 def not_after(certificate: bytes) -> float:

@@ -50,14 +50,14 @@ class Certificate:
 class Authorities:
     """Who issues certificates for whom; ``owners`` by the SHA-256 of an authority's certificate."""
 
-    def __init__(self, owners: Mapping[bytes, frozenset[str]], shown: OrderedDict[bytes, Chain] | None = None) -> None:
+    def __init__(self, owners: Mapping[bytes, frozenset[str]]) -> None:
+        self._chains: OrderedDict[bytes, Chain] = OrderedDict()
+        self.renew(owners)
+
+    def renew(self, owners: Mapping[bytes, frozenset[str]]) -> None:
+        """Put others in the place of these. The chains that open connections have shown are remembered."""
         self._owners = owners
         self._profiles = frozenset[str]().union(*owners.values()) - {GENERAL}
-        self._chains: OrderedDict[bytes, Chain] = OrderedDict() if shown is None else shown
-
-    def renewed(self, owners: Mapping[bytes, frozenset[str]]) -> Authorities:
-        """Others in the place of these. Connections of before are still there, and what was shown on them is known."""
-        return Authorities(owners, self._chains)
 
     def shaken(self, sock: ssl.SSLSocket) -> None:
         """A handshake is done: keep what was shown for those who resume its session."""

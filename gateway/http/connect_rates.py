@@ -24,12 +24,19 @@ MOST_ADDRESSES = 16_384
 class Connects:
     """Connections by address: ``rate`` a second for each, ``burst`` at once."""
 
-    def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        rate: float,
+        burst: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        refused: Callable[[], None] = lambda: None,
+    ) -> None:
         self._rate = rate
         self._burst = burst
         self._clock = clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        self.refused = 0
+        self._refused = refused
 
     def __len__(self) -> int:
         return len(self._left)
@@ -43,5 +50,6 @@ class Connects:
         self._left[network] = (left - 1 if allowed else left, now)
         if len(self._left) > MOST_ADDRESSES:
             self._left.popitem(last=False)
-        self.refused += not allowed
+        if not allowed:
+            self._refused()
         return allowed

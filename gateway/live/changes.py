@@ -25,7 +25,7 @@ ALL = 0
 MOST_FIELDS = 512
 
 
-class Change(NamedTuple):
+class DeviceChange(NamedTuple):
     """One device's data or state changed; ``fields`` (name to time in ns and value) where it is known which did."""
 
     number: int
@@ -34,7 +34,7 @@ class Change(NamedTuple):
     fields: dict[str, tuple[int, Any]] | None = None
 
 
-class Source(Protocol):
+class ChangeSource(Protocol):
     """The changes of some devices."""
 
     began: int
@@ -45,7 +45,7 @@ class Source(Protocol):
         """The number of the last change that can be read."""
         ...
 
-    def since(self, number: int, *, readings: bool) -> Iterable[Change]:
+    def since(self, number: int, *, readings: bool) -> Iterable[DeviceChange]:
         """What changed after ``number``, oldest first: states, and data where ``readings``. Good until a `fold`."""
         ...
 
@@ -64,10 +64,10 @@ class Journal:
         self._numbers.pop(device, None)
         self._numbers[device] = number
 
-    def since(self, number: int, *, is_state: bool) -> Iterator[Change]:
+    def since(self, number: int, *, is_state: bool) -> Iterator[DeviceChange]:
         """Its changes after ``number``, oldest first."""
         first = bisect_right(list(self._numbers.values()), number)
-        return (Change(at, device, is_state) for device, at in islice(self._numbers.items(), first, None))
+        return (DeviceChange(at, device, is_state) for device, at in islice(self._numbers.items(), first, None))
 
 
 class WholeFleet:
@@ -97,21 +97,21 @@ class WholeFleet:
         """
         self._before = self._before or devices
 
-    def since(self, number: int, *, readings: bool) -> Iterator[Change]:
-        """See `Source`; made as it is read, because a viewer takes a piece of a large fleet at a time."""
+    def since(self, number: int, *, readings: bool) -> Iterator[DeviceChange]:
+        """See `ChangeSource`; made as it is read, because a viewer takes a piece of a large fleet at a time."""
         states = self._states.since(number, is_state=True)
         found = merge(states, self._data.since(number, is_state=False)) if readings else states
         return chain(self._recalled(number, readings=readings), found) if number < self.began else found
 
-    def _recalled(self, number: int, *, readings: bool) -> Iterator[Change]:
+    def _recalled(self, number: int, *, readings: bool) -> Iterator[DeviceChange]:
         """Those that did not change, numbered so that the last of them is `began`."""
         first = self.began - 2 * len(self._before)
         passed = max(0, (number - first - 1) // 2)
         for place, device in enumerate(islice(self._before, passed, None), passed + 1):
             if device not in self._states and first + 2 * place - 1 > number:
-                yield Change(first + 2 * place - 1, device, is_state=True)
+                yield DeviceChange(first + 2 * place - 1, device, is_state=True)
             if readings and device not in self._data and first + 2 * place > number:
-                yield Change(first + 2 * place, device, is_state=False)
+                yield DeviceChange(first + 2 * place, device, is_state=False)
 
 
 class Watch:
@@ -155,13 +155,13 @@ class Watch:
             self._fresh_data = False
         return number
 
-    def since(self, number: int, *, readings: bool, whole: bool = False) -> Iterable[Change]:
+    def since(self, number: int, *, readings: bool, whole: bool = False) -> Iterable[DeviceChange]:
         """What changed after ``number``; ``whole`` is for who does not know the device yet."""
         if self._state > number:
-            yield Change(self._state, self.device, is_state=True)
+            yield DeviceChange(self._state, self.device, is_state=True)
         if readings and self._data > number:
             known = {name: (time_ns, value) for name, (at, time_ns, value) in self._fields.items() if at > number}
-            yield Change(self._data, self.device, is_state=False, fields=None if whole else known)
+            yield DeviceChange(self._data, self.device, is_state=False, fields=None if whole else known)
 
 
 class Chosen:
@@ -173,16 +173,16 @@ class Chosen:
 
     @property
     def newest(self) -> int:
-        """See `Source`."""
+        """See `ChangeSource`."""
         return max(self.began, *(watch.newest for watch in self.watches))
 
-    def since(self, number: int, *, readings: bool) -> Sequence[Change]:
-        """See `Source`."""
+    def since(self, number: int, *, readings: bool) -> Sequence[DeviceChange]:
+        """See `ChangeSource`."""
         whole = number < self.began  # also in the middle of the first pieces
         found = [change for watch in self.watches for change in watch.since(number, readings=readings, whole=whole)]
         found.sort(key=_number)
         return found
 
 
-def _number(change: Change) -> int:
+def _number(change: DeviceChange) -> int:
     return change.number

@@ -3,7 +3,7 @@
 Rules that hold here:
 
 * Only what is durable gets here (`Fleet.show`), and nothing is kept or done while nobody watches.
-* There is one timer for all viewers. Viewers with the same filter are one `Feed`: an event is encoded once for it.
+* One timer serves all viewers. Viewers with the same filter are one `ViewerGroup`: an event is encoded once for it.
 * Nothing waits for a viewer but what its stream has not sent: one piece and the totals. Meanwhile it gets nothing more,
   then it goes on from where it was with what is newest by then, marked ``conflated``. It is never cut for being slow.
 * The work of a round is done in slices: to write to hundreds of viewers must not keep devices from their acks.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from gateway import __version__
 from gateway.live.changes import ALL, Chosen, Watch, WholeFleet
 from gateway.live.events import event, piece_of
-from gateway.live.viewer import Feed, Viewer
+from gateway.live.viewer import Viewer, ViewerGroup
 from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tornado.iostream import IOStream
 
-    from gateway.devices.device_state import DeviceView
+    from gateway.devices.device_state import DeviceState
     from gateway.devices.fleet import Fleet
     from gateway.ledger import Entry
     from gateway.metrics import Metrics
@@ -52,15 +52,18 @@ SEND_BUFFER = 256 * 1024
 """Of the kernel, for each viewer: what waits there grows old, so it must not be megabytes."""
 
 
-class Live:
-    """The viewers of one gateway. ``totals`` makes the event of that name from how many devices are in which state."""
+class LiveFeed:
+    """The viewers of one gateway. ``totals`` makes the event of that name from how many devices are in
+    which state and how many viewers there are."""
 
-    def __init__(self, fleet: Fleet, metrics: Metrics, totals: Callable[[Mapping[str, int]], dict[str, Any]]) -> None:
+    def __init__(
+        self, fleet: Fleet, metrics: Metrics, totals: Callable[[Mapping[str, int], int], dict[str, Any]]
+    ) -> None:
         self._fleet = fleet
         self._metrics = metrics
         self._totals = totals
         self._number = time.time_ns() // 1000
-        self._feeds: dict[Filter, Feed] = {}
+        self._feeds: dict[Filter, ViewerGroup] = {}
         self._whole: WholeFleet | None = None
         self._watches: dict[str, Watch] = {}
         self._watched = 0
@@ -82,7 +85,7 @@ class Live:
     def open(
         self, stream: IOStream, head: bytes, devices: Iterable[str], after: int | None, *, readings: bool = True
     ) -> None:
-        """Feed ``stream``, beginning with the HTTP ``head``: of ``devices``, or of all if it is empty.
+        """ViewerGroup ``stream``, beginning with the HTTP ``head``: of ``devices``, or of all if it is empty.
 
         ``after`` is the number of the last event that it got before, if any.
         """
@@ -104,12 +107,12 @@ class Live:
         viewer.write(head + b"retry: %d\n\n" % RETRY_MS + event("hello", hello, source.newest if seen == ALL else seen))
         self._start()
 
-    def _feed(self, key: Filter) -> Feed:
+    def _feed(self, key: Filter) -> ViewerGroup:
         found = self._feeds.get(key)
         if found is None:
             devices, readings = key
             source = self._everything() if devices is None else self._chosen(sorted(devices))
-            found = self._feeds[key] = Feed(source, readings=readings)
+            found = self._feeds[key] = ViewerGroup(source, readings=readings)
         return found
 
     def _everything(self) -> WholeFleet:
@@ -133,19 +136,19 @@ class Live:
         if not feed.viewers and len(self._feeds) <= MOST_VIEWERS:
             feed.left_at = asyncio.get_running_loop().time()
 
-    def data(self, view: DeviceView, entry: Entry) -> None:
-        """See `Watcher`: on the way of every message while somebody watches."""
+    def data(self, view: DeviceState, entry: Entry) -> None:
+        """See `FleetListener`: on the way of every message while somebody watches."""
         if self._whole is not None:
             self._whole.fresh_data[view.id] = None
         watch = self._watches.get(view.id)
         if watch is not None:
             watch.data(entry)
 
-    def presence(self, view: DeviceView) -> None:
-        """See `Watcher`."""
+    def presence(self, view: DeviceState) -> None:
+        """See `FleetListener`."""
         self._differs(view, view.state_at(time.time_ns())[0])
 
-    def _differs(self, view: DeviceView, state: str) -> None:
+    def _differs(self, view: DeviceState, state: str) -> None:
         view.told = state
         if self._whole is not None:
             self._whole.fresh_states[view.id] = None
@@ -165,7 +168,7 @@ class Live:
     def _take_note(self) -> Generator[None]:
         """The states as they are now are no news to the first viewer, who loads the list meanwhile."""
 
-        def differs(view: DeviceView, state: str) -> None:
+        def differs(view: DeviceState, state: str) -> None:
             view.told = state
 
         yield from self._fleet.census(time.time_ns(), differs)
@@ -218,7 +221,7 @@ class Live:
             counts = yield from self._fleet.census(time.time_ns(), self._differs)
             if self._whole is not None:
                 self._number = self._whole.fold(self._number)
-            beat = event("totals", self._totals(counts))
+            beat = event("totals", self._totals(counts, self.viewers))
             if self._ticks % (BEAT * HEARTBEAT) == 0:
                 beat += b": heartbeat\n\n"
         for watch in self._watches.values():
@@ -226,7 +229,7 @@ class Live:
         for feed in list(self._feeds.values()):
             yield from self._serve(feed, beat)
 
-    def _serve(self, feed: Feed, beat: bytes) -> Generator[None]:
+    def _serve(self, feed: ViewerGroup, beat: bytes) -> Generator[None]:
         head = feed.source.newest
         abreast = [viewer for viewer in feed.viewers if viewer.seen == feed.sent]
         behind = [viewer for viewer in feed.viewers if viewer.seen != feed.sent]
@@ -241,7 +244,7 @@ class Live:
                 viewer.write(beat)
                 yield
 
-    def _deliver(self, feed: Feed, viewers: Sequence[Viewer], head: int, beat: bytes) -> Generator[None]:
+    def _deliver(self, feed: ViewerGroup, viewers: Sequence[Viewer], head: int, beat: bytes) -> Generator[None]:
         """Bring ``viewers`` up to ``head`` as far as they take it. Each piece goes to all who lack some of it."""
         while waiting := [viewer for viewer in viewers if viewer.ready and viewer.seen < head]:
             start = min(viewer.seen for viewer in waiting)

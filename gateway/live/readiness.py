@@ -4,52 +4,88 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.process.file_limit import shortage
+from gateway.devices.connection_places import shortage
 
 if TYPE_CHECKING:
-    from gateway.devices.context import Context
+    from gateway.config.active import ActiveConfig
+    from gateway.delivery.forwarder import Forwarder
+    from gateway.delivery.sink import ActiveSink
+    from gateway.devices.connections import Connections
+    from gateway.http.certificate_expiry import Expiry
+    from gateway.process.clock import WallClock
+    from gateway.spool.queue import SpoolQueue
 
 
-def readiness(context: Context) -> dict[str, Any]:
-    """What an operator needs to know at a glance.
+class Readiness:
+    """Judges a running gateway at the moment it is asked."""
 
-    ``blocking`` are the reasons for not taking readings; ``warnings`` what stops less than that, such as a database
-    that does not answer: readings are kept meanwhile.
-    """
-    blocking, warnings = [], []
-    status = context.spool.status()
-    if context.draining:
-        blocking.append("the gateway is shutting down")
-    if not context.spool.healthy:
-        blocking.append(f"the spool cannot be written: {context.spool.last_error}")
-    elif not context.spool.room:
-        blocking.append(context.spool.floor.reason or "the spool is full")
-    if context.clock.wrong is not None:
-        blocking.append(context.clock.wrong)
-    if context.spool.healthy and context.spool.last_error:
-        warnings.append(f"the spool: {context.spool.last_error}")
-    if status.damaged:
-        where = context.config.spool.directory / "quarantine"
-        warnings.append(
-            f"the spool was damaged in {status.damaged} places, copies are in {where}; what could be read is delivered"
-        )
-    state = context.forwarder.state
-    if state.name != "delivering":
-        who = context.sink.name if state.kind != "internal" else "delivery"  # which is not the fault of the database
-        warnings.append(f"{who}: {state.reason}; {status.readings_pending} readings wait in the spool")
-    warnings += context.standing.warnings()
-    warnings += context.clock.warnings()
-    warnings += context.expiry.warnings()
-    if problem := shortage(context.devices_allowed, context.config.server.max_connections):
-        warnings.append(problem)
-    return {
-        "ready": not blocking,
-        "blocking": blocking,
-        "warnings": warnings,
-        "spool": {"pending_bytes": status.bytes_pending, "pending_readings": status.readings_pending},
-        "database": {"sink": context.sink.name, "state": state.name, "reason": state.reason},
-        "configuration": {
-            "refused": list(context.standing.refused),
-            "needs_restart": list(context.standing.waiting),
-        },
-    }
+    def __init__(
+        self,
+        active: ActiveConfig,
+        clock: WallClock,
+        spool: SpoolQueue,
+        forwarder: Forwarder,
+        active_sink: ActiveSink,
+        connections: Connections,
+        expiry: Expiry,
+    ) -> None:
+        self._active = active
+        self._clock = clock
+        self._spool = spool
+        self._forwarder = forwarder
+        self._active_sink = active_sink
+        self._connections = connections
+        self._expiry = expiry
+
+    def blocking(self) -> list[str]:
+        """The reasons for which the gateway takes no readings now."""
+        reasons = []
+        if self._connections.draining:
+            reasons.append("the gateway is shutting down")
+        if not self._spool.healthy:
+            reasons.append(f"the spool cannot be written: {self._spool.last_error}")
+        elif not self._spool.room:
+            reasons.append(self._spool.floor.reason or "the spool is full")
+        if self._clock.wrong is not None:
+            reasons.append(self._clock.wrong)
+        return reasons
+
+    def warnings(self) -> list[str]:
+        """Faults that do not stop readings, such as a database that does not answer: readings are kept meanwhile."""
+        spool, status = self._spool, self._spool.status()
+        warnings = []
+        if spool.healthy and spool.last_error:
+            warnings.append(f"the spool: {spool.last_error}")
+        if status.damaged:
+            place = self._active.config.spool.directory / "quarantine"
+            warnings.append(
+                f"the spool was damaged in {status.damaged} places, copies are in {place}; "
+                "what could be read is delivered"
+            )
+        state = self._forwarder.state
+        if state.name != "delivering":
+            # An error of kind "internal" is a fault of delivery, not of the database.
+            part = self._active_sink.current.name if state.kind != "internal" else "delivery"
+            warnings.append(f"{part}: {state.reason}; {status.readings_pending} readings wait in the spool")
+        warnings += self._active.warnings()
+        warnings += self._clock.warnings()
+        warnings += self._expiry.warnings()
+        wanted = self._active.config.server.max_connections
+        if problem := shortage(self._connections.devices_allowed, wanted):
+            warnings.append(problem)
+        return warnings
+
+    def report(self) -> dict[str, Any]:
+        """What ``/readyz`` answers."""
+        status, state, blocking = self._spool.status(), self._forwarder.state, self.blocking()
+        return {
+            "ready": not blocking,
+            "blocking": blocking,
+            "warnings": self.warnings(),
+            "spool": {"pending_bytes": status.bytes_pending, "pending_readings": status.readings_pending},
+            "database": {"sink": self._active_sink.current.name, "state": state.name, "reason": state.reason},
+            "configuration": {
+                "refused": list(self._active.refused),
+                "needs_restart": list(self._active.waiting),
+            },
+        }

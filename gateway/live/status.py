@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
     from prometheus_client import Counter, Gauge, Histogram
 
-    from gateway.devices.context import Context
+    from gateway.config.active import ActiveConfig
+    from gateway.delivery.dead_letters import DeadLetters
+    from gateway.delivery.forwarder import Forwarder
+    from gateway.delivery.sink import ActiveSink
+    from gateway.devices.directory import Directory
+    from gateway.ledger import Ledger
+    from gateway.metrics import Metrics
+    from gateway.process.threads import BoundedThreads
+    from gateway.spool.queue import SpoolQueue
 
 TICK = 1.0
 RATE_TICKS = 5
@@ -144,12 +152,35 @@ class Sampler:
 class Status:
     """The state of one gateway; `start` on the running loop."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(  # noqa: PLR0913 - it sums up what all of these count
+        self,
+        *,
+        active: ActiveConfig,
+        metrics: Metrics,
+        ledger: Ledger,
+        directory: Directory,
+        spool: SpoolQueue,
+        forwarder: Forwarder,
+        active_sink: ActiveSink,
+        dead_letters: DeadLetters,
+        threads: BoundedThreads,
+    ) -> None:
+        self._active = active
+        self._metrics = metrics
+        self._ledger = ledger
+        self._directory = directory
+        self._spool = spool
+        self._forwarder = forwarder
+        self._active_sink = active_sink
+        self._dead_letters = dead_letters
+        self._threads = threads
         self._bytes_per_reading = nan
+        """Bytes of the spool per reading that waits there, at the last sample in which any did."""
         self._timer: asyncio.TimerHandle | None = None
         self._counting: asyncio.Future[int] | None = None
-        self._letters: int | None = None
+        """The count of dead letters that is under way; None if none is."""
+        self._dead_letter_count: int | None = None
+        """How many dead letters there are; None if they could not be counted."""
 
     def start(self) -> None:
         """Begin to take samples."""
@@ -167,13 +198,13 @@ class Status:
     def _count_letters(self) -> None:
         """Ask the disk, on a thread, unless the last answer is still awaited: a replay may hold it up."""
         if self._counting is None:
-            self._counting = self._context.questions.submit(self._context.dead_letters.count)
+            self._counting = self._threads.submit(self._dead_letters.count)
             self._counting.add_done_callback(self._counted)
 
     def _counted(self, answer: asyncio.Future[int]) -> None:
         self._counting = None
         if not answer.cancelled():
-            self._letters = None if answer.exception() else answer.result()
+            self._dead_letter_count = None if answer.exception() else answer.result()
 
     def _wait(self, due: float) -> None:
         self._timer = asyncio.get_running_loop().call_at(due, self._tick, due)
@@ -182,52 +213,52 @@ class Status:
         now = self._counters()
         self._wait(max(due + TICK, now.at))
         self._recent.append(now)
-        status = self._context.spool.status()
+        status = self._spool.status()
         if status.readings_pending:
             self._bytes_per_reading = status.bytes_pending / status.readings_pending
         gauges = {
             "spool_bytes": float(status.bytes_pending),
             "pending": float(status.readings_pending),
-            "connected": float(self._context.metrics.connections.devices),
+            "connected": float(self._metrics.connections.devices),
         }
         self._count_letters()
-        lag = max(now.at - due, _value(self._context.metrics.loop_lag))
+        lag = max(now.at - due, _value(self._metrics.loop_lag))
         for sampler in self._samplers:
             sampler.tick(now, lag, gauges)
 
     def _counters(self) -> Counters:
-        metrics = self._context.metrics
+        metrics = self._metrics
         return Counters(
             at=asyncio.get_running_loop().time(),
             messages=_value(metrics.messages),
-            readings=self._context.ledger.total.received,
+            readings=self._ledger.total.received,
             acks=buckets(metrics.ack),
             writes=buckets(metrics.write),
         )
 
-    def totals(self, states: Mapping[str, int]) -> dict[str, Any]:
+    def totals(self, states: Mapping[str, int], viewers: int) -> dict[str, Any]:
         """The state now; ``states`` is how many devices that were heard of are in each, as of now."""
-        context, recent = self._context, self._recent
+        recent = self._recent
         now, before = recent[-1], recent[max(0, len(recent) - 1 - RATE_TICKS)]
         seconds = max(now.at - before.at, TICK)
         readings = (now.readings - before.readings) / seconds
-        state, heard_of, known = context.forwarder.state, sum(states.values()), len(context.directory.ids())
+        state, heard_of, known = self._forwarder.state, sum(states.values()), len(self._directory.ids())
         offline = known - heard_of + states[OFFLINE]  # with those that are registered and never came
         return {
             "devices": {"known": known, "connected": known - offline, **states, OFFLINE: offline},
             "messages_per_second": round((now.messages - before.messages) / seconds, 3),
             "readings_per_second": round(readings, 3),
-            "ledger": context.ledger.total.sums(),
-            "spool": self._spool(readings),
-            "database": {"name": context.sink.name, "state": state.name, "reason": state.reason or None},
-            "dead_letters": self._letters,
+            "ledger": self._ledger.total.sums(),
+            "spool": self._spool_totals(readings),
+            "database": {"name": self._active_sink.current.name, "state": state.name, "reason": state.reason or None},
+            "dead_letters": self._dead_letter_count,
             "ack_ms": self._ack(now, recent[0]),
-            "viewers": context.live.viewers,
+            "viewers": viewers,
         }
 
-    def _spool(self, readings_per_second: float) -> dict[str, Any]:
+    def _spool_totals(self, readings_per_second: float) -> dict[str, Any]:
         """``room_seconds``: how long it lasts at this rate when nothing is delivered; None where that is not known."""
-        status, most = self._context.spool.status(), self._context.config.spool.max_bytes
+        status, most = self._spool.status(), self._active.config.spool.max_bytes
         grows = readings_per_second * self._bytes_per_reading
         return {
             "bytes": status.bytes_pending,

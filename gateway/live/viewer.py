@@ -19,7 +19,7 @@ class Viewer:
 
     __slots__ = ("beat", "behind", "feed", "seen", "stream")
 
-    def __init__(self, stream: IOStream, feed: Feed, seen: int) -> None:
+    def __init__(self, stream: IOStream, feed: ViewerGroup, seen: int) -> None:
         self.stream = stream
         self.feed = feed
         self.seen = seen
@@ -40,7 +40,7 @@ class Viewer:
             return  # the stream's close callback forgets the viewer
 
 
-class Feed:
+class ViewerGroup:
     """All viewers with one filter."""
 
     def __init__(self, source: WholeFleet | Chosen, *, readings: bool) -> None:

@@ -6,7 +6,7 @@ SPAN = 15.0
 """Seconds; what happened stays visible for one to two of them, so that who asks every 15 s sees it."""
 
 
-class Lag:
+class LoopLag:
     """The longest delay of late, in seconds; moments are those of the event loop's clock."""
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 EVERY = 0.5
 
 
-class Upkeep:
+class PeriodicTasks:
     """Does each of ``steps`` every so many seconds; its name is what the log says when it fails."""
 
     def __init__(self, steps: Mapping[str, Step], every: float = EVERY) -> None:

@@ -7,18 +7,17 @@ import contextlib
 import logging
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.app import Gateway
 from gateway.errors import GatewayError, in_words
 from gateway.process.interpreter import tuned_to_serve
 from gateway.process.systemd import ServiceManager, Watchdog, inherited_sockets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import socket
+    from collections.abc import Callable, Sequence
 
-    from gateway.config import Config
-    from gateway.process.reload import ConfigSource
+    from gateway.process.reload import ConfigSource, Reloader
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
 with contextlib.suppress(ImportError):  # not on every platform; plain asyncio serves as well
@@ -29,7 +28,35 @@ with contextlib.suppress(ImportError):  # not on every platform; plain asyncio s
 log = logging.getLogger(__name__)
 
 
-async def _run(config: Config, on_ready: Callable[[str], None] | None, source: ConfigSource | None) -> None:
+class Servable(Protocol):
+    """The gateway, as far as its process drives it: `gateway.app.Gateway`."""
+
+    url: str
+    """The base URL, known after `start`."""
+
+    async def start(self, inherited: Sequence[socket.socket] = ()) -> None:
+        """Start, and listen on the sockets ``inherited``, if there are any. Raises GatewayError or OSError."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop, with nothing acknowledged lost."""
+        ...
+
+    @property
+    def commit_seconds(self) -> float:
+        """For how long a commit has been under way; 0.0 without one."""
+        ...
+
+    def summary(self) -> str:
+        """The state of the gateway in one line."""
+        ...
+
+    def reloader(self, source: ConfigSource) -> Reloader[Any]:
+        """What brings the configuration of ``source`` into force."""
+        ...
+
+
+async def _run(gateway: Servable, on_ready: Callable[[str], None] | None, source: ConfigSource | None) -> None:
     loop = asyncio.get_running_loop()
     manager = ServiceManager(os.environ)
     stopping = asyncio.Event()
@@ -38,7 +65,6 @@ async def _run(config: Config, on_ready: Callable[[str], None] | None, source: C
     asked_early = asyncio.Event()
     if source is not None:  # or a SIGHUP would end a gateway that recovers its spool
         loop.add_signal_handler(signal.SIGHUP, asked_early.set)
-    gateway = Gateway(config)
     manager.notify("STATUS=recovering the spool")
     try:
         await gateway.start(inherited_sockets(os.environ))
@@ -47,31 +73,31 @@ async def _run(config: Config, on_ready: Callable[[str], None] | None, source: C
         raise
     reloader = None if source is None else gateway.reloader(source)
     if reloader is not None:
-        loop.add_signal_handler(signal.SIGHUP, reloader.ask)
+        loop.add_signal_handler(signal.SIGHUP, reloader.request)
         if asked_early.is_set():
-            reloader.ask()
-    watchdog = Watchdog(manager, lambda: gateway.parts.spool.commit_seconds, gateway.summary)
+            reloader.request()
+    watchdog = Watchdog(manager, lambda: gateway.commit_seconds, gateway.summary)
     watchdog.start()
     manager.notify("READY=1", f"STATUS={gateway.summary()}")
     if on_ready is not None:
         on_ready(gateway.url)
     with tuned_to_serve():
         await stopping.wait()
-    manager.notify("STOPPING=1", "STATUS=letting the devices go")
+    manager.notify("STOPPING=1", "STATUS=closing the connections of devices")
     if reloader is not None:
         await reloader.close()
     await gateway.stop()
     watchdog.stop()
 
 
-def serve(config: Config, on_ready: Callable[[str], None] | None = None, source: ConfigSource | None = None) -> int:
+def serve(gateway: Servable, on_ready: Callable[[str], None] | None = None, source: ConfigSource | None = None) -> int:
     """Serve until SIGTERM or SIGINT; 0 after a clean stop, 1 when it could not start.
 
     ``on_ready`` is called with the base URL once devices can connect. SIGHUP has ``source`` read again.
     """
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(_run(config, on_ready, source))
+            runner.run(_run(gateway, on_ready, source))
     except (GatewayError, OSError) as error:
         log.critical("cannot serve: %s", in_words(error))
         return 1

@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Writers(Generic[T]):
+class WorkerThreads(Generic[T]):
     """``count`` threads; made on a running loop, which gets the results."""
 
     def __init__(self, count: int, name: str) -> None:
@@ -75,6 +75,19 @@ class Writers(Generic[T]):
                     self._loop.call_soon_threadsafe(settle)
                 del settle
             del job, call, future  # a waiting thread must not keep a batch in memory
+
+
+class BoundedThreads(WorkerThreads[Any]):
+    """Threads for the calls of clients, of which at most ``max_waiting`` may wait for a thread."""
+
+    def __init__(self, count: int, name: str, max_waiting: int) -> None:
+        super().__init__(count, name)
+        self.max_waiting = max_waiting
+
+    @property
+    def full(self) -> bool:
+        """Whether no other call may wait."""
+        return self.waiting >= self.max_waiting
 
 
 def _outcome(call: Callable[[], T]) -> Callable[[asyncio.Future[T]], None]:

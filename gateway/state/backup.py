@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from gateway import __version__
 from gateway.errors import GatewayError
-from gateway.process import file_limit
+from gateway.process.file_limit import raise_file_limit
 from gateway.spool import cursor
 from gateway.spool.files import NEW, Files
 from gateway.state.file_names import DEAD_LETTERS, LEDGER
@@ -71,7 +71,7 @@ def backup(config: Config, target: Path, *, database: bool = True) -> Copied:
     state, spool = config.state.directory, config.spool.directory
     if not state.is_dir():
         raise GatewayError(f"there is no state in {state}: has a gateway run with this configuration?")
-    file_limit.raised()
+    raise_file_limit()
     _begin(target)
     for part in (STATE, SPOOL):
         (target / part).mkdir(mode=0o700)

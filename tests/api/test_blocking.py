@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.api.blocking import MOST_WAITING, THREADS
+from gateway.components import CLIENT_THREADS, MAX_WAITING_CALLS
 from tests.support.gateway import RunningGateway, running_gateway
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def asking(gateway: RunningGateway, count: int) -> Iterator[list[socket.socket]]
 
 
 def test_as_many_wait_as_may_and_a_stop_waits_for_none(silent: RunningGateway) -> None:
-    with asking(silent, THREADS + MOST_WAITING + 1) as viewers:
+    with asking(silent, CLIENT_THREADS + MAX_WAITING_CALLS + 1) as viewers:
         sent_away, _, _ = select.select(viewers, [], [], WAIT_SECONDS)
         head, _, body = sent_away[0].recv(64 * 1024).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 503 ")
@@ -57,9 +57,9 @@ def test_as_many_wait_as_may_and_a_stop_waits_for_none(silent: RunningGateway) -
 
 
 def test_whoever_leaves_makes_room(silent: RunningGateway) -> None:
-    with asking(silent, THREADS + MOST_WAITING + 1) as viewers:
+    with asking(silent, CLIENT_THREADS + MAX_WAITING_CALLS + 1) as viewers:
         assert select.select(viewers, [], [], WAIT_SECONDS)[0]
-    with asking(silent, MOST_WAITING) as viewers:
+    with asking(silent, MAX_WAITING_CALLS) as viewers:
         assert not select.select(viewers, [], [], 0.5)[0]
     assert "Traceback" not in silent.log
 

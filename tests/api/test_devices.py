@@ -13,12 +13,12 @@ from gateway.devices.fleet import Fleet
 from gateway.ledger import Entry, Ledger
 
 if TYPE_CHECKING:
-    from gateway.devices.device_state import DeviceView
+    from gateway.devices.device_state import DeviceState
 
 IDS = sorted(f"d{number}" for number in range(100))
 
 
-def last_data(view: DeviceView) -> int:
+def last_data(view: DeviceState) -> int:
     return view.last_data_ns
 
 
@@ -28,7 +28,7 @@ def test_a_page_of_many_runs_is_that_of_the_whole_sorted(
     monkeypatch: pytest.MonkeyPatch, start: int, end: int, *, descending: bool
 ) -> None:
     monkeypatch.setattr(module, "STEP", 7)
-    fleet, random = Fleet(Ledger(), list[Entry]().append), Random(1)
+    fleet, random = Fleet(Ledger()), Random(1)
     for device in IDS[10:]:
         fleet.show(Entry(device, lines=1, arrived_ns=random.randrange(1, 20)))
     found = asyncio.run(module._sorted(fleet, IDS, last_data, start, end, descending=descending))

@@ -11,9 +11,13 @@ from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.config import Config
+from gateway.config.active import ActiveConfig
 from gateway.delivery import health
-from gateway.live.readiness import readiness
+from gateway.http.certificate_expiry import Expiry
+from gateway.live.readiness import Readiness
 from gateway.metrics import Metrics
+from gateway.process.clock import WallClock
 from gateway.sinks.http_response import REFUSALS
 from gateway.state.command_log import State
 from tests.support.gateway import running_gateway, wait_for
@@ -107,17 +111,15 @@ def test_a_gateway_without_its_database_is_ready_and_says_what_waits(tmp_path: P
 
 @pytest.mark.parametrize(("kind", "said"), [("unreachable", "influxdb: gone"), ("internal", "delivery: gone")])
 def test_the_database_is_not_blamed_for_what_happens_in_the_gateway(kind: str, said: str) -> None:
-    context = MagicMock()
-    for part in (context.clock, context.standing, context.expiry):
-        part.warnings.return_value = []
-    context.spool.last_error = context.clock.wrong = None
-    context.spool.status.return_value = SimpleNamespace(damaged=0, readings_pending=3, bytes_pending=9)
-    context.devices_allowed = context.config.server.max_connections = 1
-    context.sink.name = "influxdb"
-    context.draining = False
-    context.forwarder.state = health.DatabaseState("retrying", kind, "gone", 0.0)
-    state = readiness(context)
-    assert (state["blocking"], state["warnings"]) == ([], [f"{said}; 3 readings wait in the spool"])
+    spool, forwarder, database, connections = MagicMock(), MagicMock(), MagicMock(), MagicMock(draining=False)
+    active = ActiveConfig(Config())
+    connections.devices_allowed = active.config.server.max_connections
+    spool.last_error = None
+    spool.status.return_value = SimpleNamespace(damaged=0, readings_pending=3, bytes_pending=9)
+    database.current.name = "influxdb"
+    forwarder.state = health.DatabaseState("retrying", kind, "gone", 0.0)
+    readiness = Readiness(active, WallClock(), spool, forwarder, database, connections, Expiry())
+    assert (readiness.blocking(), readiness.warnings()) == ([], [f"{said}; 3 readings wait in the spool"])
 
 
 def test_a_full_spool_is_not_ready(tmp_path: Path) -> None:

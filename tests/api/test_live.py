@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from websockets.asyncio.client import connect
 
-from gateway.devices.drain import CLOSE_GRACE
+from gateway.devices.connections import CLOSE_GRACE
 from tests.support.device import answer, device
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.watcher import Watcher

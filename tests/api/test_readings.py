@@ -207,7 +207,7 @@ class FullSpool:
 
 def test_readings_that_the_spool_would_not_take_teach_no_types() -> None:
     """It may still be full behind the first look at it, which came before the readings were judged."""
-    handler: Any = SimpleNamespace(context=SimpleNamespace(spool=FullSpool()), _later=lambda *_said: None)
+    handler: Any = SimpleNamespace(spool=FullSpool(), _later=lambda *_said: None)
     some = encoder()
     encoded = some.encode(Readings(NO_SEQ, ({"taught": "x"},)), TS * 10**6)
     asyncio.run(ReadingsHandler._store(handler, encoded, TS * 10**6))

@@ -171,7 +171,7 @@ def test_no_more_reports_wait_than_may(tmp_path: Path, monkeypatch: pytest.Monke
             return write(reports)
 
         monkeypatch.setattr(twins, "report", slow)
-        link = settings.SettingsLink(twins, lambda _device: None)
+        link = settings.SettingsExchange(twins, lambda _device: None)
         for n in range(settings.MOST_WAITING):
             assert link.reported("fast", Reported(None, b'{"n":%d,"n%d":%d}' % (n, n, n)))
         assert not link.reported("fast", Reported(None, b'{"n":-1}'))
@@ -200,7 +200,7 @@ def test_reports_that_wait_take_the_room_of_their_bytes(tmp_path: Path, monkeypa
     async def main() -> int:
         twins, goes_on = Twins(tmp_path / "settings.db"), threading.Event()
         monkeypatch.setattr(twins, "report", lambda _reports: [] if goes_on.wait(20) else None)
-        link = settings.SettingsLink(twins, lambda _device: None)
+        link = settings.SettingsExchange(twins, lambda _device: None)
         tracemalloc.start()
         for _ in range(settings.MOST_WAITING):
             assert link.reported("d", reported(json.loads(most)))

@@ -10,9 +10,10 @@ from gateway.delivery.batch import Batch, Span
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.write_log import WriteLog
 from gateway.delivery.write_result import BatchTooLarge, OperatorNeeded, PointRefused, RetryLater, Stored
-from gateway.devices.accounting import RETRY_AFTER_FAILED_COMMIT_MS, Bookkeeper
+from gateway.devices.accounting import RETRY_AFTER_FAILED_COMMIT_MS, Accounting
 from gateway.devices.acks import Acks
 from gateway.devices.fleet import Fleet
+from gateway.devices.presence import Presence
 from gateway.ledger import Entry, Kind, Ledger
 from gateway.metrics import Metrics
 from gateway.protocol.types import FieldTypes
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Owner:
+class EntryOwner:
     def __init__(self, session_id: str = "s") -> None:
         self.session_id = session_id
         self.remote, self.profile, self.info, self.last_byte_at = "::1", "default", {}, 0.0
@@ -54,8 +55,7 @@ class Desk:
 
     def __init__(self, directory: Path) -> None:
         self.ledger = Ledger()
-        self.presence: list[Entry] = []
-        self.fleet = Fleet(self.ledger, self.presence.append)
+        self.fleet = Fleet(self.ledger)
         self.metrics = Metrics()
         self.dead_letters = DeadLetters(directory / "dead_letters.db")
         self.path = directory / "ledger.json"
@@ -64,8 +64,8 @@ class Desk:
         self.types.learn("m", [("a", "float")], 0)
         self.keeper = self.keeper_of(self.ledger)
 
-    def keeper_of(self, ledger: Ledger) -> Bookkeeper:
-        return Bookkeeper(
+    def keeper_of(self, ledger: Ledger) -> Accounting:
+        return Accounting(
             ledger,
             self.fleet,
             self.metrics,
@@ -89,7 +89,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 def test_a_commit_is_counted_shown_and_acknowledged_once_per_owner(desk: Desk) -> None:
-    a, b = Owner(), Owner()
+    a, b = EntryOwner(), EntryOwner()
     items = [
         (Entry("a", "x", seq=1, lines=2, arrived_ns=5, latest={"t": 1}), a),
         (Entry("b", "y", seq=9, lines=1, duplicate=2, rejected=1, arrived_ns=6, latest={"t": 7}), b),
@@ -112,7 +112,7 @@ def test_a_commit_is_counted_shown_and_acknowledged_once_per_owner(desk: Desk) -
 
 
 def test_the_ledger_knows_before_the_device_does(desk: Desk) -> None:
-    class Nosy(Owner):
+    class Nosy(EntryOwner):
         def durable(self, numbered: int) -> None:
             super().durable(desk.ledger.account("a").sequence("x").durable)
 
@@ -122,7 +122,7 @@ def test_the_ledger_knows_before_the_device_does(desk: Desk) -> None:
 
 
 def test_a_failed_commit_reaches_everybody_in_it_and_takes_numbers_back(desk: Desk) -> None:
-    owner = Owner()
+    owner = EntryOwner()
     sequence = desk.ledger.account("a").sequence("x")
     sequence.accepted, sequence.durable = 6, 4
     items = [(Entry("a", "x", seq=5, lines=1), owner), (Entry("a", "x", seq=6, lines=1), owner)]
@@ -137,19 +137,20 @@ def test_a_type_holds_once_a_reading_with_it_is_on_the_disk_and_no_longer_than_t
     disk_full = OSError(28, "No space left on device")
     for arrived_ns, field in ((10, "first"), (20, "second"), (30, "third")):
         desk.types.learn("m", [(field, "string")], arrived_ns)
-    desk.keeper.committed(1, 0, [(Entry("a", "x", seq=1, lines=1, arrived_ns=10), Owner())], 0.001)
-    desk.keeper.append_failed([(Entry("a", "x", seq=2, lines=1, arrived_ns=20), Owner())], disk_full)
+    desk.keeper.committed(1, 0, [(Entry("a", "x", seq=1, lines=1, arrived_ns=10), EntryOwner())], 0.001)
+    desk.keeper.append_failed([(Entry("a", "x", seq=2, lines=1, arrived_ns=20), EntryOwner())], disk_full)
     assert [desk.types.get("m", field) for field in ("first", "second", "third")] == ["string", None, "string"]
     desk.keeper.append_failed([(Entry("a", kind=Kind.PRESENCE, arrived_ns=40), None)], disk_full)
     assert desk.types.get("m", "third") == "string", "a presence taught nothing"
-    desk.keeper.committed(2, 0, [(Entry("a", "x", seq=3, lines=1, arrived_ns=30), Owner())], 0.001)
+    desk.keeper.committed(2, 0, [(Entry("a", "x", seq=3, lines=1, arrived_ns=30), EntryOwner())], 0.001)
     assert not desk.types.unsure
 
 
 def test_delivery_reaches_the_ledger_the_metrics_and_the_device(desk: Desk) -> None:
-    owner, other = Owner(), Owner()
-    desk.fleet.connected("a", owner, 1)
-    desk.fleet.connected("b", other, 1)
+    owner, other = EntryOwner(), EntryOwner()
+    presence = Presence(desk.fleet, lambda _entry, _owner: None)
+    presence.connected("a", owner, 1)
+    presence.connected("b", other, 1)
     desk.fleet.awaiting.add("a")
     entries = [Entry("a", "x", seq=5, lines=2), Entry("a", "x", seq=6, lines=1), Entry("b", "y", seq=1, lines=1)]
     desk.keeper.committed(1, 0, [(entry, None) for entry in entries], 0.001)

@@ -382,7 +382,7 @@ def test_a_device_that_comes_and_goes_leaves_one_note_of_each_command(
     async def main() -> None:
         monkeypatch.setattr(log, "write", slow)
         here: list[Socket] = []
-        link = downlink.Downlink(log, lambda _device: here[0] if here else None, lambda _state: None)
+        link = downlink.Commands(log, lambda _device: here[0] if here else None, lambda _state: None)
         for name, seconds in (("waits", 1000), ("answers", 1000), ("is late", 0.5)):
             last = await link.submit(Command(name, "d", "x", b"{}", True, "admin", "::1", 1, 2), seconds)
         for _ in range(50):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from gateway.devices import enrolment_queue as waiting
-from gateway.devices.enrolment import Enrolling, Refused, no_room
+from gateway.devices.enrolment import Enrolment, EnrolmentRefused, no_room
 from gateway.errors import DeviceExists, EnrolmentConflict, UnknownEnrolment
 from gateway.protocol import messages
 from gateway.protocol.endings import Endings
@@ -50,7 +50,7 @@ class Socket:
         assert device.id == self.device_id
         self.tokens.append(token)
 
-    def not_enrolled(self, why: Ending) -> None:
+    def enrolment_ended(self, why: Ending) -> None:
         self.ended.append(why.__name__)
 
 
@@ -64,15 +64,17 @@ class World:
         self.changed: list[str] = []
         self.enrolling = self.begin()
 
-    def begin(self, most: int = waiting.MOST) -> Enrolling:
+    def begin(self, most: int = waiting.MOST) -> Enrolment:
         store = Enrolments(self.directory / "enrolments.db")
-        enrolling = Enrolling(
+        enrolling = Enrolment(
             store, self.registry, lambda result: self.counted.update([result]), self.changed.append, most=most
         )
         enrolling.recover()
         return enrolling
 
-    def ask(self, socket: Socket, claim: str | None = "ABCD-EFGH", secret: str | None = SECRET) -> Request | Refused:
+    def ask(
+        self, socket: Socket, claim: str | None = "ABCD-EFGH", secret: str | None = SECRET
+    ) -> Request | EnrolmentRefused:
         return self.enrolling.ask(socket, Enrol(claim, secret), EXPIRY)
 
     def settle(self) -> None:
@@ -225,7 +227,7 @@ def test_who_shows_a_claim_without_its_secret_gets_nothing_and_spoils_it(
     socket, thief = Socket(), Socket(remote="203.0.113.66")
     world.ask(socket, secret=first)
     refused = world.ask(thief, secret=second)
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, EnrolmentRefused)
     assert refused.why is Endings.claim_taken
     assert [shown["contested"] for shown in world.enrolling.shown()] == [True]
     with pytest.raises(EnrolmentConflict, match="another device has shown the claim"):
@@ -447,7 +449,7 @@ def test_a_token_that_got_lost_is_not_made_anew_once_another_has_shown_the_claim
     socket, thief, again = Socket(), Socket(), Socket()
     world.ask(socket)
     world.decide()
-    assert isinstance(world.ask(thief, secret=OTHER), Refused)
+    assert isinstance(world.ask(thief, secret=OTHER), EnrolmentRefused)
     world.ask(again, None)
     world.settle()
     assert (again.tokens, thief.tokens) == ([], [])
@@ -539,8 +541,8 @@ def test_an_approval_that_is_not_fetched_expires(world: World) -> None:
     assert len(world.enrolling) == 0
 
 
-def full(asked: Request | Refused) -> bool:
-    return isinstance(asked, Refused) and asked.why is no_room
+def full(asked: Request | EnrolmentRefused) -> bool:
+    return isinstance(asked, EnrolmentRefused) and asked.why is no_room
 
 
 def test_a_flood_of_requests_is_bounded_by_device_by_address_and_in_all(

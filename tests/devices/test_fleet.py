@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from gateway.devices.device_state import MOST_TAKEOVERS
 from gateway.devices.fleet import Fleet
+from gateway.devices.presence import Presence
 from gateway.ledger import Entry, Kind, Ledger
 from gateway.line_protocol import parse_line
 
@@ -36,7 +37,7 @@ class Connection:
         self.told.append(f"stored {boot} {messages}")
 
 
-def presence(entries: list[Entry]) -> list[tuple[object, object, int]]:
+def points(entries: list[Entry]) -> list[tuple[object, object, int]]:
     """(connected, reason, time) of each point, which must be one of the device's."""
     found: list[tuple[object, object, int]] = []
     for entry in entries:
@@ -46,40 +47,46 @@ def presence(entries: list[Entry]) -> list[tuple[object, object, int]]:
     return found
 
 
+def presence_in(fleet: Fleet) -> Presence:
+    return Presence(fleet, lambda _entry, _owner: None)
+
+
 def test_connect_and_disconnect_are_data() -> None:
     recorded: list[Entry] = []
-    fleet, connection = Fleet(Ledger(), recorded.append), Connection()
-    view = fleet.connected("a", connection, 5)
+    fleet, connection = Fleet(Ledger()), Connection()
+    presence = Presence(fleet, lambda entry, _owner: recorded.append(entry))
+    view = presence.connected("a", connection, 5)
     assert (*view.state_at(6), view.reason) == ("live", 5, "connected")
-    fleet.disconnected("a", connection, "keepalive", 9)
+    presence.disconnected("a", connection, "keepalive", 9)
     assert (*view.state_at(9), view.reason) == ("offline", 9, "keepalive")
-    assert presence(recorded) == [(True, "connected", 5), (False, "keepalive", 9)]
+    assert points(recorded) == [(True, "connected", 5), (False, "keepalive", 9)]
 
 
 def test_the_newest_connection_wins_and_the_record_ends_connected() -> None:
     recorded: list[Entry] = []
-    fleet, older, newer = Fleet(Ledger(), recorded.append), Connection(), Connection()
-    fleet.connected("a", older, 1)
-    view = fleet.connected("a", newer, 20)
-    fleet.disconnected("a", older, "closed", 30)
+    fleet, older, newer = Fleet(Ledger()), Connection(), Connection()
+    presence = Presence(fleet, lambda entry, _owner: recorded.append(entry))
+    presence.connected("a", older, 1)
+    view = presence.connected("a", newer, 20)
+    presence.disconnected("a", older, "closed", 30)
     assert older.told == ["replaced"]
     assert view.connection is newer
-    assert presence(recorded) == [(True, "connected", 1), (False, "replaced", 19), (True, "connected", 20)]
+    assert points(recorded) == [(True, "connected", 1), (False, "replaced", 19), (True, "connected", 20)]
 
 
 def test_devices_of_an_earlier_run_are_known() -> None:
     ledger = Ledger()
     ledger.account("before")
-    fleet = Fleet(ledger, list[Entry]().append)
+    fleet = Fleet(ledger)
     fleet.view("now")
     assert fleet.known() == {"before", "now"}
 
 
 def test_an_id_that_two_devices_fight_over_rests_for_a_minute() -> None:
-    fleet, second = Fleet(Ledger(), list[Entry]().append), 1_000_000_000
+    fleet, second = Fleet(Ledger()), 1_000_000_000
     for number in range(MOST_TAKEOVERS + 1):
         assert fleet.busy("a", number * second) is None
-        fleet.connected("a", Connection(), number * second)
+        presence_in(fleet).connected("a", Connection(), number * second)
     last = MOST_TAKEOVERS * second
     assert "taking over" in (fleet.busy("a", last + 59 * second) or "")
     assert fleet.busy("a", last + 60 * second) is None
@@ -87,24 +94,24 @@ def test_an_id_that_two_devices_fight_over_rests_for_a_minute() -> None:
 
 
 def test_a_device_that_reconnects_now_and_then_never_rests() -> None:
-    fleet, second = Fleet(Ledger(), list[Entry]().append), 1_000_000_000
+    fleet, second = Fleet(Ledger()), 1_000_000_000
     for number in range(100):
         assert fleet.busy("a", number * 5 * second) is None
-        fleet.connected("a", Connection(), number * 5 * second)
+        presence_in(fleet).connected("a", Connection(), number * 5 * second)
 
 
 def test_there_is_an_end_to_how_many_devices_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.devices.fleet.MOST_DEVICES", 2)
-    fleet = Fleet(Ledger(), list[Entry]().append)
+    fleet = Fleet(Ledger())
     for device in ("a", "b"):
-        fleet.connected(device, Connection(), 1)
+        presence_in(fleet).connected(device, Connection(), 1)
     assert fleet.busy("a", 2) is None
     assert fleet.busy("c", 2) == "too many devices are known"
 
 
 def test_a_look_makes_no_device_known() -> None:
     ledger = Ledger()
-    fleet = Fleet(ledger, lambda _: None)
+    fleet = Fleet(ledger)
     ledger.account("before").received = 3
     assert fleet.look("before").account.received == 3
     assert fleet.look("never").account.received == 0
@@ -118,11 +125,11 @@ START = 1_700_000_000_000_000_000
 
 def test_a_census_counts_every_known_device_and_tells_where_the_state_is_news() -> None:
     ledger = Ledger()
-    fleet = Fleet(ledger, list[Entry]().append)
+    fleet = Fleet(ledger)
     ledger.account("never here since the start")
     for device in ("a", "b", "c"):
-        fleet.connected(device, Connection(), START)
-    fleet.disconnected("c", fleet.views["c"].connection or Connection(), "peer", START)
+        presence_in(fleet).connected(device, Connection(), START)
+    presence_in(fleet).disconnected("c", fleet.views["c"].connection or Connection(), "peer", START)
     fleet.views["a"].told = "live"
     news: list[tuple[str, str]] = []
 

@@ -13,7 +13,7 @@ class Socket:
     last_byte_at: float = 0.0
     pinged_at: float = -1.0
     authenticated: bool = True
-    held: object | None = None
+    awaits_approval: bool = False
     paused: bool = False
     unfinished: int = 0
     did: list[str] = field(default_factory=list)
@@ -167,7 +167,7 @@ def test_a_message_that_ended_leaves_no_time_to_the_next_one() -> None:
 
 
 def test_a_device_that_is_held_is_pinged_and_dropped_like_others_but_is_not_late() -> None:
-    socket = Socket(authenticated=False, held=object())
+    socket = Socket(authenticated=False, awaits_approval=True)
     watch = keepalive(socket)
     watch.scan(19.0)
     assert socket.did == []

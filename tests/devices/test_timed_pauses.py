@@ -5,7 +5,7 @@ import gc
 import weakref
 from typing import TYPE_CHECKING
 
-from gateway.devices.timed_pauses import SLICE, Resting
+from gateway.devices.timed_pauses import SLICE, TimedPauses
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -36,7 +36,7 @@ def run(test: Coroutine[None, None, None]) -> None:
 def test_each_is_woken_in_its_time_and_the_last_word_counts() -> None:
     async def main() -> None:
         woken = Woken(3)
-        some: Resting[str] = Resting(woken.wake)
+        some: TimedPauses[str] = TimedPauses(woken.wake)
         some.add("slow", 0.03)
         some.add("quick", 0.01)
         some.add("again", 0.001)
@@ -51,7 +51,7 @@ def test_each_is_woken_in_its_time_and_the_last_word_counts() -> None:
 
 def test_one_that_closes_is_let_go_at_once() -> None:
     async def main() -> None:
-        some: Resting[Sender] = Resting(lambda _: None)
+        some: TimedPauses[Sender] = TimedPauses(lambda _: None)
         sender = Sender()
         gone = weakref.ref(sender)
         some.add(sender, 60)
@@ -67,7 +67,7 @@ def test_one_that_closes_is_let_go_at_once() -> None:
 
 def test_what_is_left_of_those_that_closed_has_a_bound() -> None:
     async def main() -> None:
-        some: Resting[int] = Resting(lambda _: None)
+        some: TimedPauses[int] = TimedPauses(lambda _: None)
         for n in range(20 * SLICE):
             some.add(n, 60)
             some.forget(n)
@@ -80,7 +80,7 @@ def test_what_is_left_of_those_that_closed_has_a_bound() -> None:
 def test_many_at_once_are_woken_in_slices() -> None:
     async def main() -> None:
         woken = Woken(2 * SLICE + 1)
-        some: Resting[int] = Resting(woken.wake)
+        some: TimedPauses[int] = TimedPauses(woken.wake)
         for n in range(2 * SLICE + 1):
             some.add(n, 0)
         await woken.all.wait()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.devices.token_delivery import Tokens
+from gateway.devices.token_delivery import TokenDelivery
 from gateway.state.enrolments import Decision, Enrolments, Request, State
 from gateway.state.registry import Registry
 
@@ -25,6 +25,6 @@ def test_a_token_is_made_for_who_was_approved(tmp_path: Path, state: State | Non
     request = Request("d1", "ABCD-EFGH", b"", "192.0.2.1", now, now + EXPIRY_NS, decision=decided)
     store, registry = Enrolments(tmp_path / "enrolments.db"), Registry(tmp_path / "registry.db")
     with contextlib.closing(store), contextlib.closing(registry):
-        (token,), ended = Tokens(store, registry).make([request])
+        (token,), ended = TokenDelivery(store, registry).make([request])
         assert (token is not None, ended) == (made, frozenset())
         assert (registry.devices.lookup("d1") is not None) == made

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-from gateway.devices.unauthenticated import Strangers
+from gateway.devices.unauthenticated import UnauthenticatedConnections
 
 
 class Stranger:
     def __init__(self) -> None:
         self.out = 0
 
-    def crowd_out(self) -> None:
+    def close_to_make_room(self) -> None:
         self.out += 1
 
 
 def test_who_has_been_at_it_for_longest_gives_way() -> None:
-    strangers = Strangers(most=2)
+    strangers = UnauthenticatedConnections(most=2)
     first, second, third, fourth = (Stranger() for _ in range(4))
     strangers.add(first)
     strangers.add(second)

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.config import Config, ProfileSection, ServerSection, TlsSection
 from gateway.config.tls import certificates_in
-from gateway.http.certificate_expiry import DAY, NOTICE, Expiry, not_after, read_expiry
+from gateway.http.certificate_expiry import DAY, NOTICE, Expiry, not_after, read_ends
 from tests.support.authority import Authority
 from tests.support.clock import Clock
 
@@ -44,7 +44,7 @@ def test_of_a_chain_the_first_to_end_is_told(authority: Authority, tmp_path: Pat
         certificate, _ = authority.issue(f"of-{days}", "/CN=gateway", days=days)
         with (tmp_path / "chain.pem").open("a") as chain:
             chain.write(f"# {days} days\n{certificate.read_text()}")
-    [warning] = read_expiry(with_files(tmp_path / "chain.pem")).warnings()
+    [warning] = Expiry(read_ends(with_files(tmp_path / "chain.pem"))).warnings()
     [der] = certificates_in(tmp_path / "of-5.pem")
     end = datetime.fromtimestamp(not_after(der), UTC).isoformat().replace("+00:00", "Z")
     assert warning == f"a certificate in {tmp_path}/chain.pem ends at {end}"
@@ -52,10 +52,10 @@ def test_of_a_chain_the_first_to_end_is_told(authority: Authority, tmp_path: Pat
 
 def test_every_file_with_certificates_is_looked_at(authority: Authority, tmp_path: Path) -> None:
     files = [authority.issue(name, f"/CN={name}", days=3)[0] for name in ("served", "devices", "kilns")]
-    found = list(read_expiry(with_files(*files)).warnings())
+    found = list(Expiry(read_ends(with_files(*files))).warnings())
     assert [str(file) in warning for file, warning in zip(files, found, strict=True)] == [True] * 3
-    assert list(read_expiry(with_files(authority.issue("long", "/CN=long", days=15)[0])).warnings()) == []
-    assert list(read_expiry(Config()).warnings()) == []
+    assert list(Expiry(read_ends(with_files(authority.issue("long", "/CN=long", days=15)[0]))).warnings()) == []
+    assert list(Expiry(read_ends(Config())).warnings()) == []
 
 
 @pytest.mark.parametrize("break_it", [Path.unlink, lambda path: path.write_text(PEM_OF_NOTHING)])
@@ -64,7 +64,7 @@ def test_a_file_that_cannot_be_read_any_more_stops_nothing(
 ) -> None:
     certificate, _ = authority.issue("gone", "/CN=gone", days=1)
     break_it(certificate)
-    assert list(read_expiry(with_files(certificate)).warnings()) == []
+    assert list(Expiry(read_ends(with_files(certificate))).warnings()) == []
     assert f"when the certificates in {certificate} end is not known" in caplog.text
 
 

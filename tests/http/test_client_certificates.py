@@ -71,12 +71,12 @@ def test_a_handshake_that_no_request_followed_has_shown_a_certificate_too() -> N
 
 
 def test_what_was_shown_before_a_reload_is_remembered_after_it_and_judged_anew() -> None:
-    before = authorities(works={"kiln"})
-    issuer(before, b"leaf", b"works")
-    issuer(before, b"other", b"gone")
-    after = before.renewed({sha256(b"works"): frozenset({"oven"})})
-    assert issuer(after, b"leaf", resumed=True) == {"oven"}
-    assert issuer(after, b"other", resumed=True) == set()
+    known = authorities(works={"kiln"})
+    issuer(known, b"leaf", b"works")
+    issuer(known, b"other", b"gone")
+    known.renew({sha256(b"works"): frozenset({"oven"})})
+    assert issuer(known, b"leaf", resumed=True) == {"oven"}
+    assert issuer(known, b"other", resumed=True) == set()
 
 
 def test_what_is_remembered_is_bounded_and_what_is_forgotten_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from gateway.ledger import Entry
-from gateway.live.changes import ALL, MOST_FIELDS, Change, Chosen, Watch, WholeFleet
+from gateway.live.changes import ALL, MOST_FIELDS, Chosen, DeviceChange, Watch, WholeFleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ def message(time_ns: int, **values: object) -> Entry:
     return Entry("a", lines=1, latest=values, time_ns=time_ns)
 
 
-def named(changes: list[Change]) -> list[tuple[str, str]]:
+def named(changes: list[DeviceChange]) -> list[tuple[str, str]]:
     assert [change.number for change in changes] == sorted({change.number for change in changes})
     return [(change.device, "state" if change.is_state else "data") for change in changes]
 

@@ -17,7 +17,7 @@ from gateway.devices.fleet import Fleet
 from gateway.ledger import Entry, Ledger
 from gateway.live import feed as module
 from gateway.live.events import PIECE_BYTES
-from gateway.live.feed import SEND_BUFFER, Live
+from gateway.live.feed import SEND_BUFFER, LiveFeed
 from gateway.metrics import Metrics
 from tests.support.peer import eventually
 from tests.support.watcher import Event, events_of
@@ -25,7 +25,7 @@ from tests.support.watcher import Event, events_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping
 
-    from gateway.live.changes import Change
+    from gateway.live.changes import DeviceChange
     from gateway.live.events import Piece
     from gateway.live.viewer import Viewer
 
@@ -38,7 +38,7 @@ TEXT = "x" * 500
 
 
 class Open(RequestHandler):
-    def initialize(self, live: Live) -> None:
+    def initialize(self, live: LiveFeed) -> None:
         self.live = live
 
     def get(self) -> None:
@@ -75,12 +75,12 @@ class World:
 
     def __init__(self) -> None:
         self.metrics = Metrics()
-        self.fleet = Fleet(Ledger(), lambda _entry: None)
-        self.live = Live(self.fleet, self.metrics, self.totals)
+        self.fleet = Fleet(Ledger())
+        self.live = LiveFeed(self.fleet, self.metrics, self.totals)
         self.port = 0
         self.second = 0
 
-    def totals(self, _states: Mapping[str, int]) -> dict[str, Any]:
+    def totals(self, _states: Mapping[str, int], _viewers: int) -> dict[str, Any]:
         return {"viewers": self.live.viewers}
 
     @contextlib.asynccontextmanager
@@ -169,7 +169,7 @@ def test_the_same_bytes_go_to_all_who_are_abreast(run: Run, monkeypatch: pytest.
     encoded: list[int] = []
     original = module.piece_of
 
-    def counted(changes: Iterable[Change], *rest: Any) -> Generator[None, None, Piece]:
+    def counted(changes: Iterable[DeviceChange], *rest: Any) -> Generator[None, None, Piece]:
         known = list(changes)
         encoded.append(len(known))
         return original(known, *rest)
@@ -247,7 +247,7 @@ def test_a_round_that_fails_does_not_end_the_feed(run: Run, caplog: pytest.LogCa
     async def test(world: World) -> None:
         async with world.watching() as client:
             await client.until("hello")
-            broken, world.totals = world.totals, lambda _states: {}["no"]  # type: ignore[method-assign]
+            broken, world.totals = world.totals, lambda _states, _viewers: {}["no"]  # type: ignore[method-assign]
             world.live._totals = world.totals
             await eventually(lambda: "round failed" in caplog.text, "a round to fail")
             world.live._totals = broken

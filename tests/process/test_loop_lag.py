@@ -6,11 +6,11 @@ import asyncio
 import time
 
 from gateway.devices.keepalive import Keepalive
-from gateway.process.loop_lag import SPAN, Lag
+from gateway.process.loop_lag import SPAN, LoopLag
 
 
 def test_the_worst_is_seen_for_a_while_and_then_forgotten() -> None:
-    lag = Lag()
+    lag = LoopLag()
     for now in range(100, 110):
         lag.note(0.01, now)
     lag.note(2.5, 110)
@@ -25,7 +25,7 @@ def test_the_worst_is_seen_for_a_while_and_then_forgotten() -> None:
 
 
 def test_nothing_old_is_told_after_a_silence() -> None:
-    lag = Lag()
+    lag = LoopLag()
     lag.note(2.5, 100)
     assert lag.worst(100 + 10 * SPAN) == 0.0
 

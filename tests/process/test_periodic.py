@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from gateway.process.periodic import Upkeep
+from gateway.process.periodic import PeriodicTasks
 
 if TYPE_CHECKING:
     import pytest
@@ -29,7 +29,7 @@ def test_a_step_that_hangs_or_fails_holds_up_no_other(caplog: pytest.LogCaptureF
             if min(times["failing"], times["going"]) > 2:
                 done.set()
 
-        upkeep = Upkeep({"it hung": hanging, "it failed": failing, "it stopped": going}, 0.001)
+        upkeep = PeriodicTasks({"it hung": hanging, "it failed": failing, "it stopped": going}, 0.001)
         async with asyncio.timeout(PATIENCE):
             await done.wait()
         upkeep.stop()
@@ -47,7 +47,7 @@ def test_when_stopped_it_begins_no_step() -> None:
             nonlocal times
             times += 1
 
-        upkeep = Upkeep({"it failed": step}, 0.0)
+        upkeep = PeriodicTasks({"it failed": step}, 0.0)
         upkeep.stop()
         for _ in range(10):
             await asyncio.sleep(0)

@@ -10,12 +10,12 @@ import weakref
 
 import pytest
 
-from gateway.process.threads import Writers
+from gateway.process.threads import WorkerThreads
 
 
 def test_calls_run_at_once_as_far_as_there_are_threads() -> None:
     async def main() -> None:
-        writers: Writers[str] = Writers(2, "w")
+        writers: WorkerThreads[str] = WorkerThreads(2, "w")
         together = threading.Barrier(2)
 
         def call() -> str:
@@ -32,7 +32,7 @@ def test_calls_run_at_once_as_far_as_there_are_threads() -> None:
 
 def test_an_exception_is_the_futures() -> None:
     async def main() -> None:
-        writers: Writers[None] = Writers(1, "w")
+        writers: WorkerThreads[None] = WorkerThreads(1, "w")
 
         def call() -> None:
             raise OSError("broken")
@@ -46,7 +46,7 @@ def test_an_exception_is_the_futures() -> None:
 
 def test_a_call_that_nobody_waits_for_any_more_is_not_made() -> None:
     async def main() -> None:
-        writers: Writers[str] = Writers(1, "w")
+        writers: WorkerThreads[str] = WorkerThreads(1, "w")
         begun, release = asyncio.Event(), threading.Event()
         loop = asyncio.get_running_loop()
 
@@ -84,7 +84,7 @@ def test_a_waiting_thread_holds_nothing_of_its_last_call() -> None:
         pass
 
     async def main() -> None:
-        writers: Writers[None] = Writers(1, "w")
+        writers: WorkerThreads[None] = WorkerThreads(1, "w")
         batch = Batch()
         gone = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -104,7 +104,7 @@ def test_a_waiting_thread_holds_nothing_of_its_last_call() -> None:
 
 def test_threads_end_when_closed() -> None:
     async def main() -> None:
-        writers: Writers[threading.Thread] = Writers(2, "w")
+        writers: WorkerThreads[threading.Thread] = WorkerThreads(2, "w")
         thread = await writers.submit(threading.current_thread)
         writers.close()
         thread.join(10)
@@ -121,7 +121,7 @@ def test_a_result_after_the_loop_is_closed_is_nobodys() -> None:
         return threading.current_thread()
 
     async def main() -> threading.Thread:
-        writers: Writers[threading.Thread] = Writers(1, "w")
+        writers: WorkerThreads[threading.Thread] = WorkerThreads(1, "w")
         thread = await writers.submit(threading.current_thread)
         writers.submit(call)
         writers.close()
@@ -135,10 +135,10 @@ def test_a_result_after_the_loop_is_closed_is_nobodys() -> None:
 
 HANGING = """
 import asyncio, threading
-from gateway.process.threads import Writers
+from gateway.process.threads import WorkerThreads
 
 async def main():
-    writers = Writers(1, "w")
+    writers = WorkerThreads(1, "w")
     writers.submit(threading.Event().wait)
     writers.close()
 

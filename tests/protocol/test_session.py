@@ -314,7 +314,7 @@ def test_a_delivery_before_anything_is_known_to_be_stored() -> None:
     assert bench.run(bench.session.stored(1)) == []
 
 
-# Failures of the disk.
+# FailedCredentials of the disk.
 
 
 def test_a_failed_commit_of_duplicates_only_is_an_ack() -> None:

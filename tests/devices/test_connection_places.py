@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from gateway.process.file_limit import RESERVED, SHARE, UNLIMITED, Places, places, share, shortage
+from gateway.devices.connection_places import RESERVED, SHARE, UNLIMITED, Places, places, share, shortage
 
 
 def test_the_soft_limit_is_raised_and_the_hard_one_counts() -> None:
     program = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 5000));"
-        "from gateway.process.file_limit import places;"
+        "from gateway.devices.connection_places import places;"
         "print(places().devices, *resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
@@ -48,9 +48,9 @@ def test_it_is_below_the_limit_of_this_process() -> None:
 @pytest.mark.parametrize("files", [-5, 1, 64, 4096, 130_048, 2_000_000])
 def test_strangers_and_who_waits_for_a_person_have_a_part_of_the_places_and_devices_the_rest(files: int) -> None:
     found = share(files)
-    assert min(found.devices, found.strangers, found.held) >= 1
-    assert max(found.strangers, found.held) <= max(1, files // SHARE)
-    assert found.devices + found.strangers + found.held <= max(3, files)
+    assert min(found.devices, found.unauthenticated, found.pending_approval) >= 1
+    assert max(found.unauthenticated, found.pending_approval) <= max(1, files // SHARE)
+    assert found.devices + found.unauthenticated + found.pending_approval <= max(3, files)
     assert found.devices >= min(UNLIMITED, files - 2 * files // SHARE)
 
 

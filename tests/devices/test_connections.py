@@ -1,13 +1,17 @@
-"""What devices meet when the gateway stops, in order; with real ones: tests/e2e."""
+"""How many connections there may be, and how they end when the gateway stops; with real devices: tests/e2e."""
 
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from gateway.devices import drain as draining
-from gateway.devices.drain import FIRST_RECONNECT_MS, RECONNECTS_PER_SECOND, let_go
+from gateway.config import Config
+from gateway.config.active import ActiveConfig
+from gateway.devices import connections
+from gateway.devices.connections import FIRST_RECONNECT_MS, RECONNECTS_PER_SECOND, Connections
+from gateway.devices.fleet import Fleet
+from gateway.ledger import Ledger
+from gateway.metrics import Metrics
 
 if TYPE_CHECKING:
     import pytest
@@ -19,8 +23,15 @@ class Leaving:
     def __init__(self, count: int, *, stays: bool = False) -> None:
         self.done: list[str] = []
         self.delays: list[int] = []
-        self.context: Any = SimpleNamespace(spool=self, sockets=set(), all_gone=asyncio.Event())
-        self.context.sockets.update(Socket(self, stays=stays) for _ in range(count))
+        self.count, self.stays = count, stays
+        self.connections = Connections(ActiveConfig(Config()), Fleet(Ledger()), Metrics(), 100)
+
+    async def drain(self) -> None:
+        for _ in range(self.count):
+            socket: Any = Socket(self, stays=self.stays)
+            self.connections.opened(socket)
+        self.connections.draining = True
+        await self.connections.drain(self.flush)
 
     async def flush(self) -> None:
         self.done.append("flush")
@@ -43,14 +54,12 @@ class Socket:
     def abort(self) -> None:
         if self.stays:
             self.leaving.done.append("abort")
-        sockets = self.leaving.context.sockets
-        sockets.remove(self)
-        if not sockets:
-            self.leaving.context.all_gone.set()
+        socket: Any = self
+        self.leaving.connections.closed(socket, welcomed=False)
 
 
 def let_all_go(leaving: Leaving) -> list[str]:
-    asyncio.run(asyncio.wait_for(let_go(leaving.context), 20))
+    asyncio.run(asyncio.wait_for(leaving.drain(), 20))
     return leaving.done
 
 
@@ -66,7 +75,7 @@ def test_they_come_back_evenly() -> None:
 
 
 def test_who_does_not_answer_the_close_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draining, "CLOSE_GRACE", 0.01)
+    monkeypatch.setattr(connections, "CLOSE_GRACE", 0.01)
     assert let_all_go(Leaving(2, stays=True))[-3:] == ["abort", "abort", "flush"]
 
 
