@@ -23,6 +23,7 @@ from gateway.devices.backpressure import Backpressure
 from gateway.devices.commands import Commands
 from gateway.devices.connection_places import places
 from gateway.devices.connections import Connections
+from gateway.devices.device_list import DeviceList
 from gateway.devices.directory import Directory
 from gateway.devices.enrolment import Enrolment
 from gateway.devices.failed_credentials import FailedCredentials
@@ -31,6 +32,7 @@ from gateway.devices.keepalive import Keepalive
 from gateway.devices.presence import Presence
 from gateway.devices.problems import Problems
 from gateway.devices.profiles import Profiles
+from gateway.devices.readings_by_request import ReadingsByRequest
 from gateway.devices.revocation import Revocation
 from gateway.devices.session_runner import SessionServices
 from gateway.devices.settings import SettingsExchange
@@ -241,7 +243,6 @@ class Components:
             active_sink=self.active_sink,
             authentication=self.authentication,
             authorities=self.authorities,
-            clock=self.clock,
             command_log=self.command_log,
             commands=self.commands,
             connect_rates=self.connect_rates,
@@ -249,7 +250,7 @@ class Components:
             connections=self.connections,
             dead_letters=self.dead_letters,
             device_settings=self.device_settings,
-            directory=self.directory,
+            device_list=DeviceList(self.directory, self.fleet),
             enrolment=self.enrolment,
             failures=self.failures,
             feed=self.feed,
@@ -260,12 +261,20 @@ class Components:
             problems=self.problems,
             profiles=self.profiles,
             readiness=self.readiness,
+            readings=ReadingsByRequest(
+                clock=self.clock,
+                connections=self.connections,
+                fleet=self.fleet,
+                metrics=self.metrics,
+                problems=self.problems,
+                profiles=self.profiles,
+                spool=self.spool,
+            ),
             records=TraceFiles(config.spool.directory, state / file_names.WRITE_LOG, self.dead_letters, known=True),
             registry=self.registry,
             replay=Replay(self.dead_letters, self.active_sink),
             revocation=self.revocation,
             session_services=self.session_services,
-            spool=self.spool,
             status=self.status,
             threads=self.threads,
             write_log=self.write_log,

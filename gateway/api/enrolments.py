@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.web import Finish, HTTPError
 
 from gateway.api.handler import MALFORMED, ViewerHandler
-from gateway.api.registry import judged, texts
+from gateway.api.registry_changes import status_of, tags_of
 from gateway.errors import RegistryError
 from gateway.http.login import Role
 from gateway.state.enrolments import Decision, State
@@ -54,7 +54,7 @@ class DecisionHandler(EnrolmentsHandler):
             decision = Decision(state, by, expires_ns, **decided)
             return await self.enrolment.decide(device_id, claim, decision)
         except RegistryError as error:
-            self.refuse(*judged(error), str(error))
+            self.refuse(*status_of(error), str(error))
         except sqlite3.Error as error:
             self.refuse(503, "enrolments", f"the decision could not be written down: {error}")
         raise Finish
@@ -68,13 +68,13 @@ class ApproveHandler(DecisionHandler):
         body = self.body_object({"claim": str, "profile": str, "tags": dict, "replace": bool})
         if "claim" not in body:
             raise HTTPError(MALFORMED, "claim is missing: the code that the device shows, as it was compared")
-        tags = texts(body["tags"]) if "tags" in body else None
+        tags = tags_of(body["tags"]) if "tags" in body else None
         try:
             check_device(device_id, tags or {})
             if "profile" in body:
                 check_profile(body["profile"], self.active.config.profiles)
         except RegistryError as error:
-            return self.refuse(*judged(error), str(error))
+            return self.refuse(*status_of(error), str(error))
         decided = {"profile": body.get("profile"), "tags": tags, "replaces": body.get("replace", False)}
         request = await self.decide(device_id, body["claim"], State.APPROVED, **decided)
         return self.answer({"id": device_id, "claim": request.claim, "approved": True})

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.web import Application, RequestHandler, url
 
-from gateway.api import commands, dead_letters, enrolments, health, query, readings, status
+from gateway.api import commands, dead_letters, device, devices, enrolments, health, query, readings, status
 from gateway.api.device_socket import DeviceSocket
 from gateway.api.handler import NotFound
 from gateway.api.live import LiveHandler
 from gateway.api.login import LoginHandler
 from gateway.api.page import FileHandler
-from gateway.api.registry import RegisteringHandler, RevokingHandler, TokenHandler
 from gateway.api.settings import SettingsHandler
 from gateway.api.why import WhyHandler
 
@@ -29,12 +28,13 @@ if TYPE_CHECKING:
     from gateway.devices.authentication import Authentication
     from gateway.devices.commands import Commands
     from gateway.devices.connections import Connections
-    from gateway.devices.directory import Directory
+    from gateway.devices.device_list import DeviceList
     from gateway.devices.enrolment import Enrolment
     from gateway.devices.failed_credentials import FailedCredentials
     from gateway.devices.fleet import Fleet
     from gateway.devices.problems import Problems
     from gateway.devices.profiles import Profiles
+    from gateway.devices.readings_by_request import ReadingsByRequest
     from gateway.devices.revocation import Revocation
     from gateway.devices.session_runner import SessionServices
     from gateway.devices.settings import SettingsExchange
@@ -47,9 +47,7 @@ if TYPE_CHECKING:
     from gateway.live.status import Status
     from gateway.metrics import Metrics
     from gateway.page.files import PageFiles
-    from gateway.process.clock import WallClock
     from gateway.process.threads import BoundedThreads
-    from gateway.spool.queue import SpoolQueue
     from gateway.state.command_log import CommandLog
     from gateway.state.registry import Registry
 
@@ -63,7 +61,6 @@ class Services:
     active_sink: ActiveSink
     authentication: Authentication
     authorities: Authorities
-    clock: WallClock
     command_log: CommandLog
     commands: Commands
     connect_rates: Connects
@@ -71,7 +68,7 @@ class Services:
     connections: Connections
     dead_letters: DeadLetters
     device_settings: SettingsExchange
-    directory: Directory
+    device_list: DeviceList
     enrolment: Enrolment
     failures: FailedCredentials
     feed: LiveFeed
@@ -82,12 +79,12 @@ class Services:
     problems: Problems
     profiles: Profiles
     readiness: Readiness
+    readings: ReadingsByRequest
     records: TraceFiles
     registry: Registry
     replay: Replay
     revocation: Revocation
     session_services: SessionServices
-    spool: SpoolQueue
     status: Status
     threads: BoundedThreads
     write_log: WriteLog
@@ -98,12 +95,12 @@ PATHS: dict[str, type[RequestHandler]] = {
     r"/v1/session": LoginHandler,
     r"/v1/devices/([^/]+)/stream": DeviceSocket,
     r"/v1/devices/([^/]+)/readings": readings.ReadingsHandler,
-    r"/v1/devices/([^/]+)/token": TokenHandler,
+    r"/v1/devices/([^/]+)/token": device.TokenHandler,
     r"/v1/devices/([^/]+)/commands": commands.CommandsHandler,
     r"/v1/devices/([^/]+)/commands/([^/]+)": commands.CommandHandler,
     r"/v1/devices/([^/]+)/settings": SettingsHandler,
-    r"/v1/devices": RegisteringHandler,
-    r"/v1/devices/([^/]+)": RevokingHandler,
+    r"/v1/devices": devices.DevicesHandler,
+    r"/v1/devices/([^/]+)": device.DeviceHandler,
     r"/v1/enrolments": enrolments.EnrolmentsHandler,
     r"/v1/enrolments/([^/]+)/approve": enrolments.ApproveHandler,
     r"/v1/enrolments/([^/]+)/refuse": enrolments.RefuseHandler,

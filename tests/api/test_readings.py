@@ -12,7 +12,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from gateway.api.readings import MOST_THROWN_AWAY, ReadingsHandler
+from gateway.api.readings import MAX_DISCARDED_BYTES
+from gateway.devices.readings_by_request import NotNow, ReadingsByRequest
 from gateway.errors import SpoolFull
 from gateway.ledger import NO_SEQ
 from gateway.protocol.messages import Readings
@@ -207,10 +208,11 @@ class FullSpool:
 
 def test_readings_that_the_spool_would_not_take_teach_no_types() -> None:
     """It may still be full behind the first look at it, which came before the readings were judged."""
-    handler: Any = SimpleNamespace(spool=FullSpool(), _later=lambda *_said: None)
+    service: Any = SimpleNamespace(_spool=FullSpool())
     some = encoder()
     encoded = some.encode(Readings(NO_SEQ, ({"taught": "x"},)), TS * 10**6)
-    asyncio.run(ReadingsHandler._store(handler, encoded, TS * 10**6))
+    with pytest.raises(NotNow):
+        asyncio.run(ReadingsByRequest._store(service, encoded, TS * 10**6))
     assert some.encode(Readings(NO_SEQ, ({"taught": 1},)), TS * 10**6).lines == 1
 
 
@@ -244,7 +246,7 @@ def test_what_a_stranger_sends_pushes_out_no_half_body_of_a_device(guarded: Runn
     head = f"POST /v1/devices/half/readings HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
     with guarded.dial() as half:
         half.sendall(head.encode() + b'Content-Length: 7\r\n\r\n{"a"')
-        assert guarded.request("/v1/devices/stranger/readings", body=b" " * MOST_THROWN_AWAY)[0] == 401
+        assert guarded.request("/v1/devices/stranger/readings", body=b" " * MAX_DISCARDED_BYTES)[0] == 401
         half.sendall(b":1}")
         assert half.recv(1024).startswith(b"HTTP/1.1 200")
 

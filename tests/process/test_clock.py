@@ -30,6 +30,7 @@ TODAY = 1_790_000_000 * NS
 MAY_ASK_THE_TIME = {
     "api/commands.py",
     "api/device_socket.py",
+    "api/device.py",
     "api/devices.py",
     "api/enrolments.py",
     "api/query.py",

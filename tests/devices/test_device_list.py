@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.api import devices as module
+from gateway.devices import device_list as module
+from gateway.devices.device_list import DeviceList
+from gateway.devices.directory import Directory
 from gateway.devices.fleet import Fleet
 from gateway.ledger import Entry, Ledger
 
@@ -31,6 +33,6 @@ def test_a_page_of_many_runs_is_that_of_the_whole_sorted(
     fleet, random = Fleet(Ledger()), Random(1)
     for device in IDS[10:]:
         fleet.show(Entry(device, lines=1, arrived_ns=random.randrange(1, 20)))
-    found = asyncio.run(module._sorted(fleet, IDS, last_data, start, end, descending=descending))
+    found = asyncio.run(DeviceList(Directory(), fleet)._sorted(IDS, last_data, start, end, descending=descending))
     whole = sorted(IDS, key=lambda device: last_data(fleet.look(device)), reverse=descending)
     assert found == whole[start:end]
