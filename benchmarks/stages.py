@@ -82,7 +82,7 @@ def delivered(records: list[Record]) -> list[Batch]:
     while pipeline.ready:
         batches.append(pipeline.take())
         pipeline.stored(batches[-1])
-    list(pipeline.progress.done())
+    list(pipeline.progress.take_finished())
     return batches
 
 

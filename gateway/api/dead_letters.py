@@ -85,7 +85,7 @@ class DeadLettersHandler(LettersHandler):
     async def delete(self) -> None:
         """Delete those chosen for good."""
         chosen = self.chosen()
-        self.answer({"dropped": await self.ask_letters(lambda letters: letters.drop(**chosen))})
+        self.answer({"dropped": await self.ask_letters(lambda letters: letters.delete(**chosen))})
 
 
 class ReplayHandler(LettersHandler):

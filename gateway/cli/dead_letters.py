@@ -12,7 +12,7 @@ import click
 from gateway.cli.options import json_option, with_config
 from gateway.cli.output import moment, print_json, print_table, printable
 from gateway.delivery.dead_letters import DeadLetters
-from gateway.delivery.replay import replay_letters
+from gateway.delivery.replay import replay_dead_letters
 from gateway.errors import GatewayError
 from gateway.sinks import make_sink
 from gateway.state.file_names import DEAD_LETTERS
@@ -95,7 +95,7 @@ def show(config: Config, n: int, *, as_json: bool) -> None:
     Example:  gateway dead-letters show 17
     """
     with _letters(config) as letters:
-        letter = letters.show(n) if letters else None
+        letter = letters.get(n) if letters else None
     if letter is None:
         raise GatewayError(f"there is no dead letter {n}")
     if as_json:
@@ -122,7 +122,7 @@ def replay(ctx: click.Context, config: Config, reason: str | None, device: str |
     with _letters(config) as letters:
         if letters is not None and letters.count():
             with contextlib.closing(make_sink(config)) as sink:
-                result = replay_letters(letters, sink.write, reason=reason, device=device)
+                result = replay_dead_letters(letters, sink.write, reason=reason, device=device)
             stored, refused, stopped = result.stored, result.refused, result.stopped
         left = letters.count() if letters else 0
     if as_json:
@@ -150,7 +150,7 @@ def drop(config: Config, reason: str | None, device: str | None, *, as_json: boo
         if letters is not None and sys.stdin.isatty():
             which = " and ".join(part for part in (reason and f"kind {reason}", device and f"device {device}") if part)
             click.confirm(f"Delete the refused points of {which or 'all devices'} for good?", abort=True, err=True)
-        dropped = letters.drop(reason=reason, device=device) if letters else 0
+        dropped = letters.delete(reason=reason, device=device) if letters else 0
     if as_json:
         print_json({"dropped": dropped})
     else:

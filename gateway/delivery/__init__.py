@@ -1,1 +1,1 @@
-"""From the spool to the database: batches, what the database answered, and the points it would not have."""
+"""From the spool to the database: batches, the results of their writes, and the points that the database refused."""

@@ -1,11 +1,12 @@
-"""When the next write may start: backoff shared by all writers of one database.
+"""When the next write may start: one backoff for all writers of a database.
 
 Rules that hold here:
 
-* One failure stops all: while the database fails, one batch at a time asks whether it is back, and only its answer
-  counts. Writes that were under way when the failure became known neither lengthen the wait nor end it.
-* Waiting has no end: the delay grows up to a bound, the number of tries does not.
-* The database's own Retry-After is never undercut, up to a bound.
+* One failure stops all writers. While the database fails, one batch at a time tests whether it is back, and only the
+  result of that test counts. Writes that were already under way when the failure became known neither lengthen the
+  wait nor end it.
+* Retries never end: the delay grows up to a bound, the number of tries has none.
+* The next write never starts before the database's own Retry-After is over, up to a bound.
 
 Full jitter after "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015).
 """
@@ -21,29 +22,34 @@ from gateway.delivery.write_result import OperatorNeeded, RetryLater
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LARGEST_EXPONENT = 32
+MAX_EXPONENT = 32
+"""Of the growing delay; beyond it ``first`` * 2**n is past every sensible ``max_delay`` anyway."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackoffBounds:
     """Delays in seconds.
 
-    The n-th failure waits between 0 and ``first`` * 2**n, at most ``longest``; Retry-After is followed up to
-    ``retry_after``; where an operator has to act, the database is asked every ``held``.
+    After failure n (the first is 0), the wait is between 0 and ``first`` * 2**n, at most ``max_delay``. A Retry-After
+    is followed up to ``max_retry_after``. While an operator has to act, the wait is ``operator_needed``.
     """
 
     first: float = 0.5
-    longest: float = 30.0
-    retry_after: float = 300.0
-    held: float = 15.0
+    max_delay: float = 30.0
+    max_retry_after: float = 300.0
+    operator_needed: float = 15.0
 
 
 class Backoff:
-    """``failures`` in a row, and ``opens_at``, the moment (monotonic seconds) before which nothing is written."""
+    """Decides when writes may start, from the results of earlier ones."""
 
     def __init__(self, bounds: BackoffBounds, uniform: Callable[[float, float], float] = random.uniform) -> None:
+        # Tests that failed in a row; 0 while the database works.
         self.failures = 0
+        # The moment (monotonic seconds) before which nothing is written.
         self.opens_at = 0.0
+        # Counts the failures and redirects so far. A write remembers the round in which it started: the result of one
+        # from an earlier round is old news.
         self.round = 0
         self._bounds = bounds
         self._uniform = uniform
@@ -53,32 +59,32 @@ class Backoff:
         return self.failures == 0 or (in_flight == 0 and now >= self.opens_at)
 
     def answered(self, started: int) -> None:
-        """The database dealt with a write that started in round ``started``."""
+        """The database took or refused a write that started in round ``started``: it works."""
         if started == self.round:
             self.failures = 0
 
     def restart(self) -> None:
-        """It is another database from now on, and nothing is known about it."""
+        """From now on it is another database, and nothing is known about it."""
         self.failures, self.opens_at = 0, 0.0
         self.round += 1
 
-    def failed(self, outcome: RetryLater | OperatorNeeded, started: int, now: float) -> float:
+    def failed(self, result: RetryLater | OperatorNeeded, started: int, now: float) -> float:
         """A write that started in round ``started`` was not taken; the seconds until the next one may start."""
-        asked = started == self.round
-        if asked:
+        current = started == self.round
+        if current:
             self.round += 1
             self.failures += 1
             self.opens_at = now
-        self.opens_at = max(self.opens_at, now + self._delay(outcome, asked=asked))
+        self.opens_at = max(self.opens_at, now + self._delay(result, current=current))
         return self.opens_at - now
 
-    def _delay(self, outcome: RetryLater | OperatorNeeded, *, asked: bool) -> float:
+    def _delay(self, result: RetryLater | OperatorNeeded, *, current: bool) -> float:
         bounds = self._bounds
-        if isinstance(outcome, OperatorNeeded):
-            return bounds.held
-        if outcome.after is not None:
-            return min(max(outcome.after, 0.0), bounds.retry_after) + self._uniform(0.0, bounds.first)
-        if not asked:
+        if isinstance(result, OperatorNeeded):
+            return bounds.operator_needed
+        if result.after is not None:
+            return min(max(result.after, 0.0), bounds.max_retry_after) + self._uniform(0.0, bounds.first)
+        if not current:
             return 0.0
-        exponent = min(self.failures - 1, LARGEST_EXPONENT)
-        return self._uniform(0.0, min(bounds.longest, bounds.first * 2**exponent))
+        exponent = min(self.failures - 1, MAX_EXPONENT)
+        return self._uniform(0.0, min(bounds.max_delay, bounds.first * 2**exponent))

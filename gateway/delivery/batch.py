@@ -1,13 +1,14 @@
-"""Batches of points: assembled from the spool's records, cut in two, and traced back to where each line came from.
+"""Batches of points: assembled from the spool's records, cut in two, each line traced back to its record.
 
 Rules that hold here:
 
-* Nothing is decoded and nothing changes: a batch is its records' bytes in their order, and the pieces of a batch
-  put together again are the batch.
-* Bytes are cut between points only. A newline inside a quoted string is part of its point. Between messages is known
-  from their sizes; only a message too large for a batch is searched for its points, as is what the database refused.
-* A batch holds at most ``max_lines`` points and ``max_bytes`` bytes; only a single point may be larger, and what
-  cannot be cut. That stays whole whatever becomes of it.
+* Nothing is decoded and nothing changes: a batch is the bytes of its records in their order, and the halves of a batch,
+  joined again, are the batch.
+* Bytes are cut between points only. A newline inside a quoted string is part of its point. The sizes of the messages
+  say where one ends. Only a message that is too large for a batch, and a batch that the database refused, are searched
+  for the ends of their points.
+* A batch holds at most ``max_lines`` points and ``max_bytes`` bytes. Only a single point and an inseparable batch may
+  be larger.
 """
 
 from __future__ import annotations
@@ -35,22 +36,22 @@ class Span:
 class Batch:
     """``count`` points as line protocol, each ended by a newline, and the spans they came from, in order.
 
-    ``whole`` if that was found not to be so: its points cannot be told apart.
+    ``inseparable`` if an attempt to cut it has shown that its points cannot be told apart.
     """
 
     lines: bytes
     count: int
     spans: tuple[Span, ...]
-    whole: bool = False
+    inseparable: bool = False
 
     @property
-    def last(self) -> bool:
-        """Whether it is not to be cut any more."""
-        return self.count == 1 or self.whole
+    def indivisible(self) -> bool:
+        """Whether it cannot be cut any further."""
+        return self.count == 1 or self.inseparable
 
     @property
     def start(self) -> tuple[int, int]:
-        """Record and index of the first point: the order in which batches are due."""
+        """Record and index of the first point: batches are written in this order."""
         return self.spans[0].record_id, self.spans[0].first
 
     def origin(self, index: int) -> tuple[int, int]:
@@ -67,14 +68,14 @@ class Batch:
         raise IndexError("no such point in this batch")
 
     def halves(self) -> tuple[Batch, ...]:
-        """Two batches that together are this one, or one if it cannot be cut; it must have two points or more."""
+        """Two batches that together are this one, or one inseparable batch. There must be two points or more."""
         try:
             return self._cut(self.count // 2)
         except ValueError:
-            return (replace(self, whole=True),)
+            return (replace(self, inseparable=True),)
 
     def after(self, record_id: int) -> Batch | None:
-        """What is left without the records up to ``record_id``; None when nothing is."""
+        """This batch without the records up to ``record_id``; None if nothing is left."""
         gone = sum(span.lines for span in self.spans if span.record_id <= record_id)
         if gone == 0:
             return self
@@ -98,7 +99,7 @@ def _cut_spans(spans: tuple[Span, ...], at: int) -> tuple[tuple[Span, ...], tupl
 
 
 class BatchBuilder:
-    """Assembles batches from records. ``due`` is the moment by which the one under way has to be sent, or infinity."""
+    """Assembles batches from records, one batch at a time."""
 
     def __init__(self, max_lines: int, max_bytes: int) -> None:
         self.max_lines = max_lines
@@ -108,17 +109,17 @@ class BatchBuilder:
     def add(
         self, record_id: int, payload: bytes, lines: int, due: float, messages: Iterable[tuple[int, int]] = ()
     ) -> list[Batch]:
-        """Add a record of one point or more, to be sent by ``due``; the batches that became full with it.
+        """Add a record of one point or more, to be sent by ``due``; the batches that it has filled.
 
-        ``messages`` has the points and the bytes of each message in it, which is where it is best cut.
+        ``messages`` are the numbers of points and bytes of the record's messages: it is cut between messages if it can.
         """
         full: list[Batch] = []
         if self._fits(lines, len(payload)):
             pieces: Iterable[Batch] = (Batch(payload, lines, (Span(record_id, 0, lines),)),)
         else:
-            pieces = self._runs(record_id, payload, messages or ((lines, len(payload)),))
-        for run in pieces:
-            for piece in self._fitting(run):
+            pieces = self._whole_messages(record_id, payload, messages or ((lines, len(payload)),))
+        for messages_of_a_batch in pieces:
+            for piece in self._fitting(messages_of_a_batch):
                 if self._pieces and not self._fits(piece.count, len(piece.lines)):
                     full += self.take()
                 self._append(piece, due)
@@ -129,8 +130,8 @@ class BatchBuilder:
     def _fits(self, lines: int, size: int) -> bool:
         return self._count + lines <= self.max_lines and self._bytes + size <= self.max_bytes
 
-    def _runs(self, record_id: int, payload: bytes, messages: Iterable[tuple[int, int]]) -> Iterator[Batch]:
-        """A record in runs of whole messages: the first fills the batch under way, each further one another batch."""
+    def _whole_messages(self, record_id: int, payload: bytes, messages: Iterable[tuple[int, int]]) -> Iterator[Batch]:
+        """A record cut between messages: the first piece is for the batch under way, others for new ones."""
         room, bytes_left = self.max_lines - self._count, self.max_bytes - self._bytes
         first = lines = start = end = 0
         for points, size in messages:
@@ -144,7 +145,7 @@ class BatchBuilder:
             yield Batch(payload[start:end], lines, (Span(record_id, first, lines),))
 
     def take(self) -> list[Batch]:
-        """The batch under way, full or not; none when it is empty."""
+        """End the batch under way, full or not; an empty list if it has no points."""
         if not self._pieces:
             return []
         lines = b"".join(piece.lines for piece in self._pieces)
@@ -154,7 +155,7 @@ class BatchBuilder:
         return [batch]
 
     def forget(self, record_id: int) -> None:
-        """Leave out the records up to ``record_id``, which the spool has dropped."""
+        """Take the records up to ``record_id``, which the spool has dropped, out of the batch under way."""
         pieces, due = self._pieces, self.due
         self._clear()
         for piece in pieces:
@@ -162,9 +163,11 @@ class BatchBuilder:
                 self._append(piece, due)
 
     def _clear(self) -> None:
+        # The batch under way: what it is joined from, its points and its bytes.
         self._pieces: list[Batch] = []
         self._count = 0
         self._bytes = 0
+        # The moment by which the batch under way has to be sent, in the caller's clock; infinity while it is empty.
         self.due = inf
 
     def _append(self, piece: Batch, due: float) -> None:
@@ -174,7 +177,8 @@ class BatchBuilder:
         self.due = min(self.due, due)
 
     def _fitting(self, batch: Batch) -> Iterator[Batch]:
-        if not batch.last and (batch.count > self.max_lines or len(batch.lines) > self.max_bytes):
+        """``batch`` halved until every piece is small enough for a batch of its own."""
+        if not batch.indivisible and (batch.count > self.max_lines or len(batch.lines) > self.max_bytes):
             for half in batch.halves():
                 yield from self._fitting(half)
         else:

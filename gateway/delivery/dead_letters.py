@@ -1,12 +1,12 @@
-"""Points the database refused, kept with its own words until they are submitted again (`gateway.delivery.replay`).
+"""Dead letters: points that the database refused, kept with its reason until they are replayed, deleted or discarded.
 
 Rules that hold here:
 
-* A letter is on disk (``synchronous=FULL``) when `DeadLetters.add` returns: the spool's record goes only after it.
-* Record, line and commit time identify a letter, so a redelivery after a crash adds nothing twice, and a spool that
-  was set up anew and numbers its records from the start hides nothing.
-* The table has a bound; beyond it the oldest letters, a hundredth of it, are discarded and counted.
-* How a letter ended is written down with its end (`gateway.delivery.settled_dead_letters`).
+* A dead letter is on disk (``synchronous=FULL``) when `DeadLetters.add` returns. Only then may the spool's record go.
+* Record, line and commit time identify a dead letter. So a second delivery after a crash adds nothing twice, and a new
+  spool, which numbers its records from the start, hides nothing.
+* The table has a bound. Beyond it the oldest hundredth is discarded and counted.
+* A dead letter is deleted and noted as settled in one transaction (`gateway.delivery.settled_dead_letters`).
 * The gateway and the command line use the file at the same time (WAL).
 """
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
-MAX_COUNT = 100_000
-MAX_BYTES = 256 * 1024**2
-"""Of points; the file is larger by what else a letter has."""
-SPARE = 100
-"""At a bound so much of it is made free at once, one part in this many: to find what goes is to look at all letters."""
+MAX_DEAD_LETTERS = 100_000
+MAX_POINT_BYTES = 256 * 1024**2
+"""Of all points together; the file is larger, by the other columns."""
+DISCARDED_FRACTION = 100
+"""One part in so many is discarded at once beyond a bound: the search for the oldest reads the whole table."""
 
-_SCHEMA = """
+_TABLES = """
 CREATE TABLE IF NOT EXISTS letters (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
     record_id INTEGER NOT NULL,
@@ -71,10 +71,11 @@ _ADD = (
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One refused point: ``data`` is its line as it stands, from ``line`` of a spool record; times in ns since 1970.
+    """One refused point: ``data`` is its line, unchanged, the point at index ``line`` of a spool record.
 
-    ``counted`` unless the gateway wrote it about the device. ``kind`` is the short word that metrics and filters use,
-    ``reason`` the database's own. ``n`` is given by the store.
+    Times are in ns since 1970. ``counted`` if it is a reading in the device's account, not a point that the gateway
+    wrote about the device. ``kind`` is the short word that metrics and filters use, ``reason`` the database's text.
+    The store fills in ``measurement`` and the number ``n``.
     """
 
     record_id: int
@@ -91,17 +92,21 @@ class DeadLetter:
 
 
 class DeadLetters:
-    """The store. Methods block, may be called from any thread, and raise sqlite3.Error when the disk does not do."""
+    """The store. Methods block, may be called from any thread, and raise sqlite3.Error if the disk fails."""
 
-    def __init__(self, path: Path, max_count: int = MAX_COUNT, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, path: Path, max_count: int = MAX_DEAD_LETTERS, max_bytes: int = MAX_POINT_BYTES) -> None:
         self._max_count = max_count
         self._max_bytes = max_bytes
+        # Guards _db, which one thread at a time may use.
         self._lock = threading.Lock()
+        # Upper limits of the number of dead letters and of the bytes of their points. They may be too high, because
+        # other processes take some away; `_discard` counts again before it acts.
         self._db, self._at_most = _open(path)
-        self._told = False
+        # Whether the log has the line about discarding, which is written once.
+        self._discarding_logged = False
 
     def add(self, letter: DeadLetter) -> bool:
-        """Keep a letter, durably; False when it is there already. The store finds its measurement and number."""
+        """Keep a dead letter, durably; False if it is there already."""
         values = (
             letter.record_id,
             letter.line,
@@ -128,21 +133,21 @@ class DeadLetters:
         return self._at_most[0] > self._max_count or self._at_most[1] > self._max_bytes
 
     def _discard(self, db: sqlite3.Connection) -> None:
-        """Take the oldest away, to a little below the bounds, if they are passed: others take letters away, too."""
+        """Discard the oldest, to a little below the bounds, if they are passed indeed."""
         self._at_most = _extent(db)
         if not self._beyond():
             return
         newest = "sum(length(data)) OVER (ORDER BY n DESC) AS bytes, row_number() OVER (ORDER BY n DESC) AS rows"
         last: int = db.execute(
             f"SELECT max(n) FROM (SELECT n, {newest} FROM letters) WHERE bytes > ? OR rows > ?",
-            [bound - bound // SPARE for bound in (self._max_bytes, self._max_count)],
+            [bound - bound // DISCARDED_FRACTION for bound in (self._max_bytes, self._max_count)],
         ).fetchone()[0]
         gone = settled_dead_letters.settle(db, "n <= ?", (last,), Settlement.DISCARDED, time.time_ns())
         self._at_most = _extent(db)
         db.execute("UPDATE discarded SET total = total + ?", (gone,))
-        if not self._told:
+        if not self._discarding_logged:
             log.warning("dead letters: there are too many, from now on the oldest are discarded and count as dropped")
-            self._told = True
+            self._discarding_logged = True
 
     def list(
         self,
@@ -153,7 +158,7 @@ class DeadLetters:
         after: int = 0,
         limit: int = -1,
     ) -> tuple[DeadLetter, ...]:
-        """Letters above ``after``, oldest first, of one kind of reason, one device, these numbers, where given."""
+        """Dead letters numbered above ``after``, oldest first; of one kind, one device, these numbers, where given."""
         where, values = _filter(reason, device, ids)
         with self._lock:
             rows = self._db.execute(
@@ -164,24 +169,24 @@ class DeadLetters:
     def page(
         self, offset: int, limit: int, *, reason: str | None = None, device: str | None = None
     ) -> tuple[int, tuple[DeadLetter, ...]]:
-        """How many there are of one kind of reason and one device where given, and a page of those, newest first."""
+        """How many there are, of one kind and one device where given, and a page of them, newest first."""
         where, values = _filter(reason, device)
         with self._lock:
             total: int = self._db.execute(f"SELECT count(*) FROM letters WHERE true{where}", values).fetchone()[0]
-            # By +n, or SQLite would pass over all points from the newest on to find the few of one device.
+            # By +n: otherwise SQLite reads all points from the newest on to find the few of one device.
             page = f"SELECT n FROM letters WHERE true{where} ORDER BY +n DESC LIMIT ? OFFSET ?"
             rows = self._db.execute(
                 f"SELECT {_COLUMNS} FROM letters WHERE n IN ({page}) ORDER BY n DESC", (*values, limit, offset)
             ).fetchall()
         return total, tuple(_letter(*row) for row in rows)
 
-    def show(self, n: int) -> DeadLetter | None:
-        """Letter ``n``, if it is there."""
+    def get(self, n: int) -> DeadLetter | None:
+        """Dead letter number ``n``; None if it is not there."""
         found = self.list(after=n - 1, limit=1)
         return found[0] if found and found[0].n == n else None
 
     def of_message(self, record_id: int, committed_ns: int, line: int, lines: int) -> tuple[DeadLetter, ...]:
-        """Letters of ``lines`` points from ``line`` on of one record, in order of the points."""
+        """The dead letters among ``lines`` points, from ``line`` on, of one record, in the order of the points."""
         with self._lock:
             rows = self._db.execute(
                 f"SELECT {_COLUMNS} FROM letters WHERE record_id = ? AND line >= ? AND line < ? AND committed_ns = ?"
@@ -191,16 +196,16 @@ class DeadLetters:
         return tuple(_letter(*row) for row in rows)
 
     def count(self) -> int:
-        """Letters kept."""
+        """How many dead letters there are."""
         return sum(self.count_by_reason().values())
 
     def count_by_reason(self) -> dict[str, int]:
-        """Letters kept, by kind of reason."""
+        """How many dead letters there are of each kind."""
         with self._lock:
             return dict(self._db.execute("SELECT kind, count(*) FROM letters GROUP BY kind ORDER BY kind").fetchall())
 
     def refused_in(self, record_id: int, committed_ns: int) -> dict[str, int]:
-        """Readings of one spool record that were refused, by device, whatever became of their letters since."""
+        """Readings of one spool record that the database refused, by device; settled ones count too."""
         refused = "SELECT device FROM {} WHERE record_id = ? AND committed_ns = ? AND counted"
         with self._lock:
             rows = self._db.execute(
@@ -211,46 +216,48 @@ class DeadLetters:
             return dict(rows.fetchall())
 
     def settled_after(self, mark: int) -> tuple[int, Sequence[LedgerCorrection]]:
-        """How letters ended since ``mark``, and the mark for the next call."""
+        """The mark for the next call, and the sums of what was settled since ``mark``."""
         with self._lock:
-            return settled_dead_letters.after(self._db, mark)
+            return settled_dead_letters.corrections_after(self._db, mark)
 
     def uncount(self, cursor: int, oldest_ns: int, mark: int) -> Sequence[LedgerCorrection]:
-        """At a start: see `gateway.delivery.settled_dead_letters.uncount`."""
+        """See `gateway.delivery.settled_dead_letters.uncount`; called once, at the start."""
         with self._transaction() as db:
             return settled_dead_letters.uncount(db, cursor, oldest_ns, mark)
 
     def trim(self, mark: int, delivered_to: int) -> None:
-        """Forget endings that a durable checkpoint counts, up to both of its marks, but for the newest."""
+        """Delete rows of settled dead letters that a durable checkpoint counts, up to both of its marks."""
         with self._transaction() as db:
             settled_dead_letters.trim(db, mark, delivered_to)
 
-    def ended_of_message(self, record_id: int, committed_ns: int, line: int, lines: int) -> Sequence[SettledDeadLetter]:
-        """Letters as in `of_message` that are none any more."""
+    def settled_of_message(
+        self, record_id: int, committed_ns: int, line: int, lines: int
+    ) -> Sequence[SettledDeadLetter]:
+        """As `of_message`, of settled dead letters."""
         with self._lock:
             return settled_dead_letters.of_message(self._db, record_id, committed_ns, line, lines)
 
     @property
     def discarded(self) -> int:
-        """Letters that went because there were too many, since the file was made."""
+        """How many dead letters were discarded since the file was made."""
         with self._lock:
             total: int = self._db.execute("SELECT total FROM discarded").fetchone()[0]
             return total
 
-    def drop(self, *, reason: str | None = None, device: str | None = None, ids: Sequence[int] | None = None) -> int:
-        """Delete letters for good; how many."""
+    def delete(self, *, reason: str | None = None, device: str | None = None, ids: Sequence[int] | None = None) -> int:
+        """Delete dead letters; how many there were."""
         where, values = _filter(reason, device, ids)
         with self._transaction() as db:
             return settled_dead_letters.settle(db, f"n > 0{where}", values, Settlement.DELETED, time.time_ns())
 
     def stored(self, letters: Sequence[DeadLetter]) -> None:
-        """A replay has brought them to the database: they are letters no more."""
+        """A replay has written these to the database: delete them."""
         with self._transaction() as db:
             for letter in letters:
                 settled_dead_letters.settle(db, "n = ?", (letter.n,), Settlement.STORED, time.time_ns())
 
     def refused_again(self, letter: DeadLetter, kind: str, reason: str) -> None:
-        """Keep the letter with the new ``reason``."""
+        """A replay was refused: keep the dead letter with the new ``kind`` and ``reason``."""
         with self._transaction() as db:
             db.execute(
                 "UPDATE letters SET kind = ?, reason = ?, refused_ns = ? WHERE n = ?",
@@ -258,7 +265,7 @@ class DeadLetters:
             )
 
     def newest(self) -> int:
-        """The number of the newest letter, 0 where there is none."""
+        """The number of the newest dead letter, 0 if there is none."""
         with self._lock:
             newest: int = self._db.execute("SELECT coalesce(max(n), 0) FROM letters").fetchone()[0]
             return newest
@@ -269,13 +276,13 @@ class DeadLetters:
             yield self._db
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             self._db.close()
 
 
 def _open(path: Path) -> tuple[sqlite3.Connection, tuple[int, int]]:
-    """The database at ``path`` and its extent; what is there and is none is set aside under another name."""
+    """The database at ``path`` and its extent. A file that is damaged is renamed, and a new one made."""
     try:
         return _connect(path)
     except sqlite3.DatabaseError as error:
@@ -285,12 +292,12 @@ def _open(path: Path) -> tuple[sqlite3.Connection, tuple[int, int]]:
         for suffix in ("", "-wal", "-shm"):
             with suppress(FileNotFoundError):
                 path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-        log.exception("dead letters: %s is damaged, set aside as %s; a new one is begun", path, aside.name)
+        log.exception("dead letters: %s is damaged, set aside as %s; a new file is begun", path, aside.name)
         return _connect(path)
 
 
 def _connect(path: Path) -> tuple[sqlite3.Connection, tuple[int, int]]:
-    db = open_store(path, "dead letters", SCHEMA_VERSION, _SCHEMA + settled_dead_letters.SCHEMA)
+    db = open_store(path, "dead letters", SCHEMA_VERSION, _TABLES + settled_dead_letters.SETTLED_TABLE)
     try:
         return db, _extent(db)
     except sqlite3.Error:
@@ -299,7 +306,7 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, tuple[int, int]]:
 
 
 def _extent(db: sqlite3.Connection) -> tuple[int, int]:
-    """Letters, and bytes of their points."""
+    """How many dead letters there are, and the bytes of their points."""
     count, size = db.execute("SELECT count(*), coalesce(sum(length(data)), 0) FROM letters").fetchone()
     return count, size
 

@@ -1,11 +1,11 @@
-"""The writes under way: sends a pipeline's batches to the database and tells it what became of them.
+"""The writes in flight: sends a pipeline's batches to the database and reports the results to the pipeline.
 
 Rules that hold here:
 
-* Every batch that goes out comes back with an outcome. A sink that raises is an outage, not an end.
-* A point is a dead letter when the store has it on disk; while the store fails, the point is written again.
-* While the database fails, one batch at a time asks for it, the oldest (see `gateway.delivery.backoff`).
-* A write ends at the database it began at. What that one did not take goes to the one that is the sink by then.
+* Every batch that is sent comes back with a result. A sink that raises counts as an outage and ends nothing.
+* A point counts as a dead letter once the store has it on disk. While the store fails, the point is written again.
+* While the database fails, one batch at a time is sent to test it, the oldest (see `gateway.delivery.backoff`).
+* A write ends at the database at which it began. What that database did not take goes to the sink of that moment.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WriteInFlight:
-    """A batch of ``pipeline`` that went to ``sink`` in ``round`` of the backoff.
+    """A batch of ``pipeline`` that was sent to ``sink`` in ``round`` of the backoff.
 
-    ``origin`` is that of its first point if it is not to be cut.
+    ``origin`` is that of its first point if the batch is indivisible, else None.
     """
 
     sink: Database
@@ -51,15 +51,15 @@ class WriteInFlight:
 
 @dataclass(frozen=True, slots=True)
 class FinishedWrite:
-    """What came back for it, ``seconds`` later."""
+    """A write and its result, ``seconds`` after it started."""
 
-    out: WriteInFlight
-    outcome: WriteResult
+    write: WriteInFlight
+    result: WriteResult
     seconds: float
 
 
 class Dispatcher:
-    """At most ``max_in_flight`` writes at once; ``wake`` is called when one ends. Made on a running loop."""
+    """At most ``max_in_flight`` writes at once; calls ``wake`` when one ends. Made on a running loop."""
 
     def __init__(
         self,
@@ -72,6 +72,7 @@ class Dispatcher:
         max_in_flight: int,
         wake: Callable[[], None],
     ) -> None:
+        # The database that new writes go to; `redirect` changes it.
         self._sink = sink
         self._dead_letters = dead_letters
         self._listener = listener
@@ -80,6 +81,7 @@ class Dispatcher:
         self._wake = wake
         self._backoff = Backoff(bounds)
         self._writers: WorkerThreads[FinishedWrite] = WorkerThreads(max_in_flight, "delivery")
+        # Also the writes that have ended, until `settle` has taken their results.
         self._in_flight: set[asyncio.Future[FinishedWrite]] = set()
 
     def _admits(self, now: float) -> bool:
@@ -92,7 +94,7 @@ class Dispatcher:
             self._send(pipeline)
 
     def send_due(self, pipeline: Pipeline) -> None:
-        """Likewise, and the batch being assembled when it is due."""
+        """As `send_full`, and send the batch that is being assembled if it is due."""
         self.send_full(pipeline)
         now = time.monotonic()
         if pipeline.due <= now and self._admits(now):
@@ -100,21 +102,22 @@ class Dispatcher:
             self.send_full(pipeline)
 
     def next_at(self, pipeline: Pipeline) -> float:
-        """The moment (monotonic seconds) from which something can be sent; infinity before an answer has come."""
+        """The moment (monotonic seconds) from which a batch can be sent; infinity if a result has to come first."""
         moment = max(0.0 if pipeline.ready else pipeline.due, self._backoff.opens_at)
         return moment if self._admits(moment) else inf
 
     def settle(self) -> None:
-        """Take the answers that have come and tell the pipelines the batches are of."""
+        """Take the results of ended writes and report them to the pipelines that the batches are from."""
         for future in [future for future in self._in_flight if future.done()]:
             self._in_flight.remove(future)
-            back = future.result()
-            self._listener.wrote(back.out.batch, back.seconds, back.outcome)
-            self._apply(back.out, back.outcome)
-            self._judge(back.out, back.outcome)
+            finished = future.result()
+            write, result = finished.write, finished.result
+            self._listener.wrote(write.batch, finished.seconds, result)
+            self._apply(write, result)
+            self._adjust_backoff(write, result)
 
     async def redirect(self, sink: Database) -> None:
-        """Write to ``sink`` from now on; returns when the writes under way have ended where they began."""
+        """Send to ``sink`` from now on; returns when the writes in flight have ended at the earlier database."""
         before = list(self._in_flight)
         self._sink = sink
         self._backoff.restart()
@@ -123,36 +126,37 @@ class Dispatcher:
             await asyncio.wait(before)
 
     async def drain(self, seconds: float) -> None:
-        """Wait for the writes in flight, at most so long."""
+        """Wait for the writes in flight, at most ``seconds``."""
         if self._in_flight:
             await asyncio.wait(self._in_flight, timeout=max(0.0, seconds))
 
     def close(self) -> None:
-        """Let the writers go; writes still under way are abandoned."""
+        """End the writers; writes still in flight are abandoned."""
         self._writers.close()
 
     def _send(self, pipeline: Pipeline) -> None:
         batch = pipeline.take()
-        origin = pipeline.origin(batch) if batch.last else None
-        out = WriteInFlight(self._sink, pipeline, batch, origin, self._backoff.round)
-        future = self._writers.submit(partial(self._write, out))
+        origin = pipeline.origin(batch) if batch.indivisible else None
+        write = WriteInFlight(self._sink, pipeline, batch, origin, self._backoff.round)
+        future = self._writers.submit(partial(self._run, write))
         future.add_done_callback(lambda _: self._wake())
         self._in_flight.add(future)
 
-    def _write(self, out: WriteInFlight) -> FinishedWrite:
+    def _run(self, write: WriteInFlight) -> FinishedWrite:
         """Runs in a writer's thread."""
         started = time.monotonic()
         try:
-            outcome = out.sink.write(out.batch.lines)
+            result = write.sink.write(write.batch.lines)
         except Exception as error:
-            log.exception("the sink failed on a batch of %d points", out.batch.count)
-            outcome = RetryLater("internal", f"{type(error).__name__}: {error}")
+            log.exception("the sink failed on a batch of %d points", write.batch.count)
+            result = RetryLater("internal", f"{type(error).__name__}: {error}")
         seconds = time.monotonic() - started
-        if out.origin is not None and isinstance(outcome, PointRefused | BatchTooLarge):
-            outcome = self._keep(out.batch.lines, out.origin, outcome)
-        return FinishedWrite(out, outcome, seconds)
+        if write.origin is not None and isinstance(result, PointRefused | BatchTooLarge):
+            result = self._keep(write.batch.lines, write.origin, result)
+        return FinishedWrite(write, result, seconds)
 
     def _keep(self, line: bytes, origin: PointOrigin, refusal: PointRefused | BatchTooLarge) -> WriteResult:
+        """Keep a refused point as a dead letter; `RetryLater` instead of ``refusal`` if that fails."""
         letter = DeadLetter(
             record_id=origin.record_id,
             line=origin.line,
@@ -172,26 +176,26 @@ class Dispatcher:
             return RetryLater("dead_letters", f"dead letters cannot be written: {error}")
         return refusal
 
-    def _apply(self, out: WriteInFlight, outcome: WriteResult) -> None:
-        match outcome:
+    def _apply(self, write: WriteInFlight, result: WriteResult) -> None:
+        match result:
             case Stored():
-                out.pipeline.stored(out.batch)
+                write.pipeline.stored(write.batch)
             case RetryLater() | OperatorNeeded():
-                out.pipeline.again(out.batch)
-            case PointRefused(kind, reason) | BatchTooLarge(kind, reason) if out.origin is not None:
-                out.pipeline.dead(out.batch)
-                self._listener.dead_letter(kind, out.batch.lines)
-                self._health.dead_letter(out.origin.device, kind, reason)
+                write.pipeline.again(write.batch)
+            case PointRefused(kind, reason) | BatchTooLarge(kind, reason) if write.origin is not None:
+                write.pipeline.dead(write.batch)
+                self._listener.dead_letter(kind, write.batch.lines)
+                self._health.dead_letter(write.origin.device, kind, reason)
             case PointRefused() | BatchTooLarge():
-                out.pipeline.split(out.batch)
+                write.pipeline.split(write.batch)
 
-    def _judge(self, out: WriteInFlight, outcome: WriteResult) -> None:
-        if out.sink is not self._sink:
-            return  # what another database answers says nothing about this one
-        if isinstance(outcome, RetryLater | OperatorNeeded):
-            delay = self._backoff.failed(outcome, out.round, time.monotonic())
-            self._health.failing(outcome, delay)
+    def _adjust_backoff(self, write: WriteInFlight, result: WriteResult) -> None:
+        if write.sink is not self._sink:
+            return  # the result of another database says nothing about this one
+        if isinstance(result, RetryLater | OperatorNeeded):
+            delay = self._backoff.failed(result, write.round, time.monotonic())
+            self._health.failing(result, delay)
             return
-        self._backoff.answered(out.round)
+        self._backoff.answered(write.round)
         if not self._backoff.failures:
             self._health.recovered()

@@ -2,14 +2,14 @@
 
 Rules that hold here:
 
-* Nothing is dropped. A batch the database cannot take now is written again, the identical bytes, for ever; one it
-  refuses is halved until the bad point stands alone, and that point is on disk as a dead letter before its record
-  is acknowledged.
-* The cursor moves over finished records only, in their order. The listener hears of a record right before that, with
-  nothing awaited in between, so that the spool cannot count the same record as dropped.
-* A record the spool dropped meanwhile (its cursor went ahead on its own) is forgotten, not delivered.
-* What is held in memory has a bound: about one batch more than may be in flight.
-* Batches in flight end in any order. Of two different values for one series and timestamp, sent in different batches,
+* Nothing is dropped. A batch that the database cannot take now is written again, the identical bytes, without end. A
+  batch that it refuses is halved until the bad point stands alone, and that point is on disk as a dead letter before
+  its record is acknowledged.
+* The cursor moves over finished records only, in their order. The listener is told of a record right before that.
+  Nothing is awaited in between, so that the spool cannot count the same record as dropped.
+* A record that the spool has dropped meanwhile (it moved its cursor itself) is not delivered.
+* Memory has a bound: about one batch more than may be in flight.
+* Writes in flight end in any order. Of two different values for one series and timestamp, sent in different batches,
   either may be the one that stays.
 """
 
@@ -36,20 +36,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BYTES_PER_READING = 200
-"""A batch ends at this many bytes per allowed reading: 5,000 readings stay below the 1 MiB that proxies let through."""
-LOOK_INTERVAL = 0.05
-"""Seconds between two looks at the spool while a batch fills: one per group commit would cost more than it brings."""
-LOOKS_PER_AGE = 20
-"""The same as a part of ``max_age``, where that is short."""
+"""A batch ends at so many bytes per allowed reading: 5,000 readings stay below the 1 MiB that proxies let through."""
+READ_INTERVAL = 0.05
+"""Seconds between two reads of the spool while a batch fills: a read per group commit would cost more than it gains."""
+READS_PER_AGE = 20
+"""While a batch fills, the spool is read at least so many times within ``max_age``."""
 TIMER_SLACK = 0.001
-"""Seconds: uvloop's timers count in whole milliseconds, and one that is early would only be set again."""
-SLICE = 0.002
-"""Seconds of work on a backlog after which the loop gets to see its devices again."""
+"""Seconds: uvloop's timers count in whole milliseconds, and a timer that is early would only be set again."""
+SLICE_SECONDS = 0.002
+"""After so much work on a backlog, the event loop turns to the devices again."""
 DEFAULT_BOUNDS = BackoffBounds()
 
 
 class Forwarder:
-    """Delivers from ``source`` to ``sink``. ``max_age`` (seconds from commit) bounds how long a batch waits to fill."""
+    """Delivers from ``source`` to ``sink``. A batch may fill until its oldest record is ``max_age`` seconds old."""
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class Forwarder:
         bounds: BackoffBounds = DEFAULT_BOUNDS,
     ) -> None:
         self._source = source
+        # The database that `run` gives to the dispatcher; `redirect` changes both.
         self._sink = sink
         self._dead_letters = dead_letters
         self._listener = listener
@@ -72,18 +73,24 @@ class Forwarder:
         self._max_age = max_age
         self._max_in_flight = max_in_flight
         self._bounds = bounds
+        # For failures of the spool and of this module; the dispatcher has its own for the database's.
         self._backoff = Backoff(bounds)
         self._health = Health(lambda: source.status().readings_pending)
+        # Set whenever there may be something to do: a write ended, records came, `stop` was called.
         self._wake = asyncio.Event()
+        # Set while `run` does not run.
         self._ended = asyncio.Event()
         self._ended.set()
+        # Until when (monotonic seconds) writes in flight may go on; infinity until `stop` is called.
         self._stop_at = inf
+        # Waits for a durable record after _read_to; None while the spool may have one that is not read yet.
         self._waiting: asyncio.Task[None] | None = None
+        # The last record that the listener was told of, and the last one that the spool's cursor has passed.
         self._delivered_to = self._acknowledged_to = 0
 
     @property
     def state(self) -> DatabaseState:
-        """How delivery is doing."""
+        """Whether the database takes batches."""
         return self._health.state
 
     @property
@@ -91,12 +98,12 @@ class Forwarder:
         return self._stop_at < inf
 
     async def redirect(self, sink: Database) -> None:
-        """Deliver to ``sink`` from now on; returns when no write to the one before is under way any more."""
+        """Deliver to ``sink`` from now on; returns when no write to the earlier database is in flight any more."""
         self._sink = sink
         await self._dispatcher.redirect(sink)
 
     async def run(self) -> None:
-        """Deliver until `stop` or cancellation. Errors of the spool, and mistakes in here, are outages like others."""
+        """Deliver until `stop` or cancellation. An error of the spool or in this module counts as an outage."""
         self._ended.clear()
         self._dispatcher = Dispatcher(
             self._sink,
@@ -117,24 +124,26 @@ class Forwarder:
             self._ended.set()
 
     async def stop(self, grace: float) -> None:
-        """Start no more writes, give those in flight ``grace`` seconds, acknowledge what finished; `run` returns."""
+        """Start no write, wait ``grace`` seconds for those in flight, acknowledge the delivered records; `run` ends."""
         self._stop_at = time.monotonic() + grace
         self._wake.set()
         await self._ended.wait()
 
     async def _attempt(self) -> None:
-        # After an error all records not yet delivered are read again; the pipeline they were in is nobody's any more.
+        # After an error, the records not yet delivered are read again, into a new pipeline.
         self._pipeline = Pipeline(self._max_readings, self._max_bytes)
+        # The last record in the pipeline.
         self._read_to = self._delivered_to
-        self._look_at = 0.0
+        # When (monotonic seconds) the spool is read next.
+        self._read_at = 0.0
         try:
             await self._deliver()
         except Exception as error:
             log.exception("delivery met an unexpected error and goes on after record %d", self._delivered_to)
             self._end_waiting()
-            trouble = RetryLater("internal", f"{type(error).__name__}: {error}")
-            delay = self._backoff.failed(trouble, self._backoff.round, time.monotonic())
-            self._health.failing(trouble, delay)
+            failure = RetryLater("internal", f"{type(error).__name__}: {error}")
+            delay = self._backoff.failed(failure, self._backoff.round, time.monotonic())
+            self._health.failing(failure, delay)
             await self._pause(self._backoff.opens_at)
 
     async def _deliver(self) -> None:
@@ -145,20 +154,20 @@ class Forwarder:
             await self._acknowledge()
             if not self._stopping:
                 self._dispatcher.send_due(self._pipeline)
-            await self._rest()
+            await self._sleep_until_work()
         await self._dispatcher.drain(self._stop_at - time.monotonic())
         self._dispatcher.settle()
         await self._acknowledge()
 
-    async def _rest(self) -> None:
-        """Until something happened, or can be done that nothing will announce."""
+    async def _sleep_until_work(self) -> None:
+        """Until `_wake` is set, or until a batch is due or the spool can be read: for these nothing sets it."""
         moment = self._dispatcher.next_at(self._pipeline)
         if self._room() and (self._waiting is None or self._waiting.done()):
-            moment = min(moment, self._look_at)
+            moment = min(moment, self._read_at)
         await self._sleep(moment)
 
     async def _pause(self, until: float) -> None:
-        """Sleep whatever happens, except a stop."""
+        """Sleep until then; only `stop` ends it early."""
         while not self._stopping and time.monotonic() < until:
             self._wake.clear()
             await self._sleep(until)
@@ -174,20 +183,20 @@ class Forwarder:
             pass
 
     async def _acknowledge_some(self) -> bool:
-        """A slice of it; whether there may be more."""
+        """Acknowledge for `SLICE_SECONDS`; whether there may be more to acknowledge."""
         self._forget_dropped()
-        more, until = False, time.monotonic() + SLICE
-        for record in self._pipeline.progress.done():
+        more, until = False, time.monotonic() + SLICE_SECONDS
+        for record in self._pipeline.progress.take_finished():
             self._delivered_to = record.record_id
             self._listener.delivered(record.record_id, record.entries, record.refused)
             if time.monotonic() >= until:
                 more = True
                 break
-        # Nothing may be waited for in between: what is reported as delivered must not be dropped meanwhile.
+        # Nothing may be awaited since `_forget_dropped`: what was reported as delivered must not be dropped meanwhile.
         if self._delivered_to > self._acknowledged_to:
-            upto = self._delivered_to
-            await self._source.acknowledge(upto)
-            self._acknowledged_to = upto
+            delivered_to = self._delivered_to
+            await self._source.acknowledge(delivered_to)
+            self._acknowledged_to = delivered_to
             self._backoff.answered(self._backoff.round)
         return more
 
@@ -199,13 +208,13 @@ class Forwarder:
             self._read_to = max(self._read_to, cursor)
 
     async def _fill(self) -> None:
-        """Read while there is room and something to read; full batches go out meanwhile."""
+        """Read while there is room and something to read; full batches are sent meanwhile."""
         if self._waiting is not None:
             if not self._waiting.done():
                 return
             waited, self._waiting = self._waiting, None
             waited.result()
-        while not self._stopping and self._room() and time.monotonic() >= self._look_at:
+        while not self._stopping and self._room() and time.monotonic() >= self._read_at:
             records = await self._source.read(self._read_to, self._max_bytes)
             if not records:
                 self._wait_for_records()
@@ -213,19 +222,19 @@ class Forwarder:
             await self._take(records)
 
     async def _take(self, records: Sequence[SpooledRecord]) -> None:
-        until = time.monotonic() + SLICE
+        until = time.monotonic() + SLICE_SECONDS
         for record in records:
             self._pipeline.add(record, self._due(record))
             if time.monotonic() >= until:
                 await asyncio.sleep(0)
-                until = time.monotonic() + SLICE
+                until = time.monotonic() + SLICE_SECONDS
         self._read_to = records[-1].id
         self._forget_dropped()
         if not self._stopping:
             self._dispatcher.send_full(self._pipeline)
 
     def _wait_for_records(self) -> None:
-        self._look_at = time.monotonic() + min(LOOK_INTERVAL, self._max_age / LOOKS_PER_AGE)
+        self._read_at = time.monotonic() + min(READ_INTERVAL, self._max_age / READS_PER_AGE)
         self._waiting = asyncio.create_task(self._wait(), name="forwarder-wait")
         self._waiting.add_done_callback(lambda _: self._wake.set())
         if self._pipeline.empty:
@@ -245,6 +254,6 @@ class Forwarder:
         return progress.bytes <= batches * self._max_bytes and progress.entries <= batches * self._max_readings
 
     def _due(self, record: SpooledRecord) -> float:
-        """The moment by which a record has to be written; a clock that was set back does not put it off for long."""
+        """The moment (monotonic seconds) by which a record has to be written, also when the clock was set back."""
         age = time.time() - record.committed_ns / 1e9
         return time.monotonic() + min(max(self._max_age - age, 0.0), self._max_age)

@@ -1,7 +1,7 @@
-"""What delivery tells the operator: its state for /readyz, and few but telling lines in the log.
+"""What delivery tells the operator: its state for /readyz, and few lines in the log.
 
-One line when the database stops taking batches, one when the kind of trouble changes, one a minute while it lasts, one
-when it is over. A trouble that comes and goes within seconds does not fill the log.
+The log has one line when the database stops taking batches, one when the kind of failure changes, one a minute while
+the failure lasts, and one when it is over. A failure that comes and goes within seconds does not fill the log.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOG_INTERVAL = 60.0
-"""Seconds between two lines about a trouble that lasts."""
+"""Seconds between two lines about a failure that lasts."""
 RELAPSE_INTERVAL = 10.0
-"""Seconds between a line about a trouble and the next one about the same after a recovery."""
+"""Seconds between a line about a failure and the next one about the same failure after a recovery."""
 
 StateName = Literal["delivering", "retrying", "held"]
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseState:
-    """How delivery is doing ``since`` (seconds since 1970): ``held`` waits for an operator, ``retrying`` for itself."""
+    """Whether the database takes batches, ``since`` a moment in seconds since 1970.
+
+    ``retrying``: it fails, and delivery retries. ``held``: it fails until an operator acts. ``kind`` and ``reason``
+    are those of the write's result, empty while ``delivering``.
+    """
 
     name: StateName
     kind: str
@@ -39,7 +43,7 @@ class DatabaseState:
 
 
 class Health:
-    """Keeps `state` and writes the log lines. ``waiting`` counts the readings not yet delivered."""
+    """Keeps ``state`` and writes the log lines. ``waiting`` counts the readings not yet delivered."""
 
     def __init__(
         self,
@@ -50,30 +54,34 @@ class Health:
         self._waiting = waiting
         self._wall = wall
         self._monotonic = monotonic
-        self._told: dict[str, float] = {}
-        self._silent = True
+        # When (monotonic seconds) the last line about each failure was written; keys are state and kind.
+        self._logged_at: dict[str, float] = {}
+        # Whether the failure under way has no line yet: then its end has none either.
+        self._unlogged = True
+        # Monotonic seconds; has a meaning while the state is not "delivering".
         self._failing_since = 0.0
-        self._letters = 0
-        self._letters_told: float | None = None
+        # Dead letters since the last line about them, and when that was (None: never).
+        self._dead_letters = 0
+        self._dead_letters_logged_at: float | None = None
         self.state = DatabaseState("delivering", "", "", wall())
 
-    def failing(self, outcome: RetryLater | OperatorNeeded, delay: float) -> None:
+    def failing(self, result: RetryLater | OperatorNeeded, delay: float) -> None:
         """The database did not take a batch; the next try is ``delay`` seconds away."""
         now = self._monotonic()
-        name: StateName = "held" if isinstance(outcome, OperatorNeeded) else "retrying"
+        name: StateName = "held" if isinstance(result, OperatorNeeded) else "retrying"
         before = self.state
         if before.name == "delivering":
-            self._failing_since, self._silent = now, True
+            self._failing_since, self._unlogged = now, True
         since = before.since if before.name == name else self._wall()
-        self.state = DatabaseState(name, outcome.kind, outcome.reason, since)
+        self.state = DatabaseState(name, result.kind, result.reason, since)
         interval = RELAPSE_INTERVAL if before.name == "delivering" else LOG_INTERVAL
-        if self._due(f"{name} {outcome.kind}", now, interval):
-            self._silent = False
+        if self._log_is_due(f"{name} {result.kind}", now, interval):
+            self._unlogged = False
             log.warning(
                 "delivery %s (%s): %s; next try in %.1f s, failing for %.0f s, %d readings wait",
-                "is held until an operator acts" if name == "held" else "fails",
-                outcome.kind,
-                outcome.reason,
+                "fails until an operator acts" if name == "held" else "fails",
+                result.kind,
+                result.reason,
                 delay,
                 now - self._failing_since,
                 self._waiting(),
@@ -83,30 +91,30 @@ class Health:
         """The database takes batches again."""
         if self.state.name == "delivering":
             return
-        if not self._silent:
+        if not self._unlogged:
             seconds = self._monotonic() - self._failing_since
             log.info("delivery works again after %.1f s, %d readings waited", seconds, self._waiting())
         self.state = DatabaseState("delivering", "", "", self._wall())
 
     def dead_letter(self, device: str, kind: str, reason: str) -> None:
-        """A point was refused for good and kept."""
-        self._letters += 1
+        """A point was refused and is kept as a dead letter."""
+        self._dead_letters += 1
         now = self._monotonic()
-        if self._letters_told is not None and now - self._letters_told < LOG_INTERVAL:
+        if self._dead_letters_logged_at is not None and now - self._dead_letters_logged_at < LOG_INTERVAL:
             return
         log.warning(
             "points refused by the database and kept as dead letters: %d; the last one of device %s: %s",
-            self._letters,
+            self._dead_letters,
             device,
             kind,
             extra={"device": device, "code": kind},
         )
         log.debug("in the database's words, which may quote the point: %s", reason)
-        self._letters, self._letters_told = 0, now
+        self._dead_letters, self._dead_letters_logged_at = 0, now
 
-    def _due(self, trouble: str, now: float, interval: float) -> bool:
-        last = self._told.get(trouble)
+    def _log_is_due(self, failure: str, now: float, interval: float) -> bool:
+        last = self._logged_at.get(failure)
         if last is not None and now - last < interval:
             return False
-        self._told = {key: at for key, at in self._told.items() if now - at < LOG_INTERVAL} | {trouble: now}
+        self._logged_at = {key: at for key, at in self._logged_at.items() if now - at < LOG_INTERVAL} | {failure: now}
         return True

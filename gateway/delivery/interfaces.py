@@ -1,4 +1,7 @@
-"""What delivery needs from its neighbours: the spool in front of it, the database behind it, and who counts."""
+"""What the forwarder needs from its neighbours: the spool before it, database and dead letters behind it, a listener.
+
+It knows them through these interfaces only, so that each can be replaced in a test.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class SpooledRecord(Protocol):
-    """A record of the spool: its ``id``, when it became durable, its entries and their lines in the same order."""
+    """A record of the spool: its ``id``, when it became durable, its entries, and their lines in the same order."""
 
     @property
     def id(self) -> int: ...  # noqa: D102
@@ -29,7 +32,7 @@ class SpooledRecord(Protocol):
 
 
 class RecordSourceStatus(Protocol):
-    """How far the spool is: the last record acknowledged or dropped, and the readings after it."""
+    """How far the spool is: the last record that was acknowledged or dropped, and the readings after it."""
 
     @property
     def cursor(self) -> int: ...  # noqa: D102
@@ -41,7 +44,7 @@ class RecordSource(Protocol):
     """The spool. Called on the loop thread."""
 
     def status(self) -> RecordSourceStatus:
-        """How it stands now; cheap."""
+        """How far the spool is now; cheap."""
         ...
 
     async def read(self, after_id: int, max_bytes: int) -> Sequence[SpooledRecord]:
@@ -53,37 +56,37 @@ class RecordSource(Protocol):
         ...
 
     async def acknowledge(self, record_id: int) -> None:
-        """Put the cursor behind ``record_id``, durably; from the call on that record cannot be dropped any more."""
+        """Put the cursor behind ``record_id``, durably. From the call on, that record cannot be dropped any more."""
         ...
 
 
 class Database(Protocol):
-    """The part of `gateway.delivery.sink.Sink` that writes; called from several threads."""
+    """The part of `gateway.delivery.sink.Sink` that writes. Called from several threads."""
 
     def write(self, lines: bytes) -> WriteResult:
-        """Write points; never raises for an answer."""
+        """Write points; see `gateway.delivery.sink.Sink.write`."""
         ...
 
 
 class DeadLetterStore(Protocol):
-    """Where refused points go; called from several threads."""
+    """Where refused points are kept. Called from several threads."""
 
     def add(self, letter: DeadLetter) -> bool:
-        """Keep it, durably; False when it was kept before. Raises when it cannot."""
+        """Keep the dead letter, durably; False if it is there already. Raises if it cannot be kept."""
         ...
 
 
 class ForwarderListener(Protocol):
-    """Who is told what became of the readings. Called on the loop thread."""
+    """Is told of every write and of every delivered record. Called on the loop thread."""
 
     def delivered(self, record_id: int, entries: Sequence[Entry], refused: Mapping[str, int]) -> None:
-        """A record is with the database, but for ``refused`` readings per device; in the order of the records."""
+        """A record is in the database, except ``refused`` readings per device; called in the order of the records."""
         ...
 
-    def wrote(self, batch: Batch, seconds: float, outcome: WriteResult) -> None:
-        """``batch`` was tried."""
+    def wrote(self, batch: Batch, seconds: float, result: WriteResult) -> None:
+        """A write of ``batch`` ended after ``seconds``."""
         ...
 
     def dead_letter(self, kind: str, line: bytes) -> None:
-        """A point, ``line``, was refused for good and kept."""
+        """A point, ``line``, was refused and is kept as a dead letter."""
         ...

@@ -1,10 +1,10 @@
-"""What became of a reading: the stages a message went through, from the spool, the log of writes and the dead letters.
+"""The trace of a message: the stages that it has passed, from the spool, the log of writes and the dead letters.
 
 Rules that hold here:
 
-* Reads only. Works beside the gateway that uses the files, and without one.
-* What is not known is not guessed: an answer without a time or a write says that there was none recorded.
-* What the database is doing right now only the running gateway knows; it adds that itself (`gateway.api.why`).
+* The files are only read, beside a running gateway or without one.
+* Nothing is guessed: an answer without a time or a write says that none was recorded.
+* Only a running gateway knows the state of the database; `gateway.api.why` adds it.
 """
 
 from __future__ import annotations
@@ -30,37 +30,38 @@ if TYPE_CHECKING:
     from gateway.delivery.write_log import Write
     from gateway.spool.search import Found
 
-MOST_COPIES = 20
-"""Messages in one answer: the first copy and what was sent again."""
-MOST_POINTS = 20
-"""Points and writes of a message that are listed."""
-AROUND_NS = 1_000_000_000
-"""How far from the time asked for a message may have arrived, where none has a point of just that time."""
+MAX_COPIES = 20
+"""Messages in one answer: the first copy and its resends."""
+MAX_LISTED = 20
+"""Points, writes and dead letters of a message that are listed."""
+MAX_DISTANCE_NS = NS_PER_S
+"""Where no message has a point of the given time, those that arrived so close to it are listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class TraceFiles:
-    """Where the answers are: the spool's directory, the log of writes, the dead letters (None: there never were any).
-
-    ``known`` says whether anything has ever been heard of the device.
-    """
+    """The files that the trace of a message is read from."""
 
     spool: Path
+    """The spool's directory."""
     writes: Path
+    """The log of writes."""
     letters: DeadLetters | None
+    """None if no point was ever refused."""
     known: bool
+    """Whether the device is registered or has ever sent anything."""
 
 
-def by_number(records: TraceFiles, device: str, seq: int, boot: str | None = None) -> dict[str, Any]:
-    """What became of message ``seq`` of a device, in the newest of its boots if none is given.
+def by_number(files: TraceFiles, device: str, seq: int, boot: str | None = None) -> dict[str, Any]:
+    """The trace of message ``seq`` of a device, in the newest of its boots if none is given.
 
-    A JSON-ready object: ``found``; ``answer``, one sentence; ``messages``, the first copy and those sent again.
+    An object ready for JSON: ``found``; ``answer``, one sentence; ``messages``, the first copy and its resends.
 
     Raises:
-        SpoolError, OSError, sqlite3.Error: something cannot be read.
+        SpoolError, OSError, sqlite3.Error: a file cannot be read.
     """
-    search = Search(records.spool)
-    if (unknown := _unknown(records, search, device)) is not None:
+    search = Search(files.spool)
+    if (unknown := _unknown(files, search, device)) is not None:
         return {"device": device, "boot": boot, "seq": seq, **unknown}
     found = [each for each in search.numbered(device, seq) if boot in {None, each.entry.boot}]
     if found and boot is None:
@@ -68,52 +69,52 @@ def by_number(records: TraceFiles, device: str, seq: int, boot: str | None = Non
         found = [each for each in found if each.entry.boot == boot]
     asked = {"device": device, "boot": boot, "seq": seq}
     if found:
-        return {**asked, **_answer(records, found)}
+        return {**asked, **_answer(files, found)}
     return {**asked, **_absent(search, device, seq, boot)}
 
 
-def by_time(records: TraceFiles, device: str, time_ns: int) -> dict[str, Any]:
-    """What became of the messages with a point of that time (ns since 1970), or else of those that arrived about then.
+def by_time(files: TraceFiles, device: str, time_ns: int) -> dict[str, Any]:
+    """The traces of the messages with a point of that time (ns since 1970), or else of those that arrived about then.
 
-    The answer and what is raised: as for `by_number`.
+    The object and the exceptions are as for `by_number`.
     """
-    search = Search(records.spool)
+    search = Search(files.spool)
     asked = {"device": device, "time": moment(time_ns)}
-    if (unknown := _unknown(records, search, device)) is not None:
+    if (unknown := _unknown(files, search, device)) is not None:
         return {**asked, **unknown}
-    found = list(islice(search.stamped(device, time_ns), MOST_COPIES))
+    found = list(islice(search.stamped(device, time_ns), MAX_COPIES))
     if found:
-        return {**asked, **_answer(records, found)}
-    found = list(islice(search.arrived(device, time_ns - AROUND_NS, time_ns + AROUND_NS), MOST_COPIES))
+        return {**asked, **_answer(files, found)}
+    found = list(islice(search.arrived(device, time_ns - MAX_DISTANCE_NS, time_ns + MAX_DISTANCE_NS), MAX_COPIES))
     if found:
         text = f"no reading of this device has that time; {len(found)} messages arrived within a second of it"
-        return {**asked, **_answer(records, found), "answer": text}
+        return {**asked, **_answer(files, found), "answer": text}
     return {**asked, **_nothing(search, "there is no reading of that time, and nothing that arrived then")}
 
 
-_ENDS = {
+_SETTLEMENTS = {
     Settlement.STORED.value: "stored by a replay",
-    Settlement.DISCARDED.value: "discarded for want of room for dead letters",
+    Settlement.DISCARDED.value: "discarded because there were too many dead letters",
     Settlement.DELETED.value: "deleted by the operator",
 }
 
 
-def _answer(records: TraceFiles, found: list[Found]) -> dict[str, Any]:
-    cursor = cursor_position(records.spool)
-    writes = list(write_log.read(records.writes))
-    messages = [_message(records, each, cursor, writes) for each in found[:MOST_COPIES]]
+def _answer(files: TraceFiles, found: list[Found]) -> dict[str, Any]:
+    cursor = cursor_position(files.spool)
+    writes = list(write_log.read(files.writes))
+    messages = [_message(files, each, cursor, writes) for each in found[:MAX_COPIES]]
     first, again = messages[0], len(found) - 1
     text = first["what"] + (f"; {again} later copies were duplicates" if again else "")
     return {"found": True, "answer": text, "messages": messages}
 
 
-def _message(records: TraceFiles, found: Found, cursor: int, writes: list[Write]) -> dict[str, Any]:
+def _message(files: TraceFiles, found: Found, cursor: int, writes: list[Write]) -> dict[str, Any]:
     record, entry, line = found
     delivered = record.id <= cursor
     mine = [write for write in writes if write.touches(record.id, line, entry.lines)]
-    letters, ended = _letters(records, found), _ended(records, found)
+    dead_letters, settled = _dead_letters(files, found), _settled(files, found)
     return {
-        "what": _what(found, delivered=delivered, writes=mine, dead=len(letters), ended=ended),
+        "what": _what(found, delivered=delivered, writes=mine, dead=len(dead_letters), settled=settled),
         "record": record.id,
         "boot": entry.boot,
         "seq": None if entry.seq == NO_SEQ else entry.seq,
@@ -130,15 +131,16 @@ def _message(records: TraceFiles, found: Found, cursor: int, writes: list[Write]
         "verdicts": _verdicts(entry.verdicts),
         "writes": [
             {"n": write.n, "ended": moment(write.ended_ns), "seconds": write.seconds, "points": write.points}
-            for write in mine[:MOST_POINTS]
+            for write in mine[:MAX_LISTED]
         ],
-        "dead_letters": letters[:MOST_POINTS],
-        "former_dead_letters": ended[:MOST_POINTS],
-        "points": [point.decode(errors="replace").rstrip("\n") for point in _points(found)[:MOST_POINTS]],
+        "dead_letters": dead_letters[:MAX_LISTED],
+        "former_dead_letters": settled[:MAX_LISTED],
+        "points": [point.decode(errors="replace").rstrip("\n") for point in _points(found)[:MAX_LISTED]],
     }
 
 
-def _what(found: Found, *, delivered: bool, writes: list[Write], dead: int, ended: list[dict[str, Any]]) -> str:
+def _what(found: Found, *, delivered: bool, writes: list[Write], dead: int, settled: list[dict[str, Any]]) -> str:
+    """One clause that says how far the message has come; ``dead`` of its points are dead letters."""
     entry = found.entry
     if entry.duplicate:
         return "a duplicate: an earlier copy counts, this one was not stored again"
@@ -150,21 +152,21 @@ def _what(found: Found, *, delivered: bool, writes: list[Write], dead: int, ende
     if dead == entry.lines:
         return f"the database refused it: see the dead letters{part}"
     part += f", {dead} of its points the database refused" if dead else ""
-    for end in dict.fromkeys(each["ended"] for each in ended):
-        count = sum(each["ended"] == end for each in ended)
-        part += f", {count} were refused and later {_ENDS[end]}"
-    if len(ended) == entry.lines:
+    for how in dict.fromkeys(each["ended"] for each in settled):
+        count = sum(each["ended"] == how for each in settled)
+        part += f", {count} were refused and later {_SETTLEMENTS[how]}"
+    if len(settled) == entry.lines:
         return part.removeprefix(", ")
     if not writes:
         return f"in the database; when was not recorded, or so long ago that it is forgotten{part}"
     return f"in the database since {moment(writes[-1].ended_ns)}, by write {writes[-1].n}{part}"
 
 
-def _letters(records: TraceFiles, found: Found) -> list[dict[str, Any]]:
-    if records.letters is None or not found.entry.lines:
+def _dead_letters(files: TraceFiles, found: Found) -> list[dict[str, Any]]:
+    if files.letters is None or not found.entry.lines:
         return []
     record = found.record
-    letters = records.letters.of_message(record.id, record.committed_ns, found.line, found.entry.lines)
+    letters = files.letters.of_message(record.id, record.committed_ns, found.line, found.entry.lines)
     return [
         {
             "n": letter.n,
@@ -177,19 +179,19 @@ def _letters(records: TraceFiles, found: Found) -> list[dict[str, Any]]:
     ]
 
 
-def _ended(records: TraceFiles, found: Found) -> list[dict[str, Any]]:
-    if records.letters is None or not found.entry.lines:
+def _settled(files: TraceFiles, found: Found) -> list[dict[str, Any]]:
+    if files.letters is None or not found.entry.lines:
         return []
     record = found.record
     return [
         {
             "line": each.line - found.line,
-            "ended": each.end.value,
-            "at": moment(each.ended_ns),
+            "ended": each.settlement.value,
+            "at": moment(each.settled_ns),
             "kind": each.kind,
             "reason": each.reason,
         }
-        for each in records.letters.ended_of_message(record.id, record.committed_ns, found.line, found.entry.lines)
+        for each in files.letters.settled_of_message(record.id, record.committed_ns, found.line, found.entry.lines)
     ]
 
 
@@ -201,8 +203,8 @@ def _verdicts(data: bytes) -> Any:
     return json.loads(data) if data else []
 
 
-def _unknown(records: TraceFiles, search: Search, device: str) -> dict[str, Any] | None:
-    if records.known or search.has(device):
+def _unknown(files: TraceFiles, search: Search, device: str) -> dict[str, Any] | None:
+    if files.known or search.has(device):
         return None
     text = "no device of that name is registered, and none has ever sent anything"
     return {"found": False, "answer": text, "messages": []}
@@ -218,7 +220,7 @@ def _absent(search: Search, device: str, seq: int, boot: str | None) -> dict[str
 
 
 def _between(before: Found | None, after: Found | None, boot: str, seq: int) -> str:
-    """Why there is no message between these two of its boot."""
+    """Why there is no message ``seq`` between these two neighbours of its boot."""
     if after is None:
         if before is None:
             return f"nothing of boot {boot} is kept: it is older, or never came"

@@ -1,7 +1,7 @@
-"""What to write next, and what is left to do after each answer: the forwarder's state without its clock and threads.
+"""What to write next, and what is left to do after each result: the forwarder's state without its clock and threads.
 
-A batch is in exactly one place: being assembled, ready, or out with a writer. Older points go first, the pieces of a
-refused batch and a batch to be written again too, so that the cursor is held up as little as possible.
+A batch is in exactly one place: being assembled, ready, or in flight. Older points go first, also in the halves of a
+refused batch and in a batch that is written again, so that the cursor is held up as little as possible.
 """
 
 from __future__ import annotations
@@ -20,16 +20,20 @@ _start = attrgetter("start")
 
 
 class Pipeline:
-    """Records in, batches out; ``progress`` knows which records are finished."""
+    """Records in, batches out."""
 
     def __init__(self, max_readings: int, max_bytes: int) -> None:
+        # Which of the records are finished.
         self.progress = Progress()
+        # The batch being assembled.
         self._builder = BatchBuilder(max_readings, max_bytes)
+        # Batches that can be sent, sorted by their first point.
         self._ready: list[Batch] = []
+        # The newest record that `forget` left out: a batch that comes back has to be freed of such records.
         self._forgotten_to = 0
 
     def add(self, record: SpooledRecord, due: float) -> None:
-        """Take a record, to be written by ``due``."""
+        """Add a record, to be written by ``due`` (monotonic seconds)."""
         lines = self.progress.add(record)
         if lines:
             messages = ((entry.lines, len(entry.payload)) for entry in record.entries)
@@ -37,17 +41,17 @@ class Pipeline:
 
     @property
     def ready(self) -> bool:
-        """Whether a batch can go out at once."""
+        """Whether a batch can be sent at once."""
         return bool(self._ready)
 
     @property
     def due(self) -> float:
-        """When the batch being assembled has to go out; infinity when there is none."""
+        """When the batch being assembled has to be sent (monotonic seconds); infinity if there is none."""
         return self._builder.due
 
     @property
     def empty(self) -> bool:
-        """Whether everything that was read is delivered."""
+        """Whether every record is delivered."""
         return len(self.progress) == 0
 
     def flush(self) -> None:
@@ -55,7 +59,7 @@ class Pipeline:
         self._ready += self._builder.take()
 
     def take(self) -> Batch:
-        """The oldest ready batch, which now is out; there must be one."""
+        """The oldest ready batch, which is in flight from now on; there must be one."""
         return self._ready.pop(0)
 
     def origin(self, batch: Batch) -> PointOrigin:
@@ -63,27 +67,27 @@ class Pipeline:
         return self.progress.origin(*batch.start)
 
     def stored(self, batch: Batch) -> None:
-        """A batch that was out is in the database."""
+        """A batch that was in flight is in the database."""
         self.progress.finished(batch.spans)
 
     def dead(self, batch: Batch) -> None:
-        """A batch that was out and is not to be cut any more is a dead letter."""
+        """A batch that was in flight and is indivisible is a dead letter."""
         for index in range(batch.count):
             self.progress.refused(*batch.origin(index))
 
     def again(self, batch: Batch) -> None:
-        """A batch that was out has to be written again as it is, but for records that were dropped meanwhile."""
+        """A batch that was in flight has to be written again, without the records that were dropped meanwhile."""
         left = batch.after(self._forgotten_to)
         if left is not None:
             insort(self._ready, left, key=_start)
 
     def split(self, batch: Batch) -> None:
-        """A batch that was out has a bad point: write its halves."""
+        """A batch that was in flight has a bad point: write its halves."""
         for half in batch.halves():
             self.again(half)
 
     def forget(self, record_id: int) -> None:
-        """Leave out all records up to ``record_id``, which the spool has dropped."""
+        """Remove all records up to ``record_id``, which the spool has dropped."""
         self._forgotten_to = record_id
         self.progress.forget(record_id)
         self._builder.forget(record_id)

@@ -1,10 +1,10 @@
-"""Which records are with the database whole, which in part, and how far the spool's cursor may go.
+"""Which records are delivered, which in part, and how far the spool's cursor may go.
 
 Rules that hold here:
 
-* The cursor passes a record only when every point of it, and of all records before it, is stored or is a dead letter.
-* Order is the order of reading, not of ids: ids that the spool skipped (dropped, damaged) were never here.
-* Everything read and not yet let go is counted, a record without points too, so that what is held can be bounded.
+* The cursor passes a record only when every point of it, and of all records before it, is stored or a dead letter.
+* Records are in the order of reading. Ids may have gaps, where the spool dropped records or found them damaged.
+* Every record that is kept here is counted, one without points too, so that memory can be bounded.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PointOrigin:
-    """Where a point came from: its record, its index there, when that became durable (ns since 1970), its device.
+    """Where a point came from: its record, its index there, when the record became durable (ns since 1970), its device.
 
-    ``counted`` when it is a reading of that device's account, not the gateway's own point about the device.
+    ``counted`` if it is a reading in the device's account, not a point that the gateway wrote about the device.
     """
 
     record_id: int
@@ -40,29 +40,33 @@ class PointOrigin:
 
 @dataclass(slots=True)
 class RecordInProgress:
-    """A record that was read: ``left`` points have no end yet; ``refused`` counts dead readings per device."""
+    """A record that was read and is not delivered yet."""
 
     record_id: int
     committed_ns: int
     entries: Sequence[Entry]
     payload_bytes: int
     left: int
+    """Points that are neither stored nor a dead letter yet."""
     refused: dict[str, int] = field(default_factory=dict)
+    """Readings that became dead letters, per device."""
 
 
 class Progress:
-    """The records between the cursor and the last one read; ``bytes`` of points and number of ``entries`` in them."""
+    """The records between the cursor and the last one read."""
 
     def __init__(self) -> None:
+        # Sums over all records here: bytes of points, and entries.
         self.bytes = 0
         self.entries = 0
+        # By id, in the order of reading.
         self._records: dict[int, RecordInProgress] = {}
 
     def __len__(self) -> int:
         return len(self._records)
 
     def add(self, record: SpooledRecord) -> int:
-        """Take up a record that was read; the number of its points."""
+        """Keep a record that was read; the number of its points."""
         lines = sum(entry.lines for entry in record.entries)
         size = record.payload_bytes
         self._records[record.id] = RecordInProgress(record.id, record.committed_ns, record.entries, size, lines)
@@ -71,10 +75,10 @@ class Progress:
         return lines
 
     def origin(self, record_id: int, line: int) -> PointOrigin:
-        """Where the point at index ``line`` of a record under way came from.
+        """Where the point at index ``line`` of a record came from.
 
         Raises:
-            KeyError: the record is not under way.
+            KeyError: the record is not here.
             IndexError: it has no such point.
         """
         record = self._records[record_id]
@@ -90,7 +94,7 @@ class Progress:
                 record.left -= span.lines
 
     def refused(self, record_id: int, line: int) -> None:
-        """This point is a dead letter."""
+        """This point is a dead letter now."""
         record = self._records.get(record_id)
         if record is None:
             return
@@ -99,21 +103,21 @@ class Progress:
         if origin.counted:
             record.refused[origin.device] = record.refused.get(origin.device, 0) + 1
 
-    def done(self) -> Iterator[RecordInProgress]:
-        """Let go of the finished records that no unfinished one precedes, in order."""
+    def take_finished(self) -> Iterator[RecordInProgress]:
+        """Remove and yield the finished records in order, up to the first unfinished one."""
         while self._records:
             first = next(iter(self._records.values()))
             if first.left > 0:
                 return
-            self._release(first)
+            self._remove(first)
             yield first
 
     def forget(self, record_id: int) -> None:
-        """Let go of the records up to ``record_id``, which the spool has dropped."""
+        """Remove the records up to ``record_id``, which the spool has dropped."""
         for record in [record for record in self._records.values() if record.record_id <= record_id]:
-            self._release(record)
+            self._remove(record)
 
-    def _release(self, record: RecordInProgress) -> None:
+    def _remove(self, record: RecordInProgress) -> None:
         del self._records[record.record_id]
         self.bytes -= record.payload_bytes
         self.entries -= len(record.entries)

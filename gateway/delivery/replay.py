@@ -1,10 +1,10 @@
-"""Submitting dead letters again, once the cause is mended: what the database takes now leaves the store, one by one.
+"""The replay of dead letters: they are written to the database again, and those that it takes now leave the store.
 
 Rules that hold here:
 
-* The line is written as it stands, so a point that was stored after all is overwritten with itself.
-* A group that is refused is halved until the bad point stands alone, as in a batch.
-* Letters that come meanwhile wait for the next time: an end is certain.
+* A line is written unchanged. So a point that was stored after all is overwritten with itself.
+* A refused group is halved until the bad point stands alone, as in a batch.
+* Dead letters that are added meanwhile wait for the next replay, so that a replay ends.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
     from gateway.delivery.sink import ActiveSink
     from gateway.delivery.write_result import WriteResult
 
-PAGE = 500
-"""Letters submitted again in one write."""
+GROUP_SIZE = 500
+"""Dead letters in one write."""
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
-    """What became of letters submitted again; ``stopped`` is the answer that ended it early, with the rest kept."""
+class ReplayResult:
+    """How many dead letters a replay stored, and how many were refused again."""
 
     stored: int
     refused: int
     stopped: RetryLater | OperatorNeeded | None = None
+    """Why the replay ended before it had tried all; None if it did not."""
 
 
 class ReplayRunning(Exception):
@@ -40,7 +41,7 @@ class ReplayRunning(Exception):
 
 
 class Replay:
-    """Replays the dead letters of a running gateway into its present database, one replay at a time."""
+    """Replays the dead letters of a running gateway to its present database, one replay at a time."""
 
     def __init__(self, letters: DeadLetters, database: ActiveSink) -> None:
         self._letters = letters
@@ -49,66 +50,70 @@ class Replay:
 
     def run(
         self, *, reason: str | None = None, device: str | None = None, ids: Sequence[int] | None = None
-    ) -> Replayed:
-        """As `replay_letters`. Blocks.
+    ) -> ReplayResult:
+        """As `replay_dead_letters`. Blocks.
 
         Raises:
             ReplayRunning: another replay is under way; nothing was done.
-            sqlite3.Error: as `replay_letters`.
+            sqlite3.Error: as `replay_dead_letters`.
         """
         if not self._running.acquire(blocking=False):
             raise ReplayRunning
         try:
-            return replay_letters(self._letters, self._database.current.write, reason=reason, device=device, ids=ids)
+            write = self._database.current.write
+            return replay_dead_letters(self._letters, write, reason=reason, device=device, ids=ids)
         finally:
             self._running.release()
 
 
-def replay_letters(
+def replay_dead_letters(
     letters: DeadLetters,
     write: Callable[[bytes], WriteResult],
     *,
     reason: str | None = None,
     device: str | None = None,
     ids: Sequence[int] | None = None,
-) -> Replayed:
-    """Submit letters again, those `DeadLetters.list` gives. A stored one goes, one refused again keeps the new reason.
+) -> ReplayResult:
+    """Replay the dead letters that `DeadLetters.list` gives. Blocks.
 
-    Stops, keeping what is left, when the database cannot take them now. Blocks.
+    A stored one is deleted, one that is refused again gets the new reason. Stops early, and keeps the rest, if the
+    database cannot take them now.
 
     Raises:
-        sqlite3.Error: the store failed; the letter under way may be written once more.
+        sqlite3.Error: the store failed; the group under way may be written once more by the next replay.
     """
     stored, refused, after = 0, 0, 0
     newest = letters.newest()
     while after < newest:
-        page = letters.list(reason=reason, device=device, ids=ids, after=after, limit=PAGE)
-        if not page:
+        group = letters.list(reason=reason, device=device, ids=ids, after=after, limit=GROUP_SIZE)
+        if not group:
             break
-        after = page[-1].n
-        done = _submit(letters, write, page)
+        after = group[-1].n
+        done = _replay_group(letters, write, group)
         stored, refused = stored + done.stored, refused + done.refused
         if done.stopped is not None:
-            return Replayed(stored, refused, done.stopped)
-    return Replayed(stored, refused)
+            return ReplayResult(stored, refused, done.stopped)
+    return ReplayResult(stored, refused)
 
 
-def _submit(letters: DeadLetters, write: Callable[[bytes], WriteResult], page: Sequence[DeadLetter]) -> Replayed:
+def _replay_group(
+    letters: DeadLetters, write: Callable[[bytes], WriteResult], letters_of_group: Sequence[DeadLetter]
+) -> ReplayResult:
     stored, refused = 0, 0
-    waiting = [page]
+    waiting = [letters_of_group]
     while waiting:
         group = waiting.pop()
         match write(b"".join(letter.data for letter in group)):
             case Stored():
                 letters.stored(group)
                 stored += len(group)
-            case PointRefused(kind, words) | BatchTooLarge(kind, words):
+            case PointRefused(kind, text) | BatchTooLarge(kind, text):
                 if len(group) == 1:
-                    letters.refused_again(group[0], kind, words)
+                    letters.refused_again(group[0], kind, text)
                     refused += 1
                 else:
                     middle = len(group) // 2
                     waiting += [group[middle:], group[:middle]]
             case RetryLater() | OperatorNeeded() as stopped:
-                return Replayed(stored, refused, stopped)
-    return Replayed(stored, refused)
+                return ReplayResult(stored, refused, stopped)
+    return ReplayResult(stored, refused)

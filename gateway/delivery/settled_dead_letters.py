@@ -1,13 +1,15 @@
-"""Dead letters that are none any more, for the ledger and for `why`: stored by a replay, discarded, deleted.
+"""Settled dead letters: those that were stored by a replay, discarded or deleted. For the ledger and for `why`.
 
 Rules that hold here:
 
-* A row is written in the transaction that takes the letter away, so each letter ends once, whichever process does it.
-* The ledger counts a letter as rejected while it is one. `after` is what the running gateway adds to that, from its
-  mark on; the mark is in the ledger's checkpoint, so that every row is counted once, across restarts too.
+* A row of ``settled`` is written in the transaction that deletes the dead letter. So each one is settled once,
+  whichever process does it.
+* The ledger counts a reading as rejected while its point is a dead letter. The running gateway reads from
+  `corrections_after` what has changed since its mark, the number of the last row that the ledger counts. The mark is
+  in the ledger's checkpoint, so every row is counted once, across restarts too.
 * Rows that the checkpoint counts are kept for `why`, the newest `KEPT` of them.
 
-Functions take the connection that the store of letters holds, and its lock is held.
+The functions take the connection of the dead letters' store; the caller holds its lock.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 KEPT = 10_000
+"""Rows that stay although the checkpoint counts them."""
 
-SCHEMA = """
+SETTLED_TABLE = """
 CREATE TABLE IF NOT EXISTS settled (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     record_id INTEGER NOT NULL,
@@ -40,48 +43,51 @@ CREATE INDEX IF NOT EXISTS settled_by_record ON settled (record_id, line);
 
 
 class Settlement(StrEnum):
-    """How a letter ended."""
+    """How a dead letter was settled."""
 
     STORED = "stored"
-    """A replay brought it to the database."""
+    """A replay wrote it to the database."""
     DISCARDED = "discarded"
-    """There were too many letters, and it was the oldest: the ledger calls it dropped."""
+    """It was the oldest when there were too many: the ledger counts its reading as dropped."""
     DELETED = "deleted"
-    """By the operator. It stays what it was, rejected."""
+    """An operator deleted it: the ledger still counts its reading as rejected."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerCorrection:
-    """``count`` letters of ``device`` ended so; negative where that has to be taken back."""
+    """``count`` dead letters of ``device`` were settled in one way; negative if that has to be taken back."""
 
     device: str
-    end: Settlement
+    settlement: Settlement
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class SettledDeadLetter:
-    """A letter that ended at ``ended_ns`` (since 1970), and why it had been one."""
+    """A dead letter that was settled at ``settled_ns`` (since 1970), and why the database had refused it.
+
+    ``line`` is the index of the point in its record.
+    """
 
     line: int
     kind: str
     reason: str
-    end: Settlement
-    ended_ns: int
+    settlement: Settlement
+    settled_ns: int
 
 
-def settle(db: sqlite3.Connection, where: str, values: Sequence[object], end: Settlement, now_ns: int) -> int:
-    """Take away the letters that ``where`` selects; how many."""
+def settle(db: sqlite3.Connection, where: str, values: Sequence[object], settlement: Settlement, now_ns: int) -> int:
+    """Settle the dead letters that ``where`` selects; how many there were."""
     db.execute(
         "INSERT INTO settled SELECT NULL, record_id, line, committed_ns, device, counted, kind, reason, ?, ?"
         f" FROM letters WHERE {where} ORDER BY n",
-        (end, now_ns, *values),
+        (settlement, now_ns, *values),
     )
     return db.execute(f"DELETE FROM letters WHERE {where}", values).rowcount
 
 
-def after(db: sqlite3.Connection, mark: int) -> tuple[int, list[LedgerCorrection]]:
-    """What ended after row ``mark``, and the new mark."""
+def corrections_after(db: sqlite3.Connection, mark: int) -> tuple[int, list[LedgerCorrection]]:
+    """The new mark, and the sums of what was settled after row ``mark``."""
     newest: int = db.execute("SELECT coalesce(max(id), 0) FROM settled").fetchone()[0]
     if newest <= mark:
         return mark, []
@@ -89,14 +95,14 @@ def after(db: sqlite3.Connection, mark: int) -> tuple[int, list[LedgerCorrection
         "SELECT device, ended, count(*) FROM settled WHERE id > ? AND id <= ? AND counted GROUP BY device, ended",
         (mark, newest),
     )
-    return newest, [LedgerCorrection(device, Settlement(ended), count) for device, ended, count in rows.fetchall()]
+    return newest, [LedgerCorrection(device, Settlement(settled), count) for device, settled, count in rows.fetchall()]
 
 
 def uncount(db: sqlite3.Connection, cursor: int, oldest_ns: int, mark: int) -> list[LedgerCorrection]:
-    """The points of records behind ``cursor``, the first of ``oldest_ns``, are delivered anew, and counted anew.
+    """Count no dead letters of records after ``cursor``: those records are delivered again, and counted again.
 
-    What becomes of them then is not known yet, so their letters count no more; what ended up to ``mark`` was counted
-    and is to be taken back.
+    ``oldest_ns`` is the commit time of the first of them. The result is what the ledger has to take back: dead letters
+    of theirs that were settled up to ``mark`` and so were counted.
     """
     which, values = "counted AND record_id > ? AND committed_ns >= ?", (cursor, oldest_ns)
     rows = db.execute(
@@ -105,11 +111,11 @@ def uncount(db: sqlite3.Connection, cursor: int, oldest_ns: int, mark: int) -> l
     ).fetchall()
     for table in ("settled", "letters"):
         db.execute(f"UPDATE {table} SET counted = 0 WHERE {which}", values)
-    return [LedgerCorrection(device, Settlement(ended), count) for device, ended, count in rows]
+    return [LedgerCorrection(device, Settlement(settled), count) for device, settled, count in rows]
 
 
 def trim(db: sqlite3.Connection, mark: int, delivered_to: int) -> None:
-    """Forget what a durable checkpoint counts, but for the newest of it."""
+    """Delete rows that a durable checkpoint counts, except the newest `KEPT`."""
     db.execute(
         "DELETE FROM settled WHERE id <= ? AND record_id <= ? AND id <= (SELECT max(id) FROM settled) - ?",
         (mark, delivered_to, KEPT),
@@ -119,13 +125,13 @@ def trim(db: sqlite3.Connection, mark: int, delivered_to: int) -> None:
 def of_message(
     db: sqlite3.Connection, record_id: int, committed_ns: int, line: int, lines: int
 ) -> list[SettledDeadLetter]:
-    """Those of ``lines`` points from ``line`` on of one record."""
+    """The settled ones among ``lines`` points, from ``line`` on, of one record."""
     rows = db.execute(
         "SELECT line, kind, reason, ended, ended_ns FROM settled"
         " WHERE record_id = ? AND line >= ? AND line < ? AND committed_ns = ? ORDER BY id",
         (record_id, line, line + lines, committed_ns),
     )
     return [
-        SettledDeadLetter(at, kind, reason, Settlement(ended), ended_ns)
-        for at, kind, reason, ended, ended_ns in rows.fetchall()
+        SettledDeadLetter(at, kind, reason, Settlement(settled), settled_ns)
+        for at, kind, reason, settled, settled_ns in rows.fetchall()
     ]

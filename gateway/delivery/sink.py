@@ -1,4 +1,7 @@
-"""What delivery and the API ask of a database."""
+"""The interface of a database: delivery writes to it, the API queries it. Each module of `gateway.sinks` offers one.
+
+A new database implements `Sink` and is chosen in `gateway.sinks.make_sink`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 class SeriesQuery:
     """One field of one device between two moments (ns since 1970, end excluded), in at most ``points`` buckets.
 
-    A ``coarse`` one wants an answer at once rather than an exact one: fewer buckets, from a sample of the values.
+    If ``coarse``, the answer comes fast rather than exact: fewer buckets, from a sample of the values.
     """
 
     device: str
@@ -58,15 +61,17 @@ class SeriesName(NamedTuple):
 
 
 class Cancellation:
-    """Ends a call that blocks in another thread, when nobody waits for its answer any more."""
+    """Ends a query that blocks in another thread, once its answer is not wanted any more."""
 
     def __init__(self) -> None:
+        # Guards _end, so that it is never called after its query has returned.
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
+        # Ends the query that is running; None while no query runs inside `ends_by`.
         self._end: Callable[[], None] | None = None
 
     def cancel(self) -> None:
-        """End the call, or the next one that begins; from any thread, and more than once."""
+        """End the query that runs, or else the next one to begin. May be called from any thread, and more than once."""
         with self._lock:
             self._cancelled.set()
             if self._end is not None:
@@ -74,19 +79,19 @@ class Cancellation:
 
     @property
     def cancelled(self) -> bool:
-        """Whether it was."""
+        """Whether `cancel` was called."""
         return self._cancelled.is_set()
 
     @contextlib.contextmanager
     def ends_by(self, end: Callable[[], None]) -> Iterator[None]:
-        """Inside, `cancel` calls ``end``, which must be quick.
+        """Inside this context, `cancel` calls ``end``, which must be quick.
 
         Raises:
-            QueryError: it was cancelled before.
+            QueryError: `cancel` was called before.
         """
         with self._lock:
             if self.cancelled:
-                raise QueryError("nobody waits for this any more")
+                raise QueryError("the query was cancelled")
             self._end = end
         try:
             yield
@@ -99,13 +104,18 @@ class Sink(Protocol):
     """A database. Methods block and are called from worker threads, several at once."""
 
     name: str
+    """What a person calls this database: in the log, on the page, in error texts."""
 
     def write(self, lines: bytes) -> WriteResult:
-        """Write line-protocol points (nanoseconds, each line ended by a newline); never raises for an answer."""
+        """Write points in line protocol: times in nanoseconds, each line ended by a newline.
+
+        Makes one attempt; delivery decides when the next one is due. Never raises because of the database's answer or
+        its absence: both are a `WriteResult`. A point that is written twice must overwrite itself, field by field.
+        """
         ...
 
     def query(self, query: SeriesQuery, cancellation: Cancellation | None = None) -> History:
-        """One series downsampled by the database; numbers and booleans (as 0 and 1) only.
+        """One series, downsampled by the database. Numbers and booleans (as 0 and 1) only; a string has no buckets.
 
         Raises:
             QueryError: the database did not answer, or the query was cancelled.
@@ -113,7 +123,7 @@ class Sink(Protocol):
         ...
 
     def series(self, device: str, cancellation: Cancellation | None = None) -> list[SeriesName]:
-        """The fields that a device has or had, in order.
+        """The fields that a device has or had, sorted.
 
         Raises:
             QueryError: as `query`.
@@ -121,7 +131,7 @@ class Sink(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of connections and files."""
+        """Close connections and files, and end threads."""
         ...
 
 

@@ -1,11 +1,11 @@
-"""Which writes reached the database, and when: a bounded text file, so that `why` can name the one a reading was in.
+"""The log of writes that the database took: a bounded text file, from which `why` names the write of a reading.
 
 Rules that hold here:
 
-* It is history, not state: nothing is decided by it, it is not synced, and a disk that does not take it costs only the
-  answer to "when". What a kill loses is the last half second.
-* A line is one write, a JSON object with the members of `Write`. A line that is none is passed over.
-* At most two files of `MAX_BYTES` each; the older one goes.
+* It is history, not state: no decision depends on it. It is not synced. If the disk does not take it, only `why` loses
+  its answer to "when"; a kill loses the last half second.
+* A line is one write, a JSON object with the members of `Write`. Any other line is skipped.
+* There are at most two files of `MAX_BYTES` each; the older one is replaced.
 """
 
 from __future__ import annotations
@@ -29,13 +29,17 @@ log = logging.getLogger(__name__)
 
 MAX_BYTES = 4 * 1024**2
 """About 40,000 writes: half a day of one a second."""
-_MOST_WAITING = 10_000
-_LONGEST_LINE = 512
+_MAX_WAITING = 10_000
+"""Lines kept in memory between two flushes; the oldest go first."""
+_MAX_LINE_BYTES = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write of ``points`` that the database took; ``first`` and ``last`` are (record, index) of its ends."""
+    """Write number ``n``: the database took ``points`` points in ``seconds``, at ``ended_ns`` since 1970.
+
+    ``first`` and ``last`` are (record id, index) of the first and last point.
+    """
 
     n: int
     ended_ns: int
@@ -45,19 +49,23 @@ class Write:
     last: tuple[int, int]
 
     def touches(self, record_id: int, line: int, lines: int) -> bool:
-        """Whether one of ``lines`` points from ``line`` on of a record was in it."""
+        """Whether it wrote one of ``lines`` points, from index ``line`` on, of a record."""
         return lines > 0 and self.first <= (record_id, line + lines - 1) and self.last >= (record_id, line)
 
 
 class WriteLog:
-    """The log at ``path``. `note` is for the loop thread and never waits; `flush` blocks and may run in another one."""
+    """The log at ``path``. `note` is for the loop thread and never blocks; `flush` blocks and may run in another."""
 
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
         self._path = path
         self._max_bytes = max_bytes
-        self._waiting: deque[bytes] = deque(maxlen=_MOST_WAITING)
+        # Lines that are not in the file yet.
+        self._waiting: deque[bytes] = deque(maxlen=_MAX_WAITING)
+        # Held by the thread that writes the file.
         self._flushing = threading.Lock()
+        # Whether the last flush failed: that is logged once.
         self._failed = False
+        # Number of the newest write; numbers go on across restarts.
         self._n = max((write.n for write in _tail(path)), default=0)
 
     def note(self, batch: Batch, ended_ns: int, seconds: float) -> None:
@@ -75,7 +83,7 @@ class WriteLog:
         self._waiting.append(orjson.dumps(line) + b"\n")
 
     def flush(self) -> None:
-        """Put what was noted into the file."""
+        """Append the waiting lines to the file."""
         with self._flushing:
             lines = []
             while self._waiting:
@@ -88,13 +96,13 @@ class WriteLog:
             except OSError as error:
                 if not self._failed:
                     log.warning(
-                        "the log of writes %s cannot be written (%s): `why` will not know them", self._path, error
+                        "the log of writes %s cannot be written (%s): `why` will not know these", self._path, error
                     )
                 self._failed = True
 
     def _append(self, data: bytes) -> None:
         with self._path.open("ab") as file:
-            # A line of its own, whatever a crash left of the one before.
+            # A crash may have cut the last line: these begin on a line of their own.
             file.write(b"\n" + data if _is_cut(self._path) else data)
             size = file.tell()
         if size >= self._max_bytes:
@@ -102,16 +110,17 @@ class WriteLog:
 
 
 def read(path: Path) -> Iterator[Write]:
-    """The writes that are remembered, oldest first."""
+    """The writes in both files, oldest first."""
     for each in (_older(path), path):
         with suppress(FileNotFoundError), each.open("rb") as file:
             yield from _parsed(file)
 
 
 def _tail(path: Path) -> Iterator[Write]:
+    """The newest writes of each file, from its last bytes."""
     for each in (_older(path), path):
         with suppress(FileNotFoundError), each.open("rb") as file:
-            file.seek(max(0, each.stat().st_size - _LONGEST_LINE))
+            file.seek(max(0, each.stat().st_size - _MAX_LINE_BYTES))
             yield from _parsed(file)
 
 

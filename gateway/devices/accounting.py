@@ -219,8 +219,8 @@ class Accounting:
 
     def _apply(self, changes: Sequence[LedgerCorrection]) -> None:
         for change in changes:
-            stored = change.count if change.end is Settlement.STORED else 0
-            dropped = change.count if change.end is Settlement.DISCARDED else 0
+            stored = change.count if change.settlement is Settlement.STORED else 0
+            dropped = change.count if change.settlement is Settlement.DISCARDED else 0
             self._ledger.settled(change.device, stored, dropped)
             self._metrics.stored.inc(max(0, stored))
             self._metrics.dropped.inc(max(0, dropped))

@@ -7,7 +7,7 @@ import pytest
 from gateway.delivery.backoff import Backoff, BackoffBounds
 from gateway.delivery.write_result import OperatorNeeded, RetryLater
 
-BOUNDS = BackoffBounds(first=0.5, longest=8.0, retry_after=60.0, held=15.0)
+BOUNDS = BackoffBounds(first=0.5, max_delay=8.0, max_retry_after=60.0, operator_needed=15.0)
 DOWN = RetryLater("unreachable", "connection refused")
 
 

@@ -62,8 +62,8 @@ def test_a_letter_comes_back_as_it_was_kept(store: DeadLetters, path: Path) -> N
     assert (kept.record_id, kept.line, kept.committed_ns, kept.refused_ns) == (1, 3, 1001, 5000)
     assert (kept.device, kept.kind, kept.reason) == ("a", "bad_request", letter(1).reason)
     assert kept.measurement == "m,x"
-    assert again.show(kept.n) == kept
-    assert again.show(kept.n + 1) is None
+    assert again.get(kept.n) == kept
+    assert again.get(kept.n + 1) is None
     again.close()
 
 
@@ -95,7 +95,7 @@ def test_letters_are_chosen_by_number_too(store: DeadLetters) -> None:
     chosen = [each.n for each in store.list()][1:4]
     assert [each.n for each in store.list(ids=chosen, after=chosen[0])] == chosen[1:]
     assert store.list(ids=[]) == ()
-    assert store.drop(ids=chosen, device="b") == 1
+    assert store.delete(ids=chosen, device="b") == 1
     assert numbers(store) == [1, 2, 4, 5]
 
 
@@ -133,10 +133,10 @@ def test_the_readings_of_a_record_are_counted_by_device(store: DeadLetters) -> N
 def test_dropping_takes_only_what_was_named(store: DeadLetters) -> None:
     for number, (device, kind) in enumerate([("a", "x"), ("b", "x"), ("a", "y")], start=1):
         store.add(letter(number, device, kind))
-    assert store.drop(reason="x", device="a") == 1
+    assert store.delete(reason="x", device="a") == 1
     assert numbers(store) == [2, 3]
-    assert store.drop(device="nobody") == 0
-    assert store.drop() == 2
+    assert store.delete(device="nobody") == 0
+    assert store.delete() == 2
     assert store.count() == 0
 
 
@@ -149,7 +149,7 @@ def test_beyond_the_bound_the_oldest_go_and_are_counted(
     assert numbers(bounded) == [3, 4, 5]
     assert bounded.discarded == 2
     assert caplog.text.count("the oldest are discarded") == 1
-    store.drop()  # as another process would: what the bound knows is only an estimate
+    store.delete()  # as another process would: what the bound knows is only an estimate
     for number in range(6, 9):
         bounded.add(letter(number))
     assert numbers(bounded) == [6, 7, 8]
@@ -171,7 +171,7 @@ def test_at_the_bound_a_hundredth_is_made_free_at_once(path: Path, bounds: dict[
         return bounded.count(), bounded.discarded
 
     assert add(*range(1, 201)) == (200, 0)
-    bounded.drop(ids=[1])
+    bounded.delete(ids=[1])
     assert add(201) == (200, 0), "there was room, though the store did not know"
     assert add(202) == (198, 3)
     assert add(203, 204) == (200, 3)
@@ -195,7 +195,7 @@ import sys
 from pathlib import Path
 from gateway.delivery.dead_letters import DeadLetters
 letters = DeadLetters(Path(sys.argv[1]))
-print(len(letters.list()), letters.drop(device="a"))
+print(len(letters.list()), letters.delete(device="a"))
 letters.close()
 """
 

@@ -13,7 +13,7 @@ import pytest
 from gateway.delivery.backoff import BackoffBounds
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.forwarder import Forwarder
-from gateway.delivery.replay import replay_letters
+from gateway.delivery.replay import replay_dead_letters
 from gateway.ledger import Entry, Ledger
 from gateway.line_protocol import Series, Value
 from gateway.sinks.influxdb_v1 import InfluxV1Sink
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 WAIT = 60.0
 DEVICES = ("kiln-1", "kiln, with = and space", "ofen-\u00e9")
 START_NS = 1_700_000_000_000_000_000
-QUICK = BackoffBounds(first=0.05, longest=0.2, retry_after=1.0, held=0.2)
+QUICK = BackoffBounds(first=0.05, max_delay=0.2, max_retry_after=1.0, operator_needed=0.2)
 
 
 class Books:
@@ -42,7 +42,7 @@ class Books:
 
     def __init__(self) -> None:
         self.ledger = Ledger()
-        self.outcomes: list[WriteResult] = []
+        self.results: list[WriteResult] = []
         self.committed_to = 0
         self.changed = asyncio.Event()
 
@@ -74,8 +74,8 @@ class Books:
         self.ledger.delivered(record_id, entries, refused)
         self.changed.set()
 
-    def wrote(self, _batch: Batch, _seconds: float, outcome: WriteResult) -> None:
-        self.outcomes.append(outcome)
+    def wrote(self, _batch: Batch, _seconds: float, result: WriteResult) -> None:
+        self.results.append(result)
         self.changed.set()
 
     def dead_letter(self, kind: str, line: bytes) -> None:
@@ -185,7 +185,7 @@ def test_a_restart_delivers_the_rest_once(tmp_path: Path) -> None:
             async with gateway.running():
                 for device in DEVICES:
                     await gateway.send(device, range(300))
-                await gateway.books.until(lambda: bool(gateway.books.outcomes))
+                await gateway.books.until(lambda: bool(gateway.books.results))
                 assert gateway.books.ledger.total.pending > 0
             again = Gateway(tmp_path, sink)
             async with again.running():
@@ -210,7 +210,7 @@ def test_places_that_the_disk_cannot_read_hold_nothing_up(tmp_path: Path, monkey
     async def main() -> None:
         with closing(SqliteSink(tmp_path / "data.db")) as sink:
             gateway = Gateway(
-                tmp_path, sink, max_age=0.5, max_readings=100_000, bounds=BackoffBounds(first=0.0, longest=0.0)
+                tmp_path, sink, max_age=0.5, max_readings=100_000, bounds=BackoffBounds(first=0.0, max_delay=0.0)
             )
             gateway.spool.open()
             gateway.spool.start()
@@ -222,7 +222,7 @@ def test_places_that_the_disk_cannot_read_hold_nothing_up(tmp_path: Path, monkey
             assert len(names) >= 5
             bad.update([names[1], names[3]])
             again = Gateway(
-                tmp_path, sink, max_age=0.5, max_readings=100_000, bounds=BackoffBounds(first=0.0, longest=0.0)
+                tmp_path, sink, max_age=0.5, max_readings=100_000, bounds=BackoffBounds(first=0.0, max_delay=0.0)
             )
             monkeypatch.setattr(again.books, "left", lambda _, of: again.books.ledger.write_off(of()))
             async with again.running():
@@ -313,7 +313,7 @@ def test_influxdbs_refused_points_alone_are_left_out(tmp_path: Path, influxd: In
                 ]
                 assert all("type conflict" in letter.reason for letter in letters)
                 assert all((letter.device, letter.measurement) == (DEVICES[2], "m") for letter in letters)
-                assert replay_letters(gateway.letters, sink.write).refused == 2
+                assert replay_dead_letters(gateway.letters, sink.write).refused == 2
                 account = gateway.books.ledger.account(DEVICES[2])
                 assert (account.stored, account.rejected, account.pending) == (399, 2, 0)
         good = [(DEVICES[2], START_NS + number, float(number)) for number in range(401) if number not in bad]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.delivery.backoff import BackoffBounds
-from gateway.delivery.forwarder import BYTES_PER_READING, LOOK_INTERVAL
+from gateway.delivery.forwarder import BYTES_PER_READING, READ_INTERVAL
 from gateway.delivery.progress import Progress
 from gateway.delivery.write_result import OperatorNeeded, RetryLater, WriteResult
 from tests.support.delivery import WAIT, Bench, entry, line
@@ -157,7 +157,8 @@ def test_the_cursor_waits_for_the_oldest_record_and_reading_for_the_cursor() -> 
 def test_retry_after_is_followed() -> None:
     async def main() -> None:
         bench = Bench(
-            RetryLater("overloaded", "503", after=0.2), bounds=BackoffBounds(first=0.0, longest=0.0, retry_after=1.0)
+            RetryLater("overloaded", "503", after=0.2),
+            bounds=BackoffBounds(first=0.0, max_delay=0.0, max_retry_after=1.0),
         )
         bench.fill(records=1)
         begun = time.monotonic()
@@ -246,7 +247,7 @@ def test_a_dead_letter_is_on_disk_before_its_record_is_acknowledged() -> None:
         await bench.delivered()
         assert kept_at_acknowledge == [points]
         assert len(bench.database.writes) == 3
-        retries = [outcome.kind for outcome in bench.witness.outcomes if isinstance(outcome, RetryLater)]
+        retries = [result.kind for result in bench.witness.results if isinstance(result, RetryLater)]
         assert retries == ["dead_letters"] * 2
         assert bench.witness.dead == {"bad_request": 1}
 
@@ -259,34 +260,34 @@ def test_a_sink_that_raises_is_an_outage(caplog: pytest.LogCaptureFixture) -> No
         points = bench.fill(records=1)
         await bench.delivered()
         assert bench.database.lines == points
-        assert bench.witness.outcomes[0] == RetryLater("internal", "ZeroDivisionError: a bug")
+        assert bench.witness.results[0] == RetryLater("internal", "ZeroDivisionError: a bug")
 
     asyncio.run(main())
     assert "Traceback" in caplog.text
 
 
 @pytest.mark.parametrize(
-    ("outcome", "name"), [(OperatorNeeded("unauthorized", "authorization failed"), "held"), (DOWN, "retrying")]
+    ("result", "name"), [(OperatorNeeded("unauthorized", "authorization failed"), "held"), (DOWN, "retrying")]
 )
 def test_the_state_says_what_is_wrong_and_the_log_when_it_is_over(
-    outcome: OperatorNeeded | RetryLater, name: str, caplog: pytest.LogCaptureFixture
+    result: OperatorNeeded | RetryLater, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
 
     async def main() -> None:
-        bench = Bench(outcome, bounds=BackoffBounds(first=0.4, held=0.2))
+        bench = Bench(result, bounds=BackoffBounds(first=0.4, operator_needed=0.2))
         bench.fill(records=7)
         async with bench.running():
             async with asyncio.timeout(WAIT):
                 await bench.witness.wrote_one.wait()
             assert bench.forwarder.state.name == name
-            assert bench.forwarder.state.kind == outcome.kind
-            assert bench.forwarder.state.reason == outcome.reason
+            assert bench.forwarder.state.kind == result.kind
+            assert bench.forwarder.state.reason == result.reason
             await bench.source.emptied()
             assert bench.forwarder.state.name == "delivering"
 
     asyncio.run(main())
-    assert f"({outcome.kind}): {outcome.reason}" in caplog.text
+    assert f"({result.kind}): {result.reason}" in caplog.text
     assert "7 readings waited" in caplog.text
 
 
@@ -455,7 +456,9 @@ def test_stop_abandons_what_does_not_finish_and_it_is_written_after_the_restart(
 
 def test_stop_in_the_middle_of_an_outage_does_not_wait_for_the_backoff() -> None:
     async def main() -> None:
-        bench = Bench(*[OperatorNeeded("not_found", "database not found")] * 10, bounds=BackoffBounds(held=3600.0))
+        bench = Bench(
+            *[OperatorNeeded("not_found", "database not found")] * 10, bounds=BackoffBounds(operator_needed=3600.0)
+        )
         bench.fill(records=1)
         running = asyncio.create_task(bench.forwarder.run())
         async with asyncio.timeout(WAIT):
@@ -471,7 +474,7 @@ def test_stop_in_the_middle_of_an_outage_does_not_wait_for_the_backoff() -> None
 
 def test_stop_does_not_wait_for_the_pause_after_an_error() -> None:
     async def main() -> None:
-        bench = Bench(bounds=BackoffBounds(first=3600.0, longest=3600.0))
+        bench = Bench(bounds=BackoffBounds(first=3600.0, max_delay=3600.0))
         bench.source.faults["read"] = [OSError("input/output error")] * 10
         running = asyncio.create_task(bench.forwarder.run())
         await asyncio.sleep(0)
@@ -554,7 +557,7 @@ def test_a_slow_trickle_is_read_in_portions() -> None:
             for number in range(100):
                 bench.source.append(entry("a", line("a", number)), committed_ns=time.time_ns())
                 await asyncio.sleep(0.002)
-            looks = (time.monotonic() - begun) / LOOK_INTERVAL
+            looks = (time.monotonic() - begun) / READ_INTERVAL
             assert bench.source.waits <= looks + 2
             await bench.source.emptied()
 

@@ -90,7 +90,7 @@ def test_the_state_names_the_trouble_and_since_when(bench: Bench) -> None:
     bench.now = 7.0
     bench.health.failing(UNAUTHORIZED, 15.0)
     assert bench.health.state == DatabaseState("held", "unauthorized", "authorization failed", 1e9 + 7)
-    assert "is held until an operator acts (unauthorized)" in bench.lines()[-1]
+    assert "fails until an operator acts (unauthorized)" in bench.lines()[-1]
     bench.now = 8.0
     bench.health.recovered()
     assert bench.health.state == DatabaseState("delivering", "", "", 1e9 + 8)

@@ -17,7 +17,7 @@ def filled(count: int, per_record: int = 4, max_readings: int = 4) -> Pipeline:
 
 
 def done_ids(pipeline: Pipeline) -> list[int]:
-    return [underway.record_id for underway in pipeline.progress.done()]
+    return [underway.record_id for underway in pipeline.progress.take_finished()]
 
 
 def test_a_batch_to_be_written_again_goes_before_newer_ones() -> None:

@@ -15,7 +15,7 @@ def record(number: int, *entries: Entry) -> MemoryRecord:
 
 
 def done_ids(progress: Progress) -> list[int]:
-    return [underway.record_id for underway in progress.done()]
+    return [underway.record_id for underway in progress.take_finished()]
 
 
 def test_records_are_let_go_in_order_only() -> None:
@@ -59,7 +59,7 @@ def test_a_refused_point_is_counted_for_the_device_that_sent_it() -> None:
     for index in (1, 2, 3):
         progress.refused(7, index)
     progress.finished([Span(7, 0, 1)])
-    (underway,) = progress.done()
+    (underway,) = progress.take_finished()
     assert underway.refused == {"a": 1, "b": 1}, "presence is not part of a device's account"
 
 

@@ -39,7 +39,7 @@ def test_what_the_old_database_does_not_take_goes_to_the_new_one(caplog: pytest.
     """Nor does its last refusal count against the new one, which would make that wait and be told of as trouble."""
 
     async def main() -> None:
-        patient = BackoffBounds(first=0.0, longest=0.0, retry_after=0.0, held=3600.0)
+        patient = BackoffBounds(first=0.0, max_delay=0.0, max_retry_after=0.0, operator_needed=3600.0)
         bench, new = Bench(OperatorNeeded("unauthorized", "no"), bounds=patient, max_in_flight=1), ScriptedDatabase()
         bench.database.gate.clear()
         points = bench.fill(records=3)
@@ -60,7 +60,7 @@ def test_what_the_old_database_does_not_take_goes_to_the_new_one(caplog: pytest.
 
 def test_a_wait_for_the_old_database_ends() -> None:
     async def main() -> None:
-        bounds = BackoffBounds(first=3600.0, longest=3600.0, retry_after=3600.0, held=3600.0)
+        bounds = BackoffBounds(first=3600.0, max_delay=3600.0, max_retry_after=3600.0, operator_needed=3600.0)
         bench, new = Bench(*[OperatorNeeded("unauthorized", "no")] * 3, bounds=bounds), ScriptedDatabase()
         points = bench.fill(records=1)
         async with bench.running():

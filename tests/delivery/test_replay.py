@@ -8,7 +8,7 @@ import pytest
 
 from gateway.delivery import replay
 from gateway.delivery.dead_letters import DeadLetter, DeadLetters
-from gateway.delivery.replay import Replayed, replay_letters
+from gateway.delivery.replay import ReplayResult, replay_dead_letters
 from gateway.delivery.write_result import BatchTooLarge, OperatorNeeded, PointRefused, RetryLater, Stored, WriteResult
 from tests.support.delivery import ScriptedDatabase, line
 
@@ -39,24 +39,24 @@ def test_replay_deletes_what_is_stored_and_keeps_the_rest_with_the_new_reason(st
     database.poison = {points[6], points[29]}
     for number, point in enumerate(points, start=1):
         store.add(letter(number, data=point))
-    assert replay_letters(store, database.write) == Replayed(stored=38, refused=2)
+    assert replay_dead_letters(store, database.write) == ReplayResult(stored=38, refused=2)
     assert numbers(store) == [7, 30]
     assert {found.reason for found in store.list()} == {"partial write: field type conflict dropped=1"}
     assert all(found.refused_ns > 5000 for found in store.list())
     assert database.lines == sorted(set(points) - database.poison)
     database.poison.clear()
-    assert replay_letters(store, database.write) == Replayed(stored=2, refused=0)
+    assert replay_dead_letters(store, database.write) == ReplayResult(stored=2, refused=0)
     assert store.count() == 0
 
 
 def test_replay_takes_only_what_was_named_and_page_by_page(store: DeadLetters, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "PAGE", 7)
+    monkeypatch.setattr(replay, "GROUP_SIZE", 7)
     for number in range(1, 11):
         store.add(letter(number, kind="x"))
     store.add(letter(9999, kind="y"))
     store.add(letter(9998, device="b", kind="x"))
     database = ScriptedDatabase()
-    assert replay_letters(store, database.write, reason="x", device="a") == Replayed(stored=10, refused=0)
+    assert replay_dead_letters(store, database.write, reason="x", device="a") == ReplayResult(stored=10, refused=0)
     assert numbers(store) == [9999, 9998]
     assert len(database.writes) == 2
 
@@ -64,7 +64,7 @@ def test_replay_takes_only_what_was_named_and_page_by_page(store: DeadLetters, m
 def test_letters_refused_again_are_submitted_once_page_by_page_in_order(
     store: DeadLetters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "PAGE", 3)
+    monkeypatch.setattr(replay, "GROUP_SIZE", 3)
     points = [line("a", number) for number in range(1, 8)]
     for number, point in enumerate(points, start=1):
         store.add(letter(number, data=point))
@@ -76,7 +76,7 @@ def test_letters_refused_again_are_submitted_once_page_by_page_in_order(
         assert len(alone) <= len(points), "a letter is submitted again and again"
         return PointRefused("bad_request", "still")
 
-    assert replay_letters(store, write) == Replayed(stored=0, refused=7)
+    assert replay_dead_letters(store, write) == ReplayResult(stored=0, refused=7)
     assert alone == points
 
 
@@ -85,16 +85,18 @@ def test_a_point_too_large_alone_stays(store: DeadLetters) -> None:
     store.add(letter(2))
     database = ScriptedDatabase()
     database.max_bytes = 60
-    assert replay_letters(store, database.write) == Replayed(stored=1, refused=1)
+    assert replay_dead_letters(store, database.write) == ReplayResult(stored=1, refused=1)
     assert store.count_by_reason() == {"too_large": 1}
 
 
-@pytest.mark.parametrize("outcome", [RetryLater("unreachable", "refused"), OperatorNeeded("unauthorized", "401")])
-def test_replay_stops_when_the_database_is_down(store: DeadLetters, outcome: RetryLater | OperatorNeeded) -> None:
+@pytest.mark.parametrize("result", [RetryLater("unreachable", "refused"), OperatorNeeded("unauthorized", "401")])
+def test_replay_stops_when_the_database_is_down(store: DeadLetters, result: RetryLater | OperatorNeeded) -> None:
     for number in range(1, 5):
         store.add(letter(number))
-    answers: list[WriteResult] = [PointRefused("bad_request", "one of them"), Stored(), outcome]
-    assert replay_letters(store, lambda _lines: answers.pop(0)) == Replayed(stored=2, refused=0, stopped=outcome)
+    answers: list[WriteResult] = [PointRefused("bad_request", "one of them"), Stored(), result]
+    assert replay_dead_letters(store, lambda _lines: answers.pop(0)) == ReplayResult(
+        stored=2, refused=0, stopped=result
+    )
     assert numbers(store) == [3, 4]
 
 
@@ -105,7 +107,7 @@ def test_letters_that_arrive_during_a_replay_wait_for_the_next(store: DeadLetter
         store.add(letter(2))
         return BatchTooLarge("too_large", "words")
 
-    assert replay_letters(store, write) == Replayed(stored=0, refused=1)
+    assert replay_dead_letters(store, write) == ReplayResult(stored=0, refused=1)
     assert store.count() == 2
 
 
@@ -113,5 +115,5 @@ def test_those_chosen_by_number_are_submitted(store: DeadLetters) -> None:
     for number in range(1, 6):
         store.add(letter(number))
     chosen = [each.n for each in store.list()][1:3]
-    assert replay_letters(store, lambda _: Stored(), ids=chosen) == Replayed(2, 0)
+    assert replay_dead_letters(store, lambda _: Stored(), ids=chosen) == ReplayResult(2, 0)
     assert numbers(store) == [1, 4, 5]

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.delivery import settled_dead_letters
 from gateway.delivery.dead_letters import DeadLetter, DeadLetters
-from gateway.delivery.replay import replay_letters
+from gateway.delivery.replay import replay_dead_letters
 from gateway.delivery.settled_dead_letters import LedgerCorrection, Settlement
 from gateway.delivery.write_result import PointRefused, Stored
 
@@ -38,7 +38,7 @@ def test_a_replayed_letter_is_told_once_and_by_its_device(store: DeadLetters, tm
     store.add(letter(9, counted=False))
     assert store.settled_after(0) == (0, [])
     other = DeadLetters(tmp_path / "letters.db")
-    replay_letters(other, stored)
+    replay_dead_letters(other, stored)
     other.close()
     mark, changes = store.settled_after(0)
     assert sorted(changes, key=lambda c: c.device) == [
@@ -54,7 +54,7 @@ def test_a_replayed_letter_is_told_once_and_by_its_device(store: DeadLetters, tm
 
 def test_one_refused_again_is_still_a_letter(store: DeadLetters) -> None:
     store.add(letter(1))
-    replay_letters(store, lambda _: PointRefused("x", "y"))
+    replay_dead_letters(store, lambda _: PointRefused("x", "y"))
     assert store.settled_after(0) == (0, [])
     assert store.count() == 1
 
@@ -62,9 +62,9 @@ def test_one_refused_again_is_still_a_letter(store: DeadLetters) -> None:
 def test_the_oldest_is_discarded_and_what_is_deleted_stays_rejected(store: DeadLetters) -> None:
     for record_id in range(1, 8):
         store.add(letter(record_id))
-    store.drop(device="a")
+    store.delete(device="a")
     _, changes = store.settled_after(0)
-    assert sorted(changes, key=lambda c: c.end) == [
+    assert sorted(changes, key=lambda c: c.settlement) == [
         LedgerCorrection("a", Settlement.DELETED, 5),
         LedgerCorrection("a", Settlement.DISCARDED, 2),
     ]
@@ -75,7 +75,7 @@ def test_what_is_delivered_anew_is_counted_anew(store: DeadLetters) -> None:
     """A crash before the cursor moved: the points go out again, and what they come to then is what counts."""
     for record_id in (1, 2, 3):
         store.add(letter(record_id))
-    replay_letters(store, stored, device="a")
+    replay_dead_letters(store, stored, device="a")
     store.add(letter(4))
     mark, _ = store.settled_after(0)
     assert store.uncount(2, 1003, mark) == [LedgerCorrection("a", Settlement.STORED, -1)]
@@ -84,7 +84,7 @@ def test_what_is_delivered_anew_is_counted_anew(store: DeadLetters) -> None:
     assert store.add(letter(4)), "refused again: it counts again"
     assert store.refused_in(4, 1000 + 4) == {"a": 1}
     assert not store.add(letter(4))
-    replay_letters(store, stored)
+    replay_dead_letters(store, stored)
     assert store.settled_after(mark)[1] == [LedgerCorrection("a", Settlement.STORED, 1)]
 
 
@@ -97,13 +97,13 @@ def test_letters_of_a_spool_that_was_there_before_are_not_touched(store: DeadLet
 def test_how_the_letters_of_a_message_ended(store: DeadLetters) -> None:
     for line in range(4):
         store.add(letter(1, line=line))
-    replay_letters(store, stored)
-    ended = store.ended_of_message(1, 1001, 1, 2)
-    assert [(each.line, each.end, each.kind, each.reason) for each in ended] == [
+    replay_dead_letters(store, stored)
+    ended = store.settled_of_message(1, 1001, 1, 2)
+    assert [(each.line, each.settlement, each.kind, each.reason) for each in ended] == [
         (1, Settlement.STORED, "type_conflict", "words"),
         (2, Settlement.STORED, "type_conflict", "words"),
     ]
-    assert store.ended_of_message(1, 999, 1, 2) == []
+    assert store.settled_of_message(1, 999, 1, 2) == []
 
 
 def test_what_a_checkpoint_counts_is_forgotten_but_for_the_newest(
@@ -112,7 +112,7 @@ def test_what_a_checkpoint_counts_is_forgotten_but_for_the_newest(
     monkeypatch.setattr(settled_dead_letters, "KEPT", 2)
     for record_id in range(1, 6):
         store.add(letter(record_id))
-    replay_letters(store, stored)
+    replay_dead_letters(store, stored)
     mark, _ = store.settled_after(0)
 
     def left() -> list[int]:

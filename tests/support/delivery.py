@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.delivery.dead_letters import DeadLetter
 
 WAIT = 20.0
-AT_ONCE = BackoffBounds(first=0.0, longest=0.0, retry_after=0.0, held=0.0)
+AT_ONCE = BackoffBounds(first=0.0, max_delay=0.0, max_retry_after=0.0, operator_needed=0.0)
 
 
 def line(device: str, number: int, value: float = 1.0) -> bytes:
@@ -163,7 +163,7 @@ class MemorySource:
 class ScriptedDatabase:
     """Points by series and timestamp, the last value wins. ``script`` answers the first writes, then it works.
 
-    A scripted outcome is returned, an exception raised, None means work normally, "lost" stores the batch and loses the
+    A scripted result is returned, an exception raised, None means work normally, "lost" stores the batch and loses the
     answer. ``poison`` lines are refused at any time; the rest of their batch is stored if ``partial``, as InfluxDB 1
     does it.
     """
@@ -263,7 +263,7 @@ class Witness:
 
     source: MemorySource
     delivered_ids: list[int] = field(default_factory=list)
-    outcomes: list[WriteResult] = field(default_factory=list)
+    results: list[WriteResult] = field(default_factory=list)
     dead: Counter[str] = field(default_factory=Counter)
     wrote_one: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -273,10 +273,10 @@ class Witness:
         self.delivered_ids.append(record_id)
         self.source.ledger.delivered(record_id, entries, refused)
 
-    def wrote(self, batch: Batch, seconds: float, outcome: WriteResult) -> None:
+    def wrote(self, batch: Batch, seconds: float, result: WriteResult) -> None:
         assert seconds >= 0
         assert batch.count == batch.lines.count(b"\n") == sum(span.lines for span in batch.spans)
-        self.outcomes.append(outcome)
+        self.results.append(result)
         self.wrote_one.set()
 
     def dead_letter(self, kind: str, line: bytes) -> None:
