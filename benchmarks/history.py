@@ -28,9 +28,9 @@ from benchmarks.harness.ports import free_port
 from benchmarks.harness.process import Child
 from gateway.delivery.sink import SeriesQuery
 from gateway.delivery.write_result import Stored
-from gateway.sinks import influxql, metricsql
-from gateway.sinks.influxdb_v1 import InfluxV1Sink
-from gateway.sinks.influxdb_v2 import InfluxV2Sink
+from gateway.sinks.influxdb import influxql, metricsql
+from gateway.sinks.influxdb.v1 import InfluxV1Sink
+from gateway.sinks.influxdb.v2 import InfluxV2Sink
 from gateway.sinks.sqlite import SqliteSink
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from gateway.protocol.fields import Rulebook
 from gateway.protocol.messages import Readings
 from gateway.protocol.types import FieldTypes
 from gateway.protocol.validation import Encoder
-from gateway.sinks.idle_shards import RecentHours, hours_of
+from gateway.sinks.influxdb.idle_shards import RecentHours, hours_of
 from gateway.spool import record
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from gateway.http.certificate_expiry import Expiry
 from gateway.live.readiness import Readiness
 from gateway.metrics import Metrics
 from gateway.process.clock import WallClock
-from gateway.sinks.http_response import REFUSALS
+from gateway.sinks.influxdb.http_response import REFUSALS
 from gateway.state.command_log import State
 from tests.support.gateway import running_gateway, wait_for
 from tests.support.servers import free_port

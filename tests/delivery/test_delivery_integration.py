@@ -16,7 +16,7 @@ from gateway.delivery.forwarder import Forwarder
 from gateway.delivery.replay import replay_dead_letters
 from gateway.ledger import Entry, Ledger
 from gateway.line_protocol import Series, Value
-from gateway.sinks.influxdb_v1 import InfluxV1Sink
+from gateway.sinks.influxdb.v1 import InfluxV1Sink
 from gateway.sinks.sqlite import SqliteSink
 from gateway.spool.files import File
 from gateway.spool.queue import SpoolQueue

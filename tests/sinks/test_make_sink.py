@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.config import BatchSection, Config, InfluxdbSection, SqliteSection, StateSection
-from gateway.sinks import QUERY_CONNECTIONS, make_sink
-from gateway.sinks.influxdb_v1 import InfluxV1Sink
-from gateway.sinks.influxdb_v2 import InfluxV2Sink
+from gateway.sinks import make_sink
+from gateway.sinks.influxdb import QUERY_CONNECTIONS
+from gateway.sinks.influxdb.v1 import InfluxV1Sink
+from gateway.sinks.influxdb.v2 import InfluxV2Sink
 from gateway.sinks.sqlite import SqliteSink
 
 if TYPE_CHECKING:

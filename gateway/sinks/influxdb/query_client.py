@@ -16,7 +16,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
 from gateway.errors import QueryError
-from gateway.sinks.http_response import HttpResponse
+from gateway.sinks.influxdb.http_response import HttpResponse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

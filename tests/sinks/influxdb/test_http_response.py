@@ -8,8 +8,8 @@ import urllib3.exceptions
 from urllib3 import HTTPHeaderDict
 
 from gateway.delivery.write_result import BatchTooLarge, OperatorNeeded, PointRefused, RetryLater, Stored
-from gateway.sinks import http_response
-from gateway.sinks.http_response import HEAD, TAIL, HttpResponse
+from gateway.sinks.influxdb import http_response
+from gateway.sinks.influxdb.http_response import HEAD, TAIL, HttpResponse
 
 NOW = 1_700_000_000.0
 

@@ -17,9 +17,9 @@ from influxdb_client import InfluxDBClient, WritePrecision, WriteService
 from influxdb_client.rest import ApiException
 from urllib3.exceptions import SSLError
 
-from gateway.sinks.http_response import HttpResponse
-from gateway.sinks.influxdb import InfluxSink
-from gateway.sinks.query_client import QueryClient
+from gateway.sinks.influxdb.http_response import HttpResponse
+from gateway.sinks.influxdb.query_client import QueryClient
+from gateway.sinks.influxdb.sink import InfluxSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

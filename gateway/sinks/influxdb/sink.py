@@ -4,7 +4,7 @@ Rules that hold here:
 
 * Points are sent as the bytes they have been since they were accepted, so that a resend overwrites itself.
 * One try a call: when to try again is delivery's decision, for all batches at once.
-* The first write to a shard is made twice, since InfluxDB may lose it: see `gateway.sinks.idle_shards`.
+* The first write to a shard is made twice, since InfluxDB may lose it: see `gateway.sinks.influxdb.idle_shards`.
 * A newline inside a string is sent only to a server that is known to read quotes. VictoriaMetrics does not: it cuts
   its input at every newline, so a device could write another's points with a string. What is no InfluxDB is given
   spaces instead.
@@ -25,8 +25,8 @@ from gateway.delivery.sink import History
 from gateway.delivery.write_result import PointRefused, RetryLater, Stored
 from gateway.errors import QueryError
 from gateway.line_protocol import split_lines
-from gateway.sinks import http_response, influxql, metricsql
-from gateway.sinks.idle_shards import PAUSE, RecentHours, hours_of
+from gateway.sinks.influxdb import http_response, influxql, metricsql
+from gateway.sinks.influxdb.idle_shards import PAUSE, RecentHours, hours_of
 from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from gateway.delivery.sink import Cancellation, SeriesName, SeriesQuery
     from gateway.delivery.write_result import WriteResult
-    from gateway.sinks.http_response import HttpResponse
-    from gateway.sinks.query_client import QueryClient
+    from gateway.sinks.influxdb.http_response import HttpResponse
+    from gateway.sinks.influxdb.query_client import QueryClient
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ import pytest
 from gateway.delivery.sink import SeriesName, SeriesQuery
 from gateway.delivery.write_result import OperatorNeeded, RetryLater, Stored
 from gateway.line_protocol import escape
-from gateway.sinks.influxdb_v1 import InfluxV1Sink
-from gateway.sinks.influxdb_v2 import InfluxV2Sink
+from gateway.sinks.influxdb.v1 import InfluxV1Sink
+from gateway.sinks.influxdb.v2 import InfluxV2Sink
 from tests.support.history import assert_same_buckets, expected_buckets
 from tests.support.servers import VictoriaMetrics
 
@@ -114,7 +114,7 @@ def test_history_comes_from_influxql(influxd: Influxd) -> None:
 
 def test_nothing_is_said_at_the_end_of_the_process() -> None:
     program = (
-        "from gateway.sinks.influxdb_v2 import InfluxV2Sink\n"
+        "from gateway.sinks.influxdb.v2 import InfluxV2Sink\n"
         "sink = InfluxV2Sink('http://127.0.0.1:1', 'b')\n"
         "sink.write(b'm x=1 5\\n')\n"
         "sink.close()\n"

@@ -14,15 +14,15 @@ import pytest
 from gateway.delivery.sink import SeriesQuery
 from gateway.delivery.write_result import OperatorNeeded, PointRefused, RetryLater, Stored
 from gateway.errors import QueryError
-from gateway.sinks.influxdb_v1 import InfluxV1Sink
-from gateway.sinks.influxdb_v2 import InfluxV2Sink
+from gateway.sinks.influxdb.v1 import InfluxV1Sink
+from gateway.sinks.influxdb.v2 import InfluxV2Sink
 from tests.support.scripted import Reply, ScriptedServer
 from tests.support.servers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gateway.sinks.influxdb import InfluxSink
+    from gateway.sinks.influxdb.sink import InfluxSink
 
 LINES = b"m,device=d1 x=1 1700000000000000000\n" * 3
 BROKEN = b'm,device=d1 s="one\ntwo",x=1 1700000000000000000\nm,device=d1 s="plain" 1700000000000000001\n'

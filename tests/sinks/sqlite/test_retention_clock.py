@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from gateway.sinks.retention_clock import DOUBTED_NS, FAR_NS, RetentionClock
+from gateway.sinks.sqlite.retention_clock import DOUBTED_NS, FAR_NS, RetentionClock
 from gateway.time_units import NS_PER_S as NS
 
 TODAY = 1_790_000_000 * NS

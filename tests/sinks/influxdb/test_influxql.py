@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.delivery.sink import Bucket, SeriesQuery
 from gateway.errors import QueryError
-from gateway.sinks import influxql
+from gateway.sinks.influxdb import influxql
 
 QUERY = SeriesQuery("d1", "temp", 1_000, 2_000, 4)
 

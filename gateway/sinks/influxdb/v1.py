@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 import urllib3
 
 from gateway import __version__
-from gateway.sinks.http_response import HttpResponse
-from gateway.sinks.influxdb import InfluxSink
-from gateway.sinks.query_client import QueryClient
+from gateway.sinks.influxdb.http_response import HttpResponse
+from gateway.sinks.influxdb.query_client import QueryClient
+from gateway.sinks.influxdb.sink import InfluxSink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

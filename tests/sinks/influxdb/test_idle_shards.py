@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 
 from gateway.delivery.write_result import PointRefused, RetryLater, Stored
 from gateway.line_protocol import Series
-from gateway.sinks import idle_shards
-from gateway.sinks.idle_shards import MOST_HOURS, WARM, RecentHours, hours_of
-from gateway.sinks.influxdb_v1 import InfluxV1Sink
-from gateway.sinks.influxdb_v2 import InfluxV2Sink
+from gateway.sinks.influxdb import idle_shards
+from gateway.sinks.influxdb.idle_shards import MOST_HOURS, WARM, RecentHours, hours_of
+from gateway.sinks.influxdb.v1 import InfluxV1Sink
+from gateway.sinks.influxdb.v2 import InfluxV2Sink
 from tests.support.readings import FLOATS, TIMES
 from tests.support.scripted import Reply, ScriptedServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gateway.sinks.influxdb import InfluxSink
+    from gateway.sinks.influxdb.sink import InfluxSink
     from tests.support.scripted import Request
 
 TAKEN = Reply(204, {"X-Influxdb-Build": "OSS"})
@@ -115,7 +115,7 @@ def test_the_second_write_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
     with ScriptedServer(TAKEN) as server:
         sink = InfluxV1Sink(server.url, "db")
         seen: list[tuple[int, float]] = []
-        monkeypatch.setattr("gateway.sinks.influxdb.time.sleep", lambda s: seen.append((len(server.requests), s)))
+        monkeypatch.setattr("gateway.sinks.influxdb.sink.time.sleep", lambda s: seen.append((len(server.requests), s)))
         assert sink.write(at(START)) == Stored()
         sink.close()
     assert seen == [(1, idle_shards.PAUSE)]

@@ -11,7 +11,7 @@ import pytest
 from gateway.delivery.sink import Bucket, Cancellation, SeriesName, SeriesQuery
 from gateway.delivery.write_result import BatchTooLarge, OperatorNeeded, PointRefused, RetryLater, Stored
 from gateway.errors import QueryError
-from gateway.sinks.influxdb_v1 import InfluxV1Sink
+from gateway.sinks.influxdb.v1 import InfluxV1Sink
 from tests.support.gateway import wait_for
 from tests.support.history import assert_same_buckets, expected_buckets
 from tests.support.servers import Influxd
