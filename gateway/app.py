@@ -56,7 +56,7 @@ class Gateway:
         recovery = await asyncio.to_thread(parts.spool.open, parts.ledger.committed_to, parts.ledger.delivered_to)
         log.info("spool %s: %s", config.spool.directory, recovery)
         self._resume()
-        parts.directory.ids()  # sorting them takes a moment, which no device waits for yet
+        parts.device_ids.ids()  # sorting them takes a moment, which no device waits for yet
         await self._exchange_field_types()
         with naming("dead letters", config.state.directory / file_names.DEAD_LETTERS):
             await parts.accounting.begin(recovery.cursor, parts.spool.status().oldest_ns)

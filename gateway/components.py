@@ -23,8 +23,7 @@ from gateway.devices.backpressure import Backpressure
 from gateway.devices.commands import Commands
 from gateway.devices.connection_places import places
 from gateway.devices.connections import Connections
-from gateway.devices.device_list import DeviceList
-from gateway.devices.directory import Directory
+from gateway.devices.device_list import DeviceIds, DeviceList
 from gateway.devices.enrolment import Enrolment
 from gateway.devices.failed_credentials import FailedCredentials
 from gateway.devices.fleet import Fleet
@@ -166,7 +165,7 @@ class Components:
             self.registry,
             lambda result: metrics.enrolments.labels(result).inc(),
             self.revocation.credentials_changed,
-            most=allowed.pending_approval,
+            limit=allowed.pending_approval,
         )
         self.authentication = Authentication(
             self.active, self.registry, self.authorities, self.profiles, self.enrolment
@@ -212,7 +211,7 @@ class Components:
     def _build_page_and_api(self, config: Config) -> None:
         """What serves people: the page, the HTTP API and the live feed."""
         state = config.state.directory
-        self.directory = Directory(self.registry.devices.ids, self.fleet.known)
+        self.device_ids = DeviceIds(self.registry.devices.ids, self.fleet.known)
         self.threads = BoundedThreads(CLIENT_THREADS, "client-call", MAX_WAITING_CALLS)
         self.expiry = Expiry(read_ends(config))
         self.readiness = Readiness(
@@ -222,7 +221,7 @@ class Components:
             active=self.active,
             metrics=self.metrics,
             ledger=self.ledger,
-            directory=self.directory,
+            device_ids=self.device_ids,
             spool=self.spool,
             forwarder=self.forwarder,
             active_sink=self.active_sink,
@@ -250,7 +249,7 @@ class Components:
             connections=self.connections,
             dead_letters=self.dead_letters,
             device_settings=self.device_settings,
-            device_list=DeviceList(self.directory, self.fleet),
+            device_list=DeviceList(self.device_ids, self.fleet),
             enrolment=self.enrolment,
             failures=self.failures,
             feed=self.feed,

@@ -20,7 +20,7 @@ def show_now(parts: Components) -> None:
     metrics.commit_queue.set_function(lambda: spool.queued_bytes)
     metrics.strangers.set_function(lambda: len(parts.unauthenticated))
     metrics.connections_paused.set_function(lambda: len(parts.backpressure))
-    metrics.connections_resting.set_function(lambda: len(parts.backpressure.resting))
+    metrics.connections_resting.set_function(lambda: len(parts.backpressure.timed_pauses))
     metrics.spool_oldest.set_function(lambda: spool.status().oldest_seconds)
     metrics.spool_damage.set_function(lambda: spool.status().damaged)
     for column in ("received", "stored", "duplicate", "rejected", "dropped", "pending"):

@@ -21,7 +21,7 @@ from tornado.web import Finish, HTTPError
 
 from gateway.api.blocking import BlockingHandler
 from gateway.api.handler import MALFORMED
-from gateway.devices.commands import MOST_OF_DEVICE as MOST_OPEN
+from gateway.devices.commands import MAX_OF_DEVICE as MAX_OPEN
 from gateway.devices.commands import NOT_CONNECTED, TooManyCommands
 from gateway.http.login import Role
 from gateway.protocol.merging import check_value
@@ -86,7 +86,7 @@ class CommandsHandler(DownlinkHandler):
 
     async def get(self, device_id: str) -> None:
         """The newest commands, the newest first."""
-        limit = self.number("limit", DEFAULT_PAGE, 1, MOST_SHOWN + MOST_OPEN)
+        limit = self.number("limit", DEFAULT_PAGE, 1, MOST_SHOWN + MAX_OPEN)
         try:
             found = await self.run_blocking(lambda: self.command_log.history(device_id, limit))
         except sqlite3.Error as error:

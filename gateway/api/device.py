@@ -13,7 +13,7 @@ from gateway.api.registry_changes import RegistryHandler
 from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
-    from gateway.devices.device_state import DeviceState
+    from gateway.devices.device_view import DeviceView
     from gateway.devices.fleet import Fleet
     from gateway.devices.problems import Problems
     from gateway.devices.profiles import Profiles
@@ -61,7 +61,7 @@ class TokenHandler(RegistryHandler):
         self.answer({"id": device_id, "token": token})
 
 
-def describe(view: DeviceState, now_ns: int) -> dict[str, Any]:
+def describe(view: DeviceView, now_ns: int) -> dict[str, Any]:
     """A device as the API shows it; times in ms since 1970, ``rate`` in messages a second."""
     connection = view.connection
     state, since_ns = view.state_at(now_ns)
@@ -97,7 +97,7 @@ def describe(view: DeviceState, now_ns: int) -> dict[str, Any]:
     return found
 
 
-def _clock(view: DeviceState, now_ns: int) -> dict[str, float] | None:
+def _clock(view: DeviceView, now_ns: int) -> dict[str, float] | None:
     """How far the device's clock is behind, in ms, and how far that may be wrong; None while it is not known."""
     estimate = None if view.clock is None else view.clock.estimate(now_ns)
     if estimate is None:

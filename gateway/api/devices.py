@@ -12,7 +12,7 @@ from gateway.api.handler import MALFORMED
 from gateway.api.registry_changes import RegistryHandler, tags_of
 from gateway.config import DEFAULT_PROFILE
 from gateway.devices.device_list import SORT_ORDERS
-from gateway.devices.device_state import STATES
+from gateway.devices.device_view import STATES
 from gateway.state.new_device import check_profile
 
 if TYPE_CHECKING:

@@ -1,10 +1,11 @@
-"""Where the two halves meet: what became durable, and what the database confirmed, turned into accounts and acks.
+"""The listener of commits and deliveries: it turns them into counts in the ledger, latest values, and acks.
 
 Rules that hold here:
 
 * An ack follows the ledger, and the ledger follows the disk: nothing is told to a device before it is counted.
 * At most one ack per device and commit, however many messages it covers. Metrics change per commit, not per message.
-* A failed commit is told to everybody who had something in it.
+* A failed commit is told to every connection that had an entry in it.
+* An error in one connection does not keep the others from their acks.
 """
 
 from __future__ import annotations
@@ -44,34 +45,34 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_FAILED_COMMIT_MS = 1000
-UNTOLD = "a connection could not be told what became of its readings"
+NOT_TOLD = "a connection could not be told whether its readings are durable or delivered"
 
 
 class EntryOwner(Protocol):
-    """Whoever waits for an entry: a device's socket or a request."""
+    """A device's socket, or a request, that waits for its entries to become durable."""
 
     def durable(self, numbered: int) -> Write | None:
-        """Entries of this owner are on disk, ``numbered`` of them with a sequence number; what to write for it."""
+        """Entries of this owner are on disk, ``numbered`` of them with a sequence number; the ack to write, if any."""
         ...
 
     def append_failed(self, entries: Sequence[Entry], retry_after_ms: int) -> None:
-        """These entries of this owner did not reach the disk and were not taken."""
+        """These entries of this owner did not reach the disk: they were not accepted."""
         ...
 
 
 @contextlib.contextmanager
-def _others_go_on() -> Iterator[None]:
-    """A bug that one connection meets must not keep the others from their answers."""
+def _logged() -> Iterator[None]:
+    """Log an error in one connection; the others go on."""
     try:
         yield
     except Exception:
-        log.exception(UNTOLD)
+        log.exception(NOT_TOLD)
 
 
 class Accounting:
-    """The listener of the spool and of the forwarder. Runs on the event loop only."""
+    """Listens to the spool and to the forwarder. Runs on the event loop only."""
 
-    def __init__(  # noqa: PLR0913 - everything that a reading leaves a trace in
+    def __init__(  # noqa: PLR0913 - a reading leaves a trace in all of these
         self,
         ledger: Ledger,
         fleet: Fleet,
@@ -93,8 +94,12 @@ class Accounting:
         self._acks = acks
         self._checkpoint_path = checkpoint_path
         self._files = files
-        self._checkpointed = self._trimmed = (0, 0)
+        self._checkpointed = (0, 0)
+        """The marks of the newest checkpoint: settled dead letters, and delivered records, that it has counted."""
+        self._trimmed = (0, 0)
+        """The marks up to which settled dead letters were forgotten."""
         self._settling = True
+        """Whether dead letters could be read at the last attempt: a failure is logged once."""
 
     def recovered(
         self,
@@ -103,7 +108,7 @@ class Accounting:
         entries: Sequence[Entry],
         delivered: bool,  # noqa: FBT001
     ) -> None:
-        """Count a record found at the start, as far as the checkpoint has not."""
+        """Count a record that was found at the start, as far as the checkpoint has not counted it."""
         if record_id > self._ledger.committed_to:
             self._ledger.committed(record_id, entries)
         if delivered and record_id > self._ledger.delivered_to:
@@ -124,11 +129,11 @@ class Accounting:
                 numbered[owner] = numbered.get(owner, 0) + (entry.seq != NO_SEQ)
         writes = []
         for owner, count in numbered.items():
-            try:  # a context manager would cost as much as half an ack
+            try:  # a context manager would cost half as much as an ack
                 if (write := owner.durable(count)) is not None:
                     writes.append(write)
             except Exception:
-                log.exception(UNTOLD)
+                log.exception(NOT_TOLD)
         write_all(writes)
         self._metrics.commit.observe(seconds)
         if messages:
@@ -138,7 +143,7 @@ class Accounting:
                 self._types.settle(messages[-1].arrived_ns)
 
     def _count(self, messages: Sequence[Entry], received: int, duplicate: int, rejected: int) -> None:
-        """Add a commit to the metrics; before it the ledger's sums were as given."""
+        """Add a commit to the metrics; the arguments are the ledger's sums before it."""
         metrics, total = self._metrics, self._ledger.total
         duplicate, rejected = total.duplicate - duplicate, total.rejected - rejected
         metrics.messages.inc(len(messages))
@@ -148,32 +153,32 @@ class Accounting:
         metrics.corrected.inc(sum([entry.corrected for entry in messages]))
 
     def append_failed(self, items: Sequence[tuple[Entry, object]], error: BaseException) -> None:
-        """A group commit failed: take back its numbers and the types it taught, and tell everybody who is in it."""
+        """A group commit failed: take back its sequence numbers and field types, and tell the owners of its entries."""
         self._metrics.commit_failures.inc()
         log.error("spool: a commit of %d messages failed, the devices keep them: %s", len(items), error)
         failed: dict[EntryOwner, list[Entry]] = {}
         arrived_ns = 0
-        for entry, waiting in items:
+        for entry, owner in items:
             if entry.kind is READINGS:
                 self._ledger.rolled_back(entry)
                 arrived_ns = entry.arrived_ns
-            if waiting is not None:
-                failed.setdefault(cast("EntryOwner", waiting), []).append(entry)
+            if owner is not None:
+                failed.setdefault(cast("EntryOwner", owner), []).append(entry)
         self._types.take_back(arrived_ns)
-        for owner, entries in failed.items():
-            with _others_go_on():
-                owner.append_failed(entries, RETRY_AFTER_FAILED_COMMIT_MS)
+        for waiting, lost in failed.items():
+            with _logged():
+                waiting.append_failed(lost, RETRY_AFTER_FAILED_COMMIT_MS)
 
     def dropped(self, record_id: int, entries: Sequence[Entry]) -> None:
         """A full spool discarded a record that the database never got."""
         self._ledger.dropped(record_id, entries)
         self._metrics.dropped.inc(sum(entry.accepted for entry in entries))
         for connection, boot, count in self._awaiting(entries):
-            with _others_go_on():
+            with _logged():
                 connection.dropped(boot, count)
 
     def left(self, readings: int, by_device: Callable[[], Mapping[str, int]]) -> None:
-        """The spool holds this and no more: what pends beyond it was damaged."""
+        """The spool holds so many readings. Those that the ledger counts as pending beyond them were damaged."""
         if self._ledger.total.pending == readings:
             return
         lost = self._ledger.write_off(by_device())
@@ -184,7 +189,7 @@ class Accounting:
             log.warning("ledger: readings that were damaged can be read again, %d of them counted as dropped", -lost)
 
     def checkpoint(self) -> Callable[[], None]:
-        """A writer of the ledger as it is now."""
+        """A function that writes the ledger as it is now; call it on a thread."""
         marks = self._ledger.settled_to, self._ledger.delivered_to
         write = checkpoint.writer(self._ledger, self._checkpoint_path, self._files)
 
@@ -195,7 +200,7 @@ class Accounting:
         return write_and_note
 
     async def settle(self) -> None:
-        """Count what became of dead letters since the last call, by whichever process."""
+        """Count the dead letters that were stored or discarded since the last call, by this or another process."""
         letters = self._dead_letters
         try:
             mark, changes = await asyncio.to_thread(letters.settled_after, self._ledger.settled_to)
@@ -206,13 +211,15 @@ class Accounting:
                 self._trimmed = self._checkpointed
         except sqlite3.Error as error:
             if self._settling:
-                log.warning("dead letters cannot be read: %s; what becomes of them is counted later", error)
+                log.warning(
+                    "dead letters cannot be read: %s; those that are stored or discarded are counted later", error
+                )
             self._settling = False
         else:
             self._settling = True
 
     async def begin(self, cursor: int, oldest_ns: int | None) -> None:
-        """At a start: the records behind ``cursor``, the first committed at ``oldest_ns``, are delivered once more."""
+        """At a start: the records after ``cursor``, the first committed at ``oldest_ns``, are delivered again."""
         if oldest_ns is not None:
             self._apply(await asyncio.to_thread(self._dead_letters.uncount, cursor, oldest_ns, self._ledger.settled_to))
         await self.settle()
@@ -226,7 +233,7 @@ class Accounting:
             self._metrics.dropped.inc(max(0, dropped))
 
     def delivered(self, record_id: int, entries: Sequence[Entry], refused: Mapping[str, int]) -> None:
-        """The database has a record, but for the ``refused`` points of each device."""
+        """The database has stored a record, except the ``refused`` readings of each device."""
         before = self._ledger.total.stored
         self._ledger.delivered(record_id, entries, refused)
         self._metrics.stored.inc(self._ledger.total.stored - before)
@@ -234,14 +241,14 @@ class Accounting:
         for device in refused.keys() & self._fleet.awaiting:
             connection = self._fleet.view(device).connection
             if connection is not None:
-                with _others_go_on():
+                with _logged():
                     connection.refused(refused[device])
         for connection, boot, count in self._awaiting(entries):
-            with _others_go_on():
+            with _logged():
                 connection.stored(boot, count)
 
     def _awaiting(self, entries: Iterable[Entry]) -> Iterator[tuple[DeviceConnection, str, int]]:
-        """The devices of ``entries`` that await this, with how many numbered messages of which boot are in them."""
+        """The connections with ack level "stored", with each boot and its count of numbered messages in ``entries``."""
         numbered: dict[tuple[str, str], int] = {}
         awaiting = self._fleet.awaiting
         for entry in entries if awaiting else ():

@@ -1,21 +1,23 @@
-"""Devices that are not read for a moment: because more waits for the disk than should, or because they are too fast.
+"""Pauses reading from devices: while too much waits for the disk, and for devices that are too fast.
 
 Rules that hold here:
 
-* Who is not read is held back by TCP, and nothing is lost: what it has sent waits in the kernel, and in at most one
-  chunk that was read already.
-* While the disk is behind, what each device sends is weighed. What has room until the next commit is divided by deficit
-  round robin (Shreedhar and Varghese, 1995): a device is not read on once it has used its part, and what it took too
-  much counts against its next ones. So who sends little is not kept waiting for who sends much. What is left over is
-  for those who wait, in turns, until it gets tight; those with something left of their part go on even then.
-* Live goes first: who catches up is resumed after all others, and has a part of theirs (`LIVE_WEIGHT`).
-* Resumed is in slices, and no more of them once the spool is congested again. In each round somebody is.
-* While somebody is in the line, the next step is always due: a turn of the event loop, or, where the spool is
-  congested, the commit that it waits for. What comes need not have anything written, so no commit need follow.
-* Nothing is weighed, and nobody called, while the disk keeps up: after `CALM` rounds in which it did, one in which
-  nobody waits, or `TURNS` in which nothing was queued.
-* One timer for all who wait for the disk, one for all who were too fast (`resting`); for each its place in the line.
-* Who waits for the disk longer than `PATIENCE` is told once, by a throttle that asks for patience and refuses nothing.
+* A paused device loses nothing: TCP holds it back. What it has sent stays in the kernel, and in at most one chunk that
+  was read already.
+* While the disk is behind, the bytes that each device sends are counted. The room until the next commit is divided by
+  deficit round robin (Shreedhar and Varghese, 1995): a device that has used its quota is paused, and what it took too
+  much is taken off its next quotas. So a device that sends little does not wait for one that sends much. Unused quota
+  goes to paused devices, a share per turn of the event loop, until the spool is congested. A device with quota left is
+  read even then.
+* Live readings go before backlog: a device that sends backlog is resumed after all others, and its quota is a part of
+  theirs (`LIVE_WEIGHT`).
+* Devices are resumed in slices, and no more of them once the spool is congested again. Each round resumes at least one.
+* While any device is paused, the next step is always scheduled: a turn of the event loop or, where the spool is
+  congested, the commit that it waits for. A message need not lead to a write, so a commit need not follow one.
+* Nothing is counted, and nothing called, while the disk keeps up: counting ends after `CALM` rounds without congestion,
+  after a round in which no device is paused, or after `TURNS` turns in which nothing was queued.
+* One timer serves all devices that wait for the disk, and one all that were too fast (`gateway.devices.timed_pauses`).
+* A device that has waited for the disk for longer than `PATIENCE` is told once, by a throttle that refuses nothing.
 """
 
 from __future__ import annotations
@@ -34,52 +36,68 @@ if TYPE_CHECKING:
 SLICE = 64
 """Devices resumed before the event loop sees what they send."""
 PATIENCE = 1.0
-"""Seconds that a device waits unread before it is told."""
+"""Seconds for which a device is paused before it is told."""
 LIVE_WEIGHT = 4
-"""Parts of a device that sends what is live, for one of a device that catches up."""
-FIRST_COMERS = 4
-"""What part of the room is for those who did not send in the last round."""
+"""Quota of a device that sends live readings, as a multiple of the quota of one that sends backlog."""
+NEWCOMERS = 4
+"""One part in so many of the room is for devices that did not send in the last round."""
 TURNS = 8
-"""In so many turns of the event loop who waits gets what others leave."""
+"""Turns of the event loop over which paused devices get the quota that others leave."""
 CALM = 8
-"""Rounds without congestion until nothing is weighed any more."""
+"""Rounds without congestion after which nothing is counted any more."""
 MESSAGE_BYTES = 256
-"""What a message weighs beside its own bytes: it takes memory, too."""
+"""What a message counts beside its own bytes: it takes memory, too."""
 
 
-class Congested(Protocol):
+class Congestible(Protocol):
     """The spool, as far as it matters here."""
 
     congested: bool
+    """Whether so much waits for the disk that senders are paused."""
     scarce: bool
+    """Whether room is divided: from the first congestion until the disk has kept up for a while."""
     headroom: int
+    """Bytes that may be queued until it is congested."""
     eased: Callable[[], None]
+    """Called when so much has become durable that senders may be resumed."""
 
     @property
     def queued_bytes(self) -> int:
-        """What waits for the disk; while there is some, ``eased`` is going to be called."""
+        """Bytes that wait for the disk; while there are some, ``eased`` is going to be called."""
         ...
 
 
 class Backpressure:
-    """The line of paused devices, and those that rest. ``count`` is called for each that joins the line."""
+    """The queue of paused devices. ``count`` is called for each that joins it."""
 
-    def __init__(self, spool: Congested, count: Callable[[], None]) -> None:
+    def __init__(self, spool: Congestible, count: Callable[[], None]) -> None:
         self._spool = spool
         self._count = count
         self._live: dict[DeviceConnection, None] = {}
+        """The paused devices that send live readings, in the order in which they were paused."""
         self._late: dict[DeviceConnection, None] = {}
+        """The paused devices that send backlog, in that order."""
         self._credit: dict[DeviceConnection, float] = {}
+        """Bytes of its quota that a device has left; below 0 what it has taken too much."""
         self._sent: set[DeviceConnection] = set()
+        """The devices that have sent in this round."""
         self._ready: deque[DeviceConnection] = deque()
+        """The paused devices with quota left, which the next slices resume."""
         self._calm = 0
+        """Rounds since the spool was congested."""
         self._idle = 0
+        """Turns of the event loop in a row in which nothing was queued."""
         self._left = 0.0
-        self._part = 0.0
+        """Bytes of this round's room that newcomers may still take."""
+        self._quota = 0.0
+        """Bytes of this round's room for a device that sends backlog; 0.0 before the first round."""
         self._untold: dict[DeviceConnection, float] = {}
+        """When each paused device that was not told so was paused, in the event loop's time; the oldest first."""
         self._timer: asyncio.Handle | None = None
+        """Runs `_tell` for the oldest of these."""
         self._resuming: asyncio.Handle | None = None
-        self.resting: TimedPauses[DeviceConnection] = TimedPauses(self._rested)
+        """The next step, if it is a turn of the event loop."""
+        self.timed_pauses: TimedPauses[DeviceConnection] = TimedPauses(self._pause_over)
         self._stopped = False
         spool.eased = self._begin_round
 
@@ -87,7 +105,7 @@ class Backpressure:
         return len(self._live) + len(self._late)
 
     def took(self, sender: DeviceConnection, size: int) -> None:
-        """While the disk is behind, ``sender`` got a message of so many bytes through."""
+        """``sender`` has sent a message of ``size`` bytes while room is scarce."""
         if sender.paused or self._stopped:
             return
         congested = self._spool.congested
@@ -103,19 +121,19 @@ class Backpressure:
             self._schedule()
 
     def _schedule(self) -> None:
-        """See to it that the line goes on, where the spool does not have to say so first."""
+        """Schedule the next step, unless the spool announces it (`eased`)."""
         if self._resuming is None and not self._spool.congested and len(self):
             step = self._resume if self._ready else self._go_round
             self._resuming = asyncio.get_running_loop().call_soon(step)
 
     def _grant(self, sender: DeviceConnection) -> float:
-        """The part of one that nobody knew of when the round began, as far as anything is left."""
-        part = max(0.0, min(self._left, self._part_of(sender)))
-        self._left -= part
-        return part
+        """The quota of a device that was not known when the round began, as far as anything is left."""
+        quota = max(0.0, min(self._left, self._quota_of(sender)))
+        self._left -= quota
+        return quota
 
-    def _part_of(self, sender: DeviceConnection) -> float:
-        return self._part if sender.late else LIVE_WEIGHT * self._part
+    def _quota_of(self, sender: DeviceConnection) -> float:
+        return self._quota if sender.late else LIVE_WEIGHT * self._quota
 
     def _join(self, sender: DeviceConnection) -> None:
         loop = asyncio.get_running_loop()
@@ -128,12 +146,12 @@ class Backpressure:
         self._count()
 
     def forget(self, sender: DeviceConnection) -> None:
-        """``sender`` is closed."""
+        """``sender`` has closed."""
         self._credit.pop(sender, None)
         self._sent.discard(sender)
         if sender.paused:
             self._leave(sender)
-            self.resting.forget(sender)
+            self.timed_pauses.forget(sender)
             if not len(self):
                 self._ready.clear()
 
@@ -143,31 +161,31 @@ class Backpressure:
         self._untold.pop(sender, None)
 
     def stop(self) -> None:
-        """Pause and resume nobody any more."""
+        """Pause and resume no device any more."""
         self._stopped = True
         for handle in (self._timer, self._resuming):
             if handle is not None:
                 handle.cancel()
         self._live, self._late, self._untold, self._credit = {}, {}, {}, {}
-        self.resting.stop()
+        self.timed_pauses.stop()
         self._ready.clear()
 
     def _begin_round(self) -> None:
-        """The disk has caught up with what waited: divide what may come until it waits again."""
+        """The disk has caught up: divide the room until it is congested again."""
         if self._resuming is not None:
             self._resuming.cancel()
             self._resuming = None
         self._calm += 1
         self._idle = 0
-        senders, self._sent = {*self._sent, *self._in_line()}, set()
+        senders, self._sent = {*self._sent, *self._paused()}, set()
         if not len(self) or self._calm > CALM:
             self._end()
             return
-        self._left = self._spool.headroom / FIRST_COMERS
-        self._part = self._spool.headroom / sum(1 if sender.late else LIVE_WEIGHT for sender in senders)
-        # Who sent in the last round and does not wait has his part in hand, also when it gets tight again.
+        self._left = self._spool.headroom / NEWCOMERS
+        self._quota = self._spool.headroom / sum(1 if sender.late else LIVE_WEIGHT for sender in senders)
+        # A device that sent in the last round and is not paused has its quota, even if the spool is congested again.
         self._credit = {
-            sender: min(0.0, self._credit.get(sender, 0.0)) if sender.paused else self._part_of(sender)
+            sender: min(0.0, self._credit.get(sender, 0.0)) if sender.paused else self._quota_of(sender)
             for sender in senders
         }
         self._divide(1)
@@ -175,13 +193,13 @@ class Backpressure:
     def _end(self) -> None:
         self._spool.scarce = False
         self._calm = self._idle = 0
-        self._credit = dict.fromkeys(self._in_line(), 1.0)
+        self._credit = dict.fromkeys(self._paused(), 1.0)
         self._resume_ready()
         if not len(self):
             self._credit = {}
 
     def _go_round(self) -> None:
-        """There is room left, and others have had their turn of the event loop: who waits gets some more."""
+        """There is room left after a turn of the event loop: the paused devices get a share of it."""
         self._resuming = None
         if self._spool.congested:
             self._calm = 0
@@ -189,27 +207,27 @@ class Backpressure:
         self._idle = 0 if self._spool.queued_bytes else self._idle + 1
         if self._idle >= TURNS:
             self._end()
-        elif not self._part:
+        elif not self._quota:
             self._begin_round()
         elif len(self):
             self._divide(1 / TURNS)
 
     def _divide(self, share: float) -> None:
-        """Let who waits have such a share of his part, or as many of them as it takes until some have paid."""
-        owed = {sender: min(0.0, self._credit.get(sender, 0.0)) for sender in self._in_line()}
-        shares = {sender: share * self._part_of(sender) for sender in owed}
+        """Give each paused device ``share`` of its quota, or so many shares that some devices have quota left."""
+        owed = {sender: min(0.0, self._credit.get(sender, 0.0)) for sender in self._paused()}
+        shares = {sender: share * self._quota_of(sender) for sender in owed}
         needed = sorted(-credit / shares[sender] for sender, credit in owed.items())
-        rounds = 1 + int(needed[len(needed) // (2 * TURNS)])  # of a long line more than one, or it would never end
+        rounds = 1 + int(needed[len(needed) // (2 * TURNS)])  # a long queue needs more than one, or would never end
         self._credit |= {sender: credit + rounds * shares[sender] for sender, credit in owed.items()}
         self._resume_ready()
 
-    def _in_line(self) -> Iterator[DeviceConnection]:
+    def _paused(self) -> Iterator[DeviceConnection]:
         yield from self._live
         yield from self._late
 
     def _resume_ready(self) -> None:
-        """Let those in the line who have something left go on, in its order."""
-        self._ready = deque(sender for sender in self._in_line() if self._credit.get(sender, 0.0) > 0)
+        """Resume the paused devices that have quota left, in their order."""
+        self._ready = deque(sender for sender in self._paused() if self._credit.get(sender, 0.0) > 0)
         self._resume()
 
     def _resume(self) -> None:
@@ -220,11 +238,11 @@ class Backpressure:
             sender = self._ready.popleft()
             if sender in self._live or sender in self._late:
                 self._leave(sender)
-                if sender not in self.resting:
-                    self._read_on(sender)
+                if sender not in self.timed_pauses:
+                    self._resume_reading(sender)
         self._schedule()
 
-    def _read_on(self, sender: DeviceConnection) -> None:
+    def _resume_reading(self, sender: DeviceConnection) -> None:
         sender.paused = False
         sender.last_byte_at = asyncio.get_running_loop().time()  # it may have sent all the while
         sender.resume_reading()
@@ -232,7 +250,7 @@ class Backpressure:
     def _tell(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer = None
-        self._schedule()  # whatever the spool forgot to say, who waits is not left to wait
+        self._schedule()  # should the spool have failed to announce the next step, no device stays paused
         latest = loop.time() - PATIENCE
         for _ in range(SLICE):
             sender, since = next(iter(self._untold.items()), (None, 0.0))
@@ -247,15 +265,15 @@ class Backpressure:
             sender.tell_paused()
         self._timer = loop.call_soon(self._tell)
 
-    def rest(self, sender: DeviceConnection, seconds: float) -> None:
-        """Read no more of ``sender`` for so long: it was too fast."""
+    def pause_for(self, sender: DeviceConnection, seconds: float) -> None:
+        """Do not read ``sender`` for so many seconds: it was too fast."""
         if self._stopped:
             return
-        self.resting.add(sender, seconds)
+        self.timed_pauses.add(sender, seconds)
         if not sender.paused:
             sender.paused = True
             sender.pause_reading()
 
-    def _rested(self, sender: DeviceConnection) -> None:
+    def _pause_over(self, sender: DeviceConnection) -> None:
         if sender not in self._live and sender not in self._late:
-            self._read_on(sender)
+            self._resume_reading(sender)

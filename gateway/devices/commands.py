@@ -1,17 +1,17 @@
-"""Commands on their way down to devices: who waits for which answer, until when, and over which socket.
+"""Commands on their way to devices, and the results that come back.
 
 Rules that hold here:
 
-* A command is in the log before it goes anywhere. Nothing is taken for done but by the device's own result.
-* A command that is not kept fails when the socket it went down closes; whether it was carried out is then not known,
-  and so it is said. A kept one waits for the device's next connection and goes down again, under the same id, until
-  its answer or its deadline: at least once, and a device knows by the id what it has done already.
-* Every command ends once for whoever waits. A result that comes after that is still written down.
-* One timer for all deadlines, on the event loop's clock: a wall clock that is set ends nothing early. A device without
-  commands costs a look into a dictionary when it comes and when it goes.
-* Everything has a bound: `MOST_OF_DEVICE` open commands of a device, `MOST` of all, `MOST_LATE` whose result may still
-  come late. What is to be written down of a command is one note, however often its device comes and goes; one
-  transaction, and no second beside it, takes all notes there are.
+* A command is in the log before it is sent. Only the device's own result marks it as done.
+* A command that is not kept fails when the socket that it was sent on closes; whether it was carried out is then not
+  known, and the answer says so. A kept command waits for the device's next connection and is sent again, under the same
+  id, until its result or its deadline: at least once. A device knows by the id what it has done already.
+* Every command ends once for its caller. A result that comes after that is still written to the log.
+* One timer serves all deadlines, on the event loop's clock, so that a change of the wall clock ends no command early. A
+  device without commands costs a look into a dictionary when it connects and when it disconnects.
+* Everything has a bound: `MAX_OF_DEVICE` open commands of a device, `MAX_OPEN` of all, `MAX_LATE` whose result may
+  still come late. What the log has to learn of a command is one note, however often its device connects. One
+  transaction at a time writes all notes that there are.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_OF_DEVICE = 100
-MOST = 5000
-MOST_LATE = 1000
+MAX_OF_DEVICE = 100
+MAX_OPEN = 5000
+MAX_LATE = 1000
 LAST_WRITES = 5.0
-"""Seconds that a stop leaves for what is still to be written down."""
+"""Seconds that a stop leaves for notes that are still to be written."""
 NOT_CONNECTED, NOT_SENT = "not_connected", "not_sent"
 CONNECTION_LOST, NO_ANSWER = "connection_lost", "no_answer"
 
@@ -52,20 +52,25 @@ class TooManyCommands(Exception):
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A command that has not ended. ``deadline`` is on the loop's clock; ``over`` is the socket it went down last."""
+    """A command that has not ended."""
 
     command: Command
     deadline: float
+    """On the event loop's clock, in seconds."""
     ended: asyncio.Future[Ending]
+    """Gets the end of the command, for its caller."""
     logged: bool = False
-    over: DeviceConnection | None = None
+    """Whether the command is in the log, so that it may be sent."""
+    connection: DeviceConnection | None = None
+    """The open connection on which it was sent last; None if there is none."""
     was_sent: bool = False
+    """Whether it was ever sent, so that a result may come."""
 
 
 class Commands:
     """The open commands of one gateway; made on a running loop.
 
-    ``connection`` is the socket of a device, if it has one; ``count`` hears of the state in which each command ended.
+    ``connection`` gives the socket of a device, if it has one. ``count`` gets the state in which each command ended.
     """
 
     def __init__(
@@ -77,17 +82,22 @@ class Commands:
         self._loop = asyncio.get_running_loop()
         self._writer: WorkerThreads[None] = WorkerThreads(1, "command-log")
         self._notes: defaultdict[str, Note] = defaultdict(Note)
+        """What the log has yet to learn of each command, by its id."""
         self._writing = False
+        """Whether a transaction with notes is under way."""
         self._devices: dict[str, dict[str, Pending]] = {}
+        """The open commands, by device, then by command id."""
         self._open = 0
+        """How many there are of all devices."""
         self._late: dict[str, str] = {}
+        """Commands that were sent and have ended without a result: by command id, the device. The oldest first."""
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return self._open
 
     def recover(self) -> None:
-        """Go on with what was open when the gateway stopped; what nobody can wait for any more has failed. Blocks.
+        """Go on with the kept commands that were open when the gateway stopped; the others have failed. Blocks.
 
         Raises:
             sqlite3.Error: the log cannot be read.
@@ -98,16 +108,16 @@ class Commands:
             pending.logged, pending.was_sent = True, was_sent
 
     async def submit(self, command: Command, seconds: float) -> Pending:
-        """Write ``command`` down, and send it if the device is connected; await ``ended`` for what became of it.
+        """Write ``command`` to the log, and send it if the device is connected. Its end comes through ``ended``.
 
         Raises:
             TooManyCommands: nothing was written or sent.
-            sqlite3.Error: it could not be written down, and was not sent.
+            sqlite3.Error: it could not be written, and was not sent.
         """
-        if len(self._devices.get(command.device, ())) >= MOST_OF_DEVICE:
-            raise TooManyCommands(f"{MOST_OF_DEVICE} commands of this device are open; one has to end first")
-        if self._open >= MOST:
-            raise TooManyCommands(f"{MOST} commands are open; one has to end first")
+        if len(self._devices.get(command.device, ())) >= MAX_OF_DEVICE:
+            raise TooManyCommands(f"{MAX_OF_DEVICE} commands of this device are open; one has to end first")
+        if self._open >= MAX_OPEN:
+            raise TooManyCommands(f"{MAX_OPEN} commands are open; one has to end first")
         pending = self._admit(command, seconds)
         try:
             await self._writer.submit(partial(self._log.add, command))
@@ -116,34 +126,34 @@ class Commands:
             raise
         pending.logged = True
         who = f"{command.name} ({command.id}), by {command.role} at {command.address}"
-        _tell(command.device, f"command {who}{', kept' if command.keep else ''}")
+        _log_device(command.device, f"command {who}{', kept' if command.keep else ''}")
         if not pending.ended.done() and not self._send(pending) and not command.keep:
-            if self._left(pending) > 0:
+            if self._ms_left(pending) > 0:
                 self._end(pending, State.FAILED, error=NOT_CONNECTED)
             else:
                 self._end(pending, State.EXPIRED, error=NOT_SENT)
         return pending
 
     def connected(self, device: str) -> None:
-        """The device can be told something: send what waits for it."""
+        """The device was welcomed: send the commands that wait for it."""
         for pending in list(self._devices.get(device, {}).values()):
-            if pending.over is None and pending.logged:
+            if pending.connection is None and pending.logged:
                 self._send(pending)
 
     def disconnected(self, device: str, connection: DeviceConnection) -> None:
         """A socket of the device has closed."""
         for pending in list(self._devices.get(device, {}).values()):
-            if pending.over is not connection:
+            if pending.connection is not connection:
                 continue
-            pending.over = None
+            pending.connection = None
             if not pending.command.keep:
                 self._end(pending, State.FAILED, error=CONNECTION_LOST)
-            elif not self._send(pending):  # by a newer connection, which may be there already
+            elif not self._send(pending):  # on a newer connection, which may be there already
                 self._notes[pending.command.id].state = State.WAITING
                 self._write()
 
     def answered(self, device: str, result: Result) -> bool:
-        """A result came, over whichever socket; whether it is one of a command that this device has to answer."""
+        """A result came, on any socket of the device; False if no command of this device waits for it."""
         pending = self._devices.get(device, {}).get(result.id)
         if pending is not None:
             self._end(pending, State.ANSWERED, ok=result.ok, value=result.value, error=result.error)
@@ -153,7 +163,7 @@ class Commands:
         del self._late[result.id]
         self._notes[result.id].ending = Ending(State.ANSWERED, time.time_ns(), result.ok, result.value, result.error)
         self._write()
-        _tell(device, f"command {result.id} was answered late, ok: {result.ok}")
+        _log_device(device, f"command {result.id} was answered late, ok: {result.ok}")
         return True
 
     def _admit(self, command: Command, seconds: float) -> Pending:
@@ -172,16 +182,16 @@ class Commands:
 
     def _send(self, pending: Pending) -> bool:
         command, connection = pending.command, self._connection(pending.command.device)
-        left = self._left(pending)
+        left = self._ms_left(pending)
         if connection is None or left <= 0 or not connection.command(command, left):
             return False
-        pending.over, pending.was_sent = connection, True
+        pending.connection, pending.was_sent = connection, True
         note = self._notes[command.id]
         note.state, note.sends, note.sent_ns = State.SENT, note.sends + 1, time.time_ns()
         self._write()
         return True
 
-    def _left(self, pending: Pending) -> int:
+    def _ms_left(self, pending: Pending) -> int:
         """Milliseconds until the deadline."""
         return round((pending.deadline - self._loop.time()) * 1000)
 
@@ -202,11 +212,11 @@ class Commands:
         self._count(state)
         if state is not State.ANSWERED and pending.was_sent:
             self._late[command.id] = command.device
-            if len(self._late) > MOST_LATE:
+            if len(self._late) > MAX_LATE:
                 del self._late[next(iter(self._late))]
-        # What a device says stays out of the log: it is in the file.
+        # What the device says is in the command log. It stays out of the log lines.
         how = f"ok: {ok}" if state is State.ANSWERED else error
-        _tell(command.device, f"command {command.name} ({command.id}) {state.value}, {how}")
+        _log_device(command.device, f"command {command.name} ({command.id}) {state.value}, {how}")
         if not pending.ended.done():
             pending.ended.set_result(ending)
 
@@ -228,7 +238,7 @@ class Commands:
             self._wake_at(min(left))
 
     def _write(self) -> None:
-        """Write the notes down, behind what was given to the writer before: a command is there when its note comes."""
+        """Write the notes, after the calls that the writer has already: a command is in the log before its note."""
         if self._writing or not self._notes:
             return
         self._writing = True
@@ -244,7 +254,7 @@ class Commands:
         self._write()
 
     async def close(self) -> None:
-        """Write down what is left, and let go of the log; what is kept waits for the next start."""
+        """Write the notes that are left, and close the log. Kept commands go on after the next start."""
         if self._timer is not None:
             self._timer.cancel()
         last = self._writer.submit(partial(self._log.write, self._taken()) if self._notes else lambda: None)
@@ -255,13 +265,13 @@ class Commands:
             self._log.close()
 
 
-def _tell(device: str, what: str) -> None:
+def _log_device(device: str, what: str) -> None:
     log.info("device %s: %s", device, what, extra={"device": device})
 
 
 def _report(written: asyncio.Future[None]) -> None:
     error = None if written.cancelled() else written.exception()
     if isinstance(error, sqlite3.Error):
-        log.warning("what became of a command could not be written down: %s", error)
+        log.warning("the state of a command could not be written to the log: %s", error)
     elif error is not None:
-        log.error("what became of a command could not be written down", exc_info=error)
+        log.error("the state of a command could not be written to the log", exc_info=error)

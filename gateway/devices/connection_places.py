@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.devices.enrolment_queue import MOST as MAX_PENDING_APPROVAL
+from gateway.devices.enrolment_queue import MAX_REQUESTS as MAX_PENDING_APPROVAL
 from gateway.devices.unauthenticated import MAX_UNAUTHENTICATED
 from gateway.process.file_limit import raise_file_limit
 

@@ -1,12 +1,13 @@
-"""The requests of devices that want to be let in, with bounds: what `gateway.devices.enrolment` decides about.
+"""The requests of devices that wait for approval, within bounds; `gateway.devices.enrolment` decides about them.
 
 Rules that hold here:
 
-* Requests are bounded in all, by address, by device id and by both. One too many pushes out the oldest undecided one
-  within the same bound whose device has left.
-* Where none has left, it pushes out the newest one of the address that has most of them within the bound, if that keeps
-  no fewer than the newcomer's then has: whoever fills a bound from one address keeps nobody else out.
-* An address is a network of 64 bits with IPv6: its hosts are one owner's.
+* Requests are bounded in all, by address, by device id, and by both together. A request above a bound pushes out the
+  oldest undecided one within that bound whose device has disconnected.
+* If none has disconnected, it pushes out the newest request of the address that has the most within the bound, provided
+  that this address keeps at least as many as the address of the new request then has. So a client that fills a bound
+  from one address excludes no other address.
+* An IPv6 address counts as its network of 64 bits: one owner has all addresses in it.
 """
 
 from __future__ import annotations
@@ -21,20 +22,22 @@ if TYPE_CHECKING:
 
     from gateway.state.enrolments import Key, Request
 
-MOST = 1000
-MOST_OF_ADDRESS = 50
-MOST_OF_DEVICE = 8
-MOST_OF_BOTH = 2
-"""Of a device id from one address."""
+MAX_REQUESTS = 1000
+MAX_OF_ADDRESS = 50
+MAX_OF_DEVICE = 8
+MAX_OF_BOTH = 2
+"""Requests for one device id from one address."""
 
 
 class EnrolmentQueue:
-    """At most ``most`` requests by device id and claim."""
+    """At most ``limit`` requests."""
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
+    def __init__(self, limit: int = MAX_REQUESTS) -> None:
+        self._limit = limit
         self._requests: dict[str, dict[str, Request]] = {}
+        """By device id, then by claim."""
         self._of_address: Counter[str] = Counter()
+        """How many requests came from each network."""
 
     def __len__(self) -> int:
         return self._of_address.total()
@@ -52,12 +55,12 @@ class EnrolmentQueue:
         return self.of(request.id).get(request.claim) is request
 
     def add(self, request: Request) -> None:
-        """One more, for which there is room."""
+        """Put in a request, for which `make_room` has made room."""
         self._requests.setdefault(request.id, {})[request.claim] = request
         self._of_address[network_of(request.address)] += 1
 
     def remove(self, request: Request) -> None:
-        """It waits no more."""
+        """Take a request out."""
         of_device = self._requests[request.id]
         del of_device[request.claim]
         if not of_device:
@@ -65,7 +68,7 @@ class EnrolmentQueue:
         self._less(request.address)
 
     def move(self, request: Request, address: str) -> None:
-        """Its device is at another address now."""
+        """The device of a request has another address now."""
         self._less(request.address)
         request.address = address
         self._of_address[network_of(address)] += 1
@@ -76,30 +79,33 @@ class EnrolmentQueue:
         if not self._of_address[network]:
             del self._of_address[network]
 
-    def make_room(self, device_id: str, address: str, held: Collection[Key]) -> list[Request] | None:
-        """Which requests have to go for one more, at most four; None: no room. Those ``held`` are connected."""
+    def make_room(self, device_id: str, address: str, connected: Collection[Key]) -> list[Request] | None:
+        """The requests, at most four, that one more pushes out; None if there is no room.
+
+        ``connected`` are the requests whose devices are connected.
+        """
         network, of_device = network_of(address), self.of(device_id).values()
         of_both = sum(network_of(request.address) == network for request in of_device)
         bounds: tuple[tuple[int, int, Callable[[Request], bool]], ...] = (
-            (of_both, MOST_OF_BOTH, lambda request: request.id == device_id and network_of(request.address) == network),
-            (len(of_device), MOST_OF_DEVICE, lambda request: request.id == device_id),
-            (self._of_address[network], MOST_OF_ADDRESS, lambda request: network_of(request.address) == network),
-            (len(self), self._most, lambda _request: True),
+            (of_both, MAX_OF_BOTH, lambda request: request.id == device_id and network_of(request.address) == network),
+            (len(of_device), MAX_OF_DEVICE, lambda request: request.id == device_id),
+            (self._of_address[network], MAX_OF_ADDRESS, lambda request: network_of(request.address) == network),
+            (len(self), self._limit, lambda _request: True),
         )
         going: list[Request] = []
-        for found, most, within in bounds:
-            if found < most or any(within(request) for request in going):
+        for found, limit, within in bounds:
+            if found < limit or any(within(request) for request in going):
                 continue
-            gives_way = _who_gives_way([r for r in self if r.decision is None and within(r)], network, held)
-            if gives_way is None:
+            pushed_out = _pushed_out([r for r in self if r.decision is None and within(r)], network, connected)
+            if pushed_out is None:
                 return None
-            going.append(gives_way)
+            going.append(pushed_out)
         return going
 
 
-def _who_gives_way(undecided: Collection[Request], network: str, held: Collection[Key]) -> Request | None:
-    """Which of the requests within a bound goes for one of ``network``."""
-    left = [request for request in undecided if request.key not in held]
+def _pushed_out(undecided: Collection[Request], network: str, connected: Collection[Key]) -> Request | None:
+    """The request within a bound that one from ``network`` pushes out; None if it pushes out none."""
+    left = [request for request in undecided if request.key not in connected]
     if left:
         return min(left, key=lambda request: request.since_ns)
     shares = Counter(network_of(request.address) for request in undecided)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.devices.device_state import OFFLINE, STATES, DeviceState
+from gateway.devices.device_view import OFFLINE, STATES, DeviceView
 from gateway.ledger import Account
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ STEP = 512
 class FleetListener(Protocol):
     """Who hears of every change while somebody watches."""
 
-    def data(self, view: DeviceState, entry: Entry) -> None:
+    def data(self, view: DeviceView, entry: Entry) -> None:
         """``entry`` is durable and shown."""
         ...
 
-    def presence(self, view: DeviceState) -> None:
+    def presence(self, view: DeviceView) -> None:
         """The device came or went."""
         ...
 
@@ -37,17 +37,17 @@ class Fleet:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self.views: dict[str, DeviceState] = {}
+        self.views: dict[str, DeviceView] = {}
         self.watcher: FleetListener | None = None
         """None while nobody watches."""
         self.awaiting: set[str] = set()
         """The devices whose connection wants to know what the database has."""
 
-    def view(self, device: str) -> DeviceState:
+    def view(self, device: str) -> DeviceView:
         """The view of ``device``, made on first use."""
         found = self.views.get(device)
         if found is None:
-            found = self.views[device] = DeviceState(device, self._ledger.account(device))
+            found = self.views[device] = DeviceView(device, self._ledger.account(device))
         return found
 
     def show(self, *entries: Entry) -> None:
@@ -61,7 +61,7 @@ class Fleet:
                     watcher.data(view, entry)
 
     def census(
-        self, now_ns: int, differs: Callable[[DeviceState, str], None] | None = None
+        self, now_ns: int, differs: Callable[[DeviceView, str], None] | None = None
     ) -> Generator[None, None, dict[str, int]]:
         """How many known devices are in which state, counted in steps.
 
@@ -91,9 +91,9 @@ class Fleet:
             return "connections of this id keep taking over from each other"
         return None
 
-    def look(self, device: str) -> DeviceState:
+    def look(self, device: str) -> DeviceView:
         """The view of ``device`` for those who only look: a device that was never heard of stays unknown."""
-        return self.views.get(device) or DeviceState(device, self._ledger.accounts.get(device) or Account())
+        return self.views.get(device) or DeviceView(device, self._ledger.accounts.get(device) or Account())
 
     def connection(self, device: str) -> DeviceConnection | None:
         """The socket of ``device``, if it has one."""
@@ -105,7 +105,7 @@ class Fleet:
         return self._ledger.accounts.keys()  # a view has an account
 
     def connection_changed(
-        self, view: DeviceState, connection: DeviceConnection | None, reason: str, now_ns: int
+        self, view: DeviceView, connection: DeviceConnection | None, reason: str, now_ns: int
     ) -> None:
         """``connection`` is the device's from now on; None: it is not connected, for this ``reason``."""
         view.connection, view.changed_ns, view.reason = connection, now_ns, reason

@@ -1,16 +1,16 @@
-"""Pings for silent devices and an end for stale ones: one timer that looks at every socket.
+"""Pings silent devices and closes stale connections, with one timer that scans all sockets.
 
-Any byte from a device is life, not only a pong: a device in the middle of a slow upload is alive. So the sockets only
-note when bytes came, and this scan is the one place that compares. Nothing is created per device or per message; a
-scan of 20,000 sockets takes a few milliseconds.
+Rules that hold here:
 
-A device that the gateway does not read for now cannot be heard, so it is left alone (`gateway.devices.backpressure`).
-
-A message that was begun and does not end would be life for ever, so it has a deadline of its own. Who is inside one is
-looked at less often: a connection says which message it is in by a number, and this is the one place that keeps times.
-
-A scan that runs late says nothing about the devices: their bytes may be waiting while the process was stopped or busy.
-So it passes, and the loop reads the sockets before the next one; but never two scans in a row.
+* Any byte from a device counts as life, not only a pong: a device in the middle of a slow upload is alive. The sockets
+  note when bytes came; this scan is the one place that compares. Nothing is created per device or per message. A scan
+  of 20,000 sockets takes a few milliseconds.
+* A device that the gateway does not read now cannot be heard, so it is not judged (`gateway.devices.backpressure`).
+* A message that is begun and never ends would count as life for ever, so it has a deadline of its own. Connections in
+  the middle of a message are looked at less often: a connection names its message by a number, and this is the one
+  place that keeps the times.
+* A scan that runs late says nothing about the devices: their bytes may wait while the process was stopped or busy. Such
+  a scan is skipped, so that the loop reads the sockets first; but never two in a row.
 """
 
 from __future__ import annotations
@@ -25,13 +25,17 @@ if TYPE_CHECKING:
 
     from gateway.devices.device_connection import DeviceConnection
 
-LONGEST_TICK = 0.5
-LONGEST_LOOK = 5.0
-"""Seconds between two looks at unfinished messages."""
+MAX_SCAN_INTERVAL = 0.5
+"""Seconds between two scans, at most."""
+MAX_LOOK_INTERVAL = 5.0
+"""Seconds between two looks at unfinished messages, at most."""
 
 
 class Keepalive:
-    """Scans ``sockets`` at most every half second, so that a stale one goes within ``timeout`` plus that."""
+    """Scans ``sockets`` at least every half second, so that a stale one is closed within ``timeout`` plus that.
+
+    All times are in seconds.
+    """
 
     def __init__(
         self,
@@ -48,18 +52,22 @@ class Keepalive:
         self._credentials_timeout = credentials_timeout
         self._message_timeout = message_timeout
         self._unfinished: dict[DeviceConnection, tuple[int, float]] = {}
+        """The message that each connection was in at the last look, by its number, and since when."""
         self._looked_at = 0.0
-        self._tick = min(LONGEST_TICK, ping_interval / 4, credentials_timeout / 4)
+        """When unfinished messages were looked at last."""
+        self._interval = min(MAX_SCAN_INTERVAL, ping_interval / 4, credentials_timeout / 4)
         self._timer: asyncio.TimerHandle | None = None
-        self._passed = False
+        self._skipped = False
+        """Whether the last scan was skipped."""
         self.lag = 0.0
         """Seconds by which the last scan ran late: the event loop's lag."""
         self.lags = LoopLag()
+        """The longest of these delays lately."""
 
     def start(self) -> None:
         """Begin scanning on the running loop."""
         loop = asyncio.get_running_loop()
-        due = loop.time() + self._tick
+        due = loop.time() + self._interval
         self._timer = loop.call_at(due, self._run, loop, due)
 
     def stop(self) -> None:
@@ -71,12 +79,12 @@ class Keepalive:
         now = loop.time()
         self.lag = max(0.0, now - due)
         self.lags.note(self.lag, now)
-        self._passed = self.lag > self._tick and not self._passed
-        due = now + self._tick
-        self._timer = loop.call_at(due, self._run, loop, due)  # first: no error below may end the scans
-        if not self._passed:
+        self._skipped = self.lag > self._interval and not self._skipped
+        due = now + self._interval
+        self._timer = loop.call_at(due, self._run, loop, due)  # first: an error below must not end the scans
+        if not self._skipped:
             self.scan(now)
-            if now - self._looked_at >= min(LONGEST_LOOK, self._message_timeout / 4):
+            if now - self._looked_at >= min(MAX_LOOK_INTERVAL, self._message_timeout / 4):
                 self.look_for_unfinished(now)
 
     def scan(self, now: float) -> None:
@@ -95,7 +103,7 @@ class Keepalive:
                 socket.send_ping()
 
     def look_for_unfinished(self, now: float) -> None:
-        """Drop who has been inside the same message since `message_timeout` before ``now``."""
+        """Close the connections that have been inside the same message for `message_timeout` at ``now``."""
         self._looked_at = now
         before, self._unfinished = self._unfinished, {}
         for socket in [s for s in self._sockets if s.unfinished and not s.paused]:

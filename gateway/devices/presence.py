@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.devices.device_connection import DeviceConnection
-    from gateway.devices.device_state import DeviceState
+    from gateway.devices.device_view import DeviceView
     from gateway.devices.fleet import Fleet
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Presence:
         self._fleet = fleet
         self._append = append
 
-    def connected(self, device: str, connection: DeviceConnection, now_ns: int) -> DeviceState:
+    def connected(self, device: str, connection: DeviceConnection, now_ns: int) -> DeviceView:
         """Make ``connection`` the device's only one."""
         view = self._fleet.view(device)
         older = view.connection
@@ -54,7 +54,7 @@ class Presence:
         if view.connection is connection:
             self._change(view, None, reason, now_ns)
 
-    def _change(self, view: DeviceState, connection: DeviceConnection | None, reason: str, now_ns: int) -> None:
+    def _change(self, view: DeviceView, connection: DeviceConnection | None, reason: str, now_ns: int) -> None:
         self._fleet.connection_changed(view, connection, reason, now_ns)
         try:
             self._append(_point(view.id, now_ns, connected=connection is not None, reason=reason), None)

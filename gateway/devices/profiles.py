@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.config import Config, ProfileSection
     from gateway.config.active import ActiveConfig
     from gateway.config.sections import LimitsSection
-    from gateway.devices.device_state import DeviceState
+    from gateway.devices.device_view import DeviceView
     from gateway.protocol.fields import Rulebook
     from gateway.state.registry_layout import Device
 
@@ -59,7 +59,7 @@ class Profiles:
         """How much ``device`` may send."""
         return self._rates.get(device.profile or DEFAULT_PROFILE) or self._rates[DEFAULT_PROFILE]
 
-    def allowance(self, view: DeviceState, device: Device) -> Allowance:
+    def allowance(self, view: DeviceView, device: Device) -> Allowance:
         """What is left of its rates, for all connections and requests of the device together."""
         rates = self.rates(device)
         if view.allowance is None:

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from gateway.devices.backpressure import Backpressure
     from gateway.devices.commands import Commands
     from gateway.devices.connections import Connections
-    from gateway.devices.device_state import DeviceState
+    from gateway.devices.device_view import DeviceView
     from gateway.devices.enrolment import Enrolment
     from gateway.devices.failed_credentials import FailedCredentials
     from gateway.devices.fleet import Fleet
@@ -153,7 +153,7 @@ class SessionRunner(StreamHandler):
         self.services = services
         self.session: Session | None = None
         """The protocol's state machine; None before `open` and after `on_close`."""
-        self.view: DeviceState | None = None
+        self.view: DeviceView | None = None
         """The state of the device in the fleet; None until it is welcomed."""
         self.authenticated = False
         self.binary = False
@@ -332,7 +332,7 @@ class SessionRunner(StreamHandler):
         services = self.services
         if isinstance(effect, Rest):
             services.metrics.rests.labels(effect.limit).inc()
-            services.backpressure.rest(self, effect.ms / 1000)
+            services.backpressure.pause_for(self, effect.ms / 1000)
         elif isinstance(effect, Result):
             self._take_result(session, effect)
         elif isinstance(effect, TimeRequest):

@@ -1,12 +1,11 @@
-"""Settings on their way: down to a device when it comes and when they change, up from it when it reports.
+"""Settings between the gateway and its devices: desired ones go down, reported ones come up.
 
 Rules that hold here:
 
-* Everything that is sent was read or written by one thread, in order: a device never hears an older version after a
-  newer one.
-* A device of which no settings are desired costs a look into a set when it comes.
-* What devices report is written by one transaction for all that have reported meanwhile. Of each at most `MOST_WAITING`
-  reports wait for it, of all `MOST_WAITING_IN_ALL`, as JSON of at most `MAX_SETTINGS` bytes each (32 MiB); one that
+* One thread reads and writes everything that is sent, in order: a device never gets an older version after a newer one.
+* A device without desired settings costs a look into a set when it connects.
+* One transaction writes all reports that have come since the last one. At most `MAX_WAITING` reports of a device wait
+  for it, and `MAX_WAITING_IN_ALL` of all devices, as JSON of at most `MAX_SETTINGS` bytes each (32 MiB). A device that
   reports faster is told so.
 """
 
@@ -33,9 +32,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_WAITING = 32
-MOST_WAITING_IN_ALL = 4096
-MOST_TOGETHER = 256
+MAX_WAITING = 32
+MAX_WAITING_IN_ALL = 4096
+MAX_TOGETHER = 256
 """Reports in one transaction."""
 LAST_WRITES = 5.0
 """Seconds that a stop leaves for reports that are still to be written."""
@@ -44,9 +43,9 @@ TOO_FAST = "settings: reported faster than they can be kept"
 
 
 class SettingsExchange:
-    """Between the twins and the devices that are connected; made on a running loop. The constructor blocks.
+    """Between the file of settings and the connected devices; made on a running loop. The constructor blocks.
 
-    ``connection`` is the socket of a device, if it has one.
+    ``connection`` gives the socket of a device, if it has one.
     """
 
     def __init__(self, twins: Twins, connection: Callable[[str], DeviceConnection | None]) -> None:
@@ -54,13 +53,17 @@ class SettingsExchange:
         self._twins = twins
         self._connection = connection
         self._desiring = twins.desiring()
+        """The devices that have desired settings."""
         self._writer: WorkerThreads[Any] = WorkerThreads(1, "settings")
         self._reports: list[Report] = []
+        """The reports that are not written yet, the oldest first."""
         self._waiting: dict[str, int] = {}
+        """How many reports of each device are not written yet."""
         self._writing = False
+        """Whether a transaction with reports is under way."""
 
     def connected(self, device: str) -> None:
-        """The device can be told something: send it what is desired."""
+        """The device was welcomed: send it the desired settings."""
         if device in self._desiring:
             self._writer.submit(partial(self._twins.show, device)).add_done_callback(partial(self._read, device))
 
@@ -70,7 +73,7 @@ class SettingsExchange:
         if (error := found.exception()) is None:
             self._send(found.result())
         else:
-            text = "device %s: its settings cannot be read, it goes on with those it has: %s"
+            text = "device %s: its settings cannot be read; it keeps those that it has: %s"
             log.warning(text, device, error, extra={"device": device})
 
     def _send(self, twin: Twin) -> None:
@@ -84,7 +87,7 @@ class SettingsExchange:
         return twin
 
     async def change(self, device: str, patch: Settings, version: int | None, role: str, address: str) -> Twin:
-        """Change what is desired and send it.
+        """Change the desired settings, and send them.
 
         Raises:
             VersionConflict, SettingsTooLarge, sqlite3.Error: nothing has changed.
@@ -100,9 +103,9 @@ class SettingsExchange:
         return twin
 
     def reported(self, device: str, reported: Reported) -> bool:
-        """Keep what a device says of its settings; False if too much of it waits already."""
+        """Keep the settings that a device reports; False if too many of its reports wait already."""
         waiting = self._waiting.get(device, 0)
-        if waiting >= MOST_WAITING or len(self._reports) >= MOST_WAITING_IN_ALL:
+        if waiting >= MAX_WAITING or len(self._reports) >= MAX_WAITING_IN_ALL:
             return False
         self._waiting[device] = waiting + 1
         self._reports.append(Report(device, reported.version, reported.settings, time.time_ns()))
@@ -113,7 +116,7 @@ class SettingsExchange:
         if self._writing or not self._reports:
             return
         self._writing = True
-        reports, self._reports = self._reports[:MOST_TOGETHER], self._reports[MOST_TOGETHER:]
+        reports, self._reports = self._reports[:MAX_TOGETHER], self._reports[MAX_TOGETHER:]
         self._writer.submit(partial(self._twins.report, reports)).add_done_callback(partial(self._written, reports))
 
     def _written(self, reports: list[Report], done: asyncio.Future[list[str]]) -> None:
@@ -138,7 +141,7 @@ class SettingsExchange:
                 connection.refuse_report(TOO_LARGE)
 
     async def close(self) -> None:
-        """Write what is left, and let go of the file."""
+        """Write the reports that are left, and close the file."""
         reports, self._reports = self._reports, []
         last = self._writer.submit(partial(self._twins.report, reports))
         last.add_done_callback(partial(self._written, reports))

@@ -1,7 +1,7 @@
-"""Senders that are not read until a time of their own: one timer for all.
+"""Senders that are not read for a time of their own, with one timer for all.
 
-A sender that closes is let go at once. What is left of it is a number in the heap, which is swept when most of it
-is that.
+A sender that closes is forgotten at once. Its number stays in the heap, which is swept when most of its numbers belong
+to forgotten senders.
 """
 
 from __future__ import annotations
@@ -17,57 +17,60 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SLICE = 64
-"""Senders woken before the event loop sees what they send, and numbers not worth a sweep."""
+"""Senders resumed before the event loop serves others; and forgotten numbers that are not worth a sweep."""
 
 
 class TimedPauses(Generic[T]):
-    """Who rests. ``wake`` is called with each whose time is over."""
+    """The paused senders. ``resume`` is called with each whose time is over."""
 
-    def __init__(self, wake: Callable[[T], None]) -> None:
-        self._wake = wake
-        self._tickets: dict[T, int] = {}
+    def __init__(self, resume: Callable[[T], None]) -> None:
+        self._resume = resume
+        self._numbers: dict[T, int] = {}
+        """The number of each paused sender."""
         self._senders: dict[int, T] = {}
+        """The sender of each number that is in force."""
         self._due: list[tuple[float, int]] = []
+        """A heap of moments, in the event loop's time, and numbers; some of the numbers are forgotten."""
         self._next = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._tickets)
+        return len(self._numbers)
 
     def __contains__(self, sender: T) -> bool:
-        return sender in self._tickets
+        return sender in self._numbers
 
     def add(self, sender: T, seconds: float) -> None:
-        """Wake ``sender`` after so long, whatever was said of it before."""
+        """Resume ``sender`` after so many seconds, in place of any earlier time."""
         self.forget(sender)
-        due, ticket = asyncio.get_running_loop().time() + seconds, next(self._next)
-        self._tickets[sender], self._senders[ticket] = ticket, sender
-        heapq.heappush(self._due, (due, ticket))
-        if self._due[0][1] == ticket:
-            self._wake_at(due)
+        due, number = asyncio.get_running_loop().time() + seconds, next(self._next)
+        self._numbers[sender], self._senders[number] = number, sender
+        heapq.heappush(self._due, (due, number))
+        if self._due[0][1] == number:
+            self._set_timer(due)
 
     def forget(self, sender: T) -> None:
-        """``sender`` rests no more; it is not woken."""
-        ticket = self._tickets.pop(sender, None)
-        if ticket is None:
+        """Do not resume ``sender``."""
+        number = self._numbers.pop(sender, None)
+        if number is None:
             return
-        del self._senders[ticket]
+        del self._senders[number]
         if len(self._due) > 2 * len(self._senders) + SLICE:
-            self._due = [alarm for alarm in self._due if alarm[1] in self._senders]
+            self._due = [entry for entry in self._due if entry[1] in self._senders]
             heapq.heapify(self._due)
 
     def stop(self) -> None:
-        """Wake nobody any more."""
+        """Resume no sender any more."""
         if self._timer is not None:
             self._timer.cancel()
-        self._tickets, self._senders, self._due = {}, {}, []
+        self._numbers, self._senders, self._due = {}, {}, []
 
-    def _wake_at(self, due: float) -> None:
+    def _set_timer(self, due: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(due, self._ring)
+        self._timer = asyncio.get_running_loop().call_at(due, self._timer_due)
 
-    def _ring(self) -> None:
+    def _timer_due(self) -> None:
         self._timer = None
         now = asyncio.get_running_loop().time()
         for _ in range(SLICE):
@@ -75,7 +78,7 @@ class TimedPauses(Generic[T]):
                 break
             sender = self._senders.pop(heapq.heappop(self._due)[1], None)
             if sender is not None:
-                del self._tickets[sender]
-                self._wake(sender)
+                del self._numbers[sender]
+                self._resume(sender)
         if self._due:
-            self._wake_at(self._due[0][0])
+            self._set_timer(self._due[0][0])

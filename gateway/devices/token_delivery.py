@@ -1,10 +1,10 @@
-"""The tokens of devices that were approved: made in a thread, for devices that may leave meanwhile.
+"""Makes the tokens of approved devices, in a thread, while those devices may disconnect.
 
 Rules that hold here:
 
-* What is about to be done is written down before it is done. A token that a crash came after is told from one that was
-  never made by the time in the registry, which is that of the request (`Request.delivered_ns`).
-* A token that nobody is left to be given is taken back.
+* Each step is written to the file before it is done. After a crash, the time in the registry tells whether a token was
+  made: it is the time that the request names (`Request.delivered_ns`).
+* A token that no device is left to receive is taken back.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ log = logging.getLogger(__name__)
 
 
 class TokenDelivery:
-    """Makes tokens and takes them back. Methods block, but `was_made`."""
+    """Makes tokens and takes them back. All methods block, except `was_made`."""
 
     def __init__(self, store: Enrolments, registry: Registry) -> None:
         self._store = store
         self._registry = registry
 
     def make(self, due: Sequence[Request]) -> tuple[list[str | None], frozenset[str]]:
-        """A token for each, None where its approval is void; and the devices whose tokens ended.
+        """A token for each request, None where its approval is void; and the devices whose older tokens have ended.
 
         Raises:
-            sqlite3.Error: the requests' file failed; who got no token is still due.
+            sqlite3.Error: the requests' file failed; requests that got no token are still due.
         """
-        self._registry.look()  # and leave to others, should this fail, to hear whose tokens have ended
+        self._registry.look()  # should a step below fail, the next refresh still names the tokens that have ended
         tokens = [self._make(request) for request in due]
         return tokens, self._registry.refresh()
 
@@ -59,16 +59,16 @@ class TokenDelivery:
         return token
 
     def was_made(self, request: Request) -> bool:
-        """Whether the token of a request that an earlier run left was made, not only about to be."""
+        """Whether the token of a request that an earlier run has left was made, not only announced."""
         known = self._registry.devices.lookup(request.id)
         return known is not None and known.changed_ns >= request.delivered_ns
 
     def take_back(self, made: Iterable[tuple[str, str]]) -> None:
-        """Let the tokens, each after its device's id, count no more; those that have been replaced are left alone."""
+        """End the tokens in ``made`` (device id and token). Tokens that have been replaced meanwhile are left alone."""
         for device_id, token in made:
             try:
                 self._registry.take_back(device_id, token)
                 log.info("device %s: its token was taken back", device_id, extra={"device": device_id})
             except RegistryError as error:
-                text = "device %s: its token stays, which nobody has: %s"
+                text = "device %s: its token, which no device has received, could not be ended: %s"
                 log.warning(text, device_id, error, extra={"device": device_id})

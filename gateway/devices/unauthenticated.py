@@ -1,7 +1,7 @@
-"""Connections that have not said who they are yet: a few of them, for a few seconds.
+"""Connections that have not authenticated themselves yet: few of them, and for a few seconds.
 
-Anybody can have one, so they have no claim to the places of devices. There is a bound to their number, and who has been
-at it for longest gives way: a device needs one round trip for its hello, who only holds on does not.
+Every client can open one, so they take no places of devices. Their number is bounded. When one more comes, the one that
+has been unauthenticated for longest is closed: a device needs one round trip for its hello, an attacker holds on.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ MAX_UNAUTHENTICATED = 1024
 
 
 class UnauthenticatedConnections:
-    """At most ``most`` connections; ``crowded_out`` counts those that had to go."""
+    """At most ``limit`` connections."""
 
-    def __init__(self, most: int = MAX_UNAUTHENTICATED) -> None:
-        self._most = most
-        self._waiting: dict[DeviceConnection, None] = {}
-        self.crowded_out = 0
+    def __init__(self, limit: int = MAX_UNAUTHENTICATED) -> None:
+        self._limit = limit
+        self._connections: dict[DeviceConnection, None] = {}
+        """The oldest first."""
+        self.pushed_out = 0
+        """How many were closed to make room."""
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._connections)
 
-    def add(self, stranger: DeviceConnection) -> None:
-        """One more came."""
-        if len(self._waiting) >= self._most:
-            first = next(iter(self._waiting))
-            del self._waiting[first]
-            self.crowded_out += 1
-            first.close_to_make_room()
-        self._waiting[stranger] = None
+    def add(self, connection: DeviceConnection) -> None:
+        """One more, which pushes out the oldest if there is no room."""
+        if len(self._connections) >= self._limit:
+            oldest = next(iter(self._connections))
+            del self._connections[oldest]
+            self.pushed_out += 1
+            oldest.close_to_make_room()
+        self._connections[connection] = None
 
-    def forget(self, stranger: DeviceConnection) -> None:
-        """This one said who it is, or has left."""
-        self._waiting.pop(stranger, None)
+    def forget(self, connection: DeviceConnection) -> None:
+        """This one has authenticated itself, or closed."""
+        self._connections.pop(connection, None)

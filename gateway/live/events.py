@@ -16,7 +16,7 @@ from gateway.time_units import NS_PER_MS
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
-    from gateway.devices.device_state import DeviceState
+    from gateway.devices.device_view import DeviceView
     from gateway.devices.fleet import Fleet
     from gateway.live.changes import DeviceChange
 
@@ -81,14 +81,14 @@ def piece_of(changes: Iterable[DeviceChange], fleet: Fleet, start: int, head: in
     return Piece(start, end, states, readings)
 
 
-def _encoded(view: DeviceState, change: DeviceChange) -> bytes:
+def _encoded(view: DeviceView, change: DeviceChange) -> bytes:
     now = time.time_ns()
     if change.is_state:
         return event("presence", presence(view, now))
     return b"%b:%b" % (orjson.dumps(view.id), orjson.dumps(_shown(view, change, now)))
 
 
-def presence(view: DeviceState, now_ns: int) -> dict[str, Any]:
+def presence(view: DeviceView, now_ns: int) -> dict[str, Any]:
     """The data of a ``presence`` event."""
     state, since_ns = view.state_at(now_ns)
     return {
@@ -100,7 +100,7 @@ def presence(view: DeviceState, now_ns: int) -> dict[str, Any]:
     }
 
 
-def _shown(view: DeviceState, change: DeviceChange, now_ns: int) -> dict[str, Any]:
+def _shown(view: DeviceView, change: DeviceChange, now_ns: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "last_data": view.last_data_ns // NS_PER_MS or None,
         "rate": view.rate_at(now_ns),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from tornado.iostream import IOStream
 
-    from gateway.devices.device_state import DeviceState
+    from gateway.devices.device_view import DeviceView
     from gateway.devices.fleet import Fleet
     from gateway.ledger import Entry
     from gateway.metrics import Metrics
@@ -136,7 +136,7 @@ class LiveFeed:
         if not feed.viewers and len(self._feeds) <= MOST_VIEWERS:
             feed.left_at = asyncio.get_running_loop().time()
 
-    def data(self, view: DeviceState, entry: Entry) -> None:
+    def data(self, view: DeviceView, entry: Entry) -> None:
         """See `FleetListener`: on the way of every message while somebody watches."""
         if self._whole is not None:
             self._whole.fresh_data[view.id] = None
@@ -144,11 +144,11 @@ class LiveFeed:
         if watch is not None:
             watch.data(entry)
 
-    def presence(self, view: DeviceState) -> None:
+    def presence(self, view: DeviceView) -> None:
         """See `FleetListener`."""
         self._differs(view, view.state_at(time.time_ns())[0])
 
-    def _differs(self, view: DeviceState, state: str) -> None:
+    def _differs(self, view: DeviceView, state: str) -> None:
         view.told = state
         if self._whole is not None:
             self._whole.fresh_states[view.id] = None
@@ -168,7 +168,7 @@ class LiveFeed:
     def _take_note(self) -> Generator[None]:
         """The states as they are now are no news to the first viewer, who loads the list meanwhile."""
 
-        def differs(view: DeviceState, state: str) -> None:
+        def differs(view: DeviceView, state: str) -> None:
             view.told = state
 
         yield from self._fleet.census(time.time_ns(), differs)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import inf, isnan, nan
 from typing import TYPE_CHECKING, Any
 
-from gateway.devices.device_state import OFFLINE
+from gateway.devices.device_view import OFFLINE
 from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gateway.delivery.dead_letters import DeadLetters
     from gateway.delivery.forwarder import Forwarder
     from gateway.delivery.sink import ActiveSink
-    from gateway.devices.directory import Directory
+    from gateway.devices.device_list import DeviceIds
     from gateway.ledger import Ledger
     from gateway.metrics import Metrics
     from gateway.process.threads import BoundedThreads
@@ -158,7 +158,7 @@ class Status:
         active: ActiveConfig,
         metrics: Metrics,
         ledger: Ledger,
-        directory: Directory,
+        device_ids: DeviceIds,
         spool: SpoolQueue,
         forwarder: Forwarder,
         active_sink: ActiveSink,
@@ -168,7 +168,7 @@ class Status:
         self._active = active
         self._metrics = metrics
         self._ledger = ledger
-        self._directory = directory
+        self._device_ids = device_ids
         self._spool = spool
         self._forwarder = forwarder
         self._active_sink = active_sink
@@ -242,7 +242,7 @@ class Status:
         now, before = recent[-1], recent[max(0, len(recent) - 1 - RATE_TICKS)]
         seconds = max(now.at - before.at, TICK)
         readings = (now.readings - before.readings) / seconds
-        state, heard_of, known = self._forwarder.state, sum(states.values()), len(self._directory.ids())
+        state, heard_of, known = self._forwarder.state, sum(states.values()), len(self._device_ids.ids())
         offline = known - heard_of + states[OFFLINE]  # with those that are registered and never came
         return {
             "devices": {"known": known, "connected": known - offline, **states, OFFLINE: offline},

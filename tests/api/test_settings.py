@@ -172,10 +172,10 @@ def test_no_more_reports_wait_than_may(tmp_path: Path, monkeypatch: pytest.Monke
 
         monkeypatch.setattr(twins, "report", slow)
         link = settings.SettingsExchange(twins, lambda _device: None)
-        for n in range(settings.MOST_WAITING):
+        for n in range(settings.MAX_WAITING):
             assert link.reported("fast", Reported(None, b'{"n":%d,"n%d":%d}' % (n, n, n)))
         assert not link.reported("fast", Reported(None, b'{"n":-1}'))
-        others = (settings.MOST_WAITING_IN_ALL - settings.MOST_WAITING) + 1  # one of the first is being written
+        others = (settings.MAX_WAITING_IN_ALL - settings.MAX_WAITING) + 1  # one of the first is being written
         assert all(link.reported(f"d{n}", Reported(None, b"{}")) for n in range(others))
         assert not link.reported("late", Reported(None, b"{}"))
         goes_on.set()
@@ -189,8 +189,8 @@ def test_no_more_reports_wait_than_may(tmp_path: Path, monkeypatch: pytest.Monke
     with closing(sqlite3.connect(tmp_path / "settings.db")) as db:
         ((count,),) = db.execute("SELECT count(*) FROM twins")
         ((reported,),) = db.execute("SELECT reported FROM twins WHERE device = 'fast'")
-    last = settings.MOST_WAITING - 1
-    assert count == settings.MOST_WAITING_IN_ALL - settings.MOST_WAITING + 2
+    last = settings.MAX_WAITING - 1
+    assert count == settings.MAX_WAITING_IN_ALL - settings.MAX_WAITING + 2
     assert {"n": last, f"n{last}": last, "n0": 0, "last": True}.items() <= json.loads(reported).items()
 
 
@@ -202,7 +202,7 @@ def test_reports_that_wait_take_the_room_of_their_bytes(tmp_path: Path, monkeypa
         monkeypatch.setattr(twins, "report", lambda _reports: [] if goes_on.wait(20) else None)
         link = settings.SettingsExchange(twins, lambda _device: None)
         tracemalloc.start()
-        for _ in range(settings.MOST_WAITING):
+        for _ in range(settings.MAX_WAITING):
             assert link.reported("d", reported(json.loads(most)))
         waiting, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -210,7 +210,7 @@ def test_reports_that_wait_take_the_room_of_their_bytes(tmp_path: Path, monkeypa
         await link.close()
         return waiting
 
-    assert asyncio.run(main()) < settings.MOST_WAITING * 2 * MAX_SETTINGS
+    assert asyncio.run(main()) < settings.MAX_WAITING * 2 * MAX_SETTINGS
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -389,8 +389,8 @@ async def test_newcomers_have_what_the_line_leaves() -> None:
 async def test_who_was_too_fast_rests_for_its_time_and_has_no_place_in_the_line() -> None:
     world = World(0)
     first, second = Sender(1, world.resumed), Sender(2, world.resumed)
-    world.line.rest(second, 0.04)
-    world.line.rest(first, 0.02)
+    world.line.pause_for(second, 0.04)
+    world.line.pause_for(first, 0.02)
     assert (first.reading, second.reading, len(world.line)) == (False, False, 0)
     world.spool.ease()
     await second.resumed.wait()
@@ -402,14 +402,14 @@ async def test_who_was_too_fast_rests_for_its_time_and_has_no_place_in_the_line(
 async def test_who_rests_and_waits_for_the_disk_is_read_when_both_are_over() -> None:
     world = World(2)
     for sender in world.senders:
-        world.line.rest(sender, 0.05)
+        world.line.pause_for(sender, 0.05)
     world.line.forget(world.senders[1])
     world.spool.ease()
     assert world.resumed == []
     world.spool.congested = True
     world.line.took(later := Sender(3, world.resumed), 1)
-    world.line.rest(later, 0.01)
-    world.line.rest(last := Sender(4, world.resumed), 0.06)
+    world.line.pause_for(later, 0.01)
+    world.line.pause_for(last := Sender(4, world.resumed), 0.06)
     await last.resumed.wait()
     assert world.resumed == [0, 4], "one still waits for the disk, one has left"
     world.spool.ease()
@@ -419,9 +419,9 @@ async def test_who_rests_and_waits_for_the_disk_is_read_when_both_are_over() -> 
 @on_a_loop
 async def test_at_a_stop_nobody_is_woken() -> None:
     world = World(1)
-    world.line.rest(resting := Sender(5, world.resumed), 0.01)
+    world.line.pause_for(resting := Sender(5, world.resumed), 0.01)
     world.line.stop()
-    world.line.rest(later := Sender(6, world.resumed), 0.01)
+    world.line.pause_for(later := Sender(6, world.resumed), 0.01)
     over = asyncio.Event()
     asyncio.get_running_loop().call_later(0.02, over.set)  # later than any alarm that was left
     await over.wait()

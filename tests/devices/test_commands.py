@@ -275,11 +275,11 @@ def test_a_kept_command_ends_at_its_deadline_and_is_not_sent_after_it(gateway: R
 def test_the_newest_hundred_and_no_more_are_kept(gateway: RunningGateway, pool: ThreadPoolExecutor) -> None:
     with device(gateway, "full"):
         pass
-    many = [pool.submit(ask, gateway, "full", name="x", keep=True) for _ in range(downlink.MOST_OF_DEVICE + 3)]
+    many = [pool.submit(ask, gateway, "full", name="x", keep=True) for _ in range(downlink.MAX_OF_DEVICE + 3)]
     refused = [answer for future in many if (answer := future.result(20)).status != 202]
     assert [answer.code for answer in refused] == ["too_many_commands"] * 3
     with device(gateway, "full") as socket:
-        ids = {hear(socket)["id"] for _ in range(downlink.MOST_OF_DEVICE)}
+        ids = {hear(socket)["id"] for _ in range(downlink.MAX_OF_DEVICE)}
         for command in ids:
             say(socket, type="result", id=command, ok=True)
         shown = Visitor(gateway.url).send("GET", f"{path('full')}?limit=300", Authorization=f"Bearer {ADMIN}")

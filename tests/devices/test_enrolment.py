@@ -64,10 +64,10 @@ class World:
         self.changed: list[str] = []
         self.enrolling = self.begin()
 
-    def begin(self, most: int = waiting.MOST) -> Enrolment:
+    def begin(self, most: int = waiting.MAX_REQUESTS) -> Enrolment:
         store = Enrolments(self.directory / "enrolments.db")
         enrolling = Enrolment(
-            store, self.registry, lambda result: self.counted.update([result]), self.changed.append, most=most
+            store, self.registry, lambda result: self.counted.update([result]), self.changed.append, limit=most
         )
         enrolling.recover()
         return enrolling
@@ -548,15 +548,15 @@ def full(asked: Request | EnrolmentRefused) -> bool:
 def test_a_flood_of_requests_is_bounded_by_device_by_address_and_in_all(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(world.enrolling._waiting, "_most", 60)
-    for n in range(waiting.MOST_OF_DEVICE):
+    monkeypatch.setattr(world.enrolling._queue, "_limit", 60)
+    for n in range(waiting.MAX_OF_DEVICE):
         assert not full(world.ask(Socket("one", f"192.0.2.{n}"), f"AAAA-AAA{n}", secret=None))
     assert full(world.ask(Socket("one", "192.0.2.200"), "BBBB-BBBB"))
-    for n in range(waiting.MOST_OF_BOTH):
+    for n in range(waiting.MAX_OF_BOTH):
         assert not full(world.ask(Socket("two", "192.0.2.1"), f"AAAA-AAA{n}", secret=None))
     assert full(world.ask(Socket("two", "192.0.2.1"), "BBBB-BBBB"))
     of_address = 60 - len(world.enrolling)
-    assert of_address == waiting.MOST_OF_ADDRESS
+    assert of_address == waiting.MAX_OF_ADDRESS
     for n in range(of_address):
         assert not full(world.ask(Socket(f"v6-{n}", f"2001:db8::{n:x}")))
     assert full(world.ask(Socket("v6-x", "2001:db8::ffff:1")))
@@ -565,7 +565,7 @@ def test_a_flood_of_requests_is_bounded_by_device_by_address_and_in_all(
 
 
 def test_who_fills_the_places_of_an_id_from_few_addresses_keeps_nobody_else_out(world: World) -> None:
-    flood = [Socket("one", f"203.0.113.{n % 4}") for n in range(waiting.MOST_OF_DEVICE)]
+    flood = [Socket("one", f"203.0.113.{n % 4}") for n in range(waiting.MAX_OF_DEVICE)]
     for n, socket in enumerate(flood):
         assert not full(world.ask(socket, f"AAAA-AAA{n}", secret=None))
     genuine = Socket("one", "192.0.2.1")
@@ -579,7 +579,7 @@ def test_who_fills_the_places_of_an_id_from_few_addresses_keeps_nobody_else_out(
 def test_who_fills_all_places_from_one_address_keeps_nobody_else_out(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(world.enrolling._waiting, "_most", 40)
+    monkeypatch.setattr(world.enrolling._queue, "_limit", 40)
     flood = [Socket(f"flood-{n}", "203.0.113.66") for n in range(40)]
     assert not any(full(world.ask(socket)) for socket in flood)
     genuine = [Socket(f"d{n}", f"192.0.2.{n}") for n in range(20)]
@@ -589,7 +589,7 @@ def test_who_fills_all_places_from_one_address_keeps_nobody_else_out(
 
 
 def test_who_was_approved_gives_way_to_nobody(world: World) -> None:
-    sockets = [Socket("d1", f"203.0.113.{n % 4}") for n in range(waiting.MOST_OF_DEVICE)]
+    sockets = [Socket("d1", f"203.0.113.{n % 4}") for n in range(waiting.MAX_OF_DEVICE)]
     requests = [world.ask(socket, f"AAAA-AAA{n}", secret=None) for n, socket in enumerate(sockets)]
     for request in requests:
         assert isinstance(request, Request)
@@ -599,12 +599,12 @@ def test_who_was_approved_gives_way_to_nobody(world: World) -> None:
 
 def test_the_protocol_tells_the_bounds() -> None:
     text = Path(messages.__file__).with_name("PROTOCOL.md").read_text(encoding="utf-8")
-    of_device = f"{waiting.MOST_OF_DEVICE} of an id, {waiting.MOST_OF_BOTH} of these of one address"
-    assert f"({waiting.MOST:,} in all, {waiting.MOST_OF_ADDRESS} of an address, {of_device})" in text
+    of_device = f"{waiting.MAX_OF_DEVICE} of an id, {waiting.MAX_OF_BOTH} of these of one address"
+    assert f"({waiting.MAX_REQUESTS:,} in all, {waiting.MAX_OF_ADDRESS} of an address, {of_device})" in text
 
 
 def test_who_has_left_makes_room_and_who_is_there_does_not(world: World) -> None:
-    sockets = [Socket("one") for _ in range(waiting.MOST_OF_BOTH)]
+    sockets = [Socket("one") for _ in range(waiting.MAX_OF_BOTH)]
     requests = [world.ask(socket, f"AAAA-AAA{n}", secret=str(n) * 22) for n, socket in enumerate(sockets)]
     world.enrolling.left(sockets[1], requests[1])  # type: ignore[arg-type]
     assert not full(world.ask(Socket("one"), "BBBB-BBBB"))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.devices.device_state import MOST_TAKEOVERS
+from gateway.devices.device_view import MAX_TAKEOVERS
 from gateway.devices.fleet import Fleet
 from gateway.devices.presence import Presence
 from gateway.ledger import Entry, Kind, Ledger
@@ -84,10 +84,10 @@ def test_devices_of_an_earlier_run_are_known() -> None:
 
 def test_an_id_that_two_devices_fight_over_rests_for_a_minute() -> None:
     fleet, second = Fleet(Ledger()), 1_000_000_000
-    for number in range(MOST_TAKEOVERS + 1):
+    for number in range(MAX_TAKEOVERS + 1):
         assert fleet.busy("a", number * second) is None
         presence_in(fleet).connected("a", Connection(), number * second)
-    last = MOST_TAKEOVERS * second
+    last = MAX_TAKEOVERS * second
     assert "taking over" in (fleet.busy("a", last + 59 * second) or "")
     assert fleet.busy("a", last + 60 * second) is None
     assert fleet.busy("b", last) is None

@@ -12,7 +12,7 @@ class Stranger:
 
 
 def test_who_has_been_at_it_for_longest_gives_way() -> None:
-    strangers = UnauthenticatedConnections(most=2)
+    strangers = UnauthenticatedConnections(limit=2)
     first, second, third, fourth = (Stranger() for _ in range(4))
     strangers.add(first)
     strangers.add(second)
@@ -22,6 +22,6 @@ def test_who_has_been_at_it_for_longest_gives_way() -> None:
     strangers.add(fourth)
     assert [s.out for s in (first, second, third, fourth)] == [0, 1, 0, 0]
     assert len(strangers) == 2
-    assert strangers.crowded_out == 1
+    assert strangers.pushed_out == 1
     strangers.forget(second)
     assert len(strangers) == 2

@@ -11,8 +11,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from gateway.devices.device_state import MOST_TAKEOVERS
-from gateway.devices.failed_credentials import FREE
+from gateway.devices.device_view import MAX_TAKEOVERS
+from gateway.devices.failed_credentials import FREE_FAILURES
 from tests.support.device import answer
 from tests.support.gateway import running_gateway, wait_for
 from tests.support.simulator import simulate
@@ -61,8 +61,8 @@ def tried(gateway: RunningGateway, device: str, token: str, client: str = "192.0
 
 def test_wrong_credentials_are_told_to_wait_and_right_ones_pass(gateway: RunningGateway) -> None:
     token, other = added(gateway, "one"), added(gateway, "two")
-    said = [tried(gateway, "one", "wrong") for _ in range(FREE + 1)]
-    assert [status for status, _ in said] == [401] * FREE + [429]
+    said = [tried(gateway, "one", "wrong") for _ in range(FREE_FAILURES + 1)]
+    assert [status for status, _ in said] == [401] * FREE_FAILURES + [429]
     assert int(said[-1][1]["Retry-After"]) == 1
     assert tried(gateway, "two", other)[0] == 101
     assert tried(gateway, "one", token)[0] == 101, "right credentials pass"
@@ -82,7 +82,7 @@ def test_wrong_tokens_in_a_hello_are_told_to_wait_and_the_next_handshake_does(ga
             return answer(socket)
 
     wrong = r"4401.*unknown device or wrong token"
-    for _ in range(FREE):
+    for _ in range(FREE_FAILURES):
         with pytest.raises(ConnectionClosed, match=f"{wrong}(?!, again)"):
             say_hello("hello", "wrong")
     with pytest.raises(ConnectionClosed, match=f"{wrong}, again and again; wait 1 s"):
@@ -111,7 +111,7 @@ def test_an_operator_sees_an_id_that_is_fought_over(gateway: RunningGateway) -> 
     headers = {"Authorization": f"Bearer {token}"}
     url = f"{gateway.ws}/v1/devices/twin/stream"
     with contextlib.ExitStack() as sockets:
-        for _ in range(MOST_TAKEOVERS + 1):
+        for _ in range(MAX_TAKEOVERS + 1):
             last = sockets.enter_context(connect(url, compression=None, additional_headers=headers))
             assert answer(last)["type"] == "welcome"
         late = sockets.enter_context(connect(url, compression=None, additional_headers=headers))
@@ -151,7 +151,7 @@ def test_a_simulated_device_keeps_away_from_an_id_that_is_fought_over(gateway: R
         "100ms",
     )
     with contextlib.ExitStack() as sockets:
-        for _ in range(MOST_TAKEOVERS + 1):
+        for _ in range(MAX_TAKEOVERS + 1):
             last = sockets.enter_context(connect(url, compression=None, additional_headers=headers))
             assert answer(last)["type"] == "welcome"
         with simulate(tmp_path, "run", "--url", gateway.ws, *options) as simulation:

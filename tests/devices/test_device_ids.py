@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.devices.directory import FEW, STEP, Directory
+from gateway.devices.device_list import MAX_INSERTED, SEARCH_STEP, DeviceIds
 
 if TYPE_CHECKING:
     from collections.abc import KeysView
 
 
-@pytest.mark.parametrize("count", [1, FEW, FEW + 1, 10 * FEW])
+@pytest.mark.parametrize("count", [1, MAX_INSERTED, MAX_INSERTED + 1, 10 * MAX_INSERTED])
 def test_ids_of_all_sources_are_in_order_once_and_as_they_come(count: int) -> None:
     chance = random.Random(count)
     registered: dict[str, int] = {}
     heard: dict[str, int] = {}
-    directory = Directory(registered.keys, heard.keys)
+    directory = DeviceIds(registered.keys, heard.keys)
     assert directory.ids() == []
     for _ in range(20):
         for source in (registered, heard):
@@ -28,7 +28,7 @@ def test_ids_of_all_sources_are_in_order_once_and_as_they_come(count: int) -> No
 
 def test_a_list_that_was_given_out_stays_as_it_is() -> None:
     heard = {"b": 1}
-    directory = Directory(heard.keys)
+    directory = DeviceIds(heard.keys)
     before = directory.ids()
     heard["a"] = 1
     assert (before, directory.ids()) == (["b"], ["a", "b"])
@@ -40,15 +40,15 @@ def test_a_mapping_that_was_replaced_by_a_longer_one_is_followed() -> None:
     def newest() -> KeysView[str]:
         return mappings[-1].keys()
 
-    directory = Directory(newest)
+    directory = DeviceIds(newest)
     directory.ids()
     mappings.append({"b": 1, "a": 1})
     assert directory.ids() == ["a", "b"]
 
 
 def test_a_search_finds_parts_in_any_case_and_lets_others_have_their_turn() -> None:
-    heard = dict.fromkeys([f"Kiln-{number:06d}" for number in range(3 * STEP)], 0)
-    directory = Directory(heard.keys)
+    heard = dict.fromkeys([f"Kiln-{number:06d}" for number in range(3 * SEARCH_STEP)], 0)
+    directory = DeviceIds(heard.keys)
     turns = 0
 
     async def others() -> None:
@@ -70,7 +70,7 @@ def test_a_search_finds_parts_in_any_case_and_lets_others_have_their_turn() -> N
 
 def test_a_page_of_many_devices_costs_no_look_at_all_of_them() -> None:
     heard = dict.fromkeys([f"d{number}" for number in range(200_000)], 0)
-    directory = Directory(heard.keys)
+    directory = DeviceIds(heard.keys)
     directory.ids()
     began = time.perf_counter()
     for _ in range(1000):

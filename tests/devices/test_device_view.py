@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.devices.device_state import MOST_LATEST, DeviceState
+from gateway.devices.device_view import MAX_LATEST, DeviceView
 from gateway.ledger import Account, Entry
 
 SECOND = 1_000_000_000
@@ -17,15 +17,15 @@ def connection() -> Any:
     return SimpleNamespace(paused=False)
 
 
-def fed(*seconds: float) -> DeviceState:
+def fed(*seconds: float) -> DeviceView:
     """A connected device with messages at these times."""
-    view = DeviceState("a", Account())
+    view = DeviceView("a", Account())
     view.connection, view.changed_ns, view.reason = connection(), START, "connected"
     feed(view, *seconds)
     return view
 
 
-def feed(view: DeviceState, *seconds: float) -> None:
+def feed(view: DeviceView, *seconds: float) -> None:
     for moment in seconds:
         view.show(Entry("a", lines=1, arrived_ns=at(moment)))
 
@@ -34,7 +34,7 @@ def at(seconds: float) -> int:
     return START + round(seconds * SECOND)
 
 
-def state(view: DeviceState, seconds: float) -> str:
+def state(view: DeviceView, seconds: float) -> str:
     return view.state_at(at(seconds))[0]
 
 
@@ -58,7 +58,7 @@ def test_a_device_that_the_gateway_does_not_read_is_not_late() -> None:
 
 
 def test_data_that_came_without_a_socket_came_by_request() -> None:
-    view = DeviceState("a", Account())
+    view = DeviceView("a", Account())
     assert not view.by_request, "it never sent"
     feed(view, 1)
     assert (view.by_request, state(view, 1)) == (True, "offline")
@@ -117,7 +117,7 @@ def test_the_rate_is_that_of_messages_and_fades_with_silence() -> None:
 
 
 def test_the_newest_values_are_shown_whatever_comes_late() -> None:
-    view = DeviceState("a", Account())
+    view = DeviceView("a", Account())
     view.show(Entry("a", lines=1, arrived_ns=1, latest={"temp": 2, "hum": 40}, time_ns=50))
     view.show(Entry("a", lines=1, arrived_ns=2, latest={"temp": 1, "old": True}, time_ns=10))
     view.show(Entry("a", lines=0, rejected=1, arrived_ns=3))
@@ -126,13 +126,13 @@ def test_the_newest_values_are_shown_whatever_comes_late() -> None:
 
 
 def test_latest_values_are_bounded() -> None:
-    view = DeviceState("a", Account())
+    view = DeviceView("a", Account())
     for number in range(3):
-        values = {f"f{number}-{field}": field for field in range(MOST_LATEST // 2)}
+        values = {f"f{number}-{field}": field for field in range(MAX_LATEST // 2)}
         view.show(Entry("a", lines=1, latest=values, time_ns=number))
-    assert len(view.latest) == MOST_LATEST
+    assert len(view.latest) == MAX_LATEST
     assert "f0-0" not in view.latest
-    assert f"f2-{MOST_LATEST // 2 - 1}" in view.latest
+    assert f"f2-{MAX_LATEST // 2 - 1}" in view.latest
 
 
 def test_a_device_takes_little_memory() -> None:
@@ -140,7 +140,7 @@ def test_a_device_takes_little_memory() -> None:
     accounts = {f"device-{n}": Account() for n in range(2000)}
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    views = [DeviceState(device, account) for device, account in accounts.items()]
+    views = [DeviceView(device, account) for device, account in accounts.items()]
     for n, view in enumerate(views):
         for message in range(3):
             view.show(Entry(view.id, lines=1, arrived_ns=START + n + message * SECOND))
