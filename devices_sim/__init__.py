@@ -1,1 +1,1 @@
-"""Simulated devices that speak the gateway's protocol; written from PROTOCOL.md alone, never importing the gateway."""
+"""Simulated devices that speak the protocol of docs/reference/protocol.md. They never import the gateway."""

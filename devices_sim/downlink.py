@@ -1,7 +1,7 @@
 """What a device does with what comes down to it: commands, answered as its scenario says, and settings, which it takes.
 
 Rule that holds here: the id tells one command from another. One that comes again after a reconnect is not done again;
-its result is sent again, as PROTOCOL.md asks.
+its result is sent again, as the protocol asks.
 """
 
 from __future__ import annotations

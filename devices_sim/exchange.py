@@ -1,4 +1,4 @@
-"""A device's own clock, and its exchange of times with the gateway: PROTOCOL.md, "time request" and "time".
+"""A device's own clock, and its exchange of times with the gateway (docs/reference/protocol.md, "time request").
 
 Rule that holds here: one request at a time, the first right after the welcome. Each one after it tells the gateway when
 the answer to the one before had come.

@@ -36,7 +36,8 @@ MINUTE_MS = 60_000
 PERIOD = 2 * 24 * 60
 """Minutes from one outage to the next."""
 FRESH_MS = 2 * MINUTE_MS
-"""What is newer goes in a message of its own: one is as live as the newest of its readings (PROTOCOL.md, "Rates")."""
+"""What is newer goes in a message of its own: one is as live as the newest of its readings ("Rates" in
+docs/reference/protocol.md)."""
 _BATCH = 250
 _READING_BYTES = 200
 """More than a reading of any kind takes."""

@@ -4,8 +4,8 @@ A reading is found when all its fields are. A value that the run never sent, in 
 counts as doubled just as a value stored twice does: a resend that was given another time or tags looks like that. What
 was sent and never acknowledged may be there or not.
 
-A gateway may correct the times of a device whose clock is wrong, and then keeps the device's own beside (PROTOCOL.md,
-"Clocks that are wrong"). Such a reading is looked for by its own time.
+A gateway may correct the times of a device whose clock is wrong, and then keeps the device's own beside
+(docs/reference/protocol.md, "Clocks that are wrong"). Such a reading is looked for by its own time.
 """
 
 from __future__ import annotations

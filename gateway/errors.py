@@ -47,8 +47,8 @@ class ConfigError(GatewayError):
 class MessageError(GatewayError):
     """A message that is refused whole.
 
-    ``code`` is one of PROTOCOL.md's, ``seq`` its number where readable, ``readings`` how many it held where that can be
-    told. ``expected`` says of a hello what should have come, with nothing of what did.
+    ``code`` is one of the protocol's codes, ``seq`` its number where readable, ``readings`` how many it held where that
+    can be told. ``expected`` says of a hello what should have come, with nothing of what did.
     """
 
     def __init__(

@@ -11,8 +11,8 @@ Rules that hold here:
 * Names and tag values have no control characters; a caller has checked that.
 * `parse_line` reads what `Series.line` writes, value for value: floats by their shortest repr, ints with ``i``.
 
-Source: the line protocol reference of InfluxDB 1.x, 2.x and 3.x, and what InfluxDB 1.6.7 was seen to do (PROTOCOL.md,
-"How names and strings reach the database").
+Source: the line protocol reference of InfluxDB 1.x, 2.x and 3.x, and what InfluxDB 1.6.7 was seen to do
+(docs/reference/protocol.md, "How names and strings reach the database").
 """
 
 from __future__ import annotations

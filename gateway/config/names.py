@@ -1,4 +1,4 @@
-"""What devices, measurements, fields and tags may be called (PROTOCOL.md, "Connecting" and "Device to gateway")."""
+"""What devices, measurements, fields and tags may be called (docs/reference/protocol.md, "Connecting" and "Names")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a TLS client certificate says about who holds it (PROTOCOL.md, "Connecting").
+"""What a TLS client certificate says about who holds it (docs/reference/protocol.md, "Connecting").
 
 Rules that hold here:
 

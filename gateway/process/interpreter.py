@@ -1,6 +1,6 @@
 """The interpreter of the process that serves, set up for many long-lived objects and one thread that must not wait.
 
-DESIGN.md, "Decisions", says what the numbers were measured to be worth.
+docs/explanation/decisions.md says what the numbers were measured to be worth.
 """
 
 from __future__ import annotations

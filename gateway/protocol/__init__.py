@@ -1,1 +1,1 @@
-"""The device protocol of PROTOCOL.md without sockets, clock or loop: events in, effects out."""
+"""The device protocol of docs/reference/protocol.md without sockets, clock or loop: events in, effects out."""

@@ -3,7 +3,7 @@
 Rules that hold here:
 
 * A session ends once; whatever would end it again has no effect.
-* Codes are those of PROTOCOL.md, "Close codes".
+* Codes are those of docs/reference/protocol.md, "Close codes".
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Rules that hold here:
   Readings are judged one by one later (`validation`).
 * Effects are everything a session wants done, in order. It does nothing itself.
 * Answers are prebuilt bytes in the encoding of the device's subprotocol (`gateway.protocol.subprotocols`); their forms
-  are PROTOCOL.md, "Messages of the gateway".
+  are docs/reference/protocol.md, "Messages of the gateway".
 """
 
 from __future__ import annotations
@@ -278,7 +278,7 @@ class Answers:
         return self._answer("token", NO_SEQ, token=token)
 
     def welcome(self, **members: Any) -> Send:
-        """The session stands; ``members`` as in PROTOCOL.md."""
+        """The session stands; ``members`` as in "welcome" of docs/reference/protocol.md."""
         return self._answer("welcome", NO_SEQ, **members)
 
     def _answer(self, kind: str, seq: int, **members: Any) -> Send:

@@ -1,1 +1,1 @@
-"""The durable queue between acceptance and delivery; FORMAT.md describes its bytes."""
+"""The durable queue between acceptance and delivery; docs/reference/files.md describes its bytes."""

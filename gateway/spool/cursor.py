@@ -9,7 +9,7 @@ Rules that hold here:
 * After a failed sync the file is not trusted any more: the next id goes to a new one in its place.
 * Both slots have their room on the disk from the first start on, so a disk that is full later cannot stop a store.
 
-FORMAT.md draws the layout.
+docs/reference/files.md draws the layout.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ Rules that hold here:
 * Each entry begins with its number and a `key` of its device and number: one message can be found in gigabytes by
   looking for these sixteen bytes (`needle`). What was found has to be read to be sure of it.
 
-FORMAT.md draws the layout.
+docs/reference/files.md draws the layout.
 """
 
 from __future__ import annotations

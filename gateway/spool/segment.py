@@ -6,7 +6,7 @@ Rules that hold here:
 * Nothing is written after a write or sync that failed. What may stand behind the last durable byte never counted.
 * Reading stops at the end it is given. It returns whole records and says where damage lies; it never raises for bytes.
 
-FORMAT.md draws the layout and gives the argument.
+docs/reference/files.md draws the layout and gives the argument.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What a request to a device's socket says before it becomes one (RFC 6455 section 4; PROTOCOL.md, "Connecting")."""
+"""What a request to a device's socket says before it becomes one (RFC 6455 section 4).
+
+The gateway's own part is docs/reference/protocol.md, "Connecting".
+"""
 
 from __future__ import annotations
 

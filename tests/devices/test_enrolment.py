@@ -18,7 +18,6 @@ import pytest
 from gateway.devices import enrolment_queue as waiting
 from gateway.devices.enrolment import Enrolment, EnrolmentRefused, no_room
 from gateway.errors import DeviceExists, EnrolmentConflict, UnknownEnrolment
-from gateway.protocol import messages
 from gateway.protocol.endings import Endings
 from gateway.protocol.messages import Enrol
 from gateway.state.enrolments import Decision, Enrolments, Request, State
@@ -598,7 +597,7 @@ def test_who_was_approved_gives_way_to_nobody(world: World) -> None:
 
 
 def test_the_protocol_tells_the_bounds() -> None:
-    text = Path(messages.__file__).with_name("PROTOCOL.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs/reference/protocol.md").read_text(encoding="utf-8")
     of_device = f"{waiting.MAX_OF_DEVICE} of an id, {waiting.MAX_OF_BOTH} of these of one address"
     assert f"({waiting.MAX_REQUESTS:,} in all, {waiting.MAX_OF_ADDRESS} of an address, {of_device})" in text
 

@@ -57,7 +57,7 @@ def test_the_ordinary_case_is_one_entry_and_nothing_around_it() -> None:
     )
 
 
-# No exponents: the two ways may write them differently, as PROTOCOL.md allows.
+# No exponents: the two ways may write them differently, as the protocol allows.
 NUMBERS = st.integers() | st.integers(-(10**9), 10**9).map(lambda thousandths: thousandths / 1000)
 SCALARS = st.one_of(NUMBERS, st.booleans(), st.none(), st.text())
 VALUES = st.dictionaries(

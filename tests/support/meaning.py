@@ -1,6 +1,6 @@
 """What a readings message means, read a third time: neither the gateway's code nor the simulator's.
 
-Just enough of PROTOCOL.md's five forms to compare what a simulated device sends with what it says it sent. Checked
+Just enough of the protocol's five forms to compare what a simulated device sends with what it says it sent. Checked
 itself against the golden vectors (tests/devices_sim/test_vectors.py).
 """
 

@@ -1,6 +1,6 @@
 """A gateway of a few lines for the simulator's tests, on PyPI's websockets: it acks, or does what a test scripts.
 
-It is no model of the gateway: it knows just enough of PROTOCOL.md to answer, and remembers what it was sent.
+It is no model of the gateway: it knows just enough of the protocol to answer, and remembers what it was sent.
 """
 
 from __future__ import annotations
