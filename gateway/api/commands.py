@@ -1,10 +1,10 @@
-"""Commands over HTTP: given, waited for, and looked up again.
+"""``/v1/devices/{id}/commands``: giving a command, waiting for its result, and reading it again later.
 
 Rules that hold here:
 
-* They are an administrator's business, to look at too: parameters may be secrets.
-* An answer of 200 is the device's own. Every other one says what is not known.
-* Who leaves before the answer takes nothing back: the command is under way, and its end is in the history.
+* Commands are for administrators, to read too: parameters may be secrets.
+* An answer of 200 is the device's own result. Every other answer says what is not known.
+* A client that leaves before the answer takes nothing back: the command goes on, and its end is in the history.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gateway.devices.commands import MAX_OF_DEVICE as MAX_OPEN
 from gateway.devices.commands import NOT_CONNECTED, TooManyCommands
 from gateway.http.login import Role
 from gateway.protocol.merging import check_value
-from gateway.state.command_log import MOST_OF_DEVICE as MOST_SHOWN
+from gateway.state.command_log import MOST_OF_DEVICE as MAX_SHOWN
 from gateway.state.command_log import Command, State
 from gateway.time_units import NS_PER_MS
 
@@ -38,42 +38,42 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,64}")
 MAX_PARAMS = 4 * 1024
-"""Bytes of JSON. As many commands as a device may have open fit into what may wait for its socket."""
+"""Bytes of JSON. All commands that a device may have open fit into the buffer of its socket."""
 DEFAULT_TIMEOUT_MS = 10_000
-LONGEST_WAIT_MS = 120_000
+MAX_WAIT_MS = 120_000
 DEFAULT_KEEP_MS = 86_400_000
-LONGEST_KEEP_MS = 7 * 86_400_000
+MAX_KEEP_MS = 7 * 86_400_000
 DEFAULT_PAGE = 50
-_WHO_KNOWS = "whether the command was carried out is not known"
+_NOT_KNOWN = "whether the command was carried out is not known"
 NOT_DONE = {
-    "no_answer": f"the device did not answer in time; {_WHO_KNOWS}",
-    "connection_lost": f"the connection closed before the device answered; {_WHO_KNOWS}",
+    "no_answer": f"the device did not answer in time; {_NOT_KNOWN}",
+    "connection_lost": f"the connection closed before the device answered; {_NOT_KNOWN}",
     "not_sent": "the command could not be sent in time, and was not",
 }
 
 
 class DownlinkHandler(BlockingHandler):
-    """An endpoint about what goes down to a device, for administrators."""
+    """An endpoint for what goes down to a device, for administrators."""
 
     fleet: Fleet
     registry: Registry
 
     def prepare(self) -> None:
-        """Refuse anyone else."""
+        """Refuse any other client."""
         self.permits(Role.ADMIN)
 
     def require(self, device: str) -> None:
         """Go on if ``device`` is registered or has connected.
 
         Raises:
-            Finish: it is not known, and that was said.
+            Finish: it is not known, and the client was told so.
         """
         if self.registry.devices.lookup(device) is None and device not in self.fleet.known():
             self.refuse(404, "unknown_device", f"no device {device[:128]!r} is registered or has connected")
             raise Finish
 
     def caller(self) -> tuple[str, str]:
-        """Role and address of who asks."""
+        """The role and the address of the client."""
         return self.grant().role.name.lower(), self.request.remote_ip or "?"
 
 
@@ -86,7 +86,7 @@ class CommandsHandler(DownlinkHandler):
 
     async def get(self, device_id: str) -> None:
         """The newest commands, the newest first."""
-        limit = self.number("limit", DEFAULT_PAGE, 1, MOST_SHOWN + MAX_OPEN)
+        limit = self.number("limit", DEFAULT_PAGE, 1, MAX_SHOWN + MAX_OPEN)
         try:
             found = await self.run_blocking(lambda: self.command_log.history(device_id, limit))
         except sqlite3.Error as error:
@@ -96,7 +96,7 @@ class CommandsHandler(DownlinkHandler):
         return self.answer({"commands": found})
 
     async def post(self, device_id: str) -> None:
-        """Have the device do ``{"name","params"?,"timeout_ms"?,"keep"?}`` and wait for its result, or keep it: 202."""
+        """Send ``{"name","params"?,"timeout_ms"?,"keep"?}`` and wait for the result; or keep it for later: 202."""
         self.require(device_id)
         command, seconds = self._command(device_id)
         if self.connections.draining:
@@ -109,7 +109,7 @@ class CommandsHandler(DownlinkHandler):
         except TooManyCommands as error:
             return self.refuse(429, "too_many_commands", str(error))
         except sqlite3.Error as error:
-            return self.refuse(503, "commands", f"the command could not be written down and was not sent: {error}")
+            return self.refuse(503, "commands", f"the command could not be written and was not sent: {error}")
         if command.keep:
             return self.answer(
                 {"id": command.id, "keep": True, "expires_at": command.expires_ns // NS_PER_MS}, status=202
@@ -117,7 +117,7 @@ class CommandsHandler(DownlinkHandler):
         self._call = asyncio.ensure_future(asyncio.shield(pending.ended))
         try:
             ending = await self._call
-        except asyncio.CancelledError:  # who asked has left
+        except asyncio.CancelledError:  # the client has left
             raise Finish from None
         return self._tell(command, ending)
 
@@ -126,7 +126,7 @@ class CommandsHandler(DownlinkHandler):
         name, params, keep = body.get("name", ""), body.get("params", {}), body.get("keep", False)
         if not NAME.fullmatch(name):
             raise HTTPError(MALFORMED, "name is 1 to 64 characters, none of them a control character")
-        most, usual = (LONGEST_KEEP_MS, DEFAULT_KEEP_MS) if keep else (LONGEST_WAIT_MS, DEFAULT_TIMEOUT_MS)
+        most, usual = (MAX_KEEP_MS, DEFAULT_KEEP_MS) if keep else (MAX_WAIT_MS, DEFAULT_TIMEOUT_MS)
         timeout_ms = body.get("timeout_ms", usual)
         if isinstance(timeout_ms, bool) or not 1 <= timeout_ms <= most:
             raise HTTPError(MALFORMED, f"timeout_ms is a whole number from 1 to {most}")
@@ -164,7 +164,7 @@ class CommandHandler(DownlinkHandler):
     command_log: CommandLog
 
     async def get(self, device_id: str, command_id: str) -> None:
-        """One command and what became of it."""
+        """One command, and its result if there is one."""
         try:
             found = await self.run_blocking(lambda: self.command_log.show(device_id, command_id))
         except sqlite3.Error as error:

@@ -1,10 +1,10 @@
-"""Dead letters over HTTP: what ``gateway dead-letters`` does.
+"""``/v1/dead-letters``: reading, replaying and dropping them, as ``gateway dead-letters`` does.
 
 Rules that hold here:
 
-* Everything is done on a thread, and a replay goes on to its end when whoever asked for it leaves. One at a time.
-* What is to be dropped is named in the body and nowhere else, and a name that is not known is refused: a slip must not
-  drop everything.
+* Everything is done on a thread, and a replay goes on to its end when the client has left. One replay at a time.
+* Dead letters to drop are chosen in the body and nowhere else, and an unknown key is refused: a slip of the pen must
+  not drop all of them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_PAGE = 50
-LARGEST_PAGE = 200
-MOST_IDS = 1000
-LONGEST_TEXT = 4000
-"""Characters of a point, or of the database's words, that are shown; `gateway dead-letters show` has all."""
+MAX_PAGE = 200
+MAX_IDS = 1000
+MAX_TEXT = 4000
+"""Characters of a point, or of the database's message, in an answer; `gateway dead-letters show` prints all."""
 
 
 class LettersHandler(BlockingHandler):
@@ -43,7 +43,7 @@ class LettersHandler(BlockingHandler):
         """What ``call`` returns.
 
         Raises:
-            Finish: it could not be done, and the reason was sent.
+            Finish: it could not be done, and the client was told why.
         """
         try:
             return await self.run_blocking(lambda: call(self.dead_letters))
@@ -52,13 +52,13 @@ class LettersHandler(BlockingHandler):
             raise Finish from None
 
     def chosen(self) -> dict[str, Any]:
-        """Which letters the body names: ``reason``, ``device``, ``ids``; those that fit all of them, ``{}`` is all."""
+        """The filter in the body: ``reason``, ``device``, ``ids``, all of which have to fit; ``{}`` fits all."""
         if self.request.query:
             raise HTTPError(MALFORMED, "which dead letters are meant is said in the body, not in the address")
         chosen = self.body_object({"reason": str, "device": str, "ids": list})
         ids = chosen.get("ids", [])
-        if len(ids) > MOST_IDS or not all(type(n) is int and 0 < n < 2**63 for n in ids):
-            raise HTTPError(MALFORMED, f"ids are at most {MOST_IDS} numbers of dead letters")
+        if len(ids) > MAX_IDS or not all(type(n) is int and 0 < n < 2**63 for n in ids):
+            raise HTTPError(MALFORMED, f"ids are at most {MAX_IDS} numbers of dead letters")
         return chosen
 
 
@@ -68,7 +68,7 @@ class DeadLettersHandler(LettersHandler):
     async def get(self) -> None:
         """A page of them, the newest first."""
         offset = self.number("offset", 0, 0, 10_000_000)
-        limit = self.number("limit", DEFAULT_PAGE, 1, LARGEST_PAGE)
+        limit = self.number("limit", DEFAULT_PAGE, 1, MAX_PAGE)
         reason, device = self.get_query_argument("reason", None), self.get_query_argument("device", None)
 
         def look(letters: DeadLetters) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class DeadLettersHandler(LettersHandler):
         self.answer(await self.ask_letters(look))
 
     async def delete(self) -> None:
-        """Delete those chosen for good."""
+        """Delete the chosen ones for good."""
         chosen = self.chosen()
         self.answer({"dropped": await self.ask_letters(lambda letters: letters.delete(**chosen))})
 
@@ -94,7 +94,7 @@ class ReplayHandler(LettersHandler):
     replay: Replay
 
     async def post(self) -> None:
-        """Write those chosen to the database again; answered when all were tried."""
+        """Write the chosen ones to the database again; answered when all were tried."""
         chosen = self.chosen()
         try:
             self.answer(await self.ask_letters(lambda letters: self._replay(letters, chosen)))
@@ -119,4 +119,4 @@ def _described(letter: DeadLetter) -> dict[str, Any]:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"

@@ -1,7 +1,7 @@
-"""Devices that wait to be approved, over HTTP: looked at and decided about, by administrators.
+"""``/v1/enrolments``: the devices that wait for approval, and an administrator's decision about one.
 
-Rule that holds here: what is approved is the claim that somebody compared, so an approval names it. Else another device
-could have taken the first one's place between the look and the word.
+Rule that holds here: an approval names the claim that the administrator compared. Otherwise another device could take
+the place of the compared one before the approval.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ class EnrolmentsHandler(ViewerHandler):
     enrolment: Enrolment
 
     def prepare(self) -> None:
-        """Refuse anyone but administrators: with a claim one could pass for the device."""
+        """Refuse all but administrators: a client that knows a claim could pass for the device."""
         self.permits(Role.ADMIN)
 
     def get(self) -> None:
-        """Who waits for a decision, the oldest first; times in ms since 1970."""
+        """The requests without a decision, the oldest first; times in ms since 1970."""
         self.answer({"enrolments": self.enrolment.shown()})
 
 
 class DecisionHandler(EnrolmentsHandler):
-    """An endpoint that decides about a device that waits."""
+    """An endpoint that decides about a request."""
 
     async def decide(self, device_id: str, claim: str | None, state: State, **decided: Any) -> Request:
-        """What was asked for.
+        """The request, decided.
 
         Raises:
-            Finish: it was refused, and said so.
+            Finish: it could not be decided, and the client was told why.
         """
         expires_ns = time.time_ns() + round(self.active.config.auth.enrol_expiry * NS_PER_S)
         by = f"an administrator at {self.request.remote_ip}"
@@ -56,7 +56,7 @@ class DecisionHandler(EnrolmentsHandler):
         except RegistryError as error:
             self.refuse(*status_of(error), str(error))
         except sqlite3.Error as error:
-            self.refuse(503, "enrolments", f"the decision could not be written down: {error}")
+            self.refuse(503, "enrolments", f"the decision could not be written: {error}")
         raise Finish
 
 
@@ -64,7 +64,7 @@ class ApproveHandler(DecisionHandler):
     """``POST /v1/enrolments/{id}/approve``."""
 
     async def post(self, device_id: str) -> None:
-        """Let it in, by ``{"claim","profile"?,"tags"?,"replace"?}``; it gets its token when it is connected."""
+        """Approve it, by ``{"claim","profile"?,"tags"?,"replace"?}``. It gets its token when it is connected."""
         body = self.body_object({"claim": str, "profile": str, "tags": dict, "replace": bool})
         if "claim" not in body:
             raise HTTPError(MALFORMED, "claim is missing: the code that the device shows, as it was compared")
@@ -84,7 +84,7 @@ class RefuseHandler(DecisionHandler):
     """``POST /v1/enrolments/{id}/refuse``."""
 
     async def post(self, device_id: str) -> None:
-        """Turn it away, by ``{"claim"?}``."""
+        """Refuse it, by ``{"claim"?}``."""
         body = self.body_object({"claim": str}) if self.request.body else {}
         request = await self.decide(device_id, body.get("claim"), State.REFUSED)
         self.answer({"id": device_id, "claim": request.claim, "approved": False})

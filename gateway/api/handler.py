@@ -1,11 +1,11 @@
-"""What every request handler does the same way: errors as JSON, and who may do what.
+"""What every request handler does the same way: errors as JSON, and the role that a request needs.
 
 Rules that hold here:
 
-* Looking takes a viewer, changing an admin, whatever the endpoint; only what goes down to devices is an admin's to look
-  at, too.
+* Reading needs the viewer role and changing the admin role, whatever the endpoint. What goes down to devices needs the
+  admin role for reading, too.
 * A change by cookie comes from the gateway's own page, and proves it by its CSRF token.
-* Nothing is answered that a browser could take for anything but the type it is told.
+* No answer can be taken for another type than the one that it names.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MALFORMED = 400
-LONGEST_NUMBER = 20
-"""Digits of an argument: Python refuses to read thousands of them, with an error of its own."""
+MAX_DIGITS = 20
+"""Digits of an argument: Python refuses to convert thousands of them, with an error of its own."""
 
-LOOKING = "GET", "HEAD"
+READING = "GET", "HEAD"
 _JSON_TYPES = {str: "string", dict: "object", list: "array", int: "integer", bool: "boolean"}
 UNAUTHORIZED = "unknown device, or a token or certificate that is not its own"
 
@@ -56,7 +56,7 @@ class JsonErrors(RequestHandler):
         self.finish(orjson.dumps({"error": {"code": code, "message": message, **more}}))
 
     def refuse_credentials(self, failures: FailedCredentials, device_id: str) -> bool:
-        """Answer a device whose credentials are wrong, or that is unknown; whether it has to wait."""
+        """Refuse a device that is unknown or whose credentials are wrong; whether it has to wait."""
         seconds = failures.wrong(self.request.remote_ip or "", device_id)
         if not seconds:
             self.refuse(401, "unauthorized", UNAUTHORIZED)
@@ -65,7 +65,7 @@ class JsonErrors(RequestHandler):
         return True
 
     def refuse_for_now(self, failures: FailedCredentials, device_id: str) -> bool:
-        """Refuse a device that brings no credentials yet, if it has to wait; whether it has."""
+        """Refuse a device that brings no credentials in its request, if it has to wait; whether it has to."""
         seconds = failures.wait(self.request.remote_ip or "", device_id)
         if seconds:
             self._refuse_for(seconds)
@@ -76,7 +76,7 @@ class JsonErrors(RequestHandler):
         self.refuse(429, "too_many_failures", f"{UNAUTHORIZED}, again and again; wait {math.ceil(seconds)} s")
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Put an error of Tornado's or a bug of ours into the same form."""
+        """Put an error that Tornado raises, or a bug, into the same form."""
         error = kwargs.get("exc_info", (None, None, None))[1]
         if isinstance(error, TooManyGuesses):
             self.set_header("Retry-After", str(math.ceil(error.seconds)))
@@ -88,14 +88,14 @@ class JsonErrors(RequestHandler):
         return self.refuse(status_code, phrase.lower().replace(" ", "_"), message)
 
     def _allow(self) -> str:
-        """Name the methods that there are here, as an answer 405 has to (RFC 9110, section 15.5.6)."""
+        """Name the methods that this path has, as a 405 answer must (RFC 9110, section 15.5.6)."""
         inherited = {each: getattr(RequestHandler, each.lower()) for each in self.SUPPORTED_METHODS}
         allowed = ", ".join(each for each in inherited if getattr(type(self), each.lower()) is not inherited[each])
         self.set_header("Allow", allowed)
         return f"this path takes {allowed}, not {self.request.method}"
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Keep what a client does wrong from filling the log with tracebacks."""
+        """Keep mistakes of clients from filling the log with tracebacks."""
         if not isinstance(value, TooManyGuesses):
             super().log_exception(typ, value, tb)
 
@@ -124,7 +124,7 @@ class ApiHandler(JsonErrors):
     def number(self, name: str, default: int, low: int, high: int) -> int:
         """A whole-number query argument between ``low`` and ``high``; 400 otherwise."""
         text = self.get_query_argument(name, str(default))
-        if not text.isdecimal() or len(text) > LONGEST_NUMBER or not low <= int(text) <= high:
+        if not text.isdecimal() or len(text) > MAX_DIGITS or not low <= int(text) <= high:
             raise HTTPError(MALFORMED, f"{name} must be a whole number from {low} to {high}, not {text[:40]!r}")
         return int(text)
 
@@ -142,22 +142,22 @@ class ApiHandler(JsonErrors):
         return body
 
     def grant(self) -> Grant:
-        """What this request may do, as of now."""
+        """What this request may do now."""
         return self.access.judge(self.request, self.active.config)
 
     def permits(self, needed: Role) -> bool:
-        """Whether this request may do what takes the role ``needed``; it was refused if not."""
+        """Whether this request has the role ``needed``; if not, it was refused."""
         grant = self.grant()
         if grant.role is Role.NONE:
             self.refuse(401, "unauthorized", f"this needs the {_TOKENS[needed]} token: Authorization: Bearer TOKEN")
         elif grant.role < needed:
             self.refuse(403, "forbidden", "this needs the admin token; it is auth.admin_token of the configuration")
         else:
-            return grant.session is None or self.request.method in LOOKING or self.may_change_by(grant.session)
+            return grant.session is None or self.request.method in READING or self.may_change_by(grant.session)
         return False
 
     def may_change_by(self, session: Session) -> bool:
-        """Whether this comes from the page that ``session`` belongs to; it was refused if not."""
+        """Whether this request comes from the page that ``session`` belongs to; if not, it was refused."""
         if from_elsewhere(self.request):
             self.refuse(403, "bad_origin", "the page of another origin cannot use the login here")
         elif lacks_csrf_token(self.request, session):
@@ -171,24 +171,24 @@ _TOKENS = {Role.VIEWER: "viewer or admin", Role.ADMIN: "admin"}
 
 
 class ViewerHandler(ApiHandler):
-    """An endpoint for those who may look, and for changes by those who may change."""
+    """An endpoint that viewers may read, and administrators may change."""
 
     def prepare(self) -> None:
-        """Refuse anyone else."""
-        self.permits(Role.VIEWER if self.request.method in LOOKING else Role.ADMIN)
+        """Refuse any other client."""
+        self.permits(Role.VIEWER if self.request.method in READING else Role.ADMIN)
 
 
 class OperationsHandler(ApiHandler):
-    """An endpoint for monitoring: anyone on this machine, or a viewer."""
+    """An endpoint for monitoring: open to this machine, and to viewers."""
 
     def prepare(self) -> None:
-        """Refuse anyone else."""
+        """Refuse any other client."""
         if not from_here(self.request):
             self.permits(Role.VIEWER)
 
 
 class NotFound(JsonErrors):
-    """Any path that is none of ours."""
+    """A path that is not in the route table."""
 
     def prepare(self) -> None:
         """Say so."""

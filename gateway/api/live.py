@@ -1,7 +1,7 @@
-"""``GET /v1/live``: the request that becomes a viewer's stream.
+"""``GET /v1/live``: the request that becomes a viewer's stream of events.
 
-The answer has no length and ends with the connection, so that what is written is the events and nothing between them:
-the same bytes can go to every viewer.
+The answer has no length and ends with the connection. So it consists of the events and nothing between them, and the
+same bytes can be sent to every viewer.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from gateway.live.feed import LiveFeed
     from gateway.metrics import Metrics
 
-MOST_DEVICES = 100
-"""Devices one viewer can choose; who wants more watches all."""
-LONGEST_NUMBER = 18
+MAX_DEVICES = 100
+"""Devices that one viewer may choose; to see more it takes all."""
+MAX_DIGITS = 18
 RETRY_AFTER = 5
 
 
@@ -35,10 +35,10 @@ class LiveHandler(ViewerHandler):
     metrics: Metrics
 
     def get(self) -> None:
-        """Hand the connection to the live feed."""
+        """Give the connection to the live feed."""
         devices = self.get_query_arguments("device")
-        if len(devices) > MOST_DEVICES or not all(DEVICE_ID.fullmatch(device) for device in devices):
-            raise HTTPError(MALFORMED, f"device must be a device id, at most {MOST_DEVICES} times")
+        if len(devices) > MAX_DEVICES or not all(DEVICE_ID.fullmatch(device) for device in devices):
+            raise HTTPError(MALFORMED, f"device must be a device id, at most {MAX_DEVICES} times")
         readings = self.get_query_argument("readings", "1") != "0"
         if self.connections.draining or self.feed.full:
             self.metrics.viewers_refused.inc()
@@ -55,11 +55,11 @@ class LiveHandler(ViewerHandler):
         return None
 
     def _after(self) -> int | None:
-        """The number of the last event that this viewer got; `ALL` for one that cannot be ours."""
+        """The number of the last event that this viewer got; `ALL` for a number that no gateway gave."""
         text = self.request.headers.get("Last-Event-ID", "").strip()
         if not text:
             return None
-        return int(text) if text.isdecimal() and text.isascii() and len(text) <= LONGEST_NUMBER else ALL
+        return int(text) if text.isdecimal() and text.isascii() and len(text) <= MAX_DIGITS else ALL
 
 
 def _head(headers: HTTPHeaders) -> bytes:

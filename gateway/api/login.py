@@ -1,10 +1,10 @@
-"""``/v1/session``: who one is to the gateway, logging in and logging out.
+"""``/v1/session``: the role of the client, logging in and logging out.
 
 Rules that hold here:
 
-* A token is sent once, in the body of the request that logs in; what the browser keeps no script can read.
+* A token is sent once, in the body of the request that logs in. No script can read what the browser keeps.
 * Neither logging in nor logging out may come from the page of another origin.
-* Who has no role learns neither the name nor the version of what runs here.
+* A client without a role learns neither the name nor the version of what runs here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class LoginHandler(ApiHandler):
     """``GET``, ``POST`` and ``DELETE /v1/session``."""
 
     def get(self) -> None:
-        """Tell the role, and what a change by cookie has to bring along."""
+        """Answer with the role, and the CSRF token that changes by cookie need."""
         self._tell(self.grant())
 
     def post(self) -> None:
@@ -43,7 +43,7 @@ class LoginHandler(ApiHandler):
         return self._tell(Grant(role, token, access.sessions.read(cookie, auth)))
 
     def delete(self) -> None:
-        """Log out; a copy of the cookie is worth nothing from then on."""
+        """Log out. A copy of the cookie is worth nothing from then on."""
         access, session = self.access, self.grant().session
         if session is not None:
             if not self.may_change_by(session):

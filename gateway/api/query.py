@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 DEFAULT_POINTS = 400
-MOST_POINTS = 10_000
-MOST_MS = (2**63 - 1) // NS_PER_MS
+MAX_POINTS = 10_000
+MAX_MS = (2**63 - 1) // NS_PER_MS
 
 
 class DatabaseHandler(BlockingHandler):
-    """An endpoint that asks the database, and stops it when the viewer leaves."""
+    """An endpoint that queries the database, and ends the query when the client leaves."""
 
     active_sink: ActiveSink
 
-    async def ask_database(self, call: Callable[[Cancellation], T]) -> T:
+    async def query_database(self, call: Callable[[Cancellation], T]) -> T:
         """The database's answer.
 
         Raises:
-            Finish: there is nothing left to do; it gave none, or nobody waits for one.
+            Finish: the database gave none, and the client was told so; or the client has left.
         """
         cancellation = Cancellation()
         try:
@@ -60,13 +60,13 @@ class QueryHandler(DatabaseHandler):
             field=self.get_query_argument("field"),
             start_ns=self._moment("from", now - NS_PER_HOUR),
             end_ns=self._moment("to", now),
-            points=self.number("points", DEFAULT_POINTS, 1, MOST_POINTS),
+            points=self.number("points", DEFAULT_POINTS, 1, MAX_POINTS),
             measurement=self.get_query_argument("measurement", None),
             coarse=bool(self.number("coarse", 0, 0, 1)),
         )
         if query.start_ns >= query.end_ns:
             raise HTTPError(MALFORMED, "from must be before to")
-        found = await self.ask_database(lambda cancellation: self.active_sink.current.query(query, cancellation))
+        found = await self.query_database(lambda cancellation: self.active_sink.current.query(query, cancellation))
         self.answer(
             {
                 "device": query.device,
@@ -99,7 +99,7 @@ class SeriesHandler(DatabaseHandler):
     async def get(self) -> None:
         """The fields of a device, with their types, and the units that its profile gives or the device tells."""
         device = self.get_query_argument("device")
-        found = await self.ask_database(lambda cancellation: self.active_sink.current.series(device, cancellation))
+        found = await self.query_database(lambda cancellation: self.active_sink.current.series(device, cancellation))
         registered = self.registry.devices.lookup(device)
         told = self.fleet.look(device).units or {}
         units = told | self.profiles.units(None if registered is None else registered.profile)
@@ -114,7 +114,7 @@ def _parse_moment(text: str) -> int:
         if moment.tzinfo is None:
             raise ValueError(text)
         ms = round(moment.timestamp() * 1000)
-    if abs(ms) > MOST_MS:
+    if abs(ms) > MAX_MS:
         raise ValueError(text)
     return ms * NS_PER_MS
 

@@ -22,7 +22,7 @@ class SettingsHandler(DownlinkHandler):
     device_settings: SettingsExchange
 
     async def get(self, device_id: str) -> None:
-        """What is desired, what the device has reported, and what is still different."""
+        """The desired settings, those the device has reported, and the difference."""
         self.require(device_id)
         try:
             twin = await self.device_settings.show(device_id)
@@ -31,7 +31,7 @@ class SettingsHandler(DownlinkHandler):
         return self.answer(twin.shown())
 
     async def put(self, device_id: str) -> None:
-        """Merge ``{"settings":{..},"version"?}`` into what is desired, if that is still at ``version``."""
+        """Merge ``{"settings":{..},"version"?}`` into the desired settings, if they still have that ``version``."""
         self.require(device_id)
         body = self.body_object({"settings": dict, "version": int})
         patch, version = body.get("settings"), body.get("version")
@@ -50,5 +50,5 @@ class SettingsHandler(DownlinkHandler):
         except SettingsTooLarge as error:
             return self.refuse(413, "too_large", str(error))
         except sqlite3.Error as error:
-            return self.refuse(503, "settings", f"the settings could not be written down and were not sent: {error}")
+            return self.refuse(503, "settings", f"the settings could not be written and were not sent: {error}")
         return self.answer(twin.shown())

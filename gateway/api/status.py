@@ -25,7 +25,7 @@ class StatusHandler(ViewerHandler):
     readiness: Readiness
 
     async def get(self) -> None:
-        """What ``totals`` of the live feed says, and the reasons of /readyz."""
+        """The ``totals`` of the live feed, and the reasons of /readyz."""
         census = self.fleet.census(time.time_ns())
         states = None
         while states is None:

@@ -1,4 +1,4 @@
-"""``GET /v1/why/{id}?seq=&boot=`` or ``?time=``: what became of a reading, with what only the running gateway knows."""
+"""``GET /v1/why/{id}?seq=&boot=`` or ``?time=``: where a reading is, with what only the running gateway knows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class WhyHandler(BlockingHandler):
-    """Answers 200 with ``found``, or 404 with the same object and an ``error`` where there is nothing of it."""
+    """Answers 200 if there is a trace of the reading, else 404 with the same object and an ``error``."""
 
     active_sink: ActiveSink
     fleet: Fleet
@@ -37,7 +37,7 @@ class WhyHandler(BlockingHandler):
     write_log: WriteLog
 
     async def get(self, device_id: str) -> None:
-        """What `gateway why` says, and what the database is doing where something waits for it."""
+        """The answer of `gateway why`, and the state of the database if a reading waits for it."""
         if not DEVICE_ID.fullmatch(device_id):
             raise HTTPError(MALFORMED, "a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
         seq, time = self.get_query_argument("seq", None), self.get_query_argument("time", None)

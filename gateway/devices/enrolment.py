@@ -195,7 +195,7 @@ class Enrolment:
 
         Raises:
             RegistryError: as `Enrolments.decide`; DeviceExists: it is registered, and nothing is to be replaced.
-            sqlite3.Error: it could not be written down.
+            sqlite3.Error: it could not be written.
         """
         await self.settle()
 

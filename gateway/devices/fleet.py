@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from gateway.devices.device_connection import DeviceConnection
     from gateway.ledger import Entry, Ledger
 
-MOST_DEVICES = 200_000
+MAX_DEVICES = 200_000
 """Devices known at the same time: each has an account and a view, in memory and in every checkpoint."""
 STEP = 512
-"""Devices that a census counts before others have their turn."""
+"""Devices that a census counts before the event loop serves others."""
 
 
 class FleetListener(Protocol):
-    """Who hears of every change while somebody watches."""
+    """Gets every change while there are viewers."""
 
     def data(self, view: DeviceView, entry: Entry) -> None:
-        """``entry`` is durable and shown."""
+        """``entry`` is durable, and its values are in the view."""
         ...
 
     def presence(self, view: DeviceView) -> None:
-        """The device came or went."""
+        """The device connected or disconnected."""
         ...
 
 
@@ -38,10 +38,11 @@ class Fleet:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self.views: dict[str, DeviceView] = {}
+        """By device id; those heard of since the start."""
         self.watcher: FleetListener | None = None
-        """None while nobody watches."""
+        """None while there are no viewers."""
         self.awaiting: set[str] = set()
-        """The devices whose connection wants to know what the database has."""
+        """The connected devices with ack level "stored"."""
 
     def view(self, device: str) -> DeviceView:
         """The view of ``device``, made on first use."""
@@ -65,7 +66,7 @@ class Fleet:
     ) -> Generator[None, None, dict[str, int]]:
         """How many known devices are in which state, counted in steps.
 
-        ``differs`` hears of devices whose state is not the one that viewers heard last.
+        ``differs`` gets each device whose state is not the one that viewers were told last, and that state.
         """
         views = list(self.views.values())
         counts = dict.fromkeys(STATES, 0)
@@ -81,7 +82,7 @@ class Fleet:
 
     def has_room(self, device: str) -> bool:
         """Whether ``device`` is known or can still become so."""
-        return device in self.views or len(self.views) < MOST_DEVICES
+        return device in self.views or len(self.views) < MAX_DEVICES
 
     def busy(self, device: str, now_ns: int) -> str | None:
         """Why ``device`` cannot be served now; None if it can."""
@@ -92,7 +93,7 @@ class Fleet:
         return None
 
     def look(self, device: str) -> DeviceView:
-        """The view of ``device`` for those who only look: a device that was never heard of stays unknown."""
+        """The view of ``device`` for reading: a device that was never heard of stays unknown."""
         return self.views.get(device) or DeviceView(device, self._ledger.accounts.get(device) or Account())
 
     def connection(self, device: str) -> DeviceConnection | None:

@@ -1,1 +1,1 @@
-"""The live feed: what changes, as events, to viewers."""
+"""What people see of the running gateway: the live feed of changes, its status, and whether it is ready."""

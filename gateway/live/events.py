@@ -1,7 +1,7 @@
-"""Changes as Server-Sent Events, in pieces that are encoded once for all who get them.
+"""Changes as Server-Sent Events, in pieces that are encoded once for all viewers that get them.
 
 A piece is bounded by its bytes, because that is what waits in memory for a viewer that does not read. Values are those
-of the moment of encoding, which may be newer than the change: a viewer who gets them twice is none the worse.
+at the moment of encoding, which may be newer than the change: a viewer that gets a value twice loses nothing.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from gateway.live.changes import DeviceChange
 
 PIECE_BYTES = 256 * 1024
-"""A piece ends with the device that takes it above this."""
+"""A piece ends with the device that makes it longer than this."""
 STEP = 256
-"""Changes that are encoded before others have their turn: less than a millisecond."""
+"""Changes that are encoded before the event loop serves others: less than a millisecond."""
 
 
 def event(name: str, data: Any, number: int | None = None) -> bytes:
@@ -46,9 +46,10 @@ class Piece:
         self._states = b"".join(states)
         self._readings = b",".join(readings)
         self._made: dict[tuple[bytes, bool], bytes] = {}
+        """The encoded events, by the bytes before them and whether they are conflated."""
 
     def encoded(self, before: bytes, *, conflated: bool) -> bytes:
-        """The events, after the bytes of ``before``; the same object for all who ask for the same."""
+        """The events, after the bytes of ``before``; equal arguments give the same object."""
         key = before, conflated
         found = self._made.get(key)
         if found is None:
@@ -56,7 +57,7 @@ class Piece:
         return found
 
     def _last(self, *, conflated: bool) -> bytes:
-        """The event with the number: only who got this far has seen the piece."""
+        """The event with the number: a viewer that got it has seen the whole piece."""
         if not self._readings:
             return b"id: %d\n\n" % self.end  # a browser takes the number of an event without data, too
         flag = b"true" if conflated else b"false"
@@ -64,7 +65,7 @@ class Piece:
 
 
 def piece_of(changes: Iterable[DeviceChange], fleet: Fleet, start: int, head: int) -> Generator[None, None, Piece]:
-    """As many of ``changes`` as a piece takes, made in steps. They are all there are after ``start`` up to ``head``."""
+    """As many of ``changes`` as fit into a piece, made in steps. They are all after ``start`` up to ``head``."""
     states: list[bytes] = []
     readings: list[bytes] = []
     size, end = 0, head

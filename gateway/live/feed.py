@@ -1,12 +1,13 @@
-"""The live feed: what changes, as Server-Sent Events (WHATWG HTML, section 9.2), to everybody who watches.
+"""The live feed: changes as Server-Sent Events (WHATWG HTML, section 9.2) to every viewer.
 
 Rules that hold here:
 
-* Only what is durable gets here (`Fleet.show`), and nothing is kept or done while nobody watches.
+* Only durable readings get here (`Fleet.show`). Nothing is kept or done while there is no viewer.
 * One timer serves all viewers. Viewers with the same filter are one `ViewerGroup`: an event is encoded once for it.
-* Nothing waits for a viewer but what its stream has not sent: one piece and the totals. Meanwhile it gets nothing more,
-  then it goes on from where it was with what is newest by then, marked ``conflated``. It is never cut for being slow.
-* The work of a round is done in slices: to write to hundreds of viewers must not keep devices from their acks.
+* What waits for a viewer is what its stream has not sent yet: one piece and the totals. Until that is sent it gets
+  nothing more. Then it goes on from where it was, with the values that are newest by then, marked ``conflated``. No
+  viewer is cut off for being slow.
+* The work of a round is done in slices: writing to hundreds of viewers must not delay the acks of devices.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gateway import __version__
-from gateway.live.changes import ALL, Chosen, Watch, WholeFleet
+from gateway.live.changes import ALL, ChosenDevice, ChosenDevices, WholeFleet
 from gateway.live.events import event, piece_of
 from gateway.live.viewer import Viewer, ViewerGroup
 from gateway.time_units import NS_PER_MS
@@ -37,19 +38,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_VIEWERS = 1000
+MAX_VIEWERS = 1000
 TICK = 0.1
 """Seconds between two events for the same series, at least."""
 BEAT = 10
-"""Ticks between two rounds for those who watch all devices, and between totals."""
+"""Ticks between two rounds for viewers of all devices, and between totals."""
 HEARTBEAT = 10
-"""Beats between two comments."""
+"""Beats between two comments that keep the connection alive."""
 SLICE = 0.002
+"""Seconds of work before the event loop serves others."""
 KEPT = 60.0
-"""Seconds that the changes are kept up after the last viewer of a feed left, for those who come back."""
+"""Seconds for which changes are noted after the last viewer of a group has left, in case it comes back."""
 RETRY_MS = 2000
 SEND_BUFFER = 256 * 1024
-"""Of the kernel, for each viewer: what waits there grows old, so it must not be megabytes."""
+"""Bytes of the kernel's buffer for each viewer. Values that wait there grow old, so it must not be megabytes."""
 
 
 class LiveFeed:
@@ -63,24 +65,32 @@ class LiveFeed:
         self._metrics = metrics
         self._totals = totals
         self._number = time.time_ns() // 1000
-        self._feeds: dict[Filter, ViewerGroup] = {}
+        """The last number that a change got."""
+        self._groups: dict[Filter, ViewerGroup] = {}
+        """By the chosen devices (None: all) and whether they get data."""
         self._whole: WholeFleet | None = None
-        self._watches: dict[str, Watch] = {}
-        self._watched = 0
+        """The changes of all devices; None while no viewer wants them."""
+        self._chosen: dict[str, ChosenDevice] = {}
+        """The changes of each device that a viewer chose."""
+        self._places = 0
+        """How many devices were ever chosen: the place of the newest (`ChosenDevice`)."""
         self._timer: asyncio.TimerHandle | None = None
+        """Runs `_tick`; None while there is no viewer."""
         self._work: Generator[None] | None = None
+        """The round that is under way."""
         self._ticks = 0
         self._closed = False
+        """Whether the gateway is stopping."""
 
     @property
     def viewers(self) -> int:
-        """How many watch."""
-        return sum(len(feed.viewers) for feed in self._feeds.values())
+        """How many viewers there are."""
+        return sum(len(group.viewers) for group in self._groups.values())
 
     @property
     def full(self) -> bool:
-        """Whether nobody else may watch."""
-        return self._closed or self.viewers >= MOST_VIEWERS
+        """Whether no other viewer is admitted."""
+        return self._closed or self.viewers >= MAX_VIEWERS
 
     def open(
         self, stream: IOStream, head: bytes, devices: Iterable[str], after: int | None, *, readings: bool = True
@@ -91,28 +101,28 @@ class LiveFeed:
         """
         if stream.closed():
             return
-        feed = self._feed((frozenset(devices) or None, readings))
-        source = feed.source
+        group = self._group((frozenset(devices) or None, readings))
+        source = group.source
         seen = source.newest if after is None else after
         if seen < source.began or seen > self._number:
             seen = ALL
             if isinstance(source, WholeFleet):
                 source.recall(list(self._fleet.views))
-        viewer = Viewer(stream, feed, seen)
+        viewer = Viewer(stream, group, seen)
         stream.set_nodelay(True)
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         stream.set_close_callback(lambda: self._left(viewer))
-        feed.viewers.add(viewer)
+        group.viewers.add(viewer)
         hello = {"now": time.time_ns() // NS_PER_MS, "version": __version__}
         viewer.write(head + b"retry: %d\n\n" % RETRY_MS + event("hello", hello, source.newest if seen == ALL else seen))
         self._start()
 
-    def _feed(self, key: Filter) -> ViewerGroup:
-        found = self._feeds.get(key)
+    def _group(self, key: Filter) -> ViewerGroup:
+        found = self._groups.get(key)
         if found is None:
             devices, readings = key
-            source = self._everything() if devices is None else self._chosen(sorted(devices))
-            found = self._feeds[key] = ViewerGroup(source, readings=readings)
+            source = self._everything() if devices is None else self._choose(sorted(devices))
+            found = self._groups[key] = ViewerGroup(source, readings=readings)
         return found
 
     def _everything(self) -> WholeFleet:
@@ -120,29 +130,29 @@ class LiveFeed:
             self._whole = WholeFleet(self._number)
         return self._whole
 
-    def _chosen(self, devices: Sequence[str]) -> Chosen:
-        watches = []
+    def _choose(self, devices: Sequence[str]) -> ChosenDevices:
+        chosen = []
         for device in devices:
-            if device not in self._watches:
-                self._watched += 1
-                self._watches[device] = Watch(device, self._watched)
-            watches.append(self._watches[device])
-            watches[-1].feeds += 1
-        return Chosen(watches, self._number)
+            if device not in self._chosen:
+                self._places += 1
+                self._chosen[device] = ChosenDevice(device, self._places)
+            chosen.append(self._chosen[device])
+            chosen[-1].groups += 1
+        return ChosenDevices(chosen, self._number)
 
     def _left(self, viewer: Viewer) -> None:
-        feed = viewer.feed
-        feed.viewers.discard(viewer)
-        if not feed.viewers and len(self._feeds) <= MOST_VIEWERS:
-            feed.left_at = asyncio.get_running_loop().time()
+        group = viewer.group
+        group.viewers.discard(viewer)
+        if not group.viewers and len(self._groups) <= MAX_VIEWERS:
+            group.left_at = asyncio.get_running_loop().time()
 
     def data(self, view: DeviceView, entry: Entry) -> None:
-        """See `FleetListener`: on the way of every message while somebody watches."""
+        """See `FleetListener`; called for every durable message while there are viewers."""
         if self._whole is not None:
             self._whole.fresh_data[view.id] = None
-        watch = self._watches.get(view.id)
-        if watch is not None:
-            watch.data(entry)
+        chosen = self._chosen.get(view.id)
+        if chosen is not None:
+            chosen.data(entry)
 
     def presence(self, view: DeviceView) -> None:
         """See `FleetListener`."""
@@ -152,9 +162,9 @@ class LiveFeed:
         view.told = state
         if self._whole is not None:
             self._whole.fresh_states[view.id] = None
-        watch = self._watches.get(view.id)
-        if watch is not None:
-            watch.state()
+        chosen = self._chosen.get(view.id)
+        if chosen is not None:
+            chosen.state()
 
     def _start(self) -> None:
         if self._timer is not None:
@@ -162,11 +172,11 @@ class LiveFeed:
         self._fleet.watcher = self
         loop = asyncio.get_running_loop()
         self._ticks = 0
-        self._begin(self._take_note())
+        self._begin(self._note_states())
         self._timer = loop.call_at(loop.time() + TICK, self._tick, loop.time() + TICK)
 
-    def _take_note(self) -> Generator[None]:
-        """The states as they are now are no news to the first viewer, who loads the list meanwhile."""
+    def _note_states(self) -> Generator[None]:
+        """Note the states as they are now: the first viewer loads the list meanwhile, so they are no change for it."""
 
         def differs(view: DeviceView, state: str) -> None:
             view.told = state
@@ -176,7 +186,7 @@ class LiveFeed:
     def _tick(self, due: float) -> None:
         loop = asyncio.get_running_loop()
         self._forget(loop.time() - KEPT)
-        if not self._feeds:
+        if not self._groups:
             self._timer = self._fleet.watcher = None
             return
         due = max(due + TICK, loop.time())
@@ -186,16 +196,16 @@ class LiveFeed:
             self._begin(self._round())
 
     def _forget(self, before: float) -> None:
-        """Give up the feeds that nobody has watched since ``before``."""
-        for key, feed in list(self._feeds.items()):
-            if feed.viewers or feed.left_at > before:
+        """Give up the groups that have had no viewer since ``before``."""
+        for key, group in list(self._groups.items()):
+            if group.viewers or group.left_at > before:
                 continue
-            del self._feeds[key]
-            for watch in feed.source.watches if isinstance(feed.source, Chosen) else ():
-                watch.feeds -= 1
-                if not watch.feeds:
-                    del self._watches[watch.device]
-        if not any(isinstance(feed.source, WholeFleet) for feed in self._feeds.values()):
+            del self._groups[key]
+            for chosen in group.source.devices if isinstance(group.source, ChosenDevices) else ():
+                chosen.groups -= 1
+                if not chosen.groups:
+                    del self._chosen[chosen.device]
+        if not any(isinstance(group.source, WholeFleet) for group in self._groups.values()):
             self._whole = None
 
     def _begin(self, work: Generator[None]) -> None:
@@ -216,44 +226,44 @@ class LiveFeed:
         self._work = None
 
     def _round(self) -> Generator[None]:
-        beat = b""
+        totals = b""
         if self._ticks % BEAT == 0:
             counts = yield from self._fleet.census(time.time_ns(), self._differs)
             if self._whole is not None:
                 self._number = self._whole.fold(self._number)
-            beat = event("totals", self._totals(counts, self.viewers))
+            totals = event("totals", self._totals(counts, self.viewers))
             if self._ticks % (BEAT * HEARTBEAT) == 0:
-                beat += b": heartbeat\n\n"
-        for watch in self._watches.values():
-            self._number = watch.fold(self._number)
-        for feed in list(self._feeds.values()):
-            yield from self._serve(feed, beat)
+                totals += b": heartbeat\n\n"
+        for chosen in self._chosen.values():
+            self._number = chosen.fold(self._number)
+        for group in list(self._groups.values()):
+            yield from self._serve(group, totals)
 
-    def _serve(self, feed: ViewerGroup, beat: bytes) -> Generator[None]:
-        head = feed.source.newest
-        abreast = [viewer for viewer in feed.viewers if viewer.seen == feed.sent]
-        behind = [viewer for viewer in feed.viewers if viewer.seen != feed.sent]
-        if head != feed.sent:
-            self._conflate(viewer for viewer in feed.viewers if not viewer.ready)
-        feed.sent = head
+    def _serve(self, group: ViewerGroup, totals: bytes) -> Generator[None]:
+        head = group.source.newest
+        abreast = [viewer for viewer in group.viewers if viewer.seen == group.sent]
+        behind = [viewer for viewer in group.viewers if viewer.seen != group.sent]
+        if head != group.sent:
+            self._conflate(viewer for viewer in group.viewers if not viewer.ready)
+        group.sent = head
         for viewers in (abreast, behind):
-            yield from self._deliver(feed, viewers, head, beat)
-        for viewer in [*abreast, *behind] if beat else ():
-            if viewer.ready and viewer.beat is not beat:
-                viewer.beat = beat
-                viewer.write(beat)
+            yield from self._deliver(group, viewers, head, totals)
+        for viewer in [*abreast, *behind] if totals else ():
+            if viewer.ready and viewer.totals is not totals:
+                viewer.totals = totals
+                viewer.write(totals)
                 yield
 
-    def _deliver(self, feed: ViewerGroup, viewers: Sequence[Viewer], head: int, beat: bytes) -> Generator[None]:
-        """Bring ``viewers`` up to ``head`` as far as they take it. Each piece goes to all who lack some of it."""
+    def _deliver(self, group: ViewerGroup, viewers: Sequence[Viewer], head: int, totals: bytes) -> Generator[None]:
+        """Bring ``viewers`` up to ``head`` as far as they take it. Viewers that lack the same changes share a piece."""
         while waiting := [viewer for viewer in viewers if viewer.ready and viewer.seen < head]:
             start = min(viewer.seen for viewer in waiting)
-            changes = feed.source.since(start, readings=feed.readings)
+            changes = group.source.since(start, readings=group.readings)
             piece = yield from piece_of(changes, self._fleet, start, head)
             for viewer in waiting:
                 if viewer.seen < piece.end and viewer.ready:
-                    before = b"" if viewer.beat is beat else beat
-                    viewer.beat, viewer.seen = beat or viewer.beat, piece.end
+                    before = b"" if viewer.totals is totals else totals
+                    viewer.totals, viewer.seen = totals or viewer.totals, piece.end
                     viewer.write(piece.encoded(before, conflated=viewer.behind))
                     viewer.behind = viewer.behind and piece.end < head
                     yield
@@ -266,12 +276,12 @@ class LiveFeed:
                 self._metrics.live_conflated.inc()
 
     def close(self) -> None:
-        """End all streams; nobody is served any more. Viewers come back by themselves."""
+        """End all streams, and admit no viewer any more. Browsers reconnect by themselves."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         self._work = self._timer = self._fleet.watcher = None
-        for feed in self._feeds.values():
-            for viewer in list(feed.viewers):
+        for group in self._groups.values():
+            for viewer in list(group.viewers):
                 viewer.stream.close()
-        self._feeds.clear()
+        self._groups.clear()

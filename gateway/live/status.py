@@ -2,9 +2,9 @@
 
 Rules that hold here:
 
-* One timer, once a second, that reads counters kept by others. Memory is constant: two rings of numbers.
+* One timer reads the counters of other parts once a second. Memory is constant: two rings of numbers.
 * Latencies are percentiles of the Prometheus histograms between two moments, to the resolution of their buckets.
-* What is not known is NaN here and null for the viewer, never 0.
+* A value that is not known is NaN here and null in the answer, never 0.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 
 TICK = 1.0
 RATE_TICKS = 5
-"""Seconds that the rates of now are taken over."""
+"""Seconds over which the present rates are taken."""
 LATENCY_TICKS = 10
+"""Seconds over which the present latencies are taken."""
 DAY = 86_400
+"""Seconds."""
 COLUMNS = (
     "readings_per_second",
     "messages_per_second",
@@ -55,7 +57,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What only grows, at one moment (``at``, the loop's seconds); ``acks`` and ``writes`` count up to each bound."""
+    """The counters at one moment: ``at`` in the loop's seconds, ``acks`` and ``writes`` by the bound of each bucket."""
 
     at: float
     messages: float
@@ -75,9 +77,9 @@ def buckets(histogram: Histogram) -> list[tuple[float, float]]:
 
 
 def percentile_ms(before: Sequence[tuple[float, float]], after: Sequence[tuple[float, float]], share: float) -> float:
-    """The value, in ms, below which ``share`` of what was observed in between lies; NaN if there was nothing.
+    """The value, in ms, below which ``share`` of the observations in between lie; NaN if there were none.
 
-    Within a bucket they are taken to be spread evenly, as Prometheus does; beyond the last bound it is that bound.
+    Within a bucket they are taken to be spread evenly, as Prometheus does. Beyond the last bound, it is that bound.
     """
     counts = [(bound, now - then) for (bound, now), (_, then) in zip(after, before, strict=True)]
     total = counts[-1][1]
@@ -123,7 +125,7 @@ class Ring:
 
 
 class Sampler:
-    """Fills a ring with what came between one sample and the next."""
+    """Fills a ring: each sample is the difference to the one before."""
 
     def __init__(self, ring: Ring, begin: Counters) -> None:
         self.ring = ring
@@ -150,7 +152,7 @@ class Sampler:
 
 
 class Status:
-    """The state of one gateway; `start` on the running loop."""
+    """The status of one gateway; `start` on the running loop."""
 
     def __init__(  # noqa: PLR0913 - it sums up what all of these count
         self,
@@ -187,7 +189,7 @@ class Status:
         now = self._counters()
         self._recent: deque[Counters] = deque([now], maxlen=LATENCY_TICKS + 1)
         self._samplers = [Sampler(Ring(5, 720), now), Sampler(Ring(60, DAY // 60), now)]
-        self._count_letters()
+        self._count_dead_letters()
         self._wait(now.at + TICK)
 
     def stop(self) -> None:
@@ -195,8 +197,8 @@ class Status:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _count_letters(self) -> None:
-        """Ask the disk, on a thread, unless the last answer is still awaited: a replay may hold it up."""
+    def _count_dead_letters(self) -> None:
+        """Count on a thread, unless the last count is still under way: a replay may delay it."""
         if self._counting is None:
             self._counting = self._threads.submit(self._dead_letters.count)
             self._counting.add_done_callback(self._counted)
@@ -221,7 +223,7 @@ class Status:
             "pending": float(status.readings_pending),
             "connected": float(self._metrics.connections.devices),
         }
-        self._count_letters()
+        self._count_dead_letters()
         lag = max(now.at - due, _value(self._metrics.loop_lag))
         for sampler in self._samplers:
             sampler.tick(now, lag, gauges)
@@ -237,7 +239,7 @@ class Status:
         )
 
     def totals(self, states: Mapping[str, int], viewers: int) -> dict[str, Any]:
-        """The state now; ``states`` is how many devices that were heard of are in each, as of now."""
+        """The state now; ``states`` is how many devices that were heard of are in each of their states."""
         recent = self._recent
         now, before = recent[-1], recent[max(0, len(recent) - 1 - RATE_TICKS)]
         seconds = max(now.at - before.at, TICK)

@@ -1,4 +1,4 @@
-"""Who watches: one viewer's stream, and all viewers that watch the same."""
+"""One viewer's stream, and the group of all viewers that chose the same."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ from gateway.live.changes import ALL
 if TYPE_CHECKING:
     from tornado.iostream import IOStream
 
-    from gateway.live.changes import Chosen, WholeFleet
+    from gateway.live.changes import ChosenDevices, WholeFleet
 
 
 class Viewer:
-    """One open stream; ``seen`` is the number up to which it has everything."""
+    """One open stream of events."""
 
-    __slots__ = ("beat", "behind", "feed", "seen", "stream")
+    __slots__ = ("behind", "group", "seen", "stream", "totals")
 
-    def __init__(self, stream: IOStream, feed: ViewerGroup, seen: int) -> None:
+    def __init__(self, stream: IOStream, group: ViewerGroup, seen: int) -> None:
         self.stream = stream
-        self.feed = feed
+        self.group = group
         self.seen = seen
+        """The number of the last change that it was sent."""
         self.behind = seen == ALL
-        self.beat = b""
-        """The totals that it got last, to tell whether it has the newest."""
+        """Whether it has missed changes: the next events are marked ``conflated``."""
+        self.totals = b""
+        """The totals that it was sent last."""
 
     @property
     def ready(self) -> bool:
-        """Whether all that it was sent has gone out."""
+        """Whether everything that it was sent has left the stream's buffer."""
         return not self.stream.closed() and not self.stream.writing()
 
     def write(self, data: bytes) -> None:
-        """Send; what the peer does not take at once waits with the stream."""
+        """Send ``data``; what the client does not take at once waits in the stream's buffer."""
         try:
             self.stream.write(data)
         except StreamClosedError:
@@ -43,10 +45,12 @@ class Viewer:
 class ViewerGroup:
     """All viewers with one filter."""
 
-    def __init__(self, source: WholeFleet | Chosen, *, readings: bool) -> None:
+    def __init__(self, source: WholeFleet | ChosenDevices, *, readings: bool) -> None:
         self.source = source
         self.readings = readings
+        """Whether they get data as well as states."""
         self.viewers: set[Viewer] = set()
         self.sent = source.newest
+        """The number of the last change that was sent to the viewers that are not behind."""
         self.left_at = 0.0
-        """When the last viewer left, in the loop's seconds."""
+        """When the last viewer left, in the event loop's seconds."""

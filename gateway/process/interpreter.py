@@ -1,6 +1,6 @@
-"""The interpreter of the process that serves, set up for many long-lived objects and one thread that must not wait.
+"""Sets up the Python interpreter for many long-lived objects, and for one thread that must not wait.
 
-docs/explanation/decisions.md says what the numbers were measured to be worth.
+docs/explanation/decisions.md says what these numbers were measured to be worth.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GC_THRESHOLDS = (5_000, 10, 20)
-"""New containers until the youngest are collected, and how many collections of one age until those of the next."""
+"""Containers made until the youngest generation is collected, and collections of a generation until the next older."""
 SWITCH_INTERVAL = 0.0005
-"""Seconds after which a thread that wants to run gets its turn: the commit's, beside a busy event loop."""
+"""Seconds after which a waiting thread may run: the thread of the commit, beside a busy event loop."""
 
 
 @contextlib.contextmanager
 def tuned_to_serve() -> Iterator[None]:
-    """Enter once everything is built; at the end the interpreter is as it was."""
+    """Enter it when everything is built. At the end the interpreter is as it was before."""
     thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
     gc.collect()
     gc.freeze()

@@ -1,7 +1,7 @@
-"""What is looked at again and again while a gateway runs: who may still come in, files that others change, the machine.
+"""Tasks that are repeated while the gateway runs: revocations, files that other processes change, the machine.
 
-Each step has a loop of its own: a file that is locked holds up, and a failure ends, nothing but its own step this time.
-Above all a revocation waits for nothing else.
+Each step has a loop of its own. A step that waits for a locked file, or fails, affects no other step, and above all no
+revocation.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EVERY = 0.5
+INTERVAL = 0.5
+"""Seconds between two runs of a step."""
 
 
 class PeriodicTasks:
-    """Does each of ``steps`` every so many seconds; its name is what the log says when it fails."""
+    """Runs each of ``steps`` every ``interval`` seconds. The name of a step is the log line of its failure."""
 
-    def __init__(self, steps: Mapping[str, Step], every: float = EVERY) -> None:
-        self._every = every
+    def __init__(self, steps: Mapping[str, Step], interval: float = INTERVAL) -> None:
+        self._interval = interval
         self._tasks = [asyncio.create_task(self._repeat(step, failed)) for failed, step in steps.items()]
 
     async def _repeat(self, step: Step, failed: str) -> None:
         while True:
-            await asyncio.sleep(self._every)
+            await asyncio.sleep(self._interval)
             try:
                 await step()
             except Exception:
                 log.exception("%s", failed)
 
     def stop(self) -> None:
-        """Begin no step any more."""
+        """Cancel all steps."""
         for task in self._tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""The process that serves: its event loop, its signals, and what the service manager hears of it."""
+"""The process that serves: its event loop, its signals, and its notices to the service manager."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gateway.process.reload import ConfigSource, Reloader
 
 new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-with contextlib.suppress(ImportError):  # not on every platform; plain asyncio serves as well
+with contextlib.suppress(ImportError):  # not on every platform; plain asyncio works as well
     import uvloop
 
     new_event_loop = uvloop.new_event_loop
@@ -62,9 +62,9 @@ async def _run(gateway: Servable, on_ready: Callable[[str], None] | None, source
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    asked_early = asyncio.Event()
+    requested_early = asyncio.Event()
     if source is not None:  # or a SIGHUP would end a gateway that recovers its spool
-        loop.add_signal_handler(signal.SIGHUP, asked_early.set)
+        loop.add_signal_handler(signal.SIGHUP, requested_early.set)
     manager.notify("STATUS=recovering the spool")
     try:
         await gateway.start(inherited_sockets(os.environ))
@@ -74,7 +74,7 @@ async def _run(gateway: Servable, on_ready: Callable[[str], None] | None, source
     reloader = None if source is None else gateway.reloader(source)
     if reloader is not None:
         loop.add_signal_handler(signal.SIGHUP, reloader.request)
-        if asked_early.is_set():
+        if requested_early.is_set():
             reloader.request()
     watchdog = Watchdog(manager, lambda: gateway.commit_seconds, gateway.summary)
     watchdog.start()
@@ -93,7 +93,7 @@ async def _run(gateway: Servable, on_ready: Callable[[str], None] | None, source
 def serve(gateway: Servable, on_ready: Callable[[str], None] | None = None, source: ConfigSource | None = None) -> int:
     """Serve until SIGTERM or SIGINT; 0 after a clean stop, 1 when it could not start.
 
-    ``on_ready`` is called with the base URL once devices can connect. SIGHUP has ``source`` read again.
+    ``on_ready`` is called with the base URL once devices can connect. SIGHUP reloads ``source``.
     """
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:

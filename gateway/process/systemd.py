@@ -1,12 +1,12 @@
-"""What a service manager and the gateway tell each other: sockets handed over, readiness, signs of life.
+"""What systemd and the gateway tell each other: sockets handed over, readiness, signs of life.
 
-The protocols are systemd's, and small: ``sd_listen_fds(3)`` (sockets) and ``sd_notify(3)`` (a datagram of lines to the
-socket that ``$NOTIFY_SOCKET`` names). Rules that hold here:
+The protocols are small: ``sd_listen_fds(3)`` (sockets) and ``sd_notify(3)`` (a datagram of lines to the socket that
+``$NOTIFY_SOCKET`` names). Rules that hold here:
 
 * Without a service manager nothing here does anything.
-* Nobody is waited for long: a notice that cannot be sent is dropped, because a gateway that hangs on it is worse.
-* A sign of life says that the event loop turns *and* that commits come to an end. One that is under way for long ends
-  the signs; one that failed does not: that was handled, and a restart would mend nothing.
+* A notice that cannot be sent within `PATIENCE` is dropped: a gateway that hangs on it would be worse.
+* A sign of life says that the event loop runs *and* that commits come to an end. A commit that has been under way for
+  long ends the signs. A failed commit does not: it was handled, and a restart would mend nothing.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ def _unfit(sock: socket.socket) -> str | None:
 
 
 class ServiceManager:
-    """Who started this process, as far as it wants to hear of it. Times in seconds."""
+    """The service manager that started this process, if there is one. Times in seconds."""
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         self._address = environ.pop("NOTIFY_SOCKET", "")
         meant_for = environ.pop("WATCHDOG_PID", "") or str(os.getpid())
         usec = environ.pop("WATCHDOG_USEC", "")
         self.watchdog = int(usec) / 1e6 if usec.isdecimal() and meant_for == str(os.getpid()) else 0.0
-        """How long it waits for a sign of life before it kills; 0: it does not."""
+        """How long it waits for a sign of life before it kills the process; 0: it does not wait for any."""
 
     def notify(self, *lines: str) -> None:
         """Send assignments such as ``READY=1``, which `sd_notify(3)` lists."""
@@ -91,7 +91,7 @@ class ServiceManager:
 
 
 class Watchdog:
-    """Tells ``manager`` every half of its patience that all is well, as long as it is.
+    """Sends ``manager`` a sign of life, twice within its time-out, as long as the gateway works.
 
     ``commit_seconds`` says for how long a commit has been under way (0 without one), ``state`` is a line for people.
     """
@@ -115,9 +115,9 @@ class Watchdog:
             self._timer.cancel()
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = loop.call_later(self._every, self._look, loop)  # first: no error below may end the signs
+        self._timer = loop.call_later(self._every, self._look, loop)  # first: an error below must not end the signs
         stuck = self._commit_seconds()
-        # By the time of the kill such a commit will have lasted the whole of the manager's patience at least.
+        # By the time of the kill, such a commit will have lasted for the manager's whole time-out at least.
         if stuck < self._every:
             self._silent = False
             self._manager.notify("WATCHDOG=1", f"STATUS={self._state()}")

@@ -1,8 +1,8 @@
-"""A few threads for calls that block on a database.
+"""Threads for calls that block, on a database or a file.
 
-They are daemon threads, unlike those of a ThreadPoolExecutor, which the interpreter waits for at exit: a database that
-accepts connections and never answers must not hold up a stop. What such a thread leaves unfinished is written again
-after the next start.
+They are daemon threads. The interpreter waits at exit for those of a ThreadPoolExecutor, but a database that accepts
+connections and never answers must not hold up a stop. A write that such a thread leaves unfinished is repeated after
+the next start.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class WorkerThreads(Generic[T]):
     def __init__(self, count: int, name: str) -> None:
         self._loop = asyncio.get_running_loop()
         self._calls: deque[tuple[Callable[[], T], asyncio.Future[T]] | None] = deque()
+        """Calls that wait for a thread, each with the future of its result; None ends one thread."""
         self._changed = threading.Condition()
+        """Guards `_calls`; notified when one is added."""
         self._threads = [
             threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True) for number in range(count)
         ]
@@ -35,7 +37,7 @@ class WorkerThreads(Generic[T]):
 
     @property
     def waiting(self) -> int:
-        """Calls that no thread has begun; those whose future was cancelled are forgotten."""
+        """How many calls no thread has begun. Calls whose future was cancelled are dropped."""
         with self._changed:
             self._calls = deque(job for job in self._calls if job is None or not job[1].cancelled())
             return len(self._calls)
@@ -50,7 +52,7 @@ class WorkerThreads(Generic[T]):
         return future
 
     def close(self) -> None:
-        """Let the threads end after what they are doing; does not wait for them."""
+        """Let each thread end after its call; does not wait for them."""
         for _ in self._threads:
             self._put(None)
 
@@ -93,7 +95,7 @@ class BoundedThreads(WorkerThreads[Any]):
 def _outcome(call: Callable[[], T]) -> Callable[[asyncio.Future[T]], None]:
     try:
         result = call()
-    except Exception as error:  # noqa: BLE001 - it is the future's to tell
+    except Exception as error:  # noqa: BLE001 - the future carries it to the caller
         failure = error
         return lambda future: future.set_exception(failure)
     return lambda future: future.set_result(result)

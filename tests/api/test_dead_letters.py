@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.api.dead_letters import LONGEST_TEXT
+from gateway.api.dead_letters import MAX_TEXT
 from gateway.delivery.dead_letters import DeadLetter, DeadLetters
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.scripted import Reply, ScriptedServer
@@ -97,7 +97,7 @@ def test_what_comes_from_devices_and_databases_stays_text_and_short(gateway: Run
     answer = look(admin)
     (shown,) = answer.body["letters"]
     assert shown["line"].startswith('telemetry,device=a s="<img src=x onerror=alert(1)>\ufffdxx')
-    assert len(shown["line"]) == LONGEST_TEXT
+    assert len(shown["line"]) == MAX_TEXT
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 

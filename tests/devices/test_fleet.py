@@ -101,7 +101,7 @@ def test_a_device_that_reconnects_now_and_then_never_rests() -> None:
 
 
 def test_there_is_an_end_to_how_many_devices_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.devices.fleet.MOST_DEVICES", 2)
+    monkeypatch.setattr("gateway.devices.fleet.MAX_DEVICES", 2)
     fleet = Fleet(Ledger())
     for device in ("a", "b"):
         presence_in(fleet).connected(device, Connection(), 1)

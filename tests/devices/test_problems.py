@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.devices.problems import MOST_PROBLEMS, MOST_TEXT, Problems
+from gateway.devices.problems import MAX_PROBLEMS, MAX_TEXT, Problems
 
 if TYPE_CHECKING:
     import pytest
@@ -34,18 +34,18 @@ def test_what_repeats_is_one_problem_with_a_count_and_its_last_words() -> None:
 
 def test_a_device_keeps_its_last_problems_only_and_a_repeated_one_stays() -> None:
     problems = Problems()
-    for number in range(2 * MOST_PROBLEMS):
+    for number in range(2 * MAX_PROBLEMS):
         problems.told("a", [fault(field=f"f{number}"), fault(field="always")], number, number * MS)
     kept = problems.of("a")
-    assert len(kept) == MOST_PROBLEMS
-    assert (kept[0]["field"], kept[0]["count"]) == ("always", 2 * MOST_PROBLEMS)
+    assert len(kept) == MAX_PROBLEMS
+    assert (kept[0]["field"], kept[0]["count"]) == ("always", 2 * MAX_PROBLEMS)
     assert {problem["field"] for problem in kept} - {"always"} == {
-        f"f{number}" for number in range(MOST_PROBLEMS + 1, 2 * MOST_PROBLEMS)
+        f"f{number}" for number in range(MAX_PROBLEMS + 1, 2 * MAX_PROBLEMS)
     }
 
 
 def test_the_devices_that_had_none_for_longest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.devices.problems.MOST_DEVICES", 2)
+    monkeypatch.setattr("gateway.devices.problems.MAX_DEVICES", 2)
     problems = Problems()
     for device in ("a", "b", "a", "c"):
         problems.told(device, [fault()], None, MS)
@@ -55,4 +55,4 @@ def test_the_devices_that_had_none_for_longest_are_forgotten(monkeypatch: pytest
 def test_long_texts_are_cut() -> None:
     problems = Problems()
     problems.told("a", [fault(field="f" * 1000, message="m" * 10_000)], None, MS)
-    assert len(problems.of("a")[0]["field"]) == len(problems.of("a")[0]["message"]) == MOST_TEXT
+    assert len(problems.of("a")[0]["field"]) == len(problems.of("a")[0]["message"]) == MAX_TEXT

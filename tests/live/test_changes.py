@@ -4,7 +4,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from gateway.ledger import Entry
-from gateway.live.changes import ALL, MOST_FIELDS, Chosen, DeviceChange, Watch, WholeFleet
+from gateway.live.changes import ALL, MAX_FIELDS, ChosenDevice, ChosenDevices, DeviceChange, WholeFleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,8 +83,8 @@ def test_a_piece_of_a_large_fleet_costs_no_more_than_a_piece() -> None:
 
 
 def test_a_chosen_device_has_each_new_field_with_its_own_time() -> None:
-    watch, other = Watch("a", 0), Watch("b", 1)
-    source = Chosen([watch, other], START)
+    watch, other = ChosenDevice("a", 0), ChosenDevice("b", 1)
+    source = ChosenDevices([watch, other], START)
     watch.data(message(50, temp=2, hum=40))
     watch.data(message(10, temp=1))
     number = watch.fold(other.fold(START))
@@ -102,7 +102,7 @@ def test_a_chosen_device_has_each_new_field_with_its_own_time() -> None:
 
 
 def test_who_has_seen_nothing_of_chosen_devices_gets_them_whole() -> None:
-    source = Chosen([Watch("a", 0), Watch("b", 1)], START)
+    source = ChosenDevices([ChosenDevice("a", 0), ChosenDevice("b", 1)], START)
     assert named(list(source.since(ALL, readings=True))) == [
         ("a", "state"), ("a", "data"), ("b", "state"), ("b", "data")
     ]  # fmt: skip
@@ -112,12 +112,12 @@ def test_who_has_seen_nothing_of_chosen_devices_gets_them_whole() -> None:
 
 
 def test_the_fields_that_are_kept_are_bounded() -> None:
-    watch = Watch("a", 0)
+    watch = ChosenDevice("a", 0)
     number = START
     for batch in range(3):
-        watch.data(message(batch, **{f"f{batch}-{field}": field for field in range(MOST_FIELDS // 2)}))
+        watch.data(message(batch, **{f"f{batch}-{field}": field for field in range(MAX_FIELDS // 2)}))
         number = watch.fold(number)
     [change] = watch.since(START, readings=True)
     assert change.fields is not None
-    assert len(change.fields) == MOST_FIELDS
+    assert len(change.fields) == MAX_FIELDS
     assert "f0-0" not in change.fields

@@ -106,7 +106,7 @@ class World:
             writer.close()
 
     def viewers(self) -> list[Viewer]:
-        return [viewer for feed in self.live._feeds.values() for viewer in feed.viewers]
+        return [viewer for feed in self.live._groups.values() for viewer in feed.viewers]
 
     def measure(self, device: str, **values: Any) -> None:
         now = time.time_ns()
@@ -203,7 +203,7 @@ def test_nothing_is_kept_or_done_while_nobody_watches(run: Run, monkeypatch: pyt
                 world.measure("a", number=1)
                 await client.until("readings")
             await eventually(lambda: world.fleet.watcher is None, "the feed to rest")
-            assert (world.live._feeds, world.live._watches, world.live._whole) == ({}, {}, None)
+            assert (world.live._groups, world.live._chosen, world.live._whole) == ({}, {}, None)
             assert world.live._timer is None
 
     run(test)
@@ -258,7 +258,7 @@ def test_a_round_that_fails_does_not_end_the_feed(run: Run, caplog: pytest.LogCa
 
 
 def test_there_is_an_end_to_viewers_and_a_stop_to_all(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_VIEWERS", 2)
+    monkeypatch.setattr(module, "MAX_VIEWERS", 2)
 
     async def test(world: World) -> None:
         async with world.watching() as first, world.watching("?device=a"):

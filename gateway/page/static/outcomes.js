@@ -17,7 +17,7 @@ const REASONS = {
   not_connected: ["failed", "not connected", "The device is not connected, and nothing was sent."],
 };
 /** Answers that may come while a command is under way: a fault of the gateway, or a proxy that waited no longer. */
-const WHO_KNOWS = [500, 502, 504];
+const NOT_KNOWN = [500, 502, 504];
 const NO_WORD = { status: 0, code: "unreachable" };
 
 /**
@@ -47,7 +47,7 @@ export function refused({ status, code, message }) {
     const [mark, word, text] = REASONS[code];
     return { mark, word, text: status === 0 ? `${message} ${text}` : text };
   }
-  if (code === undefined || code === "error" || WHO_KNOWS.includes(status))
+  if (code === undefined || code === "error" || NOT_KNOWN.includes(status))
     return refused({ ...NO_WORD, message: `The answer was: ${message}.` });
   return { mark: "failed", word: "not sent", text: message };
 }
