@@ -1,13 +1,13 @@
-"""History in InfluxQL, the query language that InfluxDB 1, 2 and 3 all answer at ``GET /query``: text in, buckets out.
+"""Queries in InfluxQL, which InfluxDB 1, 2 and 3 all answer at ``GET /query``: makes the text, reads the results.
 
 Rules that hold here:
 
-* Names and strings are quoted and escaped here and nowhere else; numbers are integers that this module made.
-* The database does the arithmetic, but for the few values of a coarse answer. A number is downsampled by MIN, MEAN, MAX
-  and COUNT. A boolean has no MIN or MEAN in InfluxQL, so its values and its true values are counted, and it reads as 0
-  and 1. A string has no buckets.
-* A bucket begins at the query's start plus a multiple of the interval, and the interval is such that at most ``points``
-  of them cover the query.
+* Names and strings are quoted and escaped here and nowhere else. Numbers in the text are integers from this module.
+* The database does the arithmetic, except for the few values of a coarse query. A number is downsampled by MIN, MEAN,
+  MAX and COUNT. A boolean has no MIN or MEAN in InfluxQL, so its values and its true values are counted, and it counts
+  as 0 and 1. A string has no buckets.
+* A bucket begins at the query's start plus a multiple of the interval. The interval is so long that at most ``points``
+  buckets cover the query.
 
 Syntax: https://docs.influxdata.com/influxdb/v1/query_language/spec/
 """
@@ -32,14 +32,14 @@ NUMBERS = {"float", "integer", "unsigned"}
 BOOLEAN = "boolean"
 FIELD_KEYS = ["fieldKey", "fieldType"]
 
-COARSE_POINTS = 30
-"""Buckets of a coarse answer: each is a statement, and their text has to fit into a URL that proxies let through."""
-SAMPLE = 16
-"""Values of a bucket that a coarse answer is made of, the first ones."""
+MAX_COARSE_BUCKETS = 30
+"""Each is a statement of its own, and the text of all has to fit into a URL that proxies let through."""
+SAMPLE_SIZE = 16
+"""A coarse query reads only so many values of a bucket, the first ones."""
 
 
 class NoInfluxQL(QueryError):
-    """VictoriaMetrics answers whatever InfluxQL it is asked with a list of databases."""
+    """The database is a VictoriaMetrics: it answers every InfluxQL statement with a list of databases."""
 
 
 _IN_NAMES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
@@ -60,7 +60,7 @@ def results(body: bytes) -> list[dict[str, Any]]:
     """The result of each statement in a response body.
 
     Raises:
-        QueryError: it is not such a response, or it holds the database's refusal.
+        QueryError: the body is none of InfluxQL, or one of the statements was refused.
     """
     try:
         document = orjson.loads(body)
@@ -74,35 +74,35 @@ def results(body: bytes) -> list[dict[str, Any]]:
 
 
 def show_fields(*measurements: str) -> str:
-    """The statement that asks for the fields of some measurements, or of all of them."""
+    """The statement for the fields of some measurements, or of all."""
     return f"SHOW FIELD KEYS FROM {_names(measurements)}" if measurements else "SHOW FIELD KEYS"
 
 
 def show_measurements(device: str) -> str:
-    """The statement that asks which measurements hold a device."""
+    """The statement for the measurements that have points of a device."""
     return f"SHOW MEASUREMENTS WHERE {name(DEVICE)} = {string(device)}"
 
 
 def measurements(shown: Iterable[dict[str, Any]]) -> list[str]:
-    """The names in the answer to `show_measurements`."""
+    """The names in the results of `show_measurements`."""
     return [row[0] for series in _series(shown) for row in series["values"]]
 
 
 def fields(shown: Iterable[dict[str, Any]]) -> list[SeriesName]:
-    """Every field in the answer to `show_fields`, in order.
+    """Every field in the results of `show_fields`, sorted.
 
     Raises:
-        NoInfluxQL: the answer is not about fields.
+        NoInfluxQL: the results do not list fields.
     """
     found = {SeriesName(series["name"], key, kind) for series in _fields(shown) for key, kind in series["values"]}
     return sorted(found)
 
 
-def holders(shown: Iterable[dict[str, Any]], field: str) -> tuple[list[str], list[str]]:
-    """The measurements that hold ``field`` as a number, and those that hold it as a boolean, from `show_fields`.
+def measurements_with(field: str, shown: Iterable[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """The measurements with ``field`` as a number, and those with it as a boolean, in the results of `show_fields`.
 
     Raises:
-        NoInfluxQL: the answer is not about fields.
+        NoInfluxQL: the results do not list fields.
     """
     numeric, boolean = [], []
     for series in _fields(shown):
@@ -115,13 +115,13 @@ def holders(shown: Iterable[dict[str, Any]], field: str) -> tuple[list[str], lis
 
 
 def interval(query: SeriesQuery) -> int:
-    """How long a bucket is, in ns."""
-    points = min(query.points, COARSE_POINTS) if query.coarse else query.points
+    """The length of a bucket in ns."""
+    points = min(query.points, MAX_COARSE_BUCKETS) if query.coarse else query.points
     return -((query.start_ns - query.end_ns) // points)
 
 
 def select(query: SeriesQuery, numeric: list[str], boolean: list[str]) -> str:
-    """The statements that downsample the query's field in the measurements that `holders` found."""
+    """The statements that downsample the query's field in the measurements from `measurements_with`."""
     length = interval(query)
     grouped = f"GROUP BY time({length}ns, {query.start_ns % length}ns) fill(none)"
     field, inside = name(query.field), _inside(query, query.start_ns, query.end_ns)
@@ -136,12 +136,12 @@ def select(query: SeriesQuery, numeric: list[str], boolean: list[str]) -> str:
     return "; ".join(statements)
 
 
-def sample(query: SeriesQuery, holding: list[str]) -> str:
-    """The statements that fetch the first values of every bucket, which cost the database next to nothing."""
+def sample(query: SeriesQuery, measurements: list[str]) -> str:
+    """The statements for the first values of every bucket, which cost the database next to nothing."""
     length, field = interval(query), name(query.field)
     windows = ((begin, min(begin + length, query.end_ns)) for begin in range(query.start_ns, query.end_ns, length))
     return "; ".join(
-        f"SELECT {field} FROM {_names(holding)} WHERE {_inside(query, begin, end)} LIMIT {SAMPLE}"
+        f"SELECT {field} FROM {_names(measurements)} WHERE {_inside(query, begin, end)} LIMIT {SAMPLE_SIZE}"
         for begin, end in windows
     )
 
@@ -157,7 +157,7 @@ def sampled(selected: Iterable[dict[str, Any]], query: SeriesQuery) -> list[Buck
 
 
 def buckets(selected: Iterable[dict[str, Any]]) -> list[Bucket]:
-    """The buckets in the results of `select`, those of several measurements put together, in order of time."""
+    """The buckets in the results of `select`, merged over the measurements, in order of time."""
     numbers: list[Bucket] = []
     counts: dict[tuple[str, int], int] = {}
     ones: dict[tuple[str, int], int] = {}
@@ -172,7 +172,7 @@ def buckets(selected: Iterable[dict[str, Any]]) -> list[Bucket]:
             else:
                 counts[key] = values["count"]
     booleans = [_boolean(key[1], count, ones.get(key, 0)) for key, count in counts.items()]
-    return _merged(numbers + booleans)
+    return _merged_by_time(numbers + booleans)
 
 
 def _inside(query: SeriesQuery, start_ns: int, end_ns: int) -> str:
@@ -202,14 +202,14 @@ def _boolean(time_ns: int, count: int, ones: int) -> Bucket:
     return Bucket(time_ns, float(ones == count), ones / count, float(ones > 0), count)
 
 
-def _merged(found: list[Bucket]) -> list[Bucket]:
+def _merged_by_time(found: list[Bucket]) -> list[Bucket]:
     same: dict[int, list[Bucket]] = defaultdict(list)
     for bucket in found:
         same[bucket.time_ns].append(bucket)
-    return [_together(time_ns, same[time_ns]) for time_ns in sorted(same)]
+    return [_merge(time_ns, same[time_ns]) for time_ns in sorted(same)]
 
 
-def _together(time_ns: int, parts: list[Bucket]) -> Bucket:
+def _merge(time_ns: int, parts: list[Bucket]) -> Bucket:
     if len(parts) == 1:
         return parts[0]
     count = sum(part.count for part in parts)

@@ -1,12 +1,11 @@
-"""History from VictoriaMetrics, which takes InfluxDB's writes and answers questions in MetricsQL: text in, buckets out.
+"""Queries in MetricsQL, to VictoriaMetrics, which takes the writes of InfluxDB: makes the text, reads the results.
 
 Rules that hold here:
 
-* There a series is named ``measurement_field``, and nothing says where one ends and the other begins. So a field is
-  looked for in the measurement that the query names; without one, ``field`` is taken for the whole name, and such whole
-  names are what `names` lists.
-* Times are whole milliseconds. The window of a value is open on the left, so a bucket is asked for by its last
-  millisecond.
+* A series of VictoriaMetrics is named ``measurement_field``, and nothing says where the measurement ends. So a query
+  without a measurement has the whole name as its ``field``, and `names` lists whole names.
+* Times are whole milliseconds. The window of an aggregate excludes its first moment, so the time of a bucket in a
+  request is its last millisecond.
 * Strings are quoted and escaped here and nowhere else.
 
 https://docs.victoriametrics.com/metricsql/, https://docs.victoriametrics.com/url-examples/
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from gateway.delivery.sink import SeriesQuery
 
-COARSE_POINTS = 120
+MAX_COARSE_BUCKETS = 120
 AGGREGATES = ("min_over_time", "avg_over_time", "max_over_time", "count_over_time")
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
@@ -39,14 +38,14 @@ def string(text: str) -> str:
 
 
 def interval_ms(query: SeriesQuery) -> int:
-    """How long a bucket is."""
-    points = min(query.points, COARSE_POINTS) if query.coarse else query.points
+    """The length of a bucket."""
+    points = min(query.points, MAX_COARSE_BUCKETS) if query.coarse else query.points
     start, end = _range(query)
     return max(1, -((start - end) // points))
 
 
 def requests(query: SeriesQuery) -> Iterator[tuple[str, dict[str, str]]]:
-    """Paths and fields of what has to be asked: the whole buckets at once, then a shorter one at the end."""
+    """Paths and fields of the requests: one for all whole buckets, one for a shorter bucket at the end."""
     (start, end), length = _range(query), interval_ms(query)
     whole = (end - start) // length
     if whole:
@@ -59,17 +58,17 @@ def requests(query: SeriesQuery) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def show_names(device: str) -> tuple[str, dict[str, str]]:
-    """Path and fields of the question for a device's series."""
+    """Path and fields of the request for the names of a device's series."""
     return "/api/v1/label/__name__/values", {"match[]": f"{{device={string(device)}}}", "start": "1"}
 
 
 def names(body: bytes) -> list[SeriesName]:
-    """The answer to `show_names`: whole names, all of them numbers."""
+    """The names in the response to `show_names`; VictoriaMetrics keeps numbers only."""
     return [SeriesName("", name, "float") for name in sorted(_data(body))]
 
 
 def buckets(bodies: list[bytes], query: SeriesQuery) -> list[Bucket]:
-    """The answers to `requests`, those of several series put together, in order of time."""
+    """The buckets in the responses to `requests`, merged over the series, in order of time."""
     start, length = _range(query)[0], interval_ms(query)
     parts: dict[int, dict[frozenset[tuple[str, str]], dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for body in bodies:

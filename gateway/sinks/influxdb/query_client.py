@@ -1,7 +1,7 @@
-"""Questions to a database over HTTP, each on a connection of its own, so that ending it ends that question alone.
+"""Queries over HTTP, each on a connection of its own, so that a cancellation ends one query and no other.
 
-A database stops computing when the connection is gone (InfluxDB 1.x and 2.x, VictoriaMetrics), which an answer thrown
-away on a kept connection would not tell it.
+The database stops computing when the connection is closed (InfluxDB 1.x and 2.x, VictoriaMetrics). On a kept connection
+it would go on, and only its answer would be thrown away.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 
 class QueryClient:
-    """Asks the server at ``url``; ``timeout`` is in seconds of silence."""
+    """Queries the server at ``url``; ``timeout`` is in seconds of silence."""
 
     def __init__(self, url: str, headers: Mapping[str, str], timeout: float) -> None:
         parts = urlsplit(url)
-        self._kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self._connection_class = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._host = parts.hostname or ""
-        self._port = parts.port or self._kind.default_port
+        self._port = parts.port or self._connection_class.default_port
         self._prefix = parts.path.rstrip("/")
         self._headers = headers
         self._timeout = timeout
 
     def get(self, path: str, fields: Mapping[str, str], cancellation: Cancellation | None) -> HttpResponse:
-        """The answer to a GET.
+        """The response to a GET request.
 
         Raises:
-            QueryError: there is none, or it was cancelled.
+            QueryError: there is no response, or the query was cancelled.
         """
-        connection = self._kind(self._host, self._port, timeout=self._timeout)
+        connection = self._connection_class(self._host, self._port, timeout=self._timeout)
         try:
             with contextlib.closing(connection):
                 connection.connect()
@@ -56,6 +56,6 @@ class QueryClient:
 
 
 def _cut(connection: HTTPConnection) -> None:
-    """Wake who waits for an answer; closing the socket would not."""
-    with contextlib.suppress(OSError, AttributeError):  # it has ended on its own
+    """Wake the thread that waits for the response; closing the socket would not wake it."""
+    with contextlib.suppress(OSError, AttributeError):  # the query has ended on its own
         connection.sock.shutdown(socket.SHUT_RDWR)

@@ -1,13 +1,13 @@
-"""InfluxDB: what its two write APIs have in common. How a request is made is for the subclasses.
+"""What the two write APIs of InfluxDB share. The subclasses make the requests.
 
 Rules that hold here:
 
-* Points are sent as the bytes they have been since they were accepted, so that a resend overwrites itself.
-* One try a call: when to try again is delivery's decision, for all batches at once.
-* The first write to a shard is made twice, since InfluxDB may lose it: see `gateway.sinks.influxdb.idle_shards`.
+* The bytes of a point are those that it has had since it was accepted, so that a resend overwrites itself.
+* One call makes one attempt. Delivery decides when to retry, for all batches together.
+* The first write to a shard is made twice, because InfluxDB may lose it: see `gateway.sinks.influxdb.idle_shards`.
 * A newline inside a string is sent only to a server that is known to read quotes. VictoriaMetrics does not: it cuts
-  its input at every newline, so a device could write another's points with a string. What is no InfluxDB is given
-  spaces instead.
+  its input at every newline, so that a string of one device could write points of another. A server that is not known
+  as an InfluxDB gets spaces instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gateway.delivery.write_result import PointRefused, RetryLater, Stored
 from gateway.errors import QueryError
 from gateway.line_protocol import split_lines
 from gateway.sinks.influxdb import http_response, influxql, metricsql
-from gateway.sinks.influxdb.idle_shards import PAUSE, RecentHours, hours_of
+from gateway.sinks.influxdb.idle_shards import PAUSE_SECONDS, RecentHours, hours_of
 from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
@@ -41,36 +41,38 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GZIP_LEVEL = 1
-"""Takes a twelfth of the time of level 9."""
-BUILD = "X-Influxdb-Build"
-"""A header that every answer of an InfluxDB since 1.4 has, and VictoriaMetrics' have not."""
+"""The fastest level; it takes a twelfth of the time of level 9."""
+BUILD_HEADER = "X-Influxdb-Build"
+"""Every response of an InfluxDB since 1.4 has this header; those of VictoriaMetrics have not."""
 
 
 class InfluxSink(ABC):
-    """A `Sink` over HTTP. ``database`` is what InfluxQL calls it: for 2.x and 3.x the bucket's name."""
+    """A `gateway.delivery.sink.Sink` over HTTP. ``database`` is its name in InfluxQL: of 2.x and 3.x, the bucket."""
 
     def __init__(self, url: str, database: str, query_client: QueryClient, *, compress: bool) -> None:
         self.name = f"InfluxDB at {url}"
         self._database = database
         self._query_client = query_client
         self._compress = compress
+        # The hours that writes went to of late: their shards lose nothing.
         self._recent = RecentHours()
-        self._warned = False
+        # Whether the log has the line about newlines in strings, which is written once.
+        self._newlines_logged = False
 
     @abstractmethod
     def _post(self, body: bytes, encoding: str | None) -> HttpResponse:
-        """Send points in a ``Content-Encoding`` or none; raises urllib3's HTTPError when there is no answer."""
+        """Write points in a ``Content-Encoding`` or none; raises urllib3's HTTPError if there is no response."""
 
     @abstractmethod
     def _get(self, path: str, fields: Mapping[str, str]) -> HttpResponse:
-        """Ask; raises urllib3's HTTPError when there is no answer."""
+        """Make a GET request; raises urllib3's HTTPError if there is no response."""
 
     @abstractmethod
     def close(self) -> None:
         """Close the connections."""
 
     def write(self, lines: bytes) -> WriteResult:
-        """Write points, see `Sink.write`."""
+        """See `Sink.write`."""
         try:
             points = split_lines(lines) if b'"' in lines else []
         except ValueError as error:
@@ -78,34 +80,34 @@ class InfluxSink(ABC):
         try:
             if points and len(points) != lines.count(b"\n"):
                 ping = self._get("/ping", {})
-                if isinstance(busy := http_response.outcome(ping, time.time()), RetryLater):
-                    return busy  # a proxy's, while the server restarts: not what the server is
+                if isinstance(busy := http_response.write_result(ping, time.time()), RetryLater):
+                    return busy  # from a proxy, while the server restarts: it does not show what the server is
                 if not self._reads_quotes(ping):
                     lines = b"".join(point[:-1].replace(b"\n", b" ") + b"\n" for point in points)
-            answer = self._send(lines)
-            outcome = http_response.outcome(answer, time.time())
-            return self._repeat(lines) if outcome == Stored() and BUILD in answer.headers else outcome
+            response = self._send(lines)
+            result = http_response.write_result(response, time.time())
+            return self._repeat(lines) if result == Stored() and BUILD_HEADER in response.headers else result
         except HTTPError as error:
-            return http_response.failure(error)
+            return http_response.no_response(error)
 
     def query(self, query: SeriesQuery, cancellation: Cancellation | None = None) -> History:
-        """Downsample one series, see `Sink.query`; without a measurement, all that hold the field together."""
+        """See `Sink.query`; without a measurement, all measurements with the field are put together."""
         if query.end_ns <= query.start_ns:
             return History([], 1)
         try:
             return self._query(query, cancellation)
         except influxql.NoInfluxQL:
-            asked = [self._get_from(*request, cancellation) for request in metricsql.requests(query)]
-            return History(metricsql.buckets(asked, query), metricsql.interval_ms(query) * NS_PER_MS)
+            bodies = [self._query_body(*request, cancellation) for request in metricsql.requests(query)]
+            return History(metricsql.buckets(bodies, query), metricsql.interval_ms(query) * NS_PER_MS)
 
     def series(self, device: str, cancellation: Cancellation | None = None) -> list[SeriesName]:
-        """The fields of the measurements that hold a device, see `Sink.series`: InfluxDB knows no closer."""
+        """See `Sink.series`; all fields of the measurements with the device, because InfluxDB knows only those."""
         try:
             measurements = influxql.measurements(self._ask(influxql.show_measurements(device), cancellation))
             shown = self._ask(influxql.show_fields(*measurements), cancellation)
             return influxql.fields(shown) if measurements else []
         except influxql.NoInfluxQL:
-            return metricsql.names(self._get_from(*metricsql.show_names(device), cancellation))
+            return metricsql.names(self._query_body(*metricsql.show_names(device), cancellation))
 
     def _send(self, lines: bytes) -> HttpResponse:
         if self._compress:
@@ -113,47 +115,47 @@ class InfluxSink(ABC):
         return self._post(lines, None)
 
     def _repeat(self, lines: bytes) -> WriteResult:
-        """Write again those of ``lines``, just written, that may be lost."""
+        """Write those of ``lines``, just written, a second time that InfluxDB may have lost."""
         hours = hours_of(lines)
         if cold := self._recent.cold(lines, hours):
-            time.sleep(PAUSE)
-            outcome = http_response.outcome(self._send(cold), time.time())
-            if outcome != Stored():
-                return outcome
+            time.sleep(PAUSE_SECONDS)
+            result = http_response.write_result(self._send(cold), time.time())
+            if result != Stored():
+                return result
         self._recent.wrote(hours)
         return Stored()
 
     def _query(self, query: SeriesQuery, cancellation: Cancellation | None) -> History:
-        among = () if query.measurement is None else (query.measurement,)
-        shown = self._ask(influxql.show_fields(*among), cancellation)
-        numeric, boolean = influxql.holders(shown, query.field)
-        grid = influxql.interval(query)
+        measurements = () if query.measurement is None else (query.measurement,)
+        shown = self._ask(influxql.show_fields(*measurements), cancellation)
+        numeric, boolean = influxql.measurements_with(query.field, shown)
+        interval_ns = influxql.interval(query)
         if not numeric and not boolean:
-            return History([], grid)
+            return History([], interval_ns)
         if query.coarse:
             found = self._ask(influxql.sample(query, numeric + boolean), cancellation)
-            return History(influxql.sampled(found, query), grid)
-        return History(influxql.buckets(self._ask(influxql.select(query, numeric, boolean), cancellation)), grid)
+            return History(influxql.sampled(found, query), interval_ns)
+        return History(influxql.buckets(self._ask(influxql.select(query, numeric, boolean), cancellation)), interval_ns)
 
     def _ask(self, statement: str, cancellation: Cancellation | None) -> list[dict[str, Any]]:
         fields = {"db": self._database, "q": statement, "epoch": "ns"}
-        return influxql.results(self._get_from("/query", fields, cancellation))
+        return influxql.results(self._query_body("/query", fields, cancellation))
 
-    def _get_from(self, path: str, fields: Mapping[str, str], cancellation: Cancellation | None) -> bytes:
-        answer = self._query_client.get(path, fields, cancellation)
-        if answer.status != HTTPStatus.OK:
-            raise QueryError(http_response.words(answer))
-        return answer.body
+    def _query_body(self, path: str, fields: Mapping[str, str], cancellation: Cancellation | None) -> bytes:
+        response = self._query_client.get(path, fields, cancellation)
+        if response.status != HTTPStatus.OK:
+            raise QueryError(http_response.message(response))
+        return response.body
 
     def _reads_quotes(self, ping: HttpResponse) -> bool:
-        """Whether a newline inside a string is safe with the server that answered ``ping``.
+        """Whether a newline inside a string is safe with the server that sent ``ping``.
 
-        Every InfluxDB since 1.4 names its build (`BUILD`) and reads quotes. VictoriaMetrics does neither;
-        it keeps no text anyway, only the number that a string spells, or 0.
+        Every InfluxDB since 1.4 names its build (`BUILD_HEADER`) and reads quotes. VictoriaMetrics does neither. It
+        keeps no text anyway, only the number that a string spells, or 0.
         """
-        if BUILD in ping.headers:
+        if BUILD_HEADER in ping.headers:
             return True
-        if not self._warned:
-            self._warned = True
-            log.warning("%s may end points at newlines inside strings: they are written as spaces", self.name)
+        if not self._newlines_logged:
+            self._newlines_logged = True
+            log.warning("%s may end points at newlines inside strings: newlines are written as spaces", self.name)
         return False

@@ -1,4 +1,4 @@
-"""InfluxDB 1.x by ``/write`` and ``/query``, as Debian ships it and as 2.x and 3.x still answer it.
+"""InfluxDB 1.x over ``/write`` and ``/query``. Debian ships 1.x, and 2.x and 3.x still answer these paths.
 
 https://docs.influxdata.com/influxdb/v1/tools/api/
 """
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class InfluxV1Sink(InfluxSink):
     """Writes to one database over kept connections.
 
-    ``timeout`` is in seconds; ``connections`` is how many are kept. User and password travel in a header only, so that
-    no log of addresses holds them.
+    ``timeout`` is in seconds; ``connections`` is how many are kept. User and password are sent in a header, not in the
+    URL, so that no log of URLs has them.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class InfluxV1Sink(InfluxSink):
         headers = self._headers | {"Content-Type": "text/plain; charset=utf-8"}
         if encoding:
             headers["Content-Encoding"] = encoding
-        return _answer(self._pool.request("POST", self._write_url, body=body, headers=headers))
+        return _response(self._pool.request("POST", self._write_url, body=body, headers=headers))
 
     def _get(self, path: str, fields: Mapping[str, str]) -> HttpResponse:
-        return _answer(self._pool.request("GET", self._url + path, fields=dict(fields), headers=self._headers))
+        return _response(self._pool.request("GET", self._url + path, fields=dict(fields), headers=self._headers))
 
 
-def _answer(response: urllib3.BaseHTTPResponse) -> HttpResponse:
+def _response(response: urllib3.BaseHTTPResponse) -> HttpResponse:
     return HttpResponse(response.status, response.headers, response.data)

@@ -1,10 +1,10 @@
-"""InfluxDB 2.x and 3.x, 1.8, VictoriaMetrics and whatever else takes ``/api/v2/write``, by influxdb-client.
+"""InfluxDB 2.x, 3.x and 1.8, VictoriaMetrics, and others that take ``/api/v2/write``, through influxdb-client.
 
 Rules that hold here:
 
-* Points go through the client's `WriteService`, the layer under its `WriteApi`: only there can a body be handed over as
-  it is, compressed at a level of our choice (the client's own gzip is level 9 and costs twelve times as much).
-* Nothing of the client that decides on its own is used: no batching, no retries, no background threads.
+* Points go through the client's `WriteService`, the layer below its `WriteApi`. Only there can a body be given as it
+  is, compressed at the level of `gateway.sinks.influxdb.sink`: the client's own gzip has level 9, twelve times as slow.
+* No part of the client that decides on its own is used: no batches, no retries, no background threads.
 
 https://docs.influxdata.com/influxdb/v2/api/
 """
@@ -24,8 +24,8 @@ from gateway.sinks.influxdb.sink import InfluxSink
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-HTTP_ONLY = {"_return_http_data_only": True, "_preload_content": False}
-"""Ask the client for the response itself, since it decodes bodies as UTF-8 and not all proxies speak it."""
+RAW_RESPONSE = {"_return_http_data_only": True, "_preload_content": False}
+"""Makes the client return the response itself: it would decode the body as UTF-8, which not every proxy sends."""
 
 
 class InfluxV2Sink(InfluxSink):
@@ -58,24 +58,24 @@ class InfluxV2Sink(InfluxSink):
         self._client.close()
 
     def _post(self, body: bytes, encoding: str | None) -> HttpResponse:
-        service = WriteService(self._client.api_client)  # not kept: it would keep the client alive after close()
-        options = HTTP_ONLY | ({"content_encoding": encoding} if encoding else {})
-        return _answer(
+        service = WriteService(self._client.api_client)  # not stored: it would keep the client alive after close()
+        options = RAW_RESPONSE | ({"content_encoding": encoding} if encoding else {})
+        return _response(
             lambda: service.post_write(
                 org=self._org, bucket=self._bucket, body=body, precision=WritePrecision.NS, **options
             )
         )
 
     def _get(self, path: str, fields: Mapping[str, str]) -> HttpResponse:
-        return _answer(
+        return _response(
             lambda: self._client.api_client.call_api(
-                path, "GET", query_params=list(fields.items()), header_params={}, **HTTP_ONLY
+                path, "GET", query_params=list(fields.items()), header_params={}, **RAW_RESPONSE
             )
         )
 
 
-def _answer(request: Callable[[], Any]) -> HttpResponse:
-    """The response to a request of the client, which raises those that are not 2xx."""
+def _response(request: Callable[[], Any]) -> HttpResponse:
+    """The response to a request of the client, which raises if the status is not 2xx."""
     try:
         response = request()
     except ApiException as error:

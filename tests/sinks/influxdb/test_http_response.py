@@ -9,7 +9,7 @@ from urllib3 import HTTPHeaderDict
 
 from gateway.delivery.write_result import BatchTooLarge, OperatorNeeded, PointRefused, RetryLater, Stored
 from gateway.sinks.influxdb import http_response
-from gateway.sinks.influxdb.http_response import HEAD, TAIL, HttpResponse
+from gateway.sinks.influxdb.http_response import HEAD_LENGTH, TAIL_LENGTH, HttpResponse
 
 NOW = 1_700_000_000.0
 
@@ -21,13 +21,13 @@ def answer(status: int, body: bytes = b"", **headers: str) -> HttpResponse:
 
 
 def test_only_204_is_stored() -> None:
-    assert http_response.outcome(answer(204), NOW) == Stored()
+    assert http_response.write_result(answer(204), NOW) == Stored()
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 301, 307])
 def test_other_successes_and_redirects_are_held(status: int) -> None:
-    outcome = http_response.outcome(answer(status, b"<html>Welcome</html>"), NOW)
-    assert outcome == OperatorNeeded("unexpected_answer", "<html>Welcome</html>")
+    result = http_response.write_result(answer(status, b"<html>Welcome</html>"), NOW)
+    assert result == OperatorNeeded("unexpected_answer", "<html>Welcome</html>")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_other_successes_and_redirects_are_held(status: int) -> None:
     ],
 )
 def test_each_status_has_its_meaning(status: int, expected: object) -> None:
-    assert http_response.outcome(answer(status, b'{"error":"no"}'), NOW) == expected
+    assert http_response.write_result(answer(status, b'{"error":"no"}'), NOW) == expected
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_each_status_has_its_meaning(status: int, expected: object) -> None:
     ],
 )
 def test_a_refusal_is_counted_by_what_it_says(text: str, kind: str) -> None:
-    assert http_response.outcome(answer(400, x_influxdb_error=text), NOW) == PointRefused(kind, text)
+    assert http_response.write_result(answer(400, x_influxdb_error=text), NOW) == PointRefused(kind, text)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_refusal_is_counted_by_what_it_says(text: str, kind: str) -> None:
     ],
 )
 def test_a_database_that_refuses_is_told_by_its_headers_or_its_json(found: HttpResponse) -> None:
-    assert http_response.outcome(found, NOW) == PointRefused("refused", "no")
+    assert http_response.write_result(found, NOW) == PointRefused("refused", "no")
 
 
 @pytest.mark.parametrize("status", [400, 422])
@@ -93,7 +93,7 @@ def test_a_database_that_refuses_is_told_by_its_headers_or_its_json(found: HttpR
 )
 def test_a_stranger_refuses_no_point(status: int, body: bytes) -> None:
     found = answer(status, body, server="nginx", x_server_hostname="vm")
-    assert http_response.outcome(found, NOW) == OperatorNeeded("unexpected_answer", http_response.words(found))
+    assert http_response.write_result(found, NOW) == OperatorNeeded("unexpected_answer", http_response.message(found))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | No
 
 
 def test_retry_after_reaches_the_outcome() -> None:
-    assert http_response.outcome(answer(503, retry_after="7"), NOW) == RetryLater(
+    assert http_response.write_result(answer(503, retry_after="7"), NOW) == RetryLater(
         "unavailable", "HTTP 503 Service Unavailable", 7.0
     )
 
@@ -139,14 +139,14 @@ def test_retry_after_reaches_the_outcome() -> None:
     ],
 )
 def test_the_databases_words_are_found(found: HttpResponse, text: str) -> None:
-    assert http_response.words(found) == text
+    assert http_response.message(found) == text
 
 
 def test_a_long_text_keeps_its_beginning_and_its_reason() -> None:
-    text = http_response.words(answer(400, b"unable to parse '" + b"x" * 100_000 + b"': missing fields"))
+    text = http_response.message(answer(400, b"unable to parse '" + b"x" * 100_000 + b"': missing fields"))
     assert text.startswith("unable to parse 'xxx")
     assert text.endswith("': missing fields")
-    assert len(text) == HEAD + len(" [...] ") + TAIL
+    assert len(text) == HEAD_LENGTH + len(" [...] ") + TAIL_LENGTH
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,6 @@ def test_a_long_text_keeps_its_beginning_and_its_reason() -> None:
     ],
 )
 def test_no_answer_is_tried_again(error: urllib3.exceptions.HTTPError, kind: str) -> None:
-    outcome = http_response.failure(error)
-    assert outcome.kind == kind
-    assert str(error) in outcome.reason
+    result = http_response.no_response(error)
+    assert result.kind == kind
+    assert str(error) in result.reason

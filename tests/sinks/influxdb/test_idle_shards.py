@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.delivery.write_result import PointRefused, RetryLater, Stored
 from gateway.line_protocol import Series
 from gateway.sinks.influxdb import idle_shards
-from gateway.sinks.influxdb.idle_shards import MOST_HOURS, WARM, RecentHours, hours_of
+from gateway.sinks.influxdb.idle_shards import MAX_HOURS, WARM_SECONDS, RecentHours, hours_of
 from gateway.sinks.influxdb.v1 import InfluxV1Sink
 from gateway.sinks.influxdb.v2 import InfluxV2Sink
 from tests.support.readings import FLOATS, TIMES
@@ -99,13 +99,13 @@ def test_what_is_no_influxdb_is_written_to_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "outcome"),
+    ("reply", "result"),
     [(Reply(500), RetryLater), (Reply(400, {"X-Influxdb-Error": "no"}), PointRefused), (Reply(cut=True), RetryLater)],
 )
-def test_a_batch_is_not_stored_before_its_second_write_is(reply: Reply, outcome: type) -> None:
+def test_a_batch_is_not_stored_before_its_second_write_is(reply: Reply, result: type) -> None:
     with ScriptedServer(TAKEN, reply, TAKEN) as server:
         sink = InfluxV1Sink(server.url, "db")
-        assert isinstance(sink.write(at(START)), outcome)
+        assert isinstance(sink.write(at(START)), result)
         assert sink.write(at(START)) == Stored()
         sink.close()
     assert len(server.requests) == 4
@@ -118,7 +118,7 @@ def test_the_second_write_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("gateway.sinks.influxdb.sink.time.sleep", lambda s: seen.append((len(server.requests), s)))
         assert sink.write(at(START)) == Stored()
         sink.close()
-    assert seen == [(1, idle_shards.PAUSE)]
+    assert seen == [(1, idle_shards.PAUSE_SECONDS)]
 
 
 def test_an_hour_is_warm_for_a_while() -> None:
@@ -126,10 +126,10 @@ def test_an_hour_is_warm_for_a_while() -> None:
     hours = RecentHours(clock)
     assert hours.cold(at(START), hours_of(at(START))) == at(START)
     hours.wrote(hours_of(at(START)))
-    clock.now += WARM - 1
+    clock.now += WARM_SECONDS - 1
     assert hours.cold(at(START + HOUR - 1), hours_of(at(START + HOUR - 1))) == b""
     hours.wrote(hours_of(at(START)))
-    clock.now += WARM - 1
+    clock.now += WARM_SECONDS - 1
     assert hours.cold(at(START), hours_of(at(START))) == b""
     clock.now += 1
     assert hours.cold(at(START), hours_of(at(START))) == at(START)
@@ -145,9 +145,9 @@ def test_a_newline_in_a_string_cuts_no_point() -> None:
 
 def test_what_is_kept_has_a_bound() -> None:
     hours = RecentHours(Clock())
-    for n in range(0, 2 * MOST_HOURS, 5000):
+    for n in range(0, 2 * MAX_HOURS, 5000):
         hours.wrote(set(range(n, n + 5000)))
-    assert len(hours._written) <= MOST_HOURS + 5000
+    assert len(hours._written) <= MAX_HOURS + 5000
 
 
 @given(

@@ -47,12 +47,12 @@ def test_measurements_are_sorted_by_what_they_hold() -> None:
         series("both", influxql.FIELD_KEYS, ["temp", "boolean"], ["temp", "float"]),
         {"statement_id": 0},
     ]
-    assert influxql.holders(shown, "temp") == (["floats", "integers", "both"], ["flags"])
+    assert influxql.measurements_with("temp", shown) == (["floats", "integers", "both"], ["flags"])
 
 
 def test_a_database_without_influxql_is_named() -> None:
     with pytest.raises(influxql.NoInfluxQL):
-        influxql.holders([series("databases", ["name"], ["_internal"])], "temp")
+        influxql.measurements_with("temp", [series("databases", ["name"], ["_internal"])])
 
 
 def test_numbers_are_selected_with_their_range() -> None:

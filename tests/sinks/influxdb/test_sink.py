@@ -114,49 +114,49 @@ def test_an_answer_is_mapped_and_asked_for_once(make_sink: MakeSink, reply: Repl
 def test_retry_after_may_be_a_date(make_sink: MakeSink) -> None:
     with ScriptedServer(Reply(503, {"Retry-After": formatdate(time.time() + 100, usegmt=True)})) as server:
         sink = make_sink(server.url)
-        outcome = sink.write(LINES)
+        result = sink.write(LINES)
         sink.close()
-    assert isinstance(outcome, RetryLater)
-    assert outcome.after is not None
-    assert 90 < outcome.after <= 100
+    assert isinstance(result, RetryLater)
+    assert result.after is not None
+    assert 90 < result.after <= 100
 
 
 def test_a_server_that_hangs_is_left_after_the_timeout(make_sink: MakeSink) -> None:
     with ScriptedServer(Reply(hang=True)) as server:
         sink = make_sink(server.url, timeout=0.2)
         started = time.monotonic()
-        outcome = sink.write(LINES)
+        result = sink.write(LINES)
         assert time.monotonic() - started < 2.0
         sink.close()
-    assert isinstance(outcome, RetryLater)
-    assert outcome.kind == "timeout"
+    assert isinstance(result, RetryLater)
+    assert result.kind == "timeout"
     assert len(server.requests) == 1
 
 
 def test_a_connection_cut_in_the_middle_is_tried_again_by_delivery(make_sink: MakeSink) -> None:
     with ScriptedServer(Reply(cut=True), Reply(204)) as server:
         sink = make_sink(server.url)
-        outcome = sink.write(LINES)
-        assert isinstance(outcome, RetryLater)
-        assert outcome.kind == "network"
+        result = sink.write(LINES)
+        assert isinstance(result, RetryLater)
+        assert result.kind == "network"
         assert len(server.requests) == 1
         assert sink.write(LINES) == Stored()
         sink.close()
 
 
 def test_nobody_listening_is_a_retry(make_sink: MakeSink) -> None:
-    outcome = make_sink(f"http://127.0.0.1:{free_port()}").write(LINES)
-    assert isinstance(outcome, RetryLater)
-    assert outcome.kind == "network"
-    assert "refused" in outcome.reason
+    result = make_sink(f"http://127.0.0.1:{free_port()}").write(LINES)
+    assert isinstance(result, RetryLater)
+    assert result.kind == "network"
+    assert "refused" in result.reason
 
 
 def test_a_server_without_tls_is_told_apart(make_sink: MakeSink) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening, ScriptedServer(Reply(204)) as server:
         del listening
-        outcome = make_sink(server.url.replace("http:", "https:")).write(LINES)
-    assert isinstance(outcome, RetryLater)
-    assert outcome.kind == "tls"
+        result = make_sink(server.url.replace("http:", "https:")).write(LINES)
+    assert isinstance(result, RetryLater)
+    assert result.kind == "tls"
 
 
 def test_newlines_in_strings_reach_a_server_that_reads_quotes(make_sink: MakeSink) -> None:

@@ -64,10 +64,10 @@ def test_the_same_series_and_time_overwrites_field_by_field(influxd: Influxd, si
 
 def test_a_type_conflict_is_refused_in_the_databases_words(influxd: Influxd, sink: InfluxV1Sink) -> None:
     assert sink.write(f"m,device=d1 x=1 {START}\n".encode()) == Stored()
-    outcome = sink.write(f"m,device=d1 x=2i {START + 1}\nm,device=d1 x=3 {START + 2}\n".encode())
-    assert isinstance(outcome, PointRefused)
-    assert outcome.kind == "type_conflict"
-    assert 'input field "x" on measurement "m" is type integer, already exists as type float' in outcome.reason
+    result = sink.write(f"m,device=d1 x=2i {START + 1}\nm,device=d1 x=3 {START + 2}\n".encode())
+    assert isinstance(result, PointRefused)
+    assert result.kind == "type_conflict"
+    assert 'input field "x" on measurement "m" is type integer, already exists as type float' in result.reason
     assert [point["x"] for point in stored(influxd, sink)] == [1, 3], "the others of the batch are stored"
 
 
@@ -108,10 +108,10 @@ def test_a_user_without_the_right_to_write_is_held(influxd_with_auth: Influxd) -
     server.query("CREATE USER viewer WITH PASSWORD 'viewer'")
     server.query(f'GRANT READ ON "{database}" TO viewer')
     sink = InfluxV1Sink(server.url, database, username="viewer", password="viewer")
-    outcome = sink.write(f"m x=1 {START}\n".encode())
-    assert isinstance(outcome, OperatorNeeded)
-    assert outcome.kind == "forbidden"
-    assert "not authorized to write" in outcome.reason
+    result = sink.write(f"m x=1 {START}\n".encode())
+    assert isinstance(result, OperatorNeeded)
+    assert result.kind == "forbidden"
+    assert "not authorized to write" in result.reason
     sink.close()
 
 
@@ -133,9 +133,9 @@ def test_a_stopped_server_is_a_retry_and_a_started_one_is_found_again(tmp_path: 
         line = f"m,device=d1 x=1 {START}\n".encode()
         assert sink.write(line) == Stored()
         server.stop()
-        outcome = sink.write(line)
-        assert isinstance(outcome, RetryLater)
-        assert outcome.kind == "network"
+        result = sink.write(line)
+        assert isinstance(result, RetryLater)
+        assert result.kind == "network"
         server.start()
         assert sink.write(line) == Stored()
         assert len(server.points("db", "m")) == 1
@@ -146,9 +146,9 @@ def test_a_frozen_server_is_a_retry(tmp_path: Path) -> None:
     with Influxd(tmp_path) as server:
         sink = InfluxV1Sink(server.url, server.create_database("db"), timeout=0.3)
         server.suspend()
-        outcome = sink.write(f"m x=1 {START}\n".encode())
-        assert isinstance(outcome, RetryLater)
-        assert outcome.kind == "timeout"
+        result = sink.write(f"m x=1 {START}\n".encode())
+        assert isinstance(result, RetryLater)
+        assert result.kind == "timeout"
         server.resume()
         sink.close()
 

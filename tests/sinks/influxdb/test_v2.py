@@ -129,9 +129,9 @@ def test_a_stopped_server_is_a_retry_and_a_started_one_is_found_again(tmp_path: 
         line = f"m,device=d1 x=1 {START}000000\n".encode()
         assert sink.write(line) == Stored()
         server.stop()
-        outcome = sink.write(line)
-        assert isinstance(outcome, RetryLater)
-        assert outcome.kind == "network"
+        result = sink.write(line)
+        assert isinstance(result, RetryLater)
+        assert result.kind == "network"
         server.start()
         assert sink.write(line) == Stored()
         sink.close()

@@ -78,9 +78,9 @@ def test_a_commit_survives_a_power_cut(sink: SqliteSink) -> None:
 def test_a_file_of_a_later_version_is_held(sink: SqliteSink, path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA user_version = 99")
-    outcome = sink.write(b"m,device=d1 x=1 5\n")
-    assert isinstance(outcome, OperatorNeeded)
-    assert "version 99" in outcome.reason
+    result = sink.write(b"m,device=d1 x=1 5\n")
+    assert isinstance(result, OperatorNeeded)
+    assert "version 99" in result.reason
 
 
 def test_directories_are_made(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ SECOND = 1_000_000_000
     [b"garbage\n", b"m x=1 5", b"m y=99999999999999999999i 5\n", b"m x=1 99999999999999999999\n", b"m x=\xff 5\n"],
 )
 def test_what_is_no_point_is_refused(sink: SqliteSink, path: Path, lines: bytes) -> None:
-    outcome = sink.write(b"m,device=d1 x=1 5\n" + lines)
-    assert isinstance(outcome, PointRefused)
-    assert outcome.kind == "malformed"
+    result = sink.write(b"m,device=d1 x=1 5\n" + lines)
+    assert isinstance(result, PointRefused)
+    assert result.kind == "malformed"
     assert not path.exists() or rows(path) == []
 
 
@@ -54,12 +54,12 @@ def test_a_commit_survives_the_process(sink: SqliteSink, path: Path) -> None:
 
 
 def test_several_threads_write_and_read_at_once(sink: SqliteSink, path: Path) -> None:
-    outcomes: list[object] = []
+    results: list[object] = []
 
     def work(number: int) -> None:
         for at in range(20):
             lines = b"".join(b"m,device=d%d x=%d %d\n" % (number, at, at * 50 + index) for index in range(50))
-            outcomes.append(sink.write(lines))
+            results.append(sink.write(lines))
             assert len(sink.query(SeriesQuery(f"d{number}", "x", 0, 1000, 20)).buckets) == at + 1
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
@@ -67,7 +67,7 @@ def test_several_threads_write_and_read_at_once(sink: SqliteSink, path: Path) ->
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert outcomes == [Stored()] * 80
+    assert results == [Stored()] * 80
     assert rows(path, "count(*)") == [(4000,)]
 
 
@@ -106,8 +106,8 @@ def test_batches_that_wait_share_a_transaction_and_a_refused_one_spoils_no_other
     began: list[str] = []
     connection.set_trace_callback(lambda statement: began.append(statement) if statement == "COMMIT" else None)
     lines = [b"m,device=d1 x=2 2\n", b"m,device=d1 new=1,x=2i 3\n", b"m,device=d1 x=4 4\n", b"m,device=d1 x=5 5\n"]
-    outcomes: list[object] = []
-    threads = [threading.Thread(target=lambda each=each: outcomes.append(sink.write(each))) for each in lines]
+    results: list[object] = []
+    threads = [threading.Thread(target=lambda each=each: results.append(sink.write(each))) for each in lines]
     with sink._lock:
         for thread in threads:
             thread.start()
@@ -115,7 +115,7 @@ def test_batches_that_wait_share_a_transaction_and_a_refused_one_spoils_no_other
             pass
     for thread in threads:
         thread.join(10)
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["PointRefused", "Stored", "Stored", "Stored"]
+    assert sorted(type(result).__name__ for result in results) == ["PointRefused", "Stored", "Stored", "Stored"]
     assert len(began) == 1
     assert rows(path, "field, value") == [("x", 1), ("x", 2), ("x", 4), ("x", 5)]
 
@@ -127,9 +127,9 @@ def test_another_writer_is_waited_for_and_then_a_retry(
     assert sink.write(b"m,device=d1 x=1 5\n") == Stored()
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        outcome = sink.write(b"m,device=d1 x=2 5\n")
-        assert isinstance(outcome, RetryLater)
-        assert outcome.kind == "locked"
+        result = sink.write(b"m,device=d1 x=2 5\n")
+        assert isinstance(result, RetryLater)
+        assert result.kind == "locked"
         assert sink.query(SeriesQuery("d1", "x", 0, 10, 1)).buckets == [Bucket(0, 1, 1, 1, 1)], (
             "readers are not held up"
         )
@@ -142,9 +142,9 @@ def test_a_full_disk_is_a_retry_and_room_ends_it(sink: SqliteSink, path: Path) -
     connection, _ = sink._connect()
     connection.execute("PRAGMA max_page_count = 1")  # it is the size that the file has
     lines = b"".join(b"m,device=d%d x=2 %d\n" % (index, index) for index in range(500))
-    outcome = sink.write(lines)
-    assert isinstance(outcome, RetryLater)
-    assert outcome.kind == "disk_full"
+    result = sink.write(lines)
+    assert isinstance(result, RetryLater)
+    assert result.kind == "disk_full"
     assert rows(path, "count(*)") == [(1,)], "all or nothing"
     assert sink.write(lines) == Stored()
     assert rows(path, "count(*)") == [(501,)]
@@ -153,10 +153,10 @@ def test_a_full_disk_is_a_retry_and_room_ends_it(sink: SqliteSink, path: Path) -
 def test_a_file_of_another_kind_is_held_until_it_is_moved_away(sink: SqliteSink, path: Path) -> None:
     path.write_bytes(b"no database" * 1000)
     for _ in range(2):
-        outcome = sink.write(b"m,device=d1 x=1 5\n")
-        assert isinstance(outcome, OperatorNeeded)
-        assert outcome.kind == "corrupt"
-        assert "move it away" in outcome.reason
+        result = sink.write(b"m,device=d1 x=1 5\n")
+        assert isinstance(result, OperatorNeeded)
+        assert result.kind == "corrupt"
+        assert "move it away" in result.reason
     with pytest.raises(QueryError, match="not a database"):
         sink.query(SeriesQuery("d1", "x", 0, 10, 1))
     path.rename(path.with_suffix(".broken"))
@@ -170,18 +170,18 @@ def test_a_file_damaged_in_the_middle_is_held(sink: SqliteSink, path: Path) -> N
     content = bytearray(path.read_bytes())
     content[4096:] = b"\xa5" * (len(content) - 4096)
     path.write_bytes(content)
-    outcome = sink.write(lines)
-    assert isinstance(outcome, OperatorNeeded)
-    assert outcome.kind == "corrupt"
+    result = sink.write(lines)
+    assert isinstance(result, OperatorNeeded)
+    assert result.kind == "corrupt"
 
 
 def test_a_place_that_cannot_hold_a_file_is_held(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file" / "telemetry.db"):
         sink = SqliteSink(path)
-        outcome = sink.write(b"m,device=d1 x=1 5\n")
-        assert isinstance(outcome, OperatorNeeded)
-        assert outcome.kind == "unusable"
+        result = sink.write(b"m,device=d1 x=1 5\n")
+        assert isinstance(result, OperatorNeeded)
+        assert result.kind == "unusable"
         sink.close()
 
 
