@@ -1,7 +1,7 @@
 """The embedded database: points in one SQLite file, for a machine without a database server.
 
 ``schema`` defines the tables of the file. ``catalog`` finds the series and the column of a value, ``rows`` turns line
-protocol into rows, ``insertion`` stores them. ``rollups`` keeps minutes and hours summarised, ``history`` answers
+protocol into rows, ``insertion`` stores them. ``rollups`` keeps a summary of every minute and hour, ``history`` answers
 queries. ``retention`` deletes old points, by ``retention_clock``. ``sink`` puts them together.
 """
 

@@ -1,12 +1,12 @@
-"""Where a value belongs: the series, the column and the type of every field, and which hours are known to be stale.
+"""The catalog of series: the series, the column and the type of every field, and the hours known to be stale.
 
 Rules that hold here:
 
-* A field of a measurement has one type for all devices, as in an InfluxDB shard; another is a `TypeConflict`.
-* What is remembered is forgotten when the transaction that made it is rolled back and when another connection changed
-  the file: a row written under an id that is gone would never be found again.
-* An hour is marked stale in the transaction that writes into it. Who summarises an hour watches it meanwhile: a write
-  into it ends the watch, and with it what was computed.
+* A field of a measurement has one type for all devices, as in an InfluxDB shard; another type is a `TypeConflict`.
+* The catalog is forgotten when a transaction that added to it is rolled back, and when another connection has changed
+  the file: a row that is written under an id that is gone would never be found again.
+* An hour is marked stale in the transaction that writes into it. An hour is watched while its rollups are computed: a
+  write into it ends the watch, and then the result is not stored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 from typing import TYPE_CHECKING
 
 from gateway.sinks.sqlite.layout import MIN_INT64, LineLayout, SeriesPart
-from gateway.sinks.sqlite.schema import HOUR, SLOTS, hour_of
+from gateway.sinks.sqlite.schema import HOUR_NS, SLOTS_PER_ROW, hour_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -27,7 +27,7 @@ DEVICE = "device"
 TYPES: dict[type, str] = {float: "float", int: "integer", bool: "boolean", str: "string"}
 """Named as InfluxDB names them."""
 MAX_LAYOUTS = 100_000
-"""Layouts that are remembered."""
+"""When so many are remembered, all are forgotten."""
 
 _FIELDS = """
 SELECT id, slot, field, type FROM series LEFT JOIN fields ON series = id
@@ -39,7 +39,7 @@ _MARK = "INSERT OR IGNORE INTO stale (series, hour_ns) VALUES (?, ?)"
 
 
 class TypeConflict(ValueError):
-    """A value is not of its field's type; the text is InfluxDB's."""
+    """A value is not of its field's type. The text is that of InfluxDB."""
 
     def __init__(self, measurement: str, field: str, got: str, known: str) -> None:
         super().__init__(
@@ -49,14 +49,18 @@ class TypeConflict(ValueError):
 
 
 class SeriesFamily:
-    """All series of one device, measurement and tags, and the text that stood for it in lines."""
+    """All parts of the series of one device, measurement and tags."""
 
     __slots__ = ("fields", "heads", "key", "parts")
 
     def __init__(self, key: tuple[str, str, str]) -> None:
+        # Device, measurement, and the other tags as JSON.
         self.key = key
+        # In the order of their numbers; only the last one may have free slots.
         self.parts: list[SeriesPart] = []
+        # The part, slot and type of each field.
         self.fields: dict[str, tuple[SeriesPart, int, type]] = {}
+        # The texts, before the fields of a line, that stand for this series. They may have the tags in another order.
         self.heads: set[str] = set()
 
 
@@ -65,19 +69,24 @@ class Catalog:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        # SQLite's data_version, which changes when another connection commits; -1 before the first transaction.
         self._version = -1
+        # Whether this transaction has made series or fields.
         self._added = False
         self._families: dict[tuple[str, str, str], SeriesFamily] = {}
+        # By the text before a line's fields, then by the names and types of the fields. `_count` is their number.
         self._layouts: dict[str, dict[tuple[object, ...], LineLayout]] = {}
         self._count = 0
         self._parts: dict[int, SeriesPart] = {}
+        # Series and hours that this transaction has marked stale.
         self._touched: dict[tuple[int, int], SeriesPart] = {}
+        # Series and hours whose rollups are being computed, and that no point was written into meanwhile.
         self._watched: set[tuple[int, int]] = set()
+        # By the text before a line's fields: the last layout of such lines that is `LineLayout.plain`.
         self.recent: dict[str, LineLayout] = {}
-        """By what stands before a line's fields: the layout of the last such line that was plain."""
 
     def begin(self) -> None:
-        """A transaction has begun: make sure that what is remembered is still true."""
+        """A transaction has begun: forget everything if another connection has changed the file, or if it is much."""
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         if version != self._version or max(self._count, len(self._layouts)) > MAX_LAYOUTS:
             self.forget()
@@ -86,14 +95,14 @@ class Catalog:
         self._touched.clear()
 
     def rolled_back(self) -> None:
-        """The transaction is undone, and with it the series and the marks that it made."""
+        """The transaction is undone, and with it the series, fields and marks that it made."""
         for part in self._touched.values():
             part.forget_hour()
         if self._added:
             self.forget()
 
     def forget(self) -> None:
-        """Look everything up again, and believe nothing that is being computed."""
+        """Forget everything, so that it is looked up again and no rollups that are being computed are stored."""
         self._families.clear()
         self._layouts.clear()
         self._count = 0
@@ -109,10 +118,10 @@ class Catalog:
             self._connection.execute(_MARK, key)
             self._touched[key] = part
             self._watched.discard(key)
-        part.hour, part.until = hour, hour + HOUR
+        part.hour, part.until = hour, hour + HOUR_NS
 
     def watch(self, hours: Iterable[tuple[int, int]]) -> None:
-        """Series and hours that are being summarised from now on."""
+        """The rollups of these series and hours are being computed from now on."""
         self._watched = set(hours)
         for series, hour in self._watched:
             part = self._parts.get(series)
@@ -120,11 +129,11 @@ class Catalog:
                 part.forget_hour()
 
     def unchanged(self) -> set[tuple[int, int]]:
-        """Those being watched that nothing was written into since."""
+        """The watched series and hours that no point was written into since."""
         return self._watched
 
     def layout(self, head: str, measurement: str, tags: Mapping[str, str], fields: Mapping[str, Value]) -> LineLayout:
-        """The layout of a line, the text before whose fields is ``head``; series and fields that are new are made.
+        """The layout of a line with ``head`` before its fields; makes series and fields that are new.
 
         Raises:
             TypeConflict: a value is not of its field's type.
@@ -160,7 +169,7 @@ class Catalog:
         return family
 
     def _place(self, family: SeriesFamily, names: list[str], types: list[type]) -> None:
-        """Give every field a column. A part that grows ends the layouts that knew it narrower."""
+        """Make sure that every field has a column."""
         for field, kind in zip(names, types, strict=True):
             place = family.fields.get(field)
             if place is None:
@@ -176,12 +185,13 @@ class Catalog:
         if known is not None and known[0] != TYPES[kind]:
             raise TypeConflict(measurement, field, TYPES[kind], known[0])
         self._added = True
-        if not family.parts or family.parts[-1].width == SLOTS:
+        if not family.parts or family.parts[-1].width == SLOTS_PER_ROW:
             (made,) = self._connection.execute(_NEW_SERIES, (*family.key, len(family.parts))).fetchone()
             self._add_part(family, made)
         part = family.parts[-1]
         slot, part.width = part.width, part.width + 1
         self._connection.execute(_NEW_FIELD, (part.id, slot, measurement, field, TYPES[kind]))
+        # Their layouts have rows with fewer columns than the part has now.
         for head in family.heads:
             self._count -= len(self._layouts.pop(head, ()))
             self.recent.pop(head, None)

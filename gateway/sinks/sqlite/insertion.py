@@ -1,7 +1,7 @@
-"""Rows into the table ``points``, many in one statement.
+"""Insertion of rows into the table ``points``, many in one statement.
 
-The interpreter's lock is let go and taken back at every statement. One for each row would make the event loop and the
-writer wait for each other thousands of times a batch, and costs twice the time where nobody else is busy.
+Every statement releases the interpreter's lock and takes it again. With a statement for each row, the event loop and
+the writer would wait for each other thousands of times a batch. Even on an idle machine it costs twice the time.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
     from gateway.sinks.sqlite.rows import Row
 
-CHUNKS = (128, 16, 1)
-"""Rows in one statement."""
+ROWS_PER_STATEMENT = (128, 16, 1)
+"""The largest that still fits is used."""
 
 
-def store(connection: sqlite3.Connection, rows: list[Row], width: int) -> None:
-    """Store rows of as many columns, in the order in which they are given; sorts them."""
-    rows.sort(key=itemgetter(0, 1))  # neighbours in the file; of equals, the last still wins
+def insert_rows(connection: sqlite3.Connection, rows: list[Row], width: int) -> None:
+    """Insert rows with ``width`` columns of values; sorts ``rows``. Of two with the same key, the later one wins."""
+    rows.sort(key=itemgetter(0, 1))  # by the primary key, so that neighbours are written together; stable
     at = 0
-    for size in CHUNKS:
+    for size in ROWS_PER_STATEMENT:
         statement = _statement(width, size)
         while at + size <= len(rows):
             connection.execute(statement, list(chain.from_iterable(rows[at : at + size])))

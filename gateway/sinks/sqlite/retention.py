@@ -1,11 +1,12 @@
-"""Deletes points that are older than the retention, a little at a time, so that no write waits long for it.
+"""Deletes points that are older than the retention, in short steps, so that no write waits long for it.
 
 Rules that hold here:
 
-* A point is kept for the retention after its time. One that is older already when it is written, a replayed history or
-  a backlog, keeps all of its series for the retention after that write: nothing is stored and at once deleted again.
-* A series that goes on receiving such points is cut all the same, at most one retention later than another.
-* The hours that lose points are stale, as if something had been written into them; their summaries follow.
+* A point is kept for the retention after its time. A point that is already older when it is written (a replayed
+  history, a backlog) keeps its whole series for the retention after that write. So nothing is deleted right after it
+  was stored.
+* A series that goes on receiving such points is deleted from all the same, at most one retention later than others.
+* The hours that lose points become stale, as if a point had been written into them; their rollups are made again.
 """
 
 from __future__ import annotations
@@ -13,24 +14,26 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from gateway.sinks.sqlite.schema import HOUR
+from gateway.sinks.sqlite.schema import HOUR_NS
 
 if TYPE_CHECKING:
     import sqlite3
 
-ROWS = 1000
-"""Most rows deleted by one statement."""
-SLICE = 0.01
-"""Seconds that one transaction may go on."""
+MAX_ROWS = 1000
+"""Rows that one statement deletes."""
+STEP_SECONDS = 0.01
+"""After so long, a step starts no further statement."""
 
 _LAST = f"""
 SELECT coalesce(
-    (SELECT time_ns FROM points WHERE series = :id AND time_ns < :before ORDER BY time_ns LIMIT 1 OFFSET {ROWS - 1}),
+    (SELECT time_ns FROM points WHERE series = :id AND time_ns < :before ORDER BY time_ns
+        LIMIT 1 OFFSET {MAX_ROWS - 1}),
     :before - 1)
 """
 _MARK = f"""
 INSERT OR IGNORE INTO stale (series, hour_ns)
-SELECT DISTINCT series, time_ns - (time_ns % {HOUR} + {HOUR}) % {HOUR} FROM points WHERE series = ? AND time_ns <= ?
+SELECT DISTINCT series, time_ns - (time_ns % {HOUR_NS} + {HOUR_NS}) % {HOUR_NS} FROM points
+WHERE series = ? AND time_ns <= ?
 """
 _DELETE = "DELETE FROM points WHERE series = ? AND time_ns <= ?"
 _NEXT = """
@@ -44,32 +47,37 @@ _DELETE_REST = [f"DELETE FROM {table} WHERE series = ?" for table in ("fields", 
 
 
 class RetentionPass:
-    """One pass over all series; `step` until `done`."""
+    """One pass over all series: call `step` until `done`."""
 
     def __init__(self, before_ns: int) -> None:
         self.done = False
+        # Points before this moment are deleted.
         self._before_ns = before_ns
-        self._after = 0
+        # The last series that the pass has finished.
+        self._finished_to = 0
 
     def step(self, connection: sqlite3.Connection) -> bool:
-        """Delete for about `SLICE` seconds; inside a transaction of the writing connection. Whether anything went."""
-        until = time.monotonic() + SLICE
+        """Delete for about `STEP_SECONDS`; whether points or series were deleted.
+
+        ``connection`` is the writing one, in a transaction.
+        """
+        until = time.monotonic() + STEP_SECONDS
         deleted = False
         while time.monotonic() < until:
-            following = connection.execute(_NEXT, (self._after, self._before_ns)).fetchone()
+            following = connection.execute(_NEXT, (self._finished_to, self._before_ns)).fetchone()
             if following is None:
                 self.done = True
                 break
             (series,) = following
             rows = self._delete(connection, series)
             deleted |= rows > 0
-            if rows < ROWS:
+            if rows < MAX_ROWS:
                 connection.execute(_END_BACKFILL, (series,))
                 if connection.execute(_DELETE_EMPTY, {"id": series}).rowcount > 0:
                     deleted = True
                     for statement in _DELETE_REST:
                         connection.execute(statement, (series,))
-                self._after = series
+                self._finished_to = series
         return deleted
 
     def _delete(self, connection: sqlite3.Connection, series: int) -> int:

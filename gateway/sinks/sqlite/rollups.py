@@ -1,13 +1,13 @@
-"""Minutes and hours of every numeric field, summarised: lowest, highest, sum and number of its values.
+"""Rollups: minimum, maximum, sum and number of the values of every numeric field, in every minute and hour.
 
 Rules that hold here:
 
-* What is not stale is exact. A write, a value that is overwritten, and a deletion mark the hour they touch in their own
-  transaction; a summary of the whole hour, from the points, replaces the old one and the mark in another. So there is
-  nothing to repair after a crash, and nothing to add up or subtract when a value changes.
-* An hour is summarised once it has ended, so a point is read again once, not with every batch.
-* The points are read by a connection of their own, while writes go on. What is written into the hour meanwhile ends
-  that: it stays stale and has its turn later.
+* The rollups of an hour that is not marked stale are exact. A write, an overwritten value and a deletion mark the hour
+  stale in their own transaction. Another transaction later makes all rollups of that hour again, from the points, and
+  removes the mark. So a crash leaves nothing to repair, and a changed value needs nothing added or subtracted.
+* An hour is rolled up once it has ended, so that a point is read again once, not with every batch.
+* The points are read on a connection of their own, while writes go on. If a point is written into the hour meanwhile,
+  the result is thrown away: the hour stays stale and its turn comes later.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gateway.sinks.sqlite.layout import MIN_INT64
-from gateway.sinks.sqlite.schema import HOUR, MINUTE
+from gateway.sinks.sqlite.schema import HOUR_NS, MINUTE_NS
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
 
     Hour = tuple[int, int]
-    """Series, and where the hour begins."""
+    """Series, and the start of the hour (ns since 1970)."""
     Rollup = tuple[int, int, int, int, float, float, float, int]
-    """Series, slot, step, where it begins, low, high, total, count."""
+    """Series, slot, step (ns), start (ns since 1970), low, high, total, count."""
 
-SLICE = 0.05
-"""Seconds of reading after which what was summarised is written."""
-HOURS = 64
-"""Most hours of one transaction."""
+READ_SECONDS = 0.05
+"""After so much reading, the rollups made so far are stored."""
+MAX_HOURS = 64
+"""Hours in one transaction."""
 
 _PICK = """
 SELECT series, hour_ns FROM stale WHERE (series, hour_ns) > (?, ?) AND hour_ns > ? AND hour_ns <= ?
 ORDER BY series, hour_ns LIMIT ?
 """
 _NUMERIC = "SELECT slot FROM fields WHERE series = ? AND type != 'string' ORDER BY slot"
-_STEPS = ", ".join(str(step) for step in (MINUTE, HOUR))
+_STEPS = ", ".join(str(step) for step in (MINUTE_NS, HOUR_NS))
 _DELETE = f"""
 DELETE FROM rollups WHERE series = :series AND slot IN (SELECT slot FROM fields WHERE series = :series)
-    AND step_ns IN ({_STEPS}) AND time_ns >= :hour AND time_ns < :hour + {HOUR}
+    AND step_ns IN ({_STEPS}) AND time_ns >= :hour AND time_ns < :hour + {HOUR_NS}
 """
 _INSERT = "INSERT INTO rollups VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_FRESH = "DELETE FROM stale WHERE series = ? AND hour_ns = ?"
+_UNMARK = "DELETE FROM stale WHERE series = ? AND hour_ns = ?"
 
 
 def pick(connection: sqlite3.Connection, after: Hour, now_ns: int) -> list[Hour]:
-    """Stale hours that have ended and begin within 64 bits, those that come after one."""
-    return connection.execute(_PICK, (*after, MIN_INT64, now_ns - HOUR, HOURS)).fetchall()
+    """The stale hours after ``after`` that have ended and whose start fits into 64 bits, at most `MAX_HOURS`."""
+    return connection.execute(_PICK, (*after, MIN_INT64, now_ns - HOUR_NS, MAX_HOURS)).fetchall()
 
 
-def summarise(connection: sqlite3.Connection, hours: Sequence[Hour]) -> dict[Hour, list[Rollup]]:
-    """The rollups of some hours, as many as are done in about `SLICE` seconds; reads only."""
-    until = time.monotonic() + SLICE
+def compute(connection: sqlite3.Connection, hours: Sequence[Hour]) -> dict[Hour, list[Rollup]]:
+    """The rollups of the first of these hours, as many as are made in about `READ_SECONDS`; reads only."""
+    until = time.monotonic() + READ_SECONDS
     found: dict[Hour, list[Rollup]] = {}
     for series, hour in hours:
         found[series, hour] = list(_of_hour(connection, series, hour))
@@ -63,12 +63,12 @@ def summarise(connection: sqlite3.Connection, hours: Sequence[Hour]) -> dict[Hou
 
 
 def replace(connection: sqlite3.Connection, found: dict[Hour, list[Rollup]], unchanged: set[Hour]) -> None:
-    """Store the rollups of the hours that nothing was written into; inside a transaction of the writing connection."""
+    """Store the rollups of the ``unchanged`` hours; ``connection`` is the writing one, in a transaction."""
     for hour, rows in found.items():
         if hour in unchanged:
             connection.execute(_DELETE, {"series": hour[0], "hour": hour[1]})
             connection.executemany(_INSERT, rows)
-            connection.execute(_FRESH, hour)
+            connection.execute(_UNMARK, hour)
 
 
 def _of_hour(connection: sqlite3.Connection, series: int, hour: int) -> Iterable[Rollup]:
@@ -77,15 +77,15 @@ def _of_hour(connection: sqlite3.Connection, series: int, hour: int) -> Iterable
         return
     columns = ", ".join(f"min(v{slot}), max(v{slot}), total(v{slot}), count(v{slot})" for slot in slots)
     minutes: list[tuple[Any, ...]] = connection.execute(
-        f"SELECT :hour + (time_ns - :hour) / {MINUTE} * {MINUTE} AS minute, {columns} FROM points "
-        f"WHERE series = :series AND time_ns >= :hour AND time_ns < :hour + {HOUR} GROUP BY minute",
+        f"SELECT :hour + (time_ns - :hour) / {MINUTE_NS} * {MINUTE_NS} AS minute, {columns} FROM points "
+        f"WHERE series = :series AND time_ns >= :hour AND time_ns < :hour + {HOUR_NS} GROUP BY minute",
         {"series": series, "hour": hour},
     ).fetchall()
     for position, slot in enumerate(slots):
         first = 1 + 4 * position
         parts = [(row[0], *row[first : first + 4]) for row in minutes if row[first + 3]]
         for at, low, high, total, count in parts:
-            yield series, slot, MINUTE, at, low, high, total, count
+            yield series, slot, MINUTE_NS, at, low, high, total, count
         if parts:
             _, lows, highs, totals, counts = zip(*parts, strict=True)
-            yield series, slot, HOUR, hour, min(lows), max(highs), sum(totals), sum(counts)
+            yield series, slot, HOUR_NS, hour, min(lows), max(highs), sum(totals), sum(counts)

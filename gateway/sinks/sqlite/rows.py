@@ -1,12 +1,12 @@
-"""Line protocol in, rows of ``points`` out: the part that costs most, so what a line looks like is remembered.
+"""Line protocol in, rows of ``points`` out. This takes the most time of a write, so layouts of lines are remembered.
 
 Rules that hold here:
 
-* A line whose text before the fields was seen before, with the same field names, is cut at its separators and its
-  values are read by the types the last one had. Every other line goes the long way through
-  `gateway.line_protocol.parse_line`; both give the same.
-* A row has as many columns as its series has fields so far. Rows with more columns were made later, so storing rows
-  by their number of columns keeps the order in which values of one series arrived, and the last still wins.
+* The short way: a line that begins as an earlier one, up to its fields, and has the same field names, is cut at its
+  separators, and its values are read by the types of that earlier line. Every other line goes the long way, through
+  `gateway.line_protocol.parse_line`. Both ways give the same rows.
+* A row has as many columns as its series has fields so far. A row with more columns was made later. So rows that are
+  inserted by their number of columns keep the order of arrival within a series, and the last value still wins.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from gateway.line_protocol import Series, parse_line, split_lines
 from gateway.sinks.sqlite.layout import MAX_INT64, MIN_INT64
-from gateway.sinks.sqlite.schema import SLOTS
+from gateway.sinks.sqlite.schema import SLOTS_PER_ROW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,18 +28,19 @@ if TYPE_CHECKING:
 
 
 class TransactionRows:
-    """The rows of one transaction, by their number of columns."""
+    """The rows of one transaction."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self.by_width: list[list[Row]] = [[] for _ in range(SLOTS + 1)]
+        # By their number of columns with values.
+        self.by_width: list[list[Row]] = [[] for _ in range(SLOTS_PER_ROW + 1)]
 
     def add(self, lines: bytes) -> None:
-        """Take points.
+        """Add the rows of points in line protocol.
 
         Raises:
             TypeConflict: a value is not of its field's type.
-            ValueError: these are no points, or a number has more than 64 bits.
+            ValueError: a line is not a point, or a number has more than 64 bits.
         """
         text = lines.decode()
         if not text.endswith("\n"):
@@ -50,8 +51,8 @@ class TransactionRows:
         try:
             return self._add(text[:-1].split("\n"))
         except ValueError:
-            # A string may hold a newline: then the line is cut in the middle of it, and no piece with one quote is a
-            # line. Cutting at the right places takes longer.
+            # A string may have a newline in it. Then this has cut it in two, and neither piece is a line, because its
+            # number of quotes is odd. To cut at the right places takes longer.
             for rows, count in zip(self.by_width, kept, strict=True):
                 del rows[count:]
             return self._add([line.decode()[:-1] for line in split_lines(lines)])

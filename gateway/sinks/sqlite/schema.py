@@ -1,16 +1,17 @@
-"""The embedded database's file: its tables, and how a connection to it is set up.
+"""The tables of the embedded database's file, and how a connection to it is set up.
 
 Rules that hold here:
 
-* A row of ``points`` is what a series had at a moment: up to `SLOTS` fields side by side, since the fields of a reading
-  come together and one row costs a third of four. A field has its column by ``fields``; a device with more fields has
-  more than one ``series`` of a measurement and its tags, told apart by ``part``.
-* The same series and timestamp overwrites field by field, as in InfluxDB, and a series' history is one range of the
-  file.
-* Values have no declared type, so SQLite keeps floats, integers and strings as they are; a boolean is 0 or 1, and its
-  field says that it is one. A field that a point does not have is NULL.
-* ``rollups`` are right for every hour of a series that is not in ``stale``; `gateway.sinks.sqlite.rollups` says how.
-* ``readings`` is for people, one row for each value: ``sqlite3 telemetry.db 'select * from readings'``.
+* A row of ``points`` has the values of a series at a moment, up to `SLOTS_PER_ROW` fields side by side. The fields of a
+  reading come together, and one row costs a third of four rows. The table ``fields`` says which slot, that is, which
+  column of values a field has. If a measurement and its tags have more fields than a row has slots, they have several
+  rows in ``series``, told apart by ``part``.
+* A point with the same series and timestamp overwrites field by field, as in InfluxDB. The history of a series is one
+  range of the file.
+* Columns of values have no declared type, so SQLite keeps floats, integers and strings as they are. A boolean is 0 or
+  1, and the type of its field says that it is a boolean. A field that a point does not have is NULL.
+* ``rollups`` are exact for every hour of a series that is not in ``stale``: see `gateway.sinks.sqlite.rollups`.
+* The view ``readings`` is for people, one row for each value: ``sqlite3 telemetry.db 'select * from readings'``.
 """
 
 from __future__ import annotations
@@ -19,37 +20,38 @@ import contextlib
 import sqlite3
 from typing import TYPE_CHECKING
 
+from gateway.time_units import NS_PER_HOUR, NS_PER_S
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-VERSION = 2
-SLOTS = 8
-"""Fields that a row of ``points`` holds."""
+SCHEMA_VERSION = 2
+SLOTS_PER_ROW = 8
+"""Fields in a row of ``points``."""
 BUSY_TIMEOUT = 5.0
-"""Seconds to wait for another process that is writing."""
+"""Seconds to wait while another process writes."""
 CACHE_KIB = 32 * 1024
-"""Memory for the pages that the writing connection uses."""
-LOG_PAGES = 8000
-"""The write-ahead log is carried over into the file when it is this long (32 MB): a page that many batches touch is
-then carried over once."""
-STATEMENTS = 256
+"""Memory for pages of the writing connection."""
+WAL_PAGES = 8000
+"""The write-ahead log is copied into the file when it is so long (32 MB): a page of many batches is copied once."""
+CACHED_STATEMENTS = 256
 """Prepared statements that a connection keeps."""
 
-SECOND = 1_000_000_000
-HOUR = 3600 * SECOND
-"""What is stale at once, and the longer of the two steps of ``rollups``, in ns."""
-MINUTE = 60 * SECOND
+HOUR_NS = NS_PER_HOUR
+"""The unit of ``stale``, and the longer of the two steps of ``rollups``."""
+MINUTE_NS = 60 * NS_PER_S
+"""The shorter step of ``rollups``."""
 
-_COLUMNS = ", ".join(f"v{slot}" for slot in range(SLOTS))
-_VALUE = " ".join(f"WHEN {slot} THEN v{slot}" for slot in range(SLOTS))
+_COLUMNS = ", ".join(f"v{slot}" for slot in range(SLOTS_PER_ROW))
+_VALUE = " ".join(f"WHEN {slot} THEN v{slot}" for slot in range(SLOTS_PER_ROW))
 
-SCHEMA = f"""
+_TABLES = f"""
 CREATE TABLE IF NOT EXISTS series (
     id INTEGER PRIMARY KEY,
     device TEXT NOT NULL,
     measurement TEXT NOT NULL,
     tags TEXT NOT NULL, -- the other tags, a JSON object with its keys in order
-    part INTEGER NOT NULL, -- 0, or more where there are more than {SLOTS} fields
+    part INTEGER NOT NULL, -- 0, or more where there are more than {SLOTS_PER_ROW} fields
     UNIQUE (device, measurement, tags, part)
 );
 CREATE TABLE IF NOT EXISTS fields (
@@ -94,50 +96,50 @@ CREATE VIEW IF NOT EXISTS readings AS
             || printf('.%09dZ', fraction) AS time
     FROM series JOIN fields ON fields.series = series.id JOIN split ON split.series = series.id
     WHERE value IS NOT NULL;
-PRAGMA user_version = {VERSION};
+PRAGMA user_version = {SCHEMA_VERSION};
 """
 
 
 def hour_of(time_ns: int) -> int:
-    """Where the hour of a moment begins, ns since 1970."""
-    return time_ns - time_ns % HOUR
+    """The start of the hour of a moment, both in ns since 1970."""
+    return time_ns - time_ns % HOUR_NS
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    """A connection that may be used by one thread at a time; makes the file and its tables if they are not there.
+    """A connection for one thread at a time; makes the file and its tables if they are not there.
 
-    ``synchronous`` is FULL: once a write has returned, the spool's cursor moves past it for good, so a commit that a
-    power cut could still undo, as NORMAL allows with a write-ahead log, would lose acknowledged readings. It costs one
+    ``synchronous`` is FULL: after a write has returned, the spool's cursor moves past it for good. With NORMAL and a
+    write-ahead log, a power cut could still undo the commit, and acknowledged readings would be lost. FULL costs one
     sync of the log for each commit.
 
     Raises:
-        sqlite3.Error, OSError: it cannot be used.
+        sqlite3.Error, OSError: the file cannot be used.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
+        path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=CACHED_STATEMENTS
     )
     with contextlib.ExitStack() as stack:
         stack.callback(connection.close)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
-        connection.execute("PRAGMA journal_size_limit = 67108864")  # a log that a long query made grow shrinks again
+        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+        connection.execute("PRAGMA journal_size_limit = 67108864")  # after a long query has made it grow
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version not in {0, VERSION}:
-            raise sqlite3.DatabaseError(f"the file has version {version}, this program knows version {VERSION}")
+        if version not in {0, SCHEMA_VERSION}:
+            raise sqlite3.DatabaseError(f"the file has version {version}, this program knows version {SCHEMA_VERSION}")
         if version == 0:
-            connection.executescript(SCHEMA)
+            connection.executescript(_TABLES)
         stack.pop_all()
     return connection
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """A connection of its own for a query, which neither waits for writers nor holds them up.
+    """A connection for a query, which neither waits for a writer nor makes one wait.
 
     Raises:
-        sqlite3.Error: there is no such file, or it cannot be used.
+        sqlite3.Error: there is no file, or it cannot be used.
     """
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT, isolation_level=None

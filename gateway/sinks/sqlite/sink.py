@@ -1,11 +1,12 @@
-"""The SQLite sink: who writes, who reads, and what an error of the file means.
+"""The SQLite sink: writes, queries, upkeep, and what an error of the file means.
 
 Rules that hold here:
 
-* One connection writes, under a lock. Batches that wait for it are stored together, in one transaction: a sync and the
-  pages that they share are paid for once. All of a batch is stored, or none.
-* A write has returned when its transaction is on the disk. Queries have connections of their own and hold up nobody.
-* A file that cannot be used gives `OperatorNeeded` and is opened again at the next try: to move it away is enough.
+* One connection writes, under a lock. Batches that wait for the lock are stored together in one transaction, so that
+  they pay once for a sync and for the pages that they share. A batch is stored as a whole or not at all.
+* A write returns when its transaction is on the disk. A query has a connection of its own and makes no writer wait.
+* A file that cannot be used gives `OperatorNeeded`, and is opened again at the next try. So it is enough that an
+  operator moves the file away.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from gateway.delivery.write_result import TYPE_CONFLICT, OperatorNeeded, PointRe
 from gateway.errors import QueryError
 from gateway.sinks.sqlite import history, rollups
 from gateway.sinks.sqlite.catalog import Catalog, TypeConflict
-from gateway.sinks.sqlite.insertion import store
+from gateway.sinks.sqlite.insertion import insert_rows
 from gateway.sinks.sqlite.retention import RetentionPass
 from gateway.sinks.sqlite.rows import TransactionRows
 from gateway.sinks.sqlite.schema import open_for_reading, open_for_writing
@@ -40,20 +41,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+Answer = TypeVar("Answer")
 
-LONGEST_INTERVAL = 600.0
-"""Seconds between two passes of deletion; shorter where the retention is."""
-PAUSE = 0.05
-"""Seconds between two slices of a pass, in which writes go on."""
-IDLE = 2.0
-"""Seconds between two looks for hours to summarise, when there are none."""
-REST = 3
-"""Times as long as it summarised it lets others work, so that it takes a quarter of a core at most."""
-MOST_TOGETHER = 4 * 1024**2
-"""Bytes of waiting batches from which on no more of them join a transaction."""
-INSTRUCTIONS = 200_000
-"""Of SQLite's machine between two looks whether a query was cancelled: about ten milliseconds."""
+MAX_PASS_INTERVAL = 600.0
+"""Seconds between two passes of deletion; a tenth of the retention if that is less."""
+STEP_PAUSE = 0.05
+"""Seconds between two steps of a pass, in which writes go on."""
+IDLE_PAUSE = 2.0
+"""Seconds until upkeep looks again for hours to roll up, if there were none."""
+PAUSE_FACTOR = 3
+"""After rollups, upkeep pauses for so many times the time that they took: it uses a quarter of a core at most."""
+MAX_TRANSACTION_BYTES = 4 * 1024**2
+"""When the batches of a transaction have so many bytes, no further one joins it."""
+INSTRUCTIONS_PER_CHECK = 200_000
+"""A query checks for its cancellation after so many of SQLite's instructions: about every ten milliseconds."""
 
 RETRIED = {
     sqlite3.SQLITE_BUSY: "locked",
@@ -73,14 +74,17 @@ _BACKFILLED = "INSERT OR IGNORE INTO backfilled (series, since_ns) VALUES (?, ?)
 
 
 @dataclass(slots=True)
-class _Batch:
+class _WaitingBatch:
+    """A batch that waits to be written. One of ``result`` and ``failure`` is set when it was."""
+
     lines: bytes
-    outcome: WriteResult | None = None
+    result: WriteResult | None = None
     failure: Exception | None = None
+    """Raised in the thread that called `SqliteSink.write`."""
 
 
 class SqliteSink:
-    """A `Sink` in the file ``path``. ``retention`` is in seconds; None keeps all."""
+    """A `gateway.delivery.sink.Sink` in the file ``path``. ``retention`` is in seconds; None keeps everything."""
 
     def __init__(
         self, path: Path, *, retention: float | None = None, clock_ns: Callable[[], int] = time.time_ns
@@ -89,41 +93,50 @@ class SqliteSink:
         self._path = path
         self._retention = retention
         self._clock_ns = clock_ns
-        self._waiting: deque[_Batch] = deque()
+        # Batches that no thread has begun to write, in the order of arrival.
+        self._waiting: deque[_WaitingBatch] = deque()
+        # Guards the writing connection and what belongs to it, down to _file.
         self._lock = threading.Lock()
+        # None while no file is open: before the first write and after an error.
         self._connection: sqlite3.Connection | None = None
         self._catalog: Catalog | None = None
+        # Device and inode of the open file: another one may have been put in its place.
         self._file = (0, 0)
+        # Held while rollups are made: a second thread would watch an hour anew, and so hide a write into it from the
+        # first.
         self._rolling = threading.Lock()
+        # The last series and hour that was rolled up; (-1, 0) before the first of a round.
         self._rolled_to = (-1, 0)
+        # Set when `close` was called.
         self._closing = threading.Event()
+        # Deletes and rolls up; started with the first write.
         self._upkeep: threading.Thread | None = None
 
     def write(self, lines: bytes) -> WriteResult:
-        """Write points, see `Sink.write`; nothing of a batch that is refused is stored."""
-        mine = _Batch(lines)
+        """See `Sink.write`; no point of a refused batch is stored."""
+        mine = _WaitingBatch(lines)
         self._waiting.append(mine)
         with self._lock:
-            while mine.outcome is None and mine.failure is None:
+            while mine.result is None and mine.failure is None:
                 self._write_together()
-        if mine.outcome is None:
+        if mine.result is None:
             raise mine.failure or AssertionError("a batch that was not written")
-        return mine.outcome
+        return mine.result
 
     def query(self, query: SeriesQuery, cancellation: Cancellation | None = None) -> History:
-        """Downsample one series, see `Sink.query`; a boolean reads as 0 and 1."""
+        """See `Sink.query`."""
         if query.end_ns <= query.start_ns:
             return History([], 1)
-        found = self._read(lambda connection: history.answer(connection, query), cancellation)
-        return History([], history.BucketGrid.of(query).interval) if found is None else found
+        answer = self._read(lambda connection: history.answer(connection, query), cancellation)
+        return History([], history.BucketGrid.of(query).interval) if answer is None else answer
 
     def series(self, device: str, cancellation: Cancellation | None = None) -> list[SeriesName]:
-        """The fields of a device, see `Sink.series`."""
+        """See `Sink.series`."""
         found = self._read(lambda connection: connection.execute(_SERIES, (device,)).fetchall(), cancellation)
         return [SeriesName(*row) for row in found or ()]
 
     def close(self) -> None:
-        """Stop the upkeep and close the file."""
+        """End the upkeep and close the file."""
         self._closing.set()
         if self._upkeep is not None:
             self._upkeep.join()
@@ -131,26 +144,26 @@ class SqliteSink:
             self._disconnect()
 
     def expire(self) -> None:
-        """Delete what is older than the retention, in slices between which writes go on.
+        """Delete what is older than the retention, in steps between which writes go on.
 
         Raises:
             sqlite3.Error, OSError: the file cannot be used.
         """
-        expiry = RetentionPass(self._expired_ns())
-        while not expiry.done and not self._closing.is_set():
+        retention = RetentionPass(self._expired_ns())
+        while not retention.done and not self._closing.is_set():
             with self._lock, self._transaction() as (connection, catalog):
-                if expiry.step(connection):
+                if retention.step(connection):
                     catalog.forget()
-            if not expiry.done:
-                self._closing.wait(PAUSE)
+            if not retention.done:
+                self._closing.wait(STEP_PAUSE)
 
     def roll_up(self) -> bool:
-        """Summarise some of the hours that have ended; whether there may be more.
+        """Make the rollups of some hours that have ended; whether there may be more such hours.
 
         Raises:
             sqlite3.Error, OSError: the file cannot be used.
         """
-        with self._rolling:  # one at a time: a second one would watch what the first has to find unwatched
+        with self._rolling:
             with self._lock, self._transaction() as (connection, catalog):
                 hours = rollups.pick(connection, self._rolled_to, self._clock_ns())
                 catalog.watch(hours)
@@ -158,43 +171,43 @@ class SqliteSink:
                 begun, self._rolled_to = self._rolled_to, (-1, 0)
                 return begun != self._rolled_to
             with contextlib.closing(open_for_reading(self._path)) as reading:
-                found = rollups.summarise(reading, hours)
+                found = rollups.compute(reading, hours)
             with self._lock, self._transaction() as (connection, catalog):
                 rollups.replace(connection, found, catalog.unchanged())
             self._rolled_to = list(found)[-1]
             return True
 
-    def _read(self, ask: Callable[[sqlite3.Connection], T], cancellation: Cancellation | None) -> T | None:
-        """The answer of a connection made for it; None while there is no file."""
+    def _read(self, ask: Callable[[sqlite3.Connection], Answer], cancellation: Cancellation | None) -> Answer | None:
+        """Call ``ask`` with a connection of its own; None if there is no file yet."""
         if not self._path.exists():
             return None
         try:
             with contextlib.closing(open_for_reading(self._path)) as connection:
                 if cancellation is not None:
-                    connection.set_progress_handler(lambda: cancellation.cancelled, INSTRUCTIONS)
+                    connection.set_progress_handler(lambda: cancellation.cancelled, INSTRUCTIONS_PER_CHECK)
                 return ask(connection)
         except (sqlite3.Error, OverflowError) as error:
             raise QueryError(f"{self.name}: {error}") from error
 
     def _expired_ns(self) -> int:
-        """Points before this moment are over their time."""
+        """Points before this moment (ns since 1970) are older than the retention."""
         if self._retention is None:
             return -(2**63)
         return self._clock_ns() - round(self._retention * 1e9)
 
     def _write_together(self) -> None:
-        """Give an outcome to the batches that have waited longest."""
+        """Write the batches that have waited longest, at least one, and set their results."""
         batches = [self._waiting.popleft()]
         size = len(batches[0].lines)
-        while self._waiting and size < MOST_TOGETHER:
+        while self._waiting and size < MAX_TRANSACTION_BYTES:
             batches.append(self._waiting.popleft())
             size += len(batches[-1].lines)
         while batches:
             try:
                 refused = self._try(batches)
             except (sqlite3.Error, OSError) as error:
-                outcome = self._failed(error)
-            except Exception as error:  # noqa: BLE001 - every writer is told, not only the one whose turn it was
+                result = self._failed(error)
+            except Exception as error:  # noqa: BLE001 - for all callers of `write` with a batch here, not only this one
                 for batch in batches:
                     batch.failure = error
                 return
@@ -202,33 +215,33 @@ class SqliteSink:
                 if refused is not None:
                     batches.remove(refused)
                     continue
-                outcome = Stored()
+                result = Stored()
             for batch in batches:
-                batch.outcome = outcome
+                batch.result = result
             return
 
-    def _try(self, batches: list[_Batch]) -> _Batch | None:
-        """Store batches, all or none: the first that has to be refused, which now has its outcome, ends it."""
+    def _try(self, batches: list[_WaitingBatch]) -> _WaitingBatch | None:
+        """Store all batches, or none: then it returns the first refused one, whose result is set."""
         with contextlib.suppress(_Refusal), self._transaction() as (connection, catalog):
             rows = TransactionRows(catalog)
             for batch in batches:
                 try:
                     rows.add(batch.lines)
                 except TypeConflict as error:
-                    batch.outcome = PointRefused(TYPE_CONFLICT, str(error))
+                    batch.result = PointRefused(TYPE_CONFLICT, str(error))
                 except ValueError as error:
-                    batch.outcome = PointRefused("malformed", str(error))
-                if batch.outcome is not None:
+                    batch.result = PointRefused("malformed", str(error))
+                if batch.result is not None:
                     raise _Refusal
             for width, found in enumerate(rows.by_width):
                 if found:
-                    store(connection, found, width)
+                    insert_rows(connection, found, width)
                     self._remember_late(connection, found)
             return None
-        return next(batch for batch in batches if batch.outcome is not None)
+        return next(batch for batch in batches if batch.result is not None)
 
     def _remember_late(self, connection: sqlite3.Connection, rows: list[Row]) -> None:
-        """Keep the series of points that are over their time already for the retention from now on."""
+        """Keep the series of points that are already older than the retention, for the retention from now on."""
         now_ns, expired_ns = self._clock_ns(), self._expired_ns()
         if min(map(_TIME, rows)) < expired_ns:
             late = {row[0] for row in rows if _TIME(row) < expired_ns}
@@ -249,7 +262,7 @@ class SqliteSink:
             raise
 
     def _connect(self) -> tuple[sqlite3.Connection, Catalog]:
-        """The open file, opened now if it is not or if another one has taken its place."""
+        """The writing connection; opens the file if it is not open or if another one is in its place."""
         if self._connection is not None and self._file != self._identity():
             log.warning("%s is no longer the file that was opened", self._path)
             self._disconnect()
@@ -268,6 +281,7 @@ class SqliteSink:
             connection.close()
 
     def _identity(self) -> tuple[int, int]:
+        """Device and inode of the file that has the path now; zeros if there is none."""
         try:
             status = self._path.stat()
         except FileNotFoundError:
@@ -275,7 +289,7 @@ class SqliteSink:
         return status.st_dev, status.st_ino
 
     def _failed(self, error: sqlite3.Error | OSError) -> WriteResult:
-        """What an error of the file means; it is opened anew at the next try, except when it was only busy."""
+        """What an error of the file means. Closes the file, and the next try opens it, unless it was only locked."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary result code
         kind = RETRIED.get(code)
         if kind != "locked":
@@ -289,8 +303,8 @@ class SqliteSink:
         return OperatorNeeded("unusable", f"{self._path}: {error}")
 
     def _keep_up(self) -> None:
-        """Delete and summarise, until the sink is closed."""
-        interval = LONGEST_INTERVAL if self._retention is None else min(LONGEST_INTERVAL, self._retention / 10)
+        """Delete and roll up, until the sink is closed."""
+        interval = MAX_PASS_INTERVAL if self._retention is None else min(MAX_PASS_INTERVAL, self._retention / 10)
         expire_at = 0.0
         while not self._closing.is_set():
             started = time.monotonic()
@@ -299,17 +313,17 @@ class SqliteSink:
                     self.expire()
                     expire_at = time.monotonic() + interval
                 more = self.roll_up()
-                pause = REST * (time.monotonic() - started) if more else min(IDLE, interval)
+                pause = PAUSE_FACTOR * (time.monotonic() - started) if more else min(IDLE_PAUSE, interval)
             except (sqlite3.Error, OSError) as error:
-                log.warning("%s: deleting and summarising were given up for now: %s", self.name, error)
+                log.warning("%s: deletion and rollups are given up for now: %s", self.name, error)
                 with self._lock:
                     self._failed(error)
                 pause = interval
             except Exception:
-                log.exception("%s: deleting and summarising failed and are tried again", self.name)
+                log.exception("%s: deletion and rollups failed and are tried again", self.name)
                 pause = interval
             self._closing.wait(pause)
 
 
 class _Refusal(Exception):
-    """Ends a transaction."""
+    """Rolls back a transaction because a batch was refused."""

@@ -11,8 +11,8 @@ from gateway.delivery.sink import Cancellation, SeriesName, SeriesQuery
 from gateway.delivery.write_result import Stored
 from gateway.errors import QueryError
 from gateway.sinks.sqlite import sink as sink_module
-from gateway.sinks.sqlite.history import COARSE_POINTS, SAMPLE, BucketGrid, pieces
-from gateway.sinks.sqlite.schema import HOUR, MINUTE
+from gateway.sinks.sqlite.history import MAX_COARSE_BUCKETS, SAMPLE_SIZE, BucketGrid, pieces
+from gateway.sinks.sqlite.schema import HOUR_NS, MINUTE_NS
 from tests.support.sqlite_truth import assert_history_is_true
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from gateway.sinks.sqlite import SqliteSink
 
-START = 1_700_000_000_000_000_000 // HOUR * HOUR
+START = 1_700_000_000_000_000_000 // HOUR_NS * HOUR_NS
 SECOND = 1_000_000_000
-DAY = 24 * HOUR
+DAY = 24 * HOUR_NS
 
 
 def query(length: int, points: int, *, start: int = START, coarse: bool = False) -> SeriesQuery:
@@ -32,12 +32,12 @@ def query(length: int, points: int, *, start: int = START, coarse: bool = False)
 @pytest.mark.parametrize(
     ("length", "points", "coarse", "step", "interval"),
     [
-        (30 * DAY, 800, False, MINUTE, 54 * MINUTE),
-        (30 * DAY, 7, False, HOUR, 103 * HOUR),
-        (6 * HOUR, 800, False, 1, 27 * SECOND),
-        (30 * DAY, 800, True, HOUR, 6 * HOUR),
-        (6 * HOUR, 800, True, MINUTE, 3 * MINUTE),
-        (5 * MINUTE, 800, True, 1, 2500 * SECOND // 1000),
+        (30 * DAY, 800, False, MINUTE_NS, 54 * MINUTE_NS),
+        (30 * DAY, 7, False, HOUR_NS, 103 * HOUR_NS),
+        (6 * HOUR_NS, 800, False, 1, 27 * SECOND),
+        (30 * DAY, 800, True, HOUR_NS, 6 * HOUR_NS),
+        (6 * HOUR_NS, 800, True, MINUTE_NS, 3 * MINUTE_NS),
+        (5 * MINUTE_NS, 800, True, 1, 2500 * SECOND // 1000),
     ],
 )
 def test_summaries_are_used_where_buckets_are_long(
@@ -48,9 +48,9 @@ def test_summaries_are_used_where_buckets_are_long(
 
 
 def test_before_anything_was_written_the_buckets_are_as_long_as_afterwards(sink: SqliteSink) -> None:
-    before = sink.query(query(HOUR, 400))
+    before = sink.query(query(HOUR_NS, 400))
     assert sink.write(b"m,device=other x=1 5\n") == Stored()
-    assert before == sink.query(query(HOUR, 400)) == ([], 9 * SECOND)
+    assert before == sink.query(query(HOUR_NS, 400)) == ([], 9 * SECOND)
 
 
 @given(st.integers(-(2**60), 2**60), st.integers(1, 2**60), st.integers(1, 10_000))
@@ -62,15 +62,15 @@ def test_there_are_never_more_buckets_than_asked_for(start: int, length: int, po
 
 
 @given(
-    st.integers(-3 * HOUR, 3 * HOUR),
-    st.integers(1, 9 * HOUR),
-    st.sampled_from([1, MINUTE, HOUR]),
+    st.integers(-3 * HOUR_NS, 3 * HOUR_NS),
+    st.integers(1, 9 * HOUR_NS),
+    st.sampled_from([1, MINUTE_NS, HOUR_NS]),
     st.sets(st.integers(-5, 14)),
 )
 def test_pieces_cover_the_range_once_and_summaries_are_whole_and_fresh(
     start: int, length: int, step: int, hours: set[int]
 ) -> None:
-    stale = sorted(hour * HOUR for hour in hours)
+    stale = sorted(hour * HOUR_NS for hour in hours)
     at = start
     for low, high, rolled in pieces(start, start + length, step, stale):
         assert low == at < high
@@ -78,9 +78,9 @@ def test_pieces_cover_the_range_once_and_summaries_are_whole_and_fresh(
         if rolled:
             assert step > 1
             assert low % step == high % step == 0
-            assert not any(hour < high and low < hour + HOUR for hour in stale)
+            assert not any(hour < high and low < hour + HOUR_NS for hour in stale)
         else:
-            assert high - low <= max(HOUR, length if step == 1 or length < 2 * step else 0)
+            assert high - low <= max(HOUR_NS, length if step == 1 or length < 2 * step else 0)
     assert at == start + length
 
 
@@ -90,7 +90,7 @@ def test_an_answer_from_summaries_is_the_answer_from_the_points(sink: SqliteSink
     lines = "".join(f"m,device=d1,site=s{at % 3} x={source.uniform(-50, 50)!r} {at}\n" for at in times)
     assert sink.write(lines.encode()) == Stored()
     asked = SeriesQuery("d1", "x", START + 12_345_678_901, START + 2 * DAY - 1, 300)
-    assert BucketGrid.of(asked).step == MINUTE
+    assert BucketGrid.of(asked).step == MINUTE_NS
     before = sink.query(asked)
     while sink.roll_up():
         pass
@@ -106,11 +106,11 @@ def test_a_coarse_answer_reads_little_of_what_is_not_summarised(sink: SqliteSink
     lines = "".join(f"m,device=d1 x={at % 7} {START + at * SECOND}\n" for at in range(20_000))
     assert sink.write(lines.encode()) == Stored()
     found = sink.query(query(20_000 * SECOND, 800, coarse=True))
-    assert 0 < len(found.buckets) <= COARSE_POINTS
-    assert {bucket.count for bucket in found.buckets} <= set(range(1, 3 * SAMPLE + 1))
+    assert 0 < len(found.buckets) <= MAX_COARSE_BUCKETS
+    assert {bucket.count for bucket in found.buckets} <= set(range(1, 3 * SAMPLE_SIZE + 1))
     while sink.roll_up():
         pass
-    rolled = sink.query(query(5 * HOUR, 800, coarse=True))
+    rolled = sink.query(query(5 * HOUR_NS, 800, coarse=True))
     assert sum(bucket.count for bucket in rolled.buckets) == 5 * 3600, "summaries hold all"
 
 
@@ -130,7 +130,7 @@ def test_the_fields_of_a_device_are_listed(sink: SqliteSink) -> None:
 def test_a_cancelled_query_ends(sink: SqliteSink, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = "".join(f"m,device=d1 x={at} {START + at}\n" for at in range(20_000))
     assert sink.write(lines.encode()) == Stored()
-    monkeypatch.setattr(sink_module, "INSTRUCTIONS", 100)
+    monkeypatch.setattr(sink_module, "INSTRUCTIONS_PER_CHECK", 100)
     cancellation = Cancellation()
     assert sink.query(query(20_000, 10), cancellation).buckets
     cancellation.cancel()

@@ -32,7 +32,7 @@ def wait_until_empty(path: Path) -> None:
 def test_old_points_are_deleted_and_nothing_else(
     open_sink: Callable[..., SqliteSink], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "SLICE", 0.001)
+    monkeypatch.setattr(retention, "STEP_SECONDS", 0.001)
     clock = Clock(START)
     sink = open_sink(retention=100.0, clock_ns=clock)
     old = b"".join(b"m,device=d%d x=1 %d\n" % (index % 3, START + index) for index in range(10_000))

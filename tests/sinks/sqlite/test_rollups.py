@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gateway.delivery.sink import SeriesQuery
 from gateway.delivery.write_result import PointRefused, Stored
 from gateway.sinks.sqlite import SqliteSink, rollups
-from gateway.sinks.sqlite.schema import HOUR, MINUTE
+from gateway.sinks.sqlite.schema import HOUR_NS, MINUTE_NS
 from tests.support.sqlite_file import Clock
 from tests.support.sqlite_truth import assert_history_is_true, count
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     import pytest
 
-START = 1_700_000_000_000_000_000 // HOUR * HOUR
+START = 1_700_000_000_000_000_000 // HOUR_NS * HOUR_NS
 SECOND = 1_000_000_000
 RETENTION = 6 * 3600
 
 TIMES = st.builds(
-    lambda hour, second: START + hour * HOUR + second * SECOND,
+    lambda hour, second: START + hour * HOUR_NS + second * SECOND,
     st.integers(-3, 8),
     st.sampled_from([0, 1, 59, 60, 3599]),
 )
@@ -41,15 +41,17 @@ POINTS = st.tuples(
 )
 ACTIONS = st.one_of(
     st.tuples(st.just("write"), st.lists(POINTS, min_size=1, max_size=6)),
-    st.tuples(st.just("write while summarising"), st.lists(POINTS, min_size=1, max_size=3)),
+    st.tuples(st.just("write during the rollups"), st.lists(POINTS, min_size=1, max_size=3)),
     st.tuples(st.sampled_from(["summarise", "expire", "restart"]), st.just([])),
     st.tuples(st.just("later"), st.integers(1, 4)),
 )
 QUERIES = [
-    SeriesQuery("d1", "x", START - 5 * HOUR, START + 20 * HOUR, 5),  # in hours
-    SeriesQuery("d1", "x", START - HOUR + 30 * SECOND, START + 5 * HOUR + 7 * SECOND, 40),  # in minutes, edges inside
-    SeriesQuery("d1", "y", START + 1, START + 3 * HOUR, 45, "m"),
-    SeriesQuery("d2", "z", START - 7 * MINUTE, START + 50 * HOUR, 1),
+    SeriesQuery("d1", "x", START - 5 * HOUR_NS, START + 20 * HOUR_NS, 5),  # in hours
+    SeriesQuery(
+        "d1", "x", START - HOUR_NS + 30 * SECOND, START + 5 * HOUR_NS + 7 * SECOND, 40
+    ),  # in minutes, edges inside
+    SeriesQuery("d1", "y", START + 1, START + 3 * HOUR_NS, 45, "m"),
+    SeriesQuery("d2", "z", START - 7 * MINUTE_NS, START + 50 * HOUR_NS, 1),
 ]
 
 
@@ -64,7 +66,7 @@ class World:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.clock = Clock(START + 4 * HOUR)
+        self.clock = Clock(START + 4 * HOUR_NS)
         self.sink = self.open()
         self.write([("m,device=d1", {"x": 0}, START)])
 
@@ -77,10 +79,10 @@ class World:
     def do(self, action: str, argument: Any) -> None:
         if action == "write":
             self.write(argument)
-        elif action == "write while summarising":
+        elif action == "write during the rollups":
             self.meddle(argument)
         elif action == "later":
-            self.clock.now_ns += argument * HOUR
+            self.clock.now_ns += argument * HOUR_NS
         elif action == "expire":
             self.sink.expire()
         elif action == "restart":
@@ -92,18 +94,18 @@ class World:
 
     def meddle(self, points: list[tuple[str, dict[str, int], int]]) -> None:
         """Write when the points of some hours have been read and their summaries have not been stored."""
-        real = rollups.summarise
+        real = rollups.compute
 
-        def summarise(*arguments: Any) -> Any:
+        def compute(*arguments: Any) -> Any:
             found = real(*arguments)
             self.write(points)
             return found
 
-        rollups.summarise = summarise
+        rollups.compute = compute
         try:
             self.sink.roll_up()
         finally:
-            rollups.summarise = real
+            rollups.compute = real
 
     def check(self) -> None:
         for query in QUERIES:
@@ -135,9 +137,9 @@ def written(sink: SqliteSink, values: dict[int, str]) -> None:
 
 
 def test_an_hour_is_summarised_when_it_has_ended(open_sink: Callable[..., SqliteSink], path: Path) -> None:
-    clock = Clock(START + HOUR - 1)
+    clock = Clock(START + HOUR_NS - 1)
     sink = open_sink(clock_ns=clock)
-    written(sink, {START + at * MINUTE: f"x={at}" for at in range(60)})
+    written(sink, {START + at * MINUTE_NS: f"x={at}" for at in range(60)})
     settled(sink)
     assert (count(path, "rollups"), count(path, "stale")) == (0, 1)
     clock.now_ns += 1
@@ -148,7 +150,7 @@ def test_an_hour_is_summarised_when_it_has_ended(open_sink: Callable[..., Sqlite
 def test_it_happens_by_itself(
     open_sink: Callable[..., SqliteSink], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.sinks.sqlite.sink.IDLE", 0.02)
+    monkeypatch.setattr("gateway.sinks.sqlite.sink.IDLE_PAUSE", 0.02)
     written(open_sink(), {START: "x=1"})
     deadline = time.monotonic() + 10
     while count(path, "stale"):
@@ -164,19 +166,19 @@ def test_only_numbers_are_summarised_and_they_stay_what_they_are(sink: SqliteSin
     with contextlib.closing(sqlite3.connect(path)) as connection:
         found = connection.execute(
             "SELECT field, low, high, count FROM rollups JOIN fields USING (series, slot) WHERE step_ns = ? ORDER BY 1",
-            (MINUTE,),
+            (MINUTE_NS,),
         ).fetchall()
     assert found == [("b", 0, 1, 2), ("i", largest - 1, largest, 2)]
 
 
 def test_summaries_are_read_where_nothing_is_stale(sink: SqliteSink, path: Path) -> None:
-    written(sink, {START + at * MINUTE: "x=5" for at in range(180)})
+    written(sink, {START + at * MINUTE_NS: "x=5" for at in range(180)})
     settled(sink)
-    written(sink, {START + HOUR + 1: "x=7"})
+    written(sink, {START + HOUR_NS + 1: "x=7"})
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("UPDATE rollups SET high = 99 WHERE time_ns < ?", (START + 2 * HOUR,))
+        connection.execute("UPDATE rollups SET high = 99 WHERE time_ns < ?", (START + 2 * HOUR_NS,))
         connection.commit()
-    found = sink.query(SeriesQuery("d1", "x", START, START + 3 * HOUR, 3)).buckets
+    found = sink.query(SeriesQuery("d1", "x", START, START + 3 * HOUR_NS, 3)).buckets
     assert [bucket.high for bucket in found] == [99, 7, 5], "a summary, the points of a stale hour, a summary"
 
 
@@ -187,11 +189,11 @@ def test_a_mark_that_was_rolled_back_is_made_again(sink: SqliteSink, path: Path)
     assert isinstance(sink.write(good + bad), PointRefused)
     assert sink.write(good) == Stored()
     assert count(path, "stale") == 1
-    assert_history_is_true(sink, path, SeriesQuery("d1", "x", START, START + 4 * HOUR, 1))
+    assert_history_is_true(sink, path, SeriesQuery("d1", "x", START, START + 4 * HOUR_NS, 1))
 
 
 def test_every_deleted_hour_loses_its_summary(open_sink: Callable[..., SqliteSink], path: Path) -> None:
-    clock = Clock(START + HOUR)
+    clock = Clock(START + HOUR_NS)
     sink = open_sink(retention=3600.0, clock_ns=clock)
     written(sink, {START + at * SECOND: "x=1" for at in range(1500)})
     settled(sink)
@@ -201,7 +203,7 @@ def test_every_deleted_hour_loses_its_summary(open_sink: Callable[..., SqliteSin
     settled(sink)
     assert count(path, "points") == 60
     assert count(path, "rollups") == 2
-    clock.now_ns += HOUR
+    clock.now_ns += HOUR_NS
     sink.expire()
     assert [count(path, table) for table in ("series", "fields", "points", "rollups", "stale")] == [0] * 5
 
@@ -210,13 +212,13 @@ def test_a_kill_leaves_nothing_untrue(path: Path) -> None:
     program = (
         "import pathlib, sys, threading\n"
         "from gateway.sinks.sqlite import SqliteSink\n"
-        f"sink = SqliteSink(pathlib.Path(sys.argv[1]), clock_ns=lambda: {START + 100 * HOUR})\n"
+        f"sink = SqliteSink(pathlib.Path(sys.argv[1]), clock_ns=lambda: {START + 100 * HOUR_NS})\n"
         "def roll():\n"
         "    while True: sink.roll_up()\n"
         "sink.write(b'm,device=d1 x=1 5\\n')\n"
         "threading.Thread(target=roll, daemon=True).start()\n"
         "for number in range(10**9):\n"
-        f"    lines = [f'm,device=d1 x={{number % 50}} {{{START} + (number * 7 + at) % 900 * {MINUTE}}}\\n'"
+        f"    lines = [f'm,device=d1 x={{number % 50}} {{{START} + (number * 7 + at) % 900 * {MINUTE_NS}}}\\n'"
         " for at in range(20)]\n"
         "    sink.write(''.join(lines).encode())\n"
         "    if number == 50: print('ready', flush=True)\n"
@@ -226,8 +228,8 @@ def test_a_kill_leaves_nothing_untrue(path: Path) -> None:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
             process.send_signal(signal.SIGKILL)
-        sink = SqliteSink(path, clock_ns=Clock(START + 100 * HOUR))
+        sink = SqliteSink(path, clock_ns=Clock(START + 100 * HOUR_NS))
         for _ in range(2):
-            assert assert_history_is_true(sink, path, SeriesQuery("d1", "x", START, START + 15 * HOUR, 3)) > 50
+            assert assert_history_is_true(sink, path, SeriesQuery("d1", "x", START, START + 15 * HOUR_NS, 3)) > 50
             settled(sink)
         sink.close()

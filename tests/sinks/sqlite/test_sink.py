@@ -85,7 +85,7 @@ def test_an_unexpected_error_reaches_every_writer(sink: SqliteSink, monkeypatch:
 
     threads = [threading.Thread(target=write) for _ in range(4)]
     with monkeypatch.context() as patched:
-        patched.setattr("gateway.sinks.sqlite.sink.store", broken)
+        patched.setattr("gateway.sinks.sqlite.sink.insert_rows", broken)
         with sink._lock:  # so that they wait together
             for thread in threads:
                 thread.start()
