@@ -8,24 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from devices_sim.__main__ import main as simulator
 from gateway.api.routes import PATHS
-from gateway.cli import cli
 from gateway.config import load
+from tests.codebase.reference import pages, with_tables
 
 ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = sorted(path for path in ROOT.glob("**/*.md") if not {".venv", "node_modules"} & set(path.parts))
 
 
 @pytest.mark.parametrize("pattern", PATHS)
-def test_every_path_is_in_the_readme(pattern: str) -> None:
-    assert pattern.replace("([^/]+)", "{id}") in README
+def test_every_path_is_in_the_reference(pattern: str) -> None:
+    page = (DOCS / "reference/http-api.md").read_text()
+    assert re.search(rf"/?{re.escape(pattern.replace('([^/]+)', '{id}'))}[`?,]", page)
 
 
-@pytest.mark.parametrize("name", [f"gateway {name}" for name in cli.list_commands(None)])  # type: ignore[arg-type]
-def test_every_command_of_the_gateway_is_in_the_readme(name: str) -> None:
-    assert name in README
+@pytest.mark.parametrize("page", pages())
+def test_the_tables_that_are_read_off_the_code_are_current(page: str) -> None:
+    text = (DOCS / "reference" / page).read_text()
+    assert text == with_tables(text, pages()[page]), "write them anew: python -m tests.codebase.reference"
 
 
 @pytest.mark.parametrize("line", re.findall(r"^influxdb: .*$", README, re.MULTILINE))
@@ -35,23 +37,18 @@ def test_every_way_to_a_database_in_the_readme_is_a_good_configuration(line: str
     assert load(path, {}).sink == "influxdb"
 
 
-def test_every_command_of_the_simulator_is_in_the_readme() -> None:
-    for name in simulator.list_commands(None):  # type: ignore[attr-defined]
-        assert re.search(rf"devices-sim.*`?{name}`?", README), name
-
-
 def test_every_row_of_what_survives_what_names_a_test() -> None:
-    table = README.partition("## What survives what")[2].partition("\n## ")[0]
+    table = (DOCS / "explanation/what-survives-what.md").read_text().partition("\n## ")[0]
     rows = [line for line in table.splitlines() if line.startswith("|")][2:]
     assert len(rows) > 10
     for row in rows:
-        found = re.search(r"\[`(test_\w+)`\]\((tests/[\w/]+\.py)\) \|$", row)
+        found = re.search(r"\[`(test_\w+)`\]\(\.\./\.\./(tests/[\w/]+\.py)\) \|$", row)
         assert found, row
         assert f"def {found[1]}(" in (ROOT / found[2]).read_text(), row
 
 
 def test_every_claim_of_the_threat_model_names_its_tests_and_files() -> None:
-    text = (ROOT / "docs/explanation/threats.md").read_text()
+    text = (DOCS / "explanation/threats.md").read_text()
     named = re.findall(r"\[`(test_\w+)`\]\(\.\./\.\./(tests/[\w/]+\.py)\)", text)
     assert len(named) > 40
     for test, path in named:
