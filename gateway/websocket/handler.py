@@ -38,7 +38,7 @@ def write_all(writes: Iterable[Write]) -> None:
     """Make many prepared writes, one straight after the other.
 
     With work in between, whoever takes what is written would go to sleep after each and have to be woken for the next.
-    docs/explanation/decisions.md, "From a frame to an ack".
+    docs/explanation/way-of-a-reading.md, "From a frame to an ack".
     """
     for stream, frame in writes:
         try:

@@ -69,3 +69,9 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
 def test_every_module_says_what_it_is_for(package: str) -> None:
     for path in (ROOT / package).glob("**/*.py"):
         assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+@pytest.mark.parametrize("document", sorted(DOCS.glob("**/*.md")), ids=lambda path: str(path.relative_to(DOCS)))
+def test_every_module_that_a_document_names_exists(document: Path) -> None:
+    for name in re.findall(r"[`\s]((?:\w+/)*\w+\.py)\b", document.read_text()):
+        assert any((ROOT / above / name).exists() for above in ("gateway", "", "docs")), name
