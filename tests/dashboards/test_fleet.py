@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.api.device_socket import ENDINGS
+from gateway.devices.session_runner import REASONS as REASONS_BY_CODE
 from gateway.websocket.close_cause import CloseCause
 from tests.support.device import device
 from tests.support.gateway import running_gateway
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 DASHBOARD = json.loads((Path(__file__).parents[2] / "dashboards" / "fleet.json").read_text())
 TARGETS = [(panel["title"], target) for panel in DASHBOARD["panels"] for target in panel["targets"]]
-REASONS = sorted({*ENDINGS.values(), *map(str, CloseCause), "one-of-tomorrow"})
+REASONS = sorted({*REASONS_BY_CODE.values(), *map(str, CloseCause), "one-of-tomorrow"})
 SIMULATED = 3
 SECOND_NS = 1_000_000_000
 MINUTE_NS = 60 * SECOND_NS

@@ -17,7 +17,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from gateway.devices.enrolment_queue import MOST_OF_ADDRESS
+from gateway.devices.enrolment_queue import MAX_OF_ADDRESS
 from tests.support.device import answer
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.simulator import simulate
@@ -269,17 +269,17 @@ def test_only_administrators_see_and_decide(gateway: RunningGateway) -> None:
 def test_a_flood_from_one_address_leaves_room_for_others(gateway: RunningGateway) -> None:
     with contextlib.ExitStack() as open_sockets:
         answers = []
-        for n in range(MOST_OF_ADDRESS + 5):
+        for n in range(MAX_OF_ADDRESS + 5):
             socket = open_sockets.enter_context(dial(gateway, f"flood-{n}", source_address=("127.0.0.9", 0)))
             socket.send('{"type":"hello"}')
             try:
                 answers.append(answer(socket)["type"])
             except ConnectionClosed as closed:
                 answers.append(str(closed.rcvd and closed.rcvd.code))
-        assert answers == ["pending"] * MOST_OF_ADDRESS + ["1013"] * 5
+        assert answers == ["pending"] * MAX_OF_ADDRESS + ["1013"] * 5
         with dial(gateway, "genuine", source_address=("127.0.0.10", 0)) as genuine:
             assert ask(genuine)["type"] == "pending"
-    wait_for(lambda: gateway.metric("gateway_enrolments_open") < MOST_OF_ADDRESS, "those who left to be forgotten")
+    wait_for(lambda: gateway.metric("gateway_enrolments_open") < MAX_OF_ADDRESS, "those who left to be forgotten")
 
 
 def test_a_device_goes_on_after_a_restart_of_the_gateway(tmp_path_factory: pytest.TempPathFactory) -> None:
