@@ -1,4 +1,4 @@
-"""What Prometheus and Grafana are given: promtool's checks, and that every metric and query in it exists."""
+"""The files for Prometheus and Grafana pass promtool's checks, and every metric and query in them exists."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def targets(file: str) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Every sample name that a gateway shows, or would with its first label."""
+    """Every sample name that a gateway shows, or would show with its first label."""
     with running_gateway(tmp_path_factory.mktemp("metrics")) as gateway:
         _, text = gateway.request("/metrics")
     found = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
@@ -70,7 +70,7 @@ def test_each_alert_comes_when_it_should_and_not_before() -> None:
 
 
 def test_each_alert_is_tested() -> None:
-    """Each on a gateway of its own, while another one is healthy: so it is seen to come and seen to stay away."""
+    """Each alert has a gateway of its own that raises it, beside a healthy one that does not."""
     (group,) = yaml.safe_load(ALERT_TESTS.read_text())["tests"]
     found = {test["alertname"]: test["exp_alerts"] for test in group["alert_rule_test"]}
     assert found.keys() == {rule["alert"] for rule in rules("alerts.yml")}

@@ -1,9 +1,9 @@
-"""The fleet dashboard: Grafana's part is played, and each query asked of an InfluxDB that a gateway wrote to.
+"""The fleet dashboard: each query, filled in as Grafana does it, is sent to an InfluxDB that a gateway has written to.
 
 Rules that hold here:
 
 * Every variable is filled as Grafana fills it: ``All`` becomes the found values as a group, or the variable's own.
-* A query has answered when a series has a value other than 0 or nothing, since ``fill(0)`` makes up rows.
+* A query has an answer if a series has a value other than 0 or null, because ``fill(0)`` makes up rows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MINUTE_NS = 60 * SECOND_NS
 
 @dataclass
 class Shown:
-    """What Grafana would ask of ``database`` from an hour ago on, in intervals of ten minutes."""
+    """Sends the dashboard's queries to ``database`` as Grafana would: the last hour in intervals of ten minutes."""
 
     influxd: Influxd
     database: str
@@ -57,14 +57,14 @@ class Shown:
         return self.influxd.query(filled, self.database)
 
     def variable(self, name: str) -> str:
-        """What stands for a variable as it is when the dashboard opens."""
+        """The text that replaces a variable when the dashboard opens."""
         (found,) = [each for each in DASHBOARD["templating"]["list"] if each["name"] == name]
         if found["type"] == "custom":
             return str(found["current"]["value"])
         return found.get("allValue") or f"({'|'.join(map(re.escape, self.choices(found)))})"
 
     def choices(self, variable: dict[str, Any]) -> list[str]:
-        """What a variable offers."""
+        """The values that a variable offers."""
         rows = [row for series in self.ask(variable["query"]) for row in series["values"]]
         values = [row[1] if variable["query"].startswith("SHOW TAG VALUES") else row[0] for row in rows]
         return [value for value in values if re.search(variable.get("regex", "").strip("/"), value)]
@@ -74,7 +74,7 @@ class Shown:
         return [series for name, target in TARGETS if name == title for series in self.ask(target["query"])]
 
     def total(self, title: str) -> int:
-        """The sum of what a panel's queries count."""
+        """The sum over all values of a panel."""
         return sum(row[1] or 0 for series in self.panel(title) for row in series["values"])
 
     def last(self, title: str) -> int:
@@ -85,9 +85,9 @@ class Shown:
 
 @pytest.fixture(scope="module")
 def shown(influxd: Influxd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
-    """Simulated devices came, sent and went; one is there still; one went before for every reason there is.
+    """Simulated devices connected, sent and left; one is still connected; one disconnected earlier, for every reason.
 
-    One more came two hours ago, before what the panels show, and has sent ten readings, in one minute.
+    One more connected two hours ago, before the range of the panels, and has sent ten readings in one minute.
     """
     directory = tmp_path_factory.mktemp("fleet")
     database = influxd.create_database()
@@ -134,7 +134,7 @@ def test_variables_offer_what_is_there(shown: Shown) -> None:
     assert {"kiln-1", "old", "gone-0"} < set(offered["device"])
 
 
-def test_who_is_connected_is_counted_from_before_the_range(shown: Shown) -> None:
+def test_connected_devices_are_counted_from_before_the_range(shown: Shown) -> None:
     assert shown.last("Connected at the end") == 2
     assert shown.last("Devices connected") == 2
     assert shown.last("Not connected at the end") == len(REASONS) + SIMULATED
@@ -147,12 +147,12 @@ def test_each_disconnect_has_one_reason(shown: Shown) -> None:
 
 def test_a_reason_of_the_gateway_is_not_other(shown: Shown) -> None:
     (other,) = [each for title, each in TARGETS if title == "Disconnects by reason" and each["alias"] == "other"]
-    known = {"server", "aborted", "error"}  # of which a gateway that is sound writes none
+    known = {"server", "aborted", "error"}  # a gateway without faults writes none of these
     (series,) = shown.ask(other["query"])
     assert sum(row[1] for row in series["values"]) == len(known | {"one-of-tomorrow"})
 
 
-def test_readings_count_as_many_as_they_are(shown: Shown) -> None:
+def test_every_reading_is_counted_once(shown: Shown) -> None:
     (talker,) = [each for each in shown.panel("Top talkers") if each["tags"]["device"] == "old"]
     assert dict(zip(talker["columns"], talker["values"][0], strict=True))["count_level"] == 10
     (slow,) = [each for each in shown.panel("Readings per minute") if each["name"] == "slow"]

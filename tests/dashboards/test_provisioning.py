@@ -1,4 +1,4 @@
-"""What Grafana is given at its start: data sources that the dashboards name, and where the dashboards are."""
+"""The files that Grafana reads at its start: the data sources of the dashboards, and where the dashboards are."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_panels_and_variables_use_the_variable_that_names_the_source() -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
-def test_each_influxdb_is_asked_by_influxql(version: int) -> None:
+def test_each_influxdb_is_queried_in_influxql(version: int) -> None:
     (source,) = sources(ROOT / "provisioning" / "datasources" / f"influxdb{version}.yaml")
     assert source["uid"] == "telemetry-influxdb"
     assert source["jsonData"]["version"] == "InfluxQL"
@@ -58,7 +58,7 @@ def test_each_influxdb_is_asked_by_influxql(version: int) -> None:
     )
 
 
-def test_dashboards_are_looked_for_where_the_readme_puts_them() -> None:
+def test_grafana_looks_for_dashboards_where_the_readme_puts_them() -> None:
     (path,) = PROVIDERS
     (provider,) = yaml.safe_load(path.read_text())["providers"]
     assert provider["type"] == "file"
