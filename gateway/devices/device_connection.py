@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from gateway.http.client_certificates import Chain
     from gateway.ledger import Entry
-    from gateway.protocol.endings import Ending
+    from gateway.protocol.session import CloseReason
     from gateway.state.command_log import Command
     from gateway.state.registry_layout import Device
     from gateway.websocket.handler import Write
@@ -142,7 +142,7 @@ class DeviceConnection(Protocol):
         """An operator has approved: tell the device its token and welcome it."""
         ...
 
-    def enrolment_ended(self, why: Ending) -> None:
+    def enrolment_ended(self, why: CloseReason) -> None:
         """The device was not approved: close in this way."""
         ...
 

@@ -25,7 +25,7 @@ import orjson
 
 from gateway.devices.enrolment_queue import MAX_REQUESTS, EnrolmentQueue
 from gateway.devices.token_delivery import TokenDelivery
-from gateway.protocol.endings import Endings
+from gateway.protocol.session import CloseReason
 from gateway.state.enrolments import Request, State
 from gateway.time_units import NS_PER_S
 
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.devices.device_connection import DeviceConnection
-    from gateway.protocol.endings import Ending
-    from gateway.protocol.messages import Effects, Enrol
+    from gateway.protocol.messages import Enrol
     from gateway.state.enrolments import Decision, Enrolments, Key
     from gateway.state.registry import Registry
 
@@ -50,16 +49,11 @@ _CLAIM_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 class EnrolmentRefused:
     """A device may not wait for approval: how its session ends."""
 
-    why: Ending
+    why: CloseReason
 
 
-def no_room(session: Endings) -> Effects:
-    """End a session: there is no room for another device that waits for approval."""
-    return session.busy("too many devices wait to be approved, try again later")
-
-
-_TAKEN = EnrolmentRefused(Endings.claim_taken)
-_FULL = EnrolmentRefused(no_room)
+_TAKEN = EnrolmentRefused(CloseReason.CLAIM_TAKEN)
+_FULL = EnrolmentRefused(CloseReason.APPROVAL_QUEUE_FULL)
 
 
 class Enrolment:
@@ -143,7 +137,7 @@ class Enrolment:
             self._count("too_many")
             return _FULL
         for request in pushed_out:
-            self._end(request, "pushed_out", no_room)
+            self._end(request, "pushed_out", CloseReason.APPROVAL_QUEUE_FULL)
         info = socket.info if len(orjson.dumps(socket.info)) <= MAX_INFO_BYTES else {}
         request = Request(device_id, claim, secret, address, now, now + round(expiry * NS_PER_S), info)
         self._queue.add(request)
@@ -159,7 +153,7 @@ class Enrolment:
     def _resume(self, request: Request, socket: DeviceConnection) -> Request:
         before = self._sockets.pop(request.key, None)
         if before is not None:
-            before.enrolment_ended(Endings.replaced)
+            before.enrolment_ended(CloseReason.REPLACED)
             if request.secret_sha256 is None and request.address != socket.remote:
                 self._contest(request, socket.remote)
         self._queue.move(request, socket.remote)
@@ -239,13 +233,13 @@ class Enrolment:
         self._count(decision.state)
         _log_device(request, f"with the claim {request.claim} was {decision.state} by {decision.by}")
         if decision.state is State.REFUSED:
-            self._end(request, why=Endings.not_approved)
+            self._end(request, why=CloseReason.NOT_APPROVED)
 
     def _expire(self) -> None:
         now = time.time_ns()
         for request in self._queue:
             if request.expires_ns <= now:
-                self._end(request, "" if request.delivered_ns else "expired", Endings.unanswered)
+                self._end(request, "" if request.delivered_ns else "expired", CloseReason.APPROVAL_EXPIRED)
 
     async def _deliver_tokens(self) -> None:
         due = [
@@ -265,7 +259,7 @@ class Enrolment:
             if token is not None:
                 unwanted.append((request.id, token))
             if self._queue.has(request):
-                self._end(request, "void", Endings.not_approved)
+                self._end(request, "void", CloseReason.NOT_APPROVED)
         if unwanted:
             await asyncio.to_thread(self._tokens.take_back, unwanted)
 
@@ -293,7 +287,7 @@ class Enrolment:
             self._changed[request.key] = request
         return True
 
-    def _end(self, request: Request, result: str = "", why: Ending | None = None) -> None:
+    def _end(self, request: Request, result: str = "", why: CloseReason | None = None) -> None:
         """Forget a request; ``result`` is for the metrics, ``why`` is how its connection ends."""
         self._queue.remove(request)
         self._changed.pop(request.key, None)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from gateway.config import DEFAULT_PROFILE
 from gateway.config.sections import ProfileLimits
-from gateway.protocol.endings import Terms
 from gateway.protocol.rates import Allowance, Quota, Rates
+from gateway.protocol.session import Terms
 from gateway.protocol.validation import Encoder
 
 if TYPE_CHECKING:

@@ -19,9 +19,8 @@ from gateway.devices.enrolment import EnrolmentRefused
 from gateway.devices.settings import TOO_FAST
 from gateway.errors import SpoolFull
 from gateway.ledger import NO_SEQ, Entry
-from gateway.protocol.counting import CountingSession
+from gateway.protocol.counted_session import CountedSession
 from gateway.protocol.device_clock import DeviceClock
-from gateway.protocol.endings import Endings
 from gateway.protocol.messages import (
     Ack,
     AckLater,
@@ -39,7 +38,7 @@ from gateway.protocol.messages import (
     TimeRequest,
     all_of,
 )
-from gateway.protocol.session import Session
+from gateway.protocol.session import CloseReason, Session
 from gateway.protocol.shown import cut
 from gateway.protocol.subprotocols import JSON, SENML, SUBPROTOCOLS
 from gateway.time_units import NS_PER_MS
@@ -66,7 +65,6 @@ if TYPE_CHECKING:
     from gateway.http.client_certificates import Chain
     from gateway.metrics import Metrics
     from gateway.process.clock import WallClock
-    from gateway.protocol.endings import Ending
     from gateway.protocol.messages import Effect, Effects, Outcome
     from gateway.spool.queue import SpoolQueue
     from gateway.state.command_log import Command
@@ -187,7 +185,7 @@ class SessionRunner(StreamHandler):
             return
         subprotocol = SUBPROTOCOLS.get(self.selected_subprotocol or "", JSON)
         self.binary = subprotocol.binary
-        kind = CountingSession if subprotocol.counted else Session
+        kind = CountedSession if subprotocol.counted else Session
         self.session = kind(self.device_id, self.session_id, services.profiles.terms, subprotocol)
         self.opened_at = self.last_byte_at
         services.connections.opened(self)
@@ -255,11 +253,11 @@ class SessionRunner(StreamHandler):
         services = self.services
         request = services.enrolment.ask(self, enrol, services.active.config.auth.enrol_expiry)
         if isinstance(request, EnrolmentRefused):
-            self._run(request.why(session))
+            self._run(session.close(request.why))
         else:
             self.request_pending = request
             services.unauthenticated.forget(self)  # it has a place among the devices that wait for approval now
-            self._run(session.held(request.claim, max(0, request.expires_ns - time.time_ns()) // NS_PER_MS))
+            self._run(session.pending(request.claim, max(0, request.expires_ns - time.time_ns()) // NS_PER_MS))
 
     def enrolled(self, device: Device, token: str) -> None:
         """An operator has approved: tell the device its token and welcome it."""
@@ -450,42 +448,42 @@ class SessionRunner(StreamHandler):
         )
         self.close(close.code, close.reason, timeout=FAREWELL if brief else None)
 
-    def _end(self, how: Ending) -> None:
+    def _end(self, reason: CloseReason) -> None:
         if self.session is not None:
-            self._run(how(self.session))
+            self._run(self.session.close(reason))
 
     def replace(self) -> None:
         """A newer connection of this device took over; what this one has sent before still counts."""
         if self.paused:
             self.deliver_held()
-        self._end(Endings.replaced)
+        self._end(CloseReason.REPLACED)
 
     def expire(self) -> None:
         """Nothing came within the time-out."""
-        self._end(Endings.keepalive_expired)
+        self._end(CloseReason.KEEPALIVE_EXPIRED)
 
     def message_late(self) -> None:
         """A message was begun, and its end did not come in time."""
-        self._end(Endings.message_late)
+        self._end(CloseReason.MESSAGE_LATE)
 
     def credentials_late(self) -> None:
         """The device did not prove in time who it is."""
-        self._end(Endings.credentials_late)
+        self._end(CloseReason.CREDENTIALS_LATE)
 
-    def enrolment_ended(self, why: Ending) -> None:
+    def enrolment_ended(self, why: CloseReason) -> None:
         """The device was not approved: close in this way."""
         self._end(why)
 
     def close_to_make_room(self) -> None:
         """Too many connections are unauthenticated, and this one has been so for longest."""
         if self.session is not None and self.session.open:
-            self._end(Endings.crowded_out)
+            self._end(CloseReason.PUSHED_OUT)
         else:
             self.abort()
 
     def revoke(self) -> None:
         """The device's credentials are good no longer."""
-        self._end(Endings.revoked)
+        self._end(CloseReason.REVOKED)
 
     def drain(self, reconnect_after_ms: int) -> None:
         """Stop reading, and tell the device when to reconnect."""
@@ -495,7 +493,7 @@ class SessionRunner(StreamHandler):
 
     def restart(self) -> None:
         """The gateway is about to stop."""
-        self._end(Endings.restarting)
+        self._end(CloseReason.RESTARTING)
 
     def on_close(self) -> None:
         """The connection has closed: forget it everywhere, and record that the device left."""

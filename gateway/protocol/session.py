@@ -3,87 +3,310 @@
 ::
 
     UNKNOWN --credentials good--> READY --any close--> CLOSED
-       |    hello with a token: ask the shell to check it          ^
-       +---- anything else, or no credentials in time -------------+
-       |                                                           |
-       +-- hello without a token, where that is allowed --> HELD --+
-                                     HELD --approved--> READY
+       |    hello with a token: ask the runner to check it              ^
+       +---- anything else, or no credentials in time ------------------+
+       |                                                                |
+       +-- hello without a token, where that is allowed --> PENDING ----+
+                                     PENDING --approved--> READY
 
-Rules that hold here:
+`gateway.devices.session_runner` is the runner: it calls the methods, which are events, and carries out the effects that
+they return, in order. Rules that hold here:
 
-* A file for each phase of a connection: `admission`, here what comes in, `confirming`, `endings`.
-* CLOSED takes and says nothing.
-* Every message with readings or a number yields one `Entry`, refused and repeated ones too, so that the ledger can say
-  what became of it. Every message that cannot be taken is answered.
-* A number at or below `Sequence.accepted` is a duplicate: not stored again, acknowledged. The sequence is shared by all
-  sessions of the device, so what is in flight on an older connection is a duplicate on a newer one.
-* After a throttle nothing above ``from_seq`` is taken before ``from_seq`` itself: what was in flight must not overtake
-  what has to be sent again. A hello starts afresh, as a new connection does.
+* UNKNOWN accepts nothing but a hello with a token, or one without where devices may ask for approval. Nothing that the
+  device says then reaches the ledger. PENDING waits for an operator, and is like UNKNOWN otherwise.
+* CLOSED accepts and says nothing. A session closes once.
+* A device that names no ``boot`` gets the session's id as its boot, so that numbers which restart with the device are
+  never taken for duplicates. A hello starts the sequence afresh, as a new connection does.
+* Every message with readings or a number yields one `Entry`, also a refused or repeated one, so that the ledger knows
+  where it is. Every message that cannot be accepted is answered.
+* A number at or below `Sequence.accepted` is a duplicate: not stored again, but acknowledged. All sessions of a device
+  share the sequence, so what is in flight on an older connection is a duplicate on a newer one.
+* After a throttle nothing above ``from_seq`` is accepted before ``from_seq`` itself: messages in flight must not
+  overtake those that have to be sent again.
 * Readings are refused one by one (`reject`), whole messages by an `error`. An error is a strike; more strikes within a
   minute than allowed close the connection.
-* Who sends no number, or wants no acknowledgement, does not send again: what cannot be taken is refused for good. Where
-  only its rate is too high it is taken, and the shell reads nothing more of it for a while (`Rest`).
+* A device that sends no numbers, or wants no acks, does not send again: what cannot be accepted is refused for good. If
+  only its rate is too high, the message is accepted, and the runner reads nothing more of it for a while (`Rest`).
+* An ack follows a commit (`durable`) or a delivery (`stored`) that the runner reports, and says what the ledger says by
+  then. Receiving a message never causes one. An ack may wait for more messages that it can cover, but not longer than
+  the welcome says, nor beyond a close that the session decides on.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import MessageError
 from gateway.ledger import NO_SEQ, READINGS, Entry
-from gateway.protocol.admission import Admission
 from gateway.protocol.device_clock import DeviceClock
-from gateway.protocol.endings import State, Terms
 from gateway.protocol.exchange import Exchange
+from gateway.protocol.flow_control import FlowControl
 from gateway.protocol.messages import (
     MAX_SEQ,
     Ack,
+    AckLater,
+    Authenticate,
+    Close,
     CloseCode,
     Code,
+    Enrol,
     Hello,
     Readings,
     Rest,
     TimeRequest,
+    all_of,
     verdicts,
 )
 from gateway.protocol.rates import BACKLOG_NS, is_backlog
 from gateway.protocol.subprotocols import JSON
+from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
-    from gateway.protocol.messages import Effects, Outcome
-    from gateway.protocol.rates import Lane
+    from collections.abc import Sequence as Several
+
+    from gateway.ledger import Account, Sequence
+    from gateway.protocol.messages import Answers, Effects, Outcome
+    from gateway.protocol.rates import Allowance, Lane, Rates
     from gateway.protocol.subprotocols import Subprotocol
+    from gateway.protocol.validation import Encoder
 
-__all__ = ["Session", "State", "Terms"]
-
-RESTS = 4
-"""So many rests at least between two pings: a device that is not read for longer believes that the gateway is gone."""
+MAX_REASON_BYTES = 123
+"""What a close frame has room for (RFC 6455 section 5.5)."""
+MIN_RESTS = 4
+"""Rests between two pings, at least: a device that is not read for longer believes that the gateway is gone."""
 STRIKE_WINDOW_NS = 60_000_000_000
-MEMBERS = 3
-"""Of an ordinary message: ``seq``, ``ts`` and ``values``."""
-_READY = State.READY  # a member is slow to look up in its class before Python 3.12
+ORDINARY_MEMBERS = 3
+"""Members of an ordinary message: ``seq``, ``ts`` and ``values``."""
+LATER: Effects = (AckLater(),)
 
 
-class Session(Admission):
-    """What one connection of a device means. Methods that return `Effects` are events; the shell runs them in order."""
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the gateway tells every device in its welcome, and how many strikes a device has in a minute."""
 
-    __slots__ = ("_strikes", "late")
+    ping_interval_ms: int
+    timeout_ms: int
+    max_message_bytes: int
+    max_unacked: int
+    strikes_per_minute: int
+    ack_delay_ms: int
+    enrol: bool = False
+    """Whether a device without a token may ask for approval."""
+
+
+class CloseReason(Enum):
+    """Why the gateway closes a session: the code of docs/reference/protocol.md, "Close codes", and a short sentence.
+
+    Reasons whose sentence depends on the moment have a method of `Session` instead: `Session.credentials_refused`,
+    `Session.busy` and `Session.not_utf8`.
+    """
+
+    CREDENTIALS_LATE = CloseCode.CREDENTIALS, "no credentials in time"
+    CLAIM_TAKEN = CloseCode.CREDENTIALS, "another device asks with this claim; ask with a new one"
+    NOT_APPROVED = CloseCode.CREDENTIALS, "an operator has refused this device"
+    APPROVAL_EXPIRED = CloseCode.TRY_AGAIN_LATER, "nobody has approved of this device in time, ask again"
+    APPROVAL_QUEUE_FULL = CloseCode.TRY_AGAIN_LATER, "too many devices wait to be approved, try again later"
+    PUSHED_OUT = CloseCode.TRY_AGAIN_LATER, "too many connections without credentials, try again later"
+    ONLY_TEXT = CloseCode.UNSUPPORTED, "only text messages are understood"
+    ONLY_BINARY = CloseCode.UNSUPPORTED, "only binary messages are understood"
+    TOO_BIG = CloseCode.TOO_BIG, "a message has at most {terms.max_message_bytes} bytes"
+    KEEPALIVE_EXPIRED = CloseCode.KEEPALIVE, "nothing came for {terms.timeout_ms} ms"
+    MESSAGE_LATE = CloseCode.KEEPALIVE, "a message was begun and not ended in time"
+    TOO_MANY_STRIKES = (
+        CloseCode.POLICY,
+        "more than {terms.strikes_per_minute} messages in a minute could not be taken",
+    )
+    RATE_IGNORED = CloseCode.RATE_IGNORED, "kept sending messages that a throttle had told to wait"
+    REPLACED = CloseCode.REPLACED, "a newer connection of this device took over"
+    REVOKED = CloseCode.POLICY, "the device's credentials were revoked"
+    RESTARTING = CloseCode.RESTART, "the gateway restarts, connect again"
+    FAILED = CloseCode.INTERNAL, "internal error"
+
+    def __init__(self, code: CloseCode, sentence: str) -> None:
+        self.code = code
+        self.sentence = sentence
+
+
+class SessionState(Enum):
+    """How far a session is."""
+
+    UNKNOWN = auto()
+    PENDING = auto()
+    READY = auto()
+    CLOSED = auto()
+
+
+_READY = SessionState.READY  # a member is slow to look up in its class before Python 3.12
+_DURABLE = Ack.DURABLE
+
+
+class Session:
+    """What one connection of a device means."""
+
+    __slots__ = (
+        "_account", "_allowance", "_answers", "_clock", "_device", "_encoder", "_exchange", "_flow", "_greeted_ns",
+        "_opened_ns", "_own_sequence", "_session", "_state", "_strikes", "_terms", "ack", "boot", "info", "late",
+        "subprotocol",
+    )  # fmt: skip
 
     resends = True
     """Whether a device can be told from which number on to send again."""
 
+    _account: Account
+    """The device's part of the ledger. This and the following ones without a value are set by `welcome`."""
+    _allowance: Allowance
+    """What the device may still send, over all its connections."""
+    _encoder: Encoder
+    """Turns readings into line protocol by the device's profile."""
+    _clock: DeviceClock | None
+    """What is known of the device's clock; None if it never asked for the time."""
+    _flow: FlowControl
+    """The numbered messages that are under way."""
+    _own_sequence: Sequence
+    """The sequence of this connection, for a device that names no boot."""
+    _greeted_ns: int
+    """When the welcome was sent, in ns since 1970."""
+    _opened_ns: int
+    """When the handshake was answered, in ns since 1970."""
+
     def __init__(self, device_id: str, session_id: str, terms: Terms, subprotocol: Subprotocol = JSON) -> None:
-        super().__init__(device_id, session_id, terms, subprotocol)
-        self._strikes: deque[int] | None = None
+        self._device = device_id
+        self._session = session_id
+        self._terms = terms
+        self.subprotocol = subprotocol
+        self._answers: Answers = subprotocol.answers
+        self._state = SessionState.UNKNOWN
+        self.boot = session_id
+        """The device's boot, as its last hello named it; the session's id if it has named none."""
+        self.ack = Ack.DURABLE
+        """The level of acks that the last hello asked for."""
+        self.info: dict[str, Any] = {}
+        """What the last hello said about the device."""
         self.late = False
         """Whether the last message with readings was backlog."""
+        self._strikes: deque[int] | None = None
+        """When the last messages came that could not be accepted, in ns since 1970; None before the first."""
+        self._exchange: Exchange | None = None
+        """The exchange of times with the device; None before its first request."""
+
+    @property
+    def open(self) -> bool:
+        """Whether anything can still be sent."""
+        return self._state is not SessionState.CLOSED
+
+    # Before the welcome
+
+    def _before_welcome(self, data: bytes) -> Effects:
+        if self._state is SessionState.CLOSED:
+            return ()
+        try:
+            message = self.subprotocol.interpret(self.subprotocol.parse(data))
+        except MessageError as error:
+            # The reason is logged, so it holds nothing that an unauthenticated client has sent.
+            problem = error.expected or f"expected a hello with a token: {error.code}"
+            return self._close(CloseCode.CREDENTIALS, problem)
+        if not isinstance(message, Hello) or not (message.token or self._may_enrol):
+            return self._close(CloseCode.CREDENTIALS, "expected a hello with a token")
+        self._introduce(message)
+        return (Enrol(message.claim, message.secret) if message.token is None else Authenticate(message.token),)
+
+    @property
+    def _may_enrol(self) -> bool:
+        return self._terms.enrol and self._state is SessionState.UNKNOWN
+
+    def _introduce(self, hello: Hello) -> None:
+        """Take what a hello says; what it leaves out stays as it was."""
+        self.boot = hello.boot or self.boot
+        self.ack = hello.ack or self.ack
+        self.info = hello.info if hello.info is not None else self.info
+
+    def pending(self, claim: str, expires_in_ms: int) -> Effects:
+        """The device waits for an operator, who compares the claim."""
+        if self._state is not SessionState.UNKNOWN:
+            return ()
+        self._state = SessionState.PENDING
+        return (self._answers.pending(claim, expires_in_ms),)
+
+    def enrolled(self, token: str) -> Effects:
+        """The operator has approved; `welcome` follows. Nothing if the device cannot be told any more."""
+        return (self._answers.token(token),) if self._state is SessionState.PENDING else ()
+
+    def welcome(
+        self,
+        account: Account,
+        encoder: Encoder,
+        allowance: Allowance,
+        now_ns: int,
+        clock: DeviceClock | None = None,
+        *,
+        opened_ns: int | None = None,
+    ) -> Effects:
+        """The credentials are good.
+
+        ``allowance`` is the device's over all its connections, ``clock`` what its earlier ones told of its own.
+        ``opened_ns`` is when the handshake was answered, if that was before ``now_ns``.
+        """
+        if self._state not in {SessionState.UNKNOWN, SessionState.PENDING}:
+            return ()
+        self._state = SessionState.READY
+        self._account = account
+        self._allowance = allowance
+        self._encoder = encoder
+        self._clock = clock
+        self._greeted_ns = now_ns
+        self._opened_ns = now_ns if opened_ns is None else opened_ns
+        self._flow = FlowControl(self._terms.max_unacked, self._answers)
+        self._own_sequence = self._flow.sequence
+        return self._greet(now_ns)
+
+    def _greet(self, now_ns: int) -> Effects:
+        named = self.boot != self._session
+        self._flow.restart(self._account.sequence(self.boot) if named else self._own_sequence, self.ack)
+        if self._clock is not None:
+            self._use_clock(self._clock)
+        terms, last_seq = self._terms, self._flow.safe_seq
+        return (
+            self._answers.welcome(
+                session=self._session,
+                server_time=now_ns // NS_PER_MS,
+                boot=self.boot,
+                last_seq=None if last_seq == NO_SEQ else last_seq,
+                ack=self.ack,
+                ack_delay_ms=terms.ack_delay_ms,
+                keepalive={"ping_interval_ms": terms.ping_interval_ms, "timeout_ms": terms.timeout_ms},
+                limits={
+                    "max_message_bytes": terms.max_message_bytes,
+                    "max_unacked": terms.max_unacked,
+                    **self._allowance.rates.told(),
+                },
+            ),
+        )
+
+    def _use_clock(self, clock: DeviceClock) -> None:
+        """Use what is known of the clock if it is of this boot, which the device may have named only now."""
+        if clock.boot == self._session:
+            clock.boot = self.boot
+        self._encoder.clock = clock if clock.boot == self.boot else None
+
+    def renew(self, terms: Terms, encoder: Encoder | None = None, rates: Rates | None = None) -> None:
+        """The configuration has changed. A throttle names its limit, so no new welcome is due for that."""
+        self._terms = terms
+        if self._state is SessionState.READY and encoder is not None and rates is not None:
+            self._allowance.renew(rates)
+            encoder.follow(self._encoder)
+            self._encoder = encoder
+            self._flow.allow(terms.max_unacked)
+
+    # Messages of the device
 
     def receive(self, data: bytes, now_ns: int, *, room: bool = True) -> Outcome:
         """One message, nothing of it checked yet; ``room``: the spool takes readings."""
         size = len(data)
         if size > self._terms.max_message_bytes:
-            return self.too_big()
+            return self.close(CloseReason.TOO_BIG)
         if self._state is not _READY:
             return self._before_welcome(data)
         try:
@@ -115,7 +338,7 @@ class Session(Admission):
         seq, flow = value.get("seq"), self._flow
         if seq.__class__ is not int or seq > MAX_SEQ or not flow.ready(seq):
             return None
-        point = self._encoder.ordinary(value, MEMBERS, now_ns)
+        point = self._encoder.ordinary(value, ORDINARY_MEMBERS, now_ns)
         if point is None:
             return None
         line, time_ns = point
@@ -170,7 +393,7 @@ class Session(Admission):
 
     def _charge(self, readings: int, size: int, now_ns: int) -> Effects:
         """A message that has no part in the order of numbers was as much work as one that has."""
-        if self._state is not State.READY:
+        if self._state is not SessionState.READY:
             return ()
         return self._spend(self._allowance.lane(now_ns, backlog=False), readings, size, now_ns)
 
@@ -181,7 +404,7 @@ class Session(Admission):
         if excess is None:
             return ()
         self._allowance.note(excess, now_ns)
-        return (Rest(min(excess.wait_ms, max(1, self._terms.ping_interval_ms // RESTS)), excess.limit),)
+        return (Rest(min(excess.wait_ms, max(1, self._terms.ping_interval_ms // MIN_RESTS)), excess.limit),)
 
     def _entry(self, seq: int, now_ns: int) -> Entry:
         return Entry(self._device, self.boot, seq, arrived_ns=now_ns, sequence=self._flow.sequence)
@@ -250,16 +473,93 @@ class Session(Admission):
         allowed = self._terms.strikes_per_minute
         if len(strikes) <= allowed:
             return ()
-        return self._close(CloseCode.POLICY, f"more than {allowed} messages in a minute could not be taken")
+        return self.close(CloseReason.TOO_MANY_STRIKES)
 
     def _unless_ignored(self, held: Effects) -> Effects:
         if self._flow.ignoring:
-            return self._close(CloseCode.RATE_IGNORED, "kept sending messages that a throttle had told to wait")
+            return self.close(CloseReason.RATE_IGNORED)
         return held
+
+    # Commits and deliveries
+
+    def durable(self, numbered: int) -> Outcome:
+        """A commit with the next ``numbered`` numbered messages of this session is on disk, and in the ledger."""
+        if self._state is not _READY:
+            return ()
+        sole = self._flow.committed_sole(numbered)
+        if sole != NO_SEQ:
+            return self._answers.ack(sole)
+        own = self._flow.committed(numbered)
+        return self._owe(numbered) if own and self.ack is _DURABLE else ()
+
+    def stored(self, numbered: int) -> Outcome:
+        """The database has ``numbered`` more numbered messages of this device and boot, and so says the ledger."""
+        if self._state is not SessionState.READY:
+            return ()
+        self._flow.stored(numbered)
+        return self._owe(numbered) if numbered and self.ack is Ack.STORED else ()
+
+    def dropped(self, numbered: int) -> Effects:
+        """A full spool discarded ``numbered`` messages of this device and boot: the database will never have them."""
+        if self._state is not SessionState.READY or self.ack is not Ack.STORED or not numbered:
+            return ()
+        self._flow.stored(numbered)
+        problem = (
+            f"{numbered} messages that waited for the database were discarded: the gateway's disk share is used up"
+        )
+        return (self._answers.error(NO_SEQ, Code.SPOOL_FULL, problem),)
+
+    def refused(self, readings: int) -> Effects:
+        """The database refused so many readings of this device for good; `stored` follows for their messages."""
+        if self._state is not SessionState.READY or self.ack is not Ack.STORED:
+            return ()
+        problem = (
+            f"the database refused {readings} readings that had been taken; the gateway keeps them for its operator"
+        )
+        return (self._answers.error(NO_SEQ, Code.WRONG_TYPE, problem),)
+
+    def _owe(self, numbered: int) -> Outcome:
+        urgent = self._flow.owe(numbered)
+        return self.acknowledge() if urgent or not self._terms.ack_delay_ms else LATER
+
+    def acknowledge(self) -> Outcome:
+        """The delay of an `AckLater` is over."""
+        if self._state is not _READY or not self._flow.pay():
+            return ()
+        seq = self._flow.safe_seq
+        return () if seq == NO_SEQ else self._answers.ack(seq)
+
+    def kept_waiting(self) -> Effects:
+        """The shell has not read this device for a second. What it has sent is still going to be taken."""
+        tells = self._state is SessionState.READY and self.ack is not Ack.NONE
+        return self._flow.slow_down() if tells else ()
+
+    def append_failed(self, entries: Several[Entry], retry_after_ms: int) -> Effects:
+        """These entries of the session did not reach the disk; the ledger has been rolled back."""
+        if self._state is not SessionState.READY:
+            return ()
+        own = [entry for entry in entries if entry.seq != NO_SEQ and entry.boot == self.boot]
+        self._flow.failed(len(own), sum(entry.seq != NO_SEQ for entry in entries) - len(own))
+        awaited = own if self.ack is not Ack.NONE else []
+        gone = sum(entry.lines for entry in entries) - sum(entry.lines for entry in awaited)
+        effects: Effects = ()
+        if gone:
+            text = f"the gateway's disk failed: {gone} readings that will not be sent again are lost"
+            effects = (self._answers.error(NO_SEQ, Code.SPOOL_FULL, text),)
+        missing = [entry for entry in awaited if entry.seq > self._flow.sequence.durable]
+        if missing:
+            missing.sort(key=lambda entry: entry.seq)
+            return effects + self._flow.fall_back(missing[0], missing[-1], retry_after_ms)
+        if awaited and self.ack is Ack.DURABLE:
+            self._flow.owe(len(awaited))
+            return effects + all_of(self.acknowledge())
+        return effects
+
+    # Time, commands and settings
 
     def tell_time(self, request: TimeRequest, now_ns: int) -> Effects:
         """The answer to a time request, sent at ``now_ns``, and what is known of the device's clock now."""
-        if self._state is not State.READY:
+        if self._state is not SessionState.READY:
             return ()
         if self._exchange is None:
             self._exchange = Exchange(self._opened_ns, self._greeted_ns)
@@ -272,14 +572,52 @@ class Session(Admission):
 
     def command(self, command_id: str, name: str, params: bytes, expires_in_ms: int) -> Effects:
         """Somebody wants the device to do something; nothing if it cannot be told any more."""
-        return (self._answers.command(command_id, name, params, expires_in_ms),) if self._state is State.READY else ()
+        return (
+            (self._answers.command(command_id, name, params, expires_in_ms),)
+            if self._state is SessionState.READY
+            else ()
+        )
 
     def settings(self, version: int, desired: bytes) -> Effects:
         """These are the settings the device should have; nothing if it cannot be told any more."""
-        return (self._answers.settings(version, desired),) if self._state is State.READY else ()
+        return (self._answers.settings(version, desired),) if self._state is SessionState.READY else ()
 
     def refuse(self, code: Code, problem: str, now_ns: int) -> Effects:
         """The shell could do nothing with a result or with settings that it was handed."""
-        if self._state is not State.READY:
+        if self._state is not SessionState.READY:
             return ()
         return (self._answers.error(NO_SEQ, code, problem), *self._strike(now_ns))
+
+    # Ends
+
+    def receive_other(self) -> Effects:
+        """A binary message came where text is spoken, or text where binary is."""
+        return self.close(CloseReason.ONLY_BINARY if self.subprotocol.binary else CloseReason.ONLY_TEXT)
+
+    def credentials_refused(self, seconds: int = 0) -> Effects:
+        """The token is wrong or the device unknown: one answer for both. The device may try again after ``seconds``."""
+        wait = f", again and again; wait {seconds} s" if seconds else ""
+        return self._close(CloseCode.CREDENTIALS, f"unknown device or wrong token{wait}")
+
+    def not_utf8(self, problem: str = "a text message is not UTF-8") -> Effects:
+        """Text came that is not UTF-8."""
+        return self._close(CloseCode.NOT_UTF8, problem)
+
+    def busy(self, reason: str) -> Effects:
+        """The gateway cannot serve this device now."""
+        return self._close(CloseCode.TRY_AGAIN_LATER, reason)
+
+    def draining(self, reconnect_after_ms: int) -> Effects:
+        """The gateway is about to stop. `CloseReason.RESTARTING` follows when everything accepted so far is on disk."""
+        return (self._answers.drain(reconnect_after_ms),) if self._state is SessionState.READY else ()
+
+    def close(self, reason: CloseReason) -> Effects:
+        """End the session; an ack that is owed goes out first."""
+        return self._close(reason.code, reason.sentence.format(terms=self._terms))
+
+    def _close(self, code: CloseCode, sentence: str) -> Effects:
+        owed = all_of(self.acknowledge())
+        if self._state is SessionState.CLOSED:
+            return owed
+        self._state = SessionState.CLOSED
+        return (*owed, Close(code, sentence.encode()[:MAX_REASON_BYTES].decode(errors="ignore")))

@@ -25,7 +25,7 @@ class Subprotocol:
     """``parse`` takes the bytes of a message, ``interpret`` the value in them; ``answers`` go the other way.
 
     Both raise MessageError for a message that is refused whole. ``binary``: messages and answers are binary, not text.
-    ``counted``: messages have no number of their own (`gateway.protocol.counting`).
+    ``counted``: messages have no number of their own (`gateway.protocol.counted_session`).
     """
 
     name: str

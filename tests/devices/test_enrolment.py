@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from gateway.devices import enrolment_queue as waiting
-from gateway.devices.enrolment import Enrolment, EnrolmentRefused, no_room
+from gateway.devices.enrolment import Enrolment, EnrolmentRefused
 from gateway.errors import DeviceExists, EnrolmentConflict, UnknownEnrolment
-from gateway.protocol.endings import Endings
 from gateway.protocol.messages import Enrol
+from gateway.protocol.session import CloseReason
 from gateway.state.enrolments import Decision, Enrolments, Request, State
 from gateway.state.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gateway.protocol.endings import Ending
     from gateway.state.registry_layout import Device
 
 Approved: TypeAlias = "Callable[[str | None], tuple[Socket, Request]]"
@@ -49,8 +48,8 @@ class Socket:
         assert device.id == self.device_id
         self.tokens.append(token)
 
-    def enrolment_ended(self, why: Ending) -> None:
-        self.ended.append(why.__name__)
+    def enrolment_ended(self, why: CloseReason) -> None:
+        self.ended.append(why.name.lower())
 
 
 class World:
@@ -227,7 +226,7 @@ def test_who_shows_a_claim_without_its_secret_gets_nothing_and_spoils_it(
     world.ask(socket, secret=first)
     refused = world.ask(thief, secret=second)
     assert isinstance(refused, EnrolmentRefused)
-    assert refused.why is Endings.claim_taken
+    assert refused.why is CloseReason.CLAIM_TAKEN
     assert [shown["contested"] for shown in world.enrolling.shown()] == [True]
     with pytest.raises(EnrolmentConflict, match="another device has shown the claim"):
         world.decide()
@@ -524,7 +523,7 @@ def test_what_nobody_decides_expires_and_a_held_device_goes_with_it(world: World
     held = Socket()
     world.enrolling.ask(held, Enrol("ABCD-EFGH", SECRET), 0.0)
     world.settle()
-    assert held.ended == ["unanswered"]
+    assert held.ended == ["approval_expired"]
     assert len(world.enrolling) == 0
     assert world.counted == {"pending": 1, "expired": 1}
     with pytest.raises(UnknownEnrolment):
@@ -541,7 +540,7 @@ def test_an_approval_that_is_not_fetched_expires(world: World) -> None:
 
 
 def full(asked: Request | EnrolmentRefused) -> bool:
-    return isinstance(asked, EnrolmentRefused) and asked.why is no_room
+    return isinstance(asked, EnrolmentRefused) and asked.why is CloseReason.APPROVAL_QUEUE_FULL
 
 
 def test_a_flood_of_requests_is_bounded_by_device_by_address_and_in_all(
@@ -569,7 +568,7 @@ def test_who_fills_the_places_of_an_id_from_few_addresses_keeps_nobody_else_out(
         assert not full(world.ask(socket, f"AAAA-AAA{n}", secret=None))
     genuine = Socket("one", "192.0.2.1")
     assert not full(world.ask(genuine, "KKKK-KKKK"))
-    assert [socket.ended for socket in flood if socket.ended] == [["no_room"]]
+    assert [socket.ended for socket in flood if socket.ended] == [["approval_queue_full"]]
     assert full(world.ask(Socket("one", flood[1].remote), "BBBB-BBBB", OTHER))
     assert genuine.ended == []
     assert world.counted["pushed_out"] == 1

@@ -17,10 +17,11 @@ from gateway.errors import MessageError
 from gateway.ledger import NO_SEQ, Entry
 from gateway.line_protocol import parse_line, split_lines
 from gateway.protocol import cbor, senml
-from gateway.protocol.counting import CountingSession
+from gateway.protocol.counted_session import CountedSession
 from gateway.protocol.device_clock import DeviceClock, Sample
 from gateway.protocol.exchange import Exchange
 from gateway.protocol.messages import Code, Readings, TimeRequest
+from gateway.protocol.session import CloseReason
 from gateway.protocol.shown import Foreign
 from gateway.protocol.subprotocols import CBOR, JSON, SENML
 from gateway.spool.log import Log
@@ -172,7 +173,7 @@ def session(data: bytes) -> None:
             if effect.get("authenticates"):
                 bench.good()
             if effect.get("enrols"):
-                bench.run(bench.session.held("ABCD-EFGH", 60_000))
+                bench.run(bench.session.pending("ABCD-EFGH", 60_000))
             assert effect.get("clock", {"uncertainty_ms": 0})["uncertainty_ms"] >= 0
             if answer.get("type") == "ack":
                 boot = bench.session.boot
@@ -182,7 +183,7 @@ def session(data: bytes) -> None:
     bench.deliver()
     account = bench.ledger.account("d1")
     assert account.pending == 0, account
-    bench.session.failed()
+    bench.session.close(CloseReason.REVOKED)
     assert not bench.session.open
 
 
@@ -190,7 +191,7 @@ def _bench(kind: int, policy: str) -> Bench:
     chosen, quota = (JSON, CBOR, SENML)[kind % 3], SLOW if kind // 9 % 2 else None
     bench = Bench(profile=_profile(policy), subprotocol=chosen, quota=quota, max_unacked=3, enrol=True)
     if chosen is SENML:
-        bench.session = CountingSession("d1", "s1", terms(max_unacked=3, enrol=True), SENML)
+        bench.session = CountedSession("d1", "s1", terms(max_unacked=3, enrol=True), SENML)
     if kind < 128:
         bench.good()
     return bench

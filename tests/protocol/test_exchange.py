@@ -11,6 +11,7 @@ from gateway.protocol.codec import interpret
 from gateway.protocol.device_clock import DeviceClock
 from gateway.protocol.exchange import ARRIVED_NS, MAX_TIME_MS, Exchange
 from gateway.protocol.messages import TimeRequest
+from gateway.protocol.session import CloseReason
 from gateway.protocol.subprotocols import CBOR, SENML
 from tests.support.sessions import NOW_NS, Bench, rates
 
@@ -151,5 +152,5 @@ def test_a_reload_forgets_no_clock() -> None:
 
 def test_a_closed_session_tells_nobody_the_time() -> None:
     bench = Bench().ready()
-    bench.session.failed()
+    bench.session.close(CloseReason.REVOKED)
     assert bench.session.tell_time(TimeRequest(5, None, NOW_NS), NOW_NS) == ()

@@ -10,7 +10,7 @@ import pytest
 from gateway.errors import MessageError
 from gateway.protocol import senml
 from gateway.protocol.codec import MAX_READINGS
-from gateway.protocol.counting import CountingSession
+from gateway.protocol.counted_session import CountedSession
 from gateway.protocol.subprotocols import SENML
 from tests.support.sessions import NOW_NS, Bench, encoder, terms
 
@@ -20,7 +20,7 @@ NS = 10**9
 def bench(device: str = "d1", **more: Any) -> Bench:
     made = Bench(subprotocol=SENML, **more)
     made.encoder._device = device
-    made.session = CountingSession(device, "s1", terms(), SENML)
+    made.session = CountedSession(device, "s1", terms(), SENML)
     made.good()
     return made
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from gateway.ledger import Account, Entry, Ledger, Sequence
 from gateway.protocol.messages import MAX_SEQ, Authenticate, Send, all_of
 from gateway.protocol.rates import Allowance
-from gateway.protocol.session import Session, State
+from gateway.protocol.session import CloseReason, Session, SessionState
 from gateway.protocol.subprotocols import CBOR, JSON, SENML, Subprotocol
 from tests.support.sessions import NOW_NS, Bench, encoder, rates, terms
 
@@ -30,9 +30,9 @@ def test_a_new_device_is_approved_in_every_subprotocol(subprotocol: Subprotocol)
         {"enrols": {"claim": claim, "secret": secret}}
     ]
     assert bench.run(bench.session.enrolled("TOKEN")) == []  # it is not held yet
-    (pending,) = bench.run(bench.session.held(claim, 900_000))
+    (pending,) = bench.run(bench.session.pending(claim, 900_000))
     assert pending == {"answers": {"type": "pending", "claim": claim, "expires_in_ms": 900_000}}
-    assert bench.run(bench.session.held(claim, 900_000)) == []
+    assert bench.run(bench.session.pending(claim, 900_000)) == []
     assert bench.run(bench.session.enrolled("TOKEN")) == [{"answers": {"type": "token", "token": "TOKEN"}}]
     (welcome,) = bench.good()
     assert (welcome["answers"]["type"], welcome["answers"]["boot"]) == ("welcome", "b7")
@@ -124,21 +124,26 @@ def test_ordinary_messages_use_up_every_limit(limit: str) -> None:
 
 def test_unknown_to_ready_by_credentials_given_before() -> None:
     bench = Bench()
-    assert bench.session._state is State.UNKNOWN
+    assert bench.session._state is SessionState.UNKNOWN
     assert kinds(bench.good()) == ["welcome"]
-    assert bench.session._state is State.READY
+    assert bench.session._state is SessionState.READY
 
 
 def test_unknown_to_ready_by_a_hello_with_a_token() -> None:
     session = Session("d1", "s1", terms())
     hello = b'{"type":"hello","token":"T","boot":"b7","ack":"stored","info":{"fw":1}}'
     assert session.receive(hello, NOW_NS) == (Authenticate("T"),)
-    assert (session._state, session.boot, session.ack, session.info) == (State.UNKNOWN, "b7", "stored", {"fw": 1})
+    assert (session._state, session.boot, session.ack, session.info) == (
+        SessionState.UNKNOWN,
+        "b7",
+        "stored",
+        {"fw": 1},
+    )
     [welcome] = session.welcome(Account(boots={"b7": Sequence(9, 9, 4)}), encoder(), Allowance(rates()), NOW_NS)
     assert isinstance(welcome, Send)
     answer = orjson.loads(welcome.data)
     assert (answer["boot"], answer["ack"], answer["last_seq"], answer["session"]) == ("b7", "stored", 4, "s1")
-    assert session._state is State.READY
+    assert session._state is SessionState.READY
 
 
 @pytest.mark.parametrize(
@@ -171,7 +176,7 @@ def test_ready_stays_ready_at_a_second_welcome() -> None:
 
 def test_closed_says_nothing() -> None:
     bench = Bench().ready()
-    bench.session.replaced()
+    bench.session.close(CloseReason.REPLACED)
     assert bench.send({"a": 1}) == bench.send_bytes(b"{") == bench.send({"type": "hello", "token": "T"}) == []
 
 
@@ -218,13 +223,15 @@ def test_an_ack_does_not_wait_when_half_the_window_is_used() -> None:
     assert bench.commit() == [{"answers": {"type": "ack", "seq": 3}}]
 
 
-@pytest.mark.parametrize("ending", ["replaced", "revoked", "restarting", "receive_other"])
-def test_an_ack_that_is_owed_goes_out_before_the_close(ending: str) -> None:
+@pytest.mark.parametrize(
+    "reason", [CloseReason.REPLACED, CloseReason.REVOKED, CloseReason.RESTARTING, CloseReason.ONLY_TEXT]
+)
+def test_an_ack_that_is_owed_goes_out_before_the_close(reason: CloseReason) -> None:
     bench = Bench(ack_delay_ms=50).ready()
     for seq in (1, 2):
         bench.send({"seq": seq, "a": 1})
     assert bench.commit() == LATER
-    assert kinds(bench.run(getattr(bench.session, ending)())) == ["ack", "closes"]
+    assert kinds(bench.run(bench.session.close(reason))) == ["ack", "closes"]
     assert bench.run(bench.session.acknowledge()) == []
 
 
@@ -275,7 +282,7 @@ def test_what_is_in_flight_on_an_older_connection_is_a_duplicate_on_a_newer_one(
     ledger = Ledger()
     older, newer = Bench(ledger=ledger).ready(), Bench(ledger=ledger, name="s2").ready()
     older.send({"seq": 1, "a": 1})
-    older.session.replaced()
+    older.session.close(CloseReason.REPLACED)
     [stored] = newer.send({"seq": 1, "a": 1})
     assert stored["stores"]["duplicate"] == 1
     assert older.commit() == []
@@ -498,7 +505,7 @@ class Device(RuleBasedStateMachine):
         self.connection += 1
         self.bench = Bench(ledger=self.ledger, name=f"s{self.connection}", max_unacked=3)
         if old is not None:
-            old.session.replaced()
+            old.session.close(CloseReason.REPLACED)
             self.bench.queue, self.bench.committed, self.bench.record = old.queue, old.committed, old.record
         self.bench.ready(ack=ack)
 

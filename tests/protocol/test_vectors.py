@@ -11,6 +11,7 @@ import pytest
 from gateway.ledger import Ledger, Sequence
 from gateway.line_protocol import split_lines
 from gateway.protocol.messages import Code
+from gateway.protocol.session import CloseReason
 from gateway.websocket.frames import FrameParser
 from tests.support.sessions import QUOTA, TERMS, Bench
 from tests.support.streams import unmask
@@ -21,18 +22,17 @@ CASES = [
     for path in sorted(VECTORS.glob("*.json"))
     for case in json.loads(path.read_text(encoding="utf-8"))
 ]
-ENDINGS = {
-    "credentials_refused",
-    "credentials_late",
-    "claim_taken",
-    "not_approved",
-    "unanswered",
-    "too_big",
-    "replaced",
-    "revoked",
-    "keepalive_expired",
-    "restarting",
-    "failed",
+CLOSES = {
+    "credentials_late": CloseReason.CREDENTIALS_LATE,
+    "claim_taken": CloseReason.CLAIM_TAKEN,
+    "not_approved": CloseReason.NOT_APPROVED,
+    "unanswered": CloseReason.APPROVAL_EXPIRED,
+    "too_big": CloseReason.TOO_BIG,
+    "replaced": CloseReason.REPLACED,
+    "revoked": CloseReason.REVOKED,
+    "keepalive_expired": CloseReason.KEEPALIVE_EXPIRED,
+    "restarting": CloseReason.RESTARTING,
+    "failed": CloseReason.FAILED,
 }
 
 
@@ -57,7 +57,7 @@ def goes_down(bench: Bench, event: dict[str, Any]) -> list[Any]:
         desired = json.dumps(message["settings"]).encode()
         return bench.run(bench.session.settings(message["version"], desired))
     if kind == "held":
-        return bench.run(bench.session.held(message, 900_000))
+        return bench.run(bench.session.pending(message, 900_000))
     if kind == "enrolled":
         return bench.run(bench.session.enrolled(message))
     assert kind == "command"
@@ -67,9 +67,11 @@ def goes_down(bench: Bench, event: dict[str, Any]) -> list[Any]:
 
 def happen(bench: Bench, event: str) -> list[Any]:
     session = bench.session
-    if event in ENDINGS:
-        return bench.run(getattr(session, event)())
+    if event in CLOSES:
+        return bench.run(session.close(CLOSES[event]))
     match event:
+        case "credentials_refused":
+            return bench.run(session.credentials_refused())
         case "credentials_good":
             return bench.good()
         case "commit":

@@ -7,14 +7,14 @@ import orjson
 import pytest
 
 from gateway.ledger import NO_SEQ, Entry, Sequence
-from gateway.protocol.flow import LEAST_IGNORED, Flow
+from gateway.protocol.flow_control import MIN_IGNORED, FlowControl
 from gateway.protocol.messages import Ack, JsonAnswers, Send
 
 MS = 1_000_000
 
 
-def flow(limit: int = 2, ack: Ack = Ack.DURABLE) -> Flow:
-    made = Flow(limit, JsonAnswers())
+def flow(limit: int = 2, ack: Ack = Ack.DURABLE) -> FlowControl:
+    made = FlowControl(limit, JsonAnswers())
     made.restart(Sequence(), ack)
     return made
 
@@ -28,7 +28,7 @@ def throttle(effects: object) -> dict[str, object]:
     return found
 
 
-def taken(some: Flow, *seqs: int, now_ns: int = 0, room: bool = True) -> list[int]:
+def taken(some: FlowControl, *seqs: int, now_ns: int = 0, room: bool = True) -> list[int]:
     """The gaps before the numbers, all of which must be taken."""
     gaps = []
     for seq in seqs:
@@ -161,10 +161,10 @@ def test_coming_back_too_early_is() -> None:
 
 def test_a_device_with_one_message_under_way_may_be_early_some_times() -> None:
     some = flow(limit=1)
-    for attempt in range(LEAST_IGNORED + 1):
+    for attempt in range(MIN_IGNORED + 1):
         some.hold(1, attempt * 995 * MS, room=False)
         assert not some.ignoring
-    some.hold(1, (LEAST_IGNORED + 1) * 995 * MS, room=False)
+    some.hold(1, (MIN_IGNORED + 1) * 995 * MS, room=False)
     assert some.ignoring
 
 
@@ -249,12 +249,12 @@ def test_an_ack_waits_only_for_a_device_that_streams() -> None:
 
 @pytest.mark.parametrize("ack", Ack)
 def test_the_short_way_of_a_commit_comes_to_the_same_as_the_long_one(ack: Ack) -> None:
-    def long_way(some: Flow) -> int:
+    def long_way(some: FlowControl) -> int:
         own = some.committed(numbered)
         return some.safe_seq if own and ack is Ack.DURABLE and some.owe(numbered) and some.pay() else NO_SEQ
 
-    def state(some: Flow) -> dict[str, object]:
-        return {name: getattr(some, name) for name in Flow.__slots__}
+    def state(some: FlowControl) -> dict[str, object]:
+        return {name: getattr(some, name) for name in FlowControl.__slots__}
 
     short = 0
     for earlier, streams, before, owed, numbered in product(range(3), (False, True), range(4), range(2), range(4)):

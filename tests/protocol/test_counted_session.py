@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.ledger import Ledger, Sequence
-from gateway.protocol.counting import CountingSession
+from gateway.protocol.counted_session import CountedSession
 from gateway.protocol.messages import Code
 from gateway.protocol.subprotocols import SENML
 from tests.support.sessions import Bench, terms
@@ -15,7 +15,7 @@ PACK = [{"n": "a", "v": 1}]
 
 def bench(ledger: Ledger | None = None, **changed: int) -> Bench:
     made = Bench(ledger=ledger, subprotocol=SENML)
-    made.session = CountingSession("d1", "s1", terms(**changed), SENML)
+    made.session = CountedSession("d1", "s1", terms(**changed), SENML)
     return made
 
 

@@ -6,7 +6,7 @@ Rules that hold here:
 * Messages are counted until a commit (at level ``stored`` a delivery) is reported for them, in the order in which they
   were taken. Those of an earlier boot come first and are nobody's business any more.
 * While ``from_seq`` is set nothing above it is taken. What comes above it, or comes again before its time, counts as
-  ignoring the throttle; so does whatever comes above it `LONGEST_FLIGHT_NS` after its time.
+  ignoring the throttle; so does whatever comes above it `MAX_FLIGHT_NS` after its time.
 * What has to come again because of the gateway's own disk is remembered by its highest number: it is no new message.
 * At level ``none`` nothing is ever held back.
 * What is safe is owed an ack until one is sent. It waits only for a device that streams, so that there is something to
@@ -33,15 +33,15 @@ _DURABLE = Ack.DURABLE
 RETRY_SPOOL_FULL_MS = 1000
 RETRY_UNACKED_MS = 100
 RETRY_SLOW_DISK_MS = 2000
-LONGEST_RETRY_NS = 60_000 * NS_PER_MS
-LONGEST_FLIGHT_NS = 60_000 * NS_PER_MS
+MAX_RETRY_NS = 60_000 * NS_PER_MS
+MAX_FLIGHT_NS = 60_000 * NS_PER_MS
 """What was sent before a throttle arrived comes no later, however slow the line."""
-LEAST_IGNORED = 32
+MIN_IGNORED = 32
 """Messages that may come too early, however few may be under way: a device's clock and the line are no exact matter."""
 _OF_THE_DISK = frozenset({"spool_bytes", "spool_write"})
 
 
-class Flow:
+class FlowControl:
     """The numbered messages of one session that are under way."""
 
     __slots__ = (
@@ -109,7 +109,7 @@ class Flow:
     @property
     def ignoring(self) -> bool:
         """Whether the device sent more against a throttle than can have been in flight."""
-        return self._ignored > max(self._limit, LEAST_IGNORED)
+        return self._ignored > max(self._limit, MIN_IGNORED)
 
     @property
     def safe_seq(self) -> int:
@@ -137,8 +137,8 @@ class Flow:
 
     def _pass_over(self, seq: int, now_ns: int) -> None:
         self._retry_at_ns = self._retry_at_ns or now_ns
-        late = now_ns - self._retry_at_ns > LONGEST_FLIGHT_NS
-        self._ignored = max(self._limit, LEAST_IGNORED, self._ignored) + 1 if late else self._ignored + 1
+        late = now_ns - self._retry_at_ns > MAX_FLIGHT_NS
+        self._ignored = max(self._limit, MIN_IGNORED, self._ignored) + 1 if late else self._ignored + 1
         if self._of_the_disk:
             self._resent_to = max(self._resent_to, seq)
 
@@ -148,7 +148,7 @@ class Flow:
 
     def exceeds(self, excess: Excess, seq: int, now_ns: int) -> Effects:
         """The new message ``seq``, which `hold` has let pass, is too much for a rate."""
-        early = 0 < self._retry_at_ns - now_ns <= LONGEST_RETRY_NS
+        early = 0 < self._retry_at_ns - now_ns <= MAX_RETRY_NS
         counts = {"allowed": excess.allowed, "observed": excess.observed}
         return self._tell(excess.limit, seq, now_ns, excess.wait_ms, early=early, **counts)
 
@@ -173,7 +173,7 @@ class Flow:
 
     def _throttle(self, limit: str, seq: int, now_ns: int, retry_after_ms: int, **counts: int) -> Effects:
         # A clock that was set back must not make a device early for hours.
-        early = self._from_seq != NO_SEQ and 0 < self._retry_at_ns - now_ns <= LONGEST_RETRY_NS
+        early = self._from_seq != NO_SEQ and 0 < self._retry_at_ns - now_ns <= MAX_RETRY_NS
         return self._tell(limit, seq, now_ns, retry_after_ms, early=early, **counts)
 
     def _tell(self, limit: str, seq: int, now_ns: int, retry_after_ms: int, *, early: bool, **counts: int) -> Effects:
