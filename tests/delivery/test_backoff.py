@@ -1,4 +1,4 @@
-"""The shared backoff."""
+"""The backoff that all writers share."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ DOWN = RetryLater("unreachable", "connection refused")
 
 
 def longest(_low: float, high: float) -> float:
-    """The unluckiest draw."""
+    """The longest delay that can be drawn."""
     return high
 
 
-def test_while_all_is_well_nothing_waits() -> None:
+def test_while_the_database_works_no_write_waits() -> None:
     backoff = Backoff(BOUNDS)
     assert backoff.admits(0.0, in_flight=100)
 
 
-def test_delays_grow_to_their_bound_and_never_end() -> None:
+def test_delays_grow_to_their_bound_and_retries_never_end() -> None:
     backoff = Backoff(BOUNDS, longest)
     delays = [backoff.failed(DOWN, backoff.round, 100.0) for _ in range(2000)]
     assert delays[:6] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
@@ -42,7 +42,7 @@ def test_jitter_draws_from_zero_to_the_bound() -> None:
     assert drawn == [(0.0, 0.5), (0.0, 1.0), (0.0, 2.0)]
 
 
-def test_after_a_failure_one_write_at_a_time_asks() -> None:
+def test_after_a_failure_one_write_at_a_time_tests_the_database() -> None:
     backoff = Backoff(BOUNDS, longest)
     backoff.failed(DOWN, backoff.round, 10.0)
     assert not backoff.admits(10.4, in_flight=0)
@@ -72,7 +72,7 @@ def test_retry_after_is_followed_up_to_its_bound(asked: float, followed: float) 
     assert delay == followed
 
 
-def test_retry_after_is_never_undercut_by_luck_or_by_a_later_answer() -> None:
+def test_no_write_starts_before_retry_after_is_over() -> None:
     backoff = Backoff(BOUNDS, lambda low, _high: low)
     early = backoff.round
     backoff.failed(DOWN, early, 0.0)
@@ -81,6 +81,6 @@ def test_retry_after_is_never_undercut_by_luck_or_by_a_later_answer() -> None:
     assert backoff.opens_at == 8.0
 
 
-def test_what_an_operator_must_mend_is_asked_slowly_and_steadily() -> None:
+def test_while_an_operator_is_needed_the_delay_is_constant() -> None:
     backoff = Backoff(BOUNDS, longest)
     assert [backoff.failed(OperatorNeeded("unauthorized", "401"), backoff.round, 0.0) for _ in range(5)] == [15.0] * 5

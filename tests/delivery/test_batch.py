@@ -27,7 +27,7 @@ def built(records: list[list[bytes]], max_lines: int, max_bytes: int, per_messag
 
 
 def check(batch: Batch, records: list[list[bytes]]) -> None:
-    """Every point of the batch is where its origin says."""
+    """Every point of the batch is at its origin in the records."""
     points = [records[record_id - 1][index] for record_id, index in map(batch.origin, range(batch.count))]
     assert b"".join(points) == batch.lines
     assert batch.start == batch.origin(0)
@@ -64,7 +64,7 @@ def test_halving_down_to_single_points_keeps_every_byte_and_origin(records: list
 
 
 @given(RECORDS, st.integers(0, 10))
-def test_a_batch_without_dropped_records_is_the_rest(records: list[list[bytes]], dropped_to: int) -> None:
+def test_a_batch_loses_only_its_dropped_records(records: list[list[bytes]], dropped_to: int) -> None:
     (batch,) = built(records, 1000, 1 << 20)
     left = batch.after(dropped_to)
     rest = b"".join(b"".join(points) for points in records[dropped_to:])

@@ -1,4 +1,4 @@
-"""Refused points on disk, found, bounded, and shared between processes."""
+"""Dead letters on disk: found again, bounded, and shared between processes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def numbers(store: DeadLetters, **where: str) -> list[int]:
     return [found.record_id for found in store.list(**where)]  # type: ignore[arg-type]
 
 
-def test_a_letter_comes_back_as_it_was_kept(store: DeadLetters, path: Path) -> None:
+def test_a_dead_letter_is_read_as_it_was_added(store: DeadLetters, path: Path) -> None:
     data = b'm\\,x,device=a s="two\nlines",v=1 7\n'
     assert store.add(letter(1, data=data))
     store.close()
@@ -67,13 +67,13 @@ def test_a_letter_comes_back_as_it_was_kept(store: DeadLetters, path: Path) -> N
     again.close()
 
 
-def test_a_line_that_is_none_is_kept_too(store: DeadLetters) -> None:
+def test_a_malformed_line_is_kept_too(store: DeadLetters) -> None:
     assert store.add(letter(1, data=b"\xff\n"))
     (kept,) = store.list()
     assert (kept.data, kept.measurement) == (b"\xff\n", "")
 
 
-def test_a_page_is_of_the_newest_that_fit_and_says_how_many_there_are(store: DeadLetters) -> None:
+def test_a_page_has_the_newest_dead_letters_and_the_total(store: DeadLetters) -> None:
     for number in range(1, 8):
         store.add(letter(number, "ab"[number % 2], "too_large" if number > 5 else "bad_request"))
 
@@ -89,7 +89,7 @@ def test_a_page_is_of_the_newest_that_fit_and_says_how_many_there_are(store: Dea
     assert page(0, 9, device="c") == (0, [])
 
 
-def test_letters_are_chosen_by_number_too(store: DeadLetters) -> None:
+def test_dead_letters_are_found_by_number(store: DeadLetters) -> None:
     for number in range(1, 6):
         store.add(letter(number, "ab"[number % 2]))
     chosen = [each.n for each in store.list()][1:4]
@@ -99,7 +99,7 @@ def test_letters_are_chosen_by_number_too(store: DeadLetters) -> None:
     assert numbers(store) == [1, 2, 4, 5]
 
 
-def test_a_redelivered_point_is_kept_once_but_a_new_spool_hides_nothing(store: DeadLetters) -> None:
+def test_a_redelivered_point_is_kept_once_and_one_of_a_new_spool_too(store: DeadLetters) -> None:
     assert store.add(letter(1))
     assert not store.add(letter(1))
     assert store.count() == 1
@@ -108,7 +108,7 @@ def test_a_redelivered_point_is_kept_once_but_a_new_spool_hides_nothing(store: D
     assert store.count() == 2
 
 
-def test_letters_are_found_by_reason_and_device_in_pages(store: DeadLetters) -> None:
+def test_dead_letters_are_found_by_reason_and_device_in_pages(store: DeadLetters) -> None:
     for number, (device, kind) in enumerate([("a", "x"), ("b", "x"), ("a", "y"), ("a", "x")], start=1):
         store.add(letter(number, device, kind))
     assert numbers(store) == [1, 2, 3, 4]
@@ -130,7 +130,7 @@ def test_the_readings_of_a_record_are_counted_by_device(store: DeadLetters) -> N
     assert [found.counted for found in store.list(device="b")] == [True, False]
 
 
-def test_dropping_takes_only_what_was_named(store: DeadLetters) -> None:
+def test_only_the_named_dead_letters_are_deleted(store: DeadLetters) -> None:
     for number, (device, kind) in enumerate([("a", "x"), ("b", "x"), ("a", "y")], start=1):
         store.add(letter(number, device, kind))
     assert store.delete(reason="x", device="a") == 1
@@ -140,7 +140,7 @@ def test_dropping_takes_only_what_was_named(store: DeadLetters) -> None:
     assert store.count() == 0
 
 
-def test_beyond_the_bound_the_oldest_go_and_are_counted(
+def test_beyond_the_bound_the_oldest_are_discarded_and_counted(
     path: Path, caplog: pytest.LogCaptureFixture, store: DeadLetters
 ) -> None:
     bounded = DeadLetters(path, max_count=3)
@@ -149,7 +149,7 @@ def test_beyond_the_bound_the_oldest_go_and_are_counted(
     assert numbers(bounded) == [3, 4, 5]
     assert bounded.discarded == 2
     assert caplog.text.count("the oldest are discarded") == 1
-    store.delete()  # as another process would: what the bound knows is only an estimate
+    store.delete()  # as another process would do it: the store only estimates how much it has
     for number in range(6, 9):
         bounded.add(letter(number))
     assert numbers(bounded) == [6, 7, 8]
@@ -162,7 +162,7 @@ def test_beyond_the_bound_the_oldest_go_and_are_counted(
 
 
 @pytest.mark.parametrize("bounds", [{"max_count": 200}, {"max_bytes": 200 * 40}])
-def test_at_the_bound_a_hundredth_is_made_free_at_once(path: Path, bounds: dict[str, int]) -> None:
+def test_beyond_the_bound_a_hundredth_is_discarded_at_once(path: Path, bounds: dict[str, int]) -> None:
     bounded = DeadLetters(path, **bounds)
 
     def add(*numbers: int) -> tuple[int, int]:
@@ -180,7 +180,7 @@ def test_at_the_bound_a_hundredth_is_made_free_at_once(path: Path, bounds: dict[
     bounded.close()
 
 
-def test_the_bound_is_of_bytes_too(path: Path) -> None:
+def test_there_is_a_bound_in_bytes_too(path: Path) -> None:
     bounded = DeadLetters(path, max_bytes=100)
     for number, size in enumerate((40, 40, 30, 90, 5), start=1):
         bounded.add(letter(number, data=b"x" * size))
@@ -200,7 +200,7 @@ letters.close()
 """
 
 
-def test_another_process_works_on_the_same_file(store: DeadLetters, path: Path) -> None:
+def test_another_process_uses_the_same_file(store: DeadLetters, path: Path) -> None:
     for number, device in enumerate("aab", start=1):
         store.add(letter(number, device))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -210,7 +210,7 @@ def test_another_process_works_on_the_same_file(store: DeadLetters, path: Path) 
     assert numbers(store) == [3]
 
 
-def test_adding_waits_for_another_process_in_the_middle_of_its_change(store: DeadLetters, path: Path) -> None:
+def test_add_waits_for_the_transaction_of_another_process(store: DeadLetters, path: Path) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     adding = threading.Thread(target=store.add, args=(letter(1),))
@@ -223,7 +223,7 @@ def test_adding_waits_for_another_process_in_the_middle_of_its_change(store: Dea
     assert numbers(store) == [1]
 
 
-def test_a_letter_is_synced_to_the_disk(store: DeadLetters) -> None:
+def test_a_dead_letter_is_synced_to_the_disk(store: DeadLetters) -> None:
     db = store._db
     assert db.execute("PRAGMA synchronous").fetchone() == (2,)
     assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -248,7 +248,7 @@ def test_a_failed_addition_leaves_the_store_usable(store: DeadLetters) -> None:
     assert numbers(store) == [1]
 
 
-def test_a_damaged_file_is_set_aside_and_told(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_is_set_aside_and_logged(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path.write_bytes(b"this was a database once" * 500)
     letters = DeadLetters(path)
     assert letters.add(letter(1))
@@ -273,7 +273,7 @@ def test_a_file_damaged_behind_its_beginning_is_set_aside(path: Path, store: Dea
     assert len(aside.read_bytes()) == len(data)
 
 
-def test_what_cannot_be_opened_is_not_taken_for_damaged(path: Path) -> None:
+def test_a_file_that_cannot_be_opened_is_not_taken_for_damaged(path: Path) -> None:
     path.mkdir()
     with pytest.raises(sqlite3.OperationalError):
         DeadLetters(path)

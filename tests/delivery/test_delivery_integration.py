@@ -1,4 +1,4 @@
-"""Delivery between a real spool and real databases: what was committed is what the database has, to the bit."""
+"""Delivery between a real spool and real databases: the database has exactly the committed points."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ QUICK = BackoffBounds(first=0.05, max_delay=0.2, max_retry_after=1.0, operator_n
 
 
 class Books:
-    """Listener of spool and forwarder: only counts, and says when all is delivered."""
+    """Listener of spool and forwarder: counts, and tells when everything is delivered."""
 
     def __init__(self) -> None:
         self.ledger = Ledger()
@@ -89,7 +89,7 @@ class Books:
 
 
 class Gateway:
-    """A spool, a forwarder and dead letters on disk, before a database."""
+    """A spool, a forwarder and dead letters on disk, in front of a database."""
 
     def __init__(self, directory: Path, sink: Database, **options: Any) -> None:
         self.books = Books()
@@ -132,7 +132,7 @@ class Gateway:
 
 
 class Watched:
-    """A database that tells when a write begins."""
+    """A database that reports the start of a write."""
 
     def __init__(self, sink: Database) -> None:
         self.writing = asyncio.Event()
@@ -156,7 +156,7 @@ def in_influxdb(server: Influxd, database: str) -> list[tuple[Any, ...]]:
     return sorted((point["device"], point["time"], point["v"]) for point in server.points(database, "m"))
 
 
-def test_sqlite_has_every_point_and_the_bad_ones_are_dead_letters(tmp_path: Path) -> None:
+def test_sqlite_has_every_good_point_and_the_bad_ones_are_dead_letters(tmp_path: Path) -> None:
     async def main() -> None:
         with closing(SqliteSink(tmp_path / "data.db")) as sink:
             gateway = Gateway(tmp_path, sink)
@@ -196,8 +196,8 @@ def test_a_restart_delivers_the_rest_once(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_places_that_the_disk_cannot_read_hold_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when no batch was due before they were met, so that delivery begins again before the first of them."""
+def test_unreadable_places_of_the_disk_do_not_stop_delivery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if no batch was due before the first such place, so that delivery starts again before it."""
     bad, page, real = set[str](), 8192, File._read_some
 
     def read_some(file: File, offset: int, size: int) -> bytes:
@@ -237,7 +237,7 @@ def test_places_that_the_disk_cannot_read_hold_nothing_up(tmp_path: Path, monkey
 
 def test_a_full_spool_that_drops_the_oldest_keeps_exact_sums(tmp_path: Path) -> None:
     class Gone:
-        """A database that does not answer until it is told to."""
+        """A database that answers once the test allows it."""
 
         def __init__(self) -> None:
             self.down = True
@@ -293,7 +293,7 @@ def test_influxdb_has_every_point_after_an_outage_in_the_middle(tmp_path: Path, 
     asyncio.run(main())
 
 
-def test_influxdbs_refused_points_alone_are_left_out(tmp_path: Path, influxd: Influxd) -> None:
+def test_only_the_points_that_influxdb_refuses_are_missing(tmp_path: Path, influxd: Influxd) -> None:
     async def main() -> None:
         database = influxd.create_database()
         with closing(InfluxV1Sink(influxd.url, database)) as sink:
@@ -322,7 +322,7 @@ def test_influxdbs_refused_points_alone_are_left_out(tmp_path: Path, influxd: In
     asyncio.run(main())
 
 
-def test_a_missing_database_holds_everything_until_it_is_made(tmp_path: Path, influxd: Influxd) -> None:
+def test_everything_waits_for_a_missing_database_until_it_is_created(tmp_path: Path, influxd: Influxd) -> None:
     async def main() -> None:
         database = "made_later"
         with closing(InfluxV1Sink(influxd.url, database)) as sink:
@@ -338,7 +338,7 @@ def test_a_missing_database_holds_everything_until_it_is_made(tmp_path: Path, in
     asyncio.run(main())
 
 
-def test_a_database_that_hangs_does_not_hold_up_a_stop(tmp_path: Path, influxd: Influxd) -> None:
+def test_a_database_that_hangs_does_not_delay_a_stop(tmp_path: Path, influxd: Influxd) -> None:
     async def main() -> None:
         database = influxd.create_database()
         with closing(InfluxV1Sink(influxd.url, database, timeout=30.0)) as sink:
@@ -363,7 +363,7 @@ def test_a_database_that_hangs_does_not_hold_up_a_stop(tmp_path: Path, influxd: 
 
 
 @pytest.mark.parametrize("readings", [1, 500])
-def test_a_hundred_devices_get_their_points_stored_under_their_own_name(tmp_path: Path, readings: int) -> None:
+def test_the_points_of_a_hundred_devices_are_stored_under_their_own_names(tmp_path: Path, readings: int) -> None:
     async def main() -> None:
         with closing(SqliteSink(tmp_path / "data.db")) as sink:
             gateway = Gateway(tmp_path, sink, max_readings=readings)

@@ -1,4 +1,4 @@
-"""Whatever database, disk and machine do: each point has one end, the cursor only goes on, the sums are exact."""
+"""Invariants under any fault: each point ends once, the cursor only moves forward, the sums are exact."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FAULTS = st.dictionaries(
 
 
 class Case:
-    """What devices sent, and which points the database will never take."""
+    """The records of devices, and the points that the database always refuses."""
 
     def __init__(self, sketches: list[list[Sketch]], data: st.DataObject) -> None:
         numbers = iter(range(10**6))

@@ -19,7 +19,7 @@ from tests.support.delivery import WAIT, Bench, entry, line
 DOWN = RetryLater("unreachable", "connection refused")
 
 
-def test_everything_arrives_in_batches_of_the_size_asked_for() -> None:
+def test_every_point_arrives_in_batches_of_the_configured_size() -> None:
     async def main() -> None:
         bench = Bench(max_readings=10)
         points = bench.fill(records=25, per_record=2)
@@ -32,7 +32,7 @@ def test_everything_arrives_in_batches_of_the_size_asked_for() -> None:
     asyncio.run(main())
 
 
-def test_a_batch_that_does_not_fill_goes_when_its_first_reading_is_old_enough() -> None:
+def test_a_batch_that_does_not_fill_is_sent_at_max_age() -> None:
     async def main() -> None:
         bench = Bench(max_age=0.3)
         async with bench.running():
@@ -59,7 +59,7 @@ def test_a_full_batch_does_not_wait_for_the_age() -> None:
     asyncio.run(main())
 
 
-def test_records_from_a_clock_ahead_are_not_put_off() -> None:
+def test_records_from_a_clock_ahead_are_sent_on_time() -> None:
     async def main() -> None:
         bench = Bench(max_age=0.05)
         bench.source.append(entry("a", line("a", 1)), committed_ns=time.time_ns() + 3600 * 10**9)
@@ -89,7 +89,7 @@ def test_one_acknowledgement_covers_many_records() -> None:
     asyncio.run(main())
 
 
-def test_an_outage_is_waited_out_with_the_identical_batch() -> None:
+def test_after_an_outage_the_identical_batch_is_written() -> None:
     async def main() -> None:
         bench = Bench(*[DOWN] * 20)
         points = bench.fill(records=3)
@@ -101,7 +101,7 @@ def test_an_outage_is_waited_out_with_the_identical_batch() -> None:
     asyncio.run(main())
 
 
-def test_while_the_database_fails_one_write_at_a_time_asks() -> None:
+def test_while_the_database_fails_one_write_at_a_time_tests_it() -> None:
     async def main() -> None:
         bench = Bench(*[DOWN] * 40, max_readings=1, max_in_flight=4)
         points = bench.fill(records=20)
@@ -122,13 +122,13 @@ def test_several_batches_are_in_flight() -> None:
             await bench.database.until(lambda: bench.database.at_once == 3)
             bench.database.gate.set()
             await bench.source.emptied()
-        assert bench.database.most_at_once == 3
+        assert bench.database.max_at_once == 3
 
     asyncio.run(main())
 
 
-def test_the_cursor_waits_for_the_oldest_record_and_reading_for_the_cursor() -> None:
-    """A batch that does not end holds up memory and cursor, not the batches beside it."""
+def test_the_cursor_waits_for_the_oldest_record_and_reads_wait_for_the_cursor() -> None:
+    """A write that hangs holds up the cursor, and with it further reads, but no other batch."""
 
     async def main() -> None:
         bench = Bench(max_readings=4, max_in_flight=2)
@@ -147,7 +147,7 @@ def test_the_cursor_waits_for_the_oldest_record_and_reading_for_the_cursor() -> 
             assert bench.witness.delivered_ids == bench.source.acknowledged == []
             release.set()
             await bench.source.emptied()
-        assert 0 < bench.source.most_held <= 3 * 4 * BYTES_PER_READING
+        assert 0 < bench.source.max_unacknowledged <= 3 * 4 * BYTES_PER_READING
         assert bench.source.acknowledged == sorted(bench.source.acknowledged)
         assert bench.witness.delivered_ids == list(range(1, 101))
 
@@ -212,7 +212,7 @@ def test_a_batch_too_large_is_cut_and_a_point_too_large_becomes_a_dead_letter() 
 
 
 @pytest.mark.parametrize("max_readings", [5000, 1])
-def test_what_is_refused_and_cannot_be_cut_is_one_dead_letter(max_readings: int) -> None:
+def test_a_refused_batch_that_cannot_be_cut_is_one_dead_letter(max_readings: int) -> None:
     async def main() -> None:
         bench = Bench(max_readings=max_readings, partial=False)
         bench.witness.wrote = lambda *_: None  # type: ignore[method-assign] - counts the newlines
@@ -269,7 +269,7 @@ def test_a_sink_that_raises_is_an_outage(caplog: pytest.LogCaptureFixture) -> No
 @pytest.mark.parametrize(
     ("result", "name"), [(OperatorNeeded("unauthorized", "authorization failed"), "held"), (DOWN, "retrying")]
 )
-def test_the_state_says_what_is_wrong_and_the_log_when_it_is_over(
+def test_the_state_shows_the_failure_and_the_log_its_end(
     result: OperatorNeeded | RetryLater, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -312,7 +312,7 @@ def test_errors_of_the_spool_do_not_end_delivery(method: str, caplog: pytest.Log
     assert "Traceback" in caplog.text
 
 
-def test_trouble_is_over_when_nothing_is_left_to_deliver() -> None:
+def test_a_failure_is_over_when_nothing_is_left_to_deliver() -> None:
     async def main() -> None:
         bench = Bench()
         bench.source.faults["wait"] = [OSError("input/output error")]
@@ -323,7 +323,7 @@ def test_trouble_is_over_when_nothing_is_left_to_deliver() -> None:
     asyncio.run(main())
 
 
-def test_a_listener_that_fails_hears_of_the_next_records(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_listener_that_fails_is_told_of_the_next_records(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         bench = Bench(max_readings=1, max_in_flight=1)
         bench.fill(records=3)
@@ -343,7 +343,7 @@ def test_a_listener_that_fails_hears_of_the_next_records(caplog: pytest.LogCaptu
     assert "ValueError: a bug" in caplog.text
 
 
-def test_ids_that_are_missing_are_passed_over() -> None:
+def test_missing_ids_are_skipped() -> None:
     async def main() -> None:
         bench = Bench()
         bench.source.append(entry("a", line("a", 1)))
@@ -355,7 +355,7 @@ def test_ids_that_are_missing_are_passed_over() -> None:
     asyncio.run(main())
 
 
-def test_what_the_spool_drops_meanwhile_is_neither_delivered_nor_written_later() -> None:
+def test_records_that_the_spool_drops_meanwhile_are_not_delivered() -> None:
     async def main() -> None:
         bench = Bench(DOWN, max_readings=4, max_in_flight=1)
         points = bench.fill(records=12)
@@ -382,7 +382,7 @@ def test_a_refused_batch_whose_records_were_dropped_meanwhile_is_no_error(caplog
         async with bench.running():
             await bench.database.until(lambda: bench.database.at_once == 2)
             bench.source.drop_to(3)
-            bench.fill(records=1)  # the forwarder is awake and hears of the drop before the answers
+            bench.fill(records=1)  # wakes the forwarder, which sees the drop before the results
             bench.forwarder._wake.set()
             await asyncio.sleep(0.02)
             bench.database.gate.set()
@@ -415,7 +415,7 @@ def test_records_dropped_while_they_are_read_are_not_delivered() -> None:
     asyncio.run(main())
 
 
-def test_stop_lets_writes_in_flight_finish_and_starts_none() -> None:
+def test_stop_waits_for_writes_in_flight_and_starts_none() -> None:
     async def main() -> None:
         bench = Bench(max_readings=1, max_in_flight=2)
         points = bench.fill(records=10)
@@ -434,7 +434,7 @@ def test_stop_lets_writes_in_flight_finish_and_starts_none() -> None:
     asyncio.run(main())
 
 
-def test_stop_abandons_what_does_not_finish_and_it_is_written_after_the_restart() -> None:
+def test_stop_abandons_a_slow_write_and_it_is_made_after_the_restart() -> None:
     async def main() -> None:
         bench = Bench(max_readings=1, max_in_flight=2)
         points = bench.fill(records=3)
@@ -454,7 +454,7 @@ def test_stop_abandons_what_does_not_finish_and_it_is_written_after_the_restart(
     asyncio.run(main())
 
 
-def test_stop_in_the_middle_of_an_outage_does_not_wait_for_the_backoff() -> None:
+def test_stop_during_an_outage_does_not_wait_for_the_backoff() -> None:
     async def main() -> None:
         bench = Bench(
             *[OperatorNeeded("not_found", "database not found")] * 10, bounds=BackoffBounds(operator_needed=3600.0)
@@ -488,7 +488,7 @@ def test_stop_does_not_wait_for_the_pause_after_an_error() -> None:
 
 
 @pytest.mark.parametrize("max_readings", [1, 5000])
-def test_what_is_read_while_a_stop_comes_is_not_written(max_readings: int) -> None:
+def test_records_read_during_a_stop_are_not_written(max_readings: int) -> None:
     async def main() -> None:
         bench = Bench(max_readings=max_readings, partial=False)
         bench.fill(records=3)
@@ -509,7 +509,7 @@ def test_what_is_read_while_a_stop_comes_is_not_written(max_readings: int) -> No
     asyncio.run(main())
 
 
-def test_nothing_is_written_when_a_stop_comes_during_an_acknowledgement() -> None:
+def test_nothing_is_written_after_a_stop_during_an_acknowledgement() -> None:
     async def main() -> None:
         bench = Bench(max_readings=1, max_in_flight=1)
         bench.fill(records=3)
@@ -547,8 +547,8 @@ def test_a_cancelled_run_leaves_nothing_behind() -> None:
     asyncio.run(main())
 
 
-def test_a_slow_trickle_is_read_in_portions() -> None:
-    """Reading for every group commit would be a thread hop per commit."""
+def test_a_slow_stream_is_read_in_portions() -> None:
+    """A read for every group commit would cost a change of thread per commit."""
 
     async def main() -> None:
         bench = Bench(max_age=1.5)
@@ -564,8 +564,8 @@ def test_a_slow_trickle_is_read_in_portions() -> None:
     asyncio.run(main())
 
 
-def test_the_loop_runs_while_a_backlog_is_taken_up_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each record costs half a millisecond both ways here: in one go that would be half a second or more."""
+def test_the_event_loop_runs_while_a_backlog_is_read_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each record takes half a millisecond to read and to report here: all at once, half a second or more."""
 
     async def main() -> None:
         bench = Bench(max_readings=1000)
@@ -589,7 +589,7 @@ def test_the_loop_runs_while_a_backlog_is_taken_up_and_reported(monkeypatch: pyt
 
 
 def slow(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
-    """Let a method take half a millisecond of the loop's time."""
+    """Make a method take half a millisecond of the loop's time."""
     original = getattr(owner, name)
 
     def slower(*arguments: Any) -> Any:

@@ -35,7 +35,7 @@ def bench(caplog: pytest.LogCaptureFixture) -> Bench:
     return Bench(caplog)
 
 
-def test_an_outage_has_a_first_line_few_in_between_and_a_last(bench: Bench) -> None:
+def test_an_outage_has_a_first_line_few_more_and_a_last(bench: Bench) -> None:
     bench.waiting = 10
     bench.health.failing(DOWN, 0.5)
     assert bench.lines() == [
@@ -55,7 +55,7 @@ def test_an_outage_has_a_first_line_few_in_between_and_a_last(bench: Bench) -> N
     assert bench.lines() == []
 
 
-def test_another_kind_of_trouble_is_told_at_once_but_not_each_time_they_alternate(bench: Bench) -> None:
+def test_another_kind_of_failure_is_logged_at_once_but_not_at_each_alternation(bench: Bench) -> None:
     for _ in range(20):
         bench.health.failing(DOWN, 1.0)
         bench.health.failing(BUSY, 1.0)
@@ -65,7 +65,7 @@ def test_another_kind_of_trouble_is_told_at_once_but_not_each_time_they_alternat
     assert "503 busy" in lines[1]
 
 
-def test_trouble_that_comes_and_goes_does_not_fill_the_log(bench: Bench) -> None:
+def test_failures_that_come_and_go_do_not_fill_the_log(bench: Bench) -> None:
     for _ in range(100):
         bench.health.failing(DOWN, 0.1)
         bench.now += 0.1
@@ -80,7 +80,7 @@ def test_trouble_that_comes_and_goes_does_not_fill_the_log(bench: Bench) -> None
     assert "again after 1.0 s" in last
 
 
-def test_the_state_names_the_trouble_and_since_when(bench: Bench) -> None:
+def test_the_state_shows_the_failure_and_its_start(bench: Bench) -> None:
     assert bench.health.state == DatabaseState("delivering", "", "", 1e9)
     bench.now = 5.0
     bench.health.failing(DOWN, 1.0)
@@ -96,7 +96,7 @@ def test_the_state_names_the_trouble_and_since_when(bench: Bench) -> None:
     assert bench.health.state == DatabaseState("delivering", "", "", 1e9 + 8)
 
 
-def test_dead_letters_are_told_in_sums(bench: Bench) -> None:
+def test_dead_letters_are_logged_in_sums(bench: Bench) -> None:
     for number in range(300):
         bench.health.dead_letter("pump-1", "bad_request", f"conflict {number}")
     assert bench.lines() == [

@@ -1,4 +1,4 @@
-"""What goes out next, after every kind of answer."""
+"""The next batch after every kind of result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def done_ids(pipeline: Pipeline) -> list[int]:
     return [underway.record_id for underway in pipeline.progress.take_finished()]
 
 
-def test_a_batch_to_be_written_again_goes_before_newer_ones() -> None:
+def test_a_batch_that_is_written_again_goes_before_newer_ones() -> None:
     pipeline = filled(3)
     first, second = pipeline.take(), pipeline.take()
     pipeline.again(second)
@@ -46,7 +46,7 @@ def test_the_halves_of_a_refused_batch_go_first() -> None:
     assert done_ids(pipeline) == [1]
 
 
-def test_what_is_being_assembled_goes_out_when_flushed() -> None:
+def test_flush_makes_the_batch_being_assembled_ready() -> None:
     pipeline = filled(1, per_record=2)
     assert not pipeline.ready
     assert pipeline.due == 1.0
@@ -65,7 +65,7 @@ def test_a_record_without_points_makes_no_batch() -> None:
     assert pipeline.empty
 
 
-def test_dropped_records_leave_every_place_they_were_in() -> None:
+def test_dropped_records_leave_every_batch() -> None:
     pipeline = filled(3, per_record=3, max_readings=6)
     out = pipeline.take()
     pipeline.again(out)
@@ -77,7 +77,7 @@ def test_dropped_records_leave_every_place_they_were_in() -> None:
     assert pipeline.due == inf
 
 
-def test_what_was_out_while_its_records_were_dropped_comes_back_without_them() -> None:
+def test_a_batch_in_flight_comes_back_without_records_dropped_meanwhile() -> None:
     for comes_back in (Pipeline.again, Pipeline.split):
         pipeline = filled(3, per_record=2, max_readings=4)
         out = pipeline.take()

@@ -1,4 +1,4 @@
-"""Which records are finished, and what of them was refused."""
+"""Finished records, and their refused readings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def done_ids(progress: Progress) -> list[int]:
     return [underway.record_id for underway in progress.take_finished()]
 
 
-def test_records_are_let_go_in_order_only() -> None:
+def test_records_are_finished_in_order_only() -> None:
     progress = Progress()
     for number in (1, 2, 5):
         assert progress.add(record(number, entry("a", line("a", 1), line("a", 2)))) == 2
@@ -63,7 +63,7 @@ def test_a_refused_point_is_counted_for_the_device_that_sent_it() -> None:
     assert underway.refused == {"a": 1, "b": 1}, "presence is not part of a device's account"
 
 
-def test_points_that_are_not_there_have_no_origin() -> None:
+def test_missing_points_have_no_origin() -> None:
     progress = Progress()
     progress.add(record(1, entry("a", line("a", 1))))
     with pytest.raises(IndexError):
@@ -72,7 +72,7 @@ def test_points_that_are_not_there_have_no_origin() -> None:
         progress.origin(2, 0)
 
 
-def test_answers_about_forgotten_records_change_nothing() -> None:
+def test_results_for_forgotten_records_change_nothing() -> None:
     progress = Progress()
     for number in (1, 2):
         progress.add(record(number, entry("a", line("a", number))))

@@ -1,4 +1,4 @@
-"""Another database under way: what was begun ends where it began, the rest goes to the new one."""
+"""A change of the database: a write ends where it began, all others go to the new database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-def test_writes_under_way_end_at_the_old_database_and_the_rest_goes_to_the_new_one() -> None:
+def test_writes_in_flight_end_at_the_old_database_and_all_others_go_to_the_new_one() -> None:
     async def main() -> None:
         bench, new = Bench(max_readings=1, max_in_flight=2), ScriptedDatabase()
         bench.database.gate.clear()
@@ -35,8 +35,8 @@ def test_writes_under_way_end_at_the_old_database_and_the_rest_goes_to_the_new_o
     asyncio.run(main())
 
 
-def test_what_the_old_database_does_not_take_goes_to_the_new_one(caplog: pytest.LogCaptureFixture) -> None:
-    """Nor does its last refusal count against the new one, which would make that wait and be told of as trouble."""
+def test_batches_that_the_old_database_does_not_take_go_to_the_new_one(caplog: pytest.LogCaptureFixture) -> None:
+    """Their failure does not count for the new database: it would have to wait, and be logged as failing."""
 
     async def main() -> None:
         patient = BackoffBounds(first=0.0, max_delay=0.0, max_retry_after=0.0, operator_needed=3600.0)
@@ -58,7 +58,7 @@ def test_what_the_old_database_does_not_take_goes_to_the_new_one(caplog: pytest.
     asyncio.run(main())
 
 
-def test_a_wait_for_the_old_database_ends() -> None:
+def test_a_redirect_ends_the_backoff_for_the_old_database() -> None:
     async def main() -> None:
         bounds = BackoffBounds(first=3600.0, max_delay=3600.0, max_retry_after=3600.0, operator_needed=3600.0)
         bench, new = Bench(*[OperatorNeeded("unauthorized", "no")] * 3, bounds=bounds), ScriptedDatabase()

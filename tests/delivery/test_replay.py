@@ -1,4 +1,4 @@
-"""Dead letters submitted again: what is stored goes, what is refused again stays, and an end is certain."""
+"""A replay of dead letters: stored ones are deleted, refused ones stay, and it ends."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def numbers(store: DeadLetters) -> list[int]:
     return [found.record_id for found in store.list()]
 
 
-def test_replay_deletes_what_is_stored_and_keeps_the_rest_with_the_new_reason(store: DeadLetters) -> None:
+def test_a_replay_deletes_stored_points_and_keeps_the_others_with_the_new_reason(store: DeadLetters) -> None:
     database = ScriptedDatabase()
     points = [line("a", number) for number in range(1, 41)]
     database.poison = {points[6], points[29]}
@@ -49,7 +49,9 @@ def test_replay_deletes_what_is_stored_and_keeps_the_rest_with_the_new_reason(st
     assert store.count() == 0
 
 
-def test_replay_takes_only_what_was_named_and_page_by_page(store: DeadLetters, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replay_writes_only_the_named_dead_letters_in_groups(
+    store: DeadLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(replay, "GROUP_SIZE", 7)
     for number in range(1, 11):
         store.add(letter(number, kind="x"))
@@ -61,7 +63,7 @@ def test_replay_takes_only_what_was_named_and_page_by_page(store: DeadLetters, m
     assert len(database.writes) == 2
 
 
-def test_letters_refused_again_are_submitted_once_page_by_page_in_order(
+def test_dead_letters_that_are_refused_again_are_written_once_and_in_order(
     store: DeadLetters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "GROUP_SIZE", 3)
@@ -80,7 +82,7 @@ def test_letters_refused_again_are_submitted_once_page_by_page_in_order(
     assert alone == points
 
 
-def test_a_point_too_large_alone_stays(store: DeadLetters) -> None:
+def test_a_point_that_is_too_large_by_itself_stays(store: DeadLetters) -> None:
     store.add(letter(1, data=b'm s="' + b"x" * 100 + b'" 1\n'))
     store.add(letter(2))
     database = ScriptedDatabase()
@@ -90,7 +92,7 @@ def test_a_point_too_large_alone_stays(store: DeadLetters) -> None:
 
 
 @pytest.mark.parametrize("result", [RetryLater("unreachable", "refused"), OperatorNeeded("unauthorized", "401")])
-def test_replay_stops_when_the_database_is_down(store: DeadLetters, result: RetryLater | OperatorNeeded) -> None:
+def test_a_replay_stops_when_the_database_is_down(store: DeadLetters, result: RetryLater | OperatorNeeded) -> None:
     for number in range(1, 5):
         store.add(letter(number))
     answers: list[WriteResult] = [PointRefused("bad_request", "one of them"), Stored(), result]
@@ -100,7 +102,7 @@ def test_replay_stops_when_the_database_is_down(store: DeadLetters, result: Retr
     assert numbers(store) == [3, 4]
 
 
-def test_letters_that_arrive_during_a_replay_wait_for_the_next(store: DeadLetters) -> None:
+def test_dead_letters_added_during_a_replay_wait_for_the_next(store: DeadLetters) -> None:
     store.add(letter(1))
 
     def write(_lines: bytes) -> WriteResult:
@@ -111,7 +113,7 @@ def test_letters_that_arrive_during_a_replay_wait_for_the_next(store: DeadLetter
     assert store.count() == 2
 
 
-def test_those_chosen_by_number_are_submitted(store: DeadLetters) -> None:
+def test_a_replay_by_number_writes_these_dead_letters(store: DeadLetters) -> None:
     for number in range(1, 6):
         store.add(letter(number))
     chosen = [each.n for each in store.list()][1:3]

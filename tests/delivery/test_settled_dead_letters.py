@@ -1,4 +1,4 @@
-"""Letters that are none any more: counted once by whoever asks, across processes, crashes and redelivery."""
+"""Settled dead letters are counted once, across processes, crashes and redelivery."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def stored(_lines: bytes) -> Stored:
     return Stored()
 
 
-def test_a_replayed_letter_is_told_once_and_by_its_device(store: DeadLetters, tmp_path: Path) -> None:
+def test_a_replayed_dead_letter_is_reported_once_under_its_device(store: DeadLetters, tmp_path: Path) -> None:
     for record_id, device in enumerate("aab", start=1):
         store.add(letter(record_id, device))
     store.add(letter(9, counted=False))
@@ -52,14 +52,14 @@ def test_a_replayed_letter_is_told_once_and_by_its_device(store: DeadLetters, tm
     assert store.refused_in(9, 1000 + 9) == {}
 
 
-def test_one_refused_again_is_still_a_letter(store: DeadLetters) -> None:
+def test_a_point_refused_again_is_still_a_dead_letter(store: DeadLetters) -> None:
     store.add(letter(1))
     replay_dead_letters(store, lambda _: PointRefused("x", "y"))
     assert store.settled_after(0) == (0, [])
     assert store.count() == 1
 
 
-def test_the_oldest_is_discarded_and_what_is_deleted_stays_rejected(store: DeadLetters) -> None:
+def test_discarded_and_deleted_dead_letters_are_told_apart(store: DeadLetters) -> None:
     for record_id in range(1, 8):
         store.add(letter(record_id))
     store.delete(device="a")
@@ -71,8 +71,8 @@ def test_the_oldest_is_discarded_and_what_is_deleted_stays_rejected(store: DeadL
     assert [store.refused_in(record_id, 1000 + record_id) for record_id in range(1, 8)] == [{"a": 1}] * 7
 
 
-def test_what_is_delivered_anew_is_counted_anew(store: DeadLetters) -> None:
-    """A crash before the cursor moved: the points go out again, and what they come to then is what counts."""
+def test_records_that_are_delivered_again_are_counted_again(store: DeadLetters) -> None:
+    """After a crash before the cursor moved, the points are written again, and only the second result counts."""
     for record_id in (1, 2, 3):
         store.add(letter(record_id))
     replay_dead_letters(store, stored, device="a")
@@ -88,13 +88,13 @@ def test_what_is_delivered_anew_is_counted_anew(store: DeadLetters) -> None:
     assert store.settled_after(mark)[1] == [LedgerCorrection("a", Settlement.STORED, 1)]
 
 
-def test_letters_of_a_spool_that_was_there_before_are_not_touched(store: DeadLetters) -> None:
+def test_dead_letters_of_an_earlier_spool_still_count(store: DeadLetters) -> None:
     store.add(letter(50))
     assert store.uncount(2, 5000, 0) == []
     assert store.refused_in(50, 1000 + 50) == {"a": 1}
 
 
-def test_how_the_letters_of_a_message_ended(store: DeadLetters) -> None:
+def test_settled_dead_letters_of_a_message_are_found(store: DeadLetters) -> None:
     for line in range(4):
         store.add(letter(1, line=line))
     replay_dead_letters(store, stored)
@@ -106,7 +106,7 @@ def test_how_the_letters_of_a_message_ended(store: DeadLetters) -> None:
     assert store.settled_of_message(1, 999, 1, 2) == []
 
 
-def test_what_a_checkpoint_counts_is_forgotten_but_for_the_newest(
+def test_rows_that_a_checkpoint_counts_are_deleted_except_the_newest(
     store: DeadLetters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settled_dead_letters, "KEPT", 2)

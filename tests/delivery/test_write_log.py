@@ -16,7 +16,7 @@ def batch(*spans: tuple[int, int, int]) -> Batch:
     return Batch(b"", sum(lines for _, _, lines in spans), tuple(Span(*span) for span in spans))
 
 
-def test_what_was_noted_is_read_back_after_a_flush(tmp_path: Path) -> None:
+def test_noted_writes_are_read_back_after_a_flush(tmp_path: Path) -> None:
     path = tmp_path / "writes.log"
     log = WriteLog(path)
     log.note(batch((1, 0, 2), (2, 0, 3)), 5000, 0.25)
@@ -26,7 +26,7 @@ def test_what_was_noted_is_read_back_after_a_flush(tmp_path: Path) -> None:
     assert list(write_log.read(path)) == [Write(1, 5000, 0.25, 5, (1, 0), (2, 2))]
 
 
-def test_a_write_knows_the_points_it_had() -> None:
+def test_a_write_knows_its_points() -> None:
     write = Write(1, 0, 0.0, 5, (3, 2), (5, 1))
     assert not write.touches(3, 0, 2)
     assert write.touches(3, 0, 3)
@@ -49,7 +49,7 @@ def test_numbers_go_on_after_a_restart_and_behind_a_torn_line(tmp_path: Path) ->
     assert [(write.n, write.seconds) for write in write_log.read(path)] == [(1, 1.0), (2, 2.0), (3, 3.0)]
 
 
-def test_it_stays_below_its_bound_and_forgets_the_oldest(tmp_path: Path) -> None:
+def test_the_log_stays_below_its_bound_and_loses_the_oldest_writes(tmp_path: Path) -> None:
     path = tmp_path / "writes.log"
     log = WriteLog(path, max_bytes=1000)
     for number in range(100):
@@ -65,7 +65,7 @@ def test_it_stays_below_its_bound_and_forgets_the_oldest(tmp_path: Path) -> None
     assert [write.n for write in write_log.read(path)][-1] == 101
 
 
-def test_a_disk_that_does_not_take_it_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_disk_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = WriteLog(tmp_path / "missing" / "writes.log")
     for _ in range(3):
         log.note(batch((1, 0, 1)), 1, 0.0)

@@ -27,7 +27,7 @@ def test_sqlite_is_made_in_the_state_directory(tmp_path: Path) -> None:
     sink.close()
 
 
-def test_v1_is_made_with_everything_it_needs() -> None:
+def test_v1_gets_all_its_settings() -> None:
     settings = {"url": "http://db.example:8086/", "api": "v1", "database": "d", "username": "u", "password": "secret"}
     section = InfluxdbSection.model_validate({**settings, "timeout": "3s"})
     sink = make_sink(Config(sink="influxdb", influxdb=section, batch=BatchSection(max_in_flight=9)))
@@ -40,7 +40,7 @@ def test_v1_is_made_with_everything_it_needs() -> None:
     sink.close()
 
 
-def test_v2_is_made_with_everything_it_needs() -> None:
+def test_v2_gets_all_its_settings() -> None:
     settings = {"url": "http://db.example:8086", "org": "o", "bucket": "b", "token": "secret"}
     section = InfluxdbSection.model_validate({**settings, "timeout": "2500ms"})
     sink = make_sink(Config(sink="influxdb", influxdb=section, batch=BatchSection(max_in_flight=9)))

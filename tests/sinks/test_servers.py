@@ -1,4 +1,4 @@
-"""The fixtures' own promise: a missing server is never a silent pass in CI."""
+"""The fixtures of servers: in CI, a missing server fails the test."""
 
 from __future__ import annotations
 

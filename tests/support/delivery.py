@@ -1,4 +1,4 @@
-"""Stand-ins for delivery's neighbours: a spool in memory, a database that does what a test tells it, and a witness.
+"""Stand-ins for the forwarder's neighbours: a spool in memory, a scripted database, and a listener that checks.
 
 The spool keeps the contract of `gateway.delivery.interfaces.RecordSource` strictly: it fails the test when the cursor
 goes back, and counts a record as dropped only while it is not acknowledged.
@@ -29,7 +29,7 @@ AT_ONCE = BackoffBounds(first=0.0, max_delay=0.0, max_retry_after=0.0, operator_
 
 
 def line(device: str, number: int, value: float = 1.0) -> bytes:
-    """A point of its own: no two numbers of a device share series and timestamp."""
+    """A point; each ``number`` of a device gives another timestamp."""
     return b"telemetry,device=%s v=%r %d\n" % (device.encode(), value, number)
 
 
@@ -40,7 +40,7 @@ def entry(device: str, *lines: bytes, kind: Kind = Kind.READINGS, **counts: Any)
 
 @dataclass(frozen=True)
 class MemoryRecord:
-    """A record as the spool hands it out."""
+    """A record as the spool returns it."""
 
     id: int
     committed_ns: int
@@ -64,28 +64,30 @@ class MemoryStatus:
 
 
 class MemorySource:
-    """A spool without a disk. ``faults`` are raised by the next calls of the named method.
-
-    ``idle`` while someone waits for records; ``most_held`` bytes were read and not yet acknowledged. ``differences``:
-    where the cursor was when the ledger had something else pending than waited here.
-    """
+    """A spool without a disk."""
 
     def __init__(self, ledger: Ledger | None = None) -> None:
         self.records: list[MemoryRecord] = []
         self.cursor = 0
+        # The cursor that a restart would find.
         self.durable_cursor = 0
         self.dropped_ids: set[int] = set()
+        # How often `wait` was called.
         self.waits = 0
-        self.most_held = 0
+        # The most bytes that were read and not yet acknowledged.
+        self.max_unacknowledged = 0
         self.acknowledged: list[int] = []
+        # Positions of the cursor at which the ledger's pending readings were not those of the records after it.
         self.differences: list[int] = []
+        # Raised by the next calls of the named method.
         self.faults: dict[str, list[Exception]] = {}
         self.ledger = ledger if ledger is not None else Ledger()
+        # Whether `wait` waits now.
         self.idle = False
         self._changed = asyncio.Event()
 
     def append(self, *entries: Entry, committed_ns: int = 0, skip_ids: int = 0) -> int:
-        """Commit a record; its id. ``skip_ids`` leaves a hole before it, as damage does."""
+        """Commit a record; its id. ``skip_ids`` leaves a gap before it, as damage does."""
         record_id = (self.records[-1].id if self.records else 0) + 1 + skip_ids
         self.records.append(MemoryRecord(record_id, committed_ns, entries))
         self.ledger.committed(record_id, entries)
@@ -93,7 +95,7 @@ class MemorySource:
         return record_id
 
     def drop_to(self, record_id: int) -> None:
-        """What ``drop_oldest`` does: the cursor goes over records that nobody delivered."""
+        """As ``drop_oldest``: move the cursor past records that were not delivered."""
         for record in self.records:
             if self.cursor < record.id <= record_id:
                 self.ledger.dropped(record.id, record.entries)
@@ -120,7 +122,7 @@ class MemorySource:
                 max_bytes -= len(record.payload)
         read_to = found[-1].id if found else after_id
         held = sum(len(record.payload) for record in self.records if self.cursor < record.id <= read_to)
-        self.most_held = max(self.most_held, held)
+        self.max_unacknowledged = max(self.max_unacknowledged, held)
         await asyncio.sleep(0)  # as from a thread: records may be dropped before the reader has them
         return found
 
@@ -161,11 +163,10 @@ class MemorySource:
 
 
 class ScriptedDatabase:
-    """Points by series and timestamp, the last value wins. ``script`` answers the first writes, then it works.
+    """Points by series and timestamp, the last value wins. ``script`` decides the first writes; later ones succeed.
 
-    A scripted result is returned, an exception raised, None means work normally, "lost" stores the batch and loses the
-    answer. ``poison`` lines are refused at any time; the rest of their batch is stored if ``partial``, as InfluxDB 1
-    does it.
+    A scripted result is returned, an exception is raised, None lets the write succeed, "lost" stores the batch and
+    raises. Lines in ``poison`` are always refused; the rest of their batch is stored if ``partial``, as by InfluxDB 1.
     """
 
     name = "scripted"
@@ -178,7 +179,8 @@ class ScriptedDatabase:
         self.max_bytes = 1 << 30
         self.writes: list[bytes] = []
         self.at_once = 0
-        self.most_at_once = 0
+        self.max_at_once = 0
+        # While it is cleared, writes do not return.
         self.gate = threading.Event()
         self.gate.set()
         self._changed = threading.Condition()
@@ -187,7 +189,7 @@ class ScriptedDatabase:
         with self._changed:
             self.writes.append(lines)
             self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
+            self.max_at_once = max(self.max_at_once, self.at_once)
             scripted = self.script.pop(0) if self.script else None
             self._changed.notify_all()
         assert self.gate.wait(WAIT)
@@ -230,13 +232,13 @@ class ScriptedDatabase:
 
     @property
     def lines(self) -> list[bytes]:
-        """Every point it holds, sorted."""
+        """Every stored point, sorted."""
         return sorted(self.points.values())
 
 
 @dataclass
 class MemoryLetters:
-    """A dead-letter store; ``faults`` are raised by the next calls."""
+    """A store of dead letters; ``faults`` are raised by the next calls."""
 
     letters: dict[tuple[int, int], DeadLetter] = field(default_factory=dict)
     faults: list[Exception] = field(default_factory=list)
@@ -259,7 +261,7 @@ class MemoryLetters:
 
 @dataclass
 class Witness:
-    """The listener: counts in a real ledger and fails the test when a record comes twice or out of order."""
+    """The listener: counts in a real ledger, and fails the test if a record comes twice or out of order."""
 
     source: MemorySource
     delivered_ids: list[int] = field(default_factory=list)
@@ -285,7 +287,7 @@ class Witness:
 
 
 class Bench:
-    """A forwarder with its neighbours."""
+    """A forwarder and its neighbours."""
 
     def __init__(
         self,
@@ -307,11 +309,11 @@ class Bench:
         self.forwarder = self.another()
 
     def another(self) -> Forwarder:
-        """A forwarder like the first, as after a restart."""
+        """A new forwarder like the first, as after a restart."""
         return Forwarder(self.source, self.database, self.letters, listener=self.witness, **self.options)
 
     def restart(self) -> None:
-        """Begin anew with what is durable, the ledger counted again from the spool; what was in memory is lost."""
+        """Start again from what is durable: memory is lost, the ledger is counted again from the spool."""
         source = self.source
         source.cursor, source.ledger = source.durable_cursor, Ledger()
         for record in source.records:

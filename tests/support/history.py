@@ -1,4 +1,4 @@
-"""The answer to a history query, computed from the points themselves in the plainest way."""
+"""The expected answer to a history query, computed from the points in the simplest way."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def expected_buckets(
     points: Iterable[tuple[int, float]], query: SeriesQuery, origin: int | None = None, interval: int | None = None
 ) -> list[Bucket]:
-    """What the query should find in the points (time in ns, value) of its series.
+    """The buckets of a query in the points (time in ns, value) of its series.
 
-    Buckets are counted from ``origin``, the query's start if none is given, and as long as the query needs if no
-    ``interval`` is given; the first begins at the start.
+    Buckets are counted from ``origin``, by default the query's start. By default they are as long as the query needs.
+    The first one begins at the query's start.
     """
     origin = query.start_ns if origin is None else origin
     interval = interval or math.ceil((query.end_ns - query.start_ns) / query.points)
@@ -36,7 +36,7 @@ def expected_buckets(
 
 
 def assert_same_buckets(found: list[Bucket], expected: list[Bucket]) -> None:
-    """Equal but for the last digits of the means, which depend on the order of addition."""
+    """The buckets are equal, except in the last digits of the means, which depend on the order of addition."""
     exact = [[(bucket.time_ns, bucket.low, bucket.high, bucket.count) for bucket in each] for each in (found, expected)]
     assert exact[0] == exact[1]
     assert [bucket.mean for bucket in found] == pytest.approx([bucket.mean for bucket in expected])

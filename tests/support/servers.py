@@ -2,9 +2,9 @@
 
 Rules that hold here:
 
-* A server that a test asked for is ready when the test gets it, and only the process started here is ever ended.
-* A missing binary fails the test where ``CI=true``; elsewhere it skips it and says what to install.
-* `Server.stop` and `Server.start` keep port and directory, so a test can take the database away and give it back.
+* A server is ready when the test gets it. Only the process that was started here is ended.
+* A missing binary fails the test if ``CI=true``. Otherwise the test is skipped, and the message says what to install.
+* `Server.stop` and `Server.start` keep port and directory, so a test can take the database away and bring it back.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ bind-address = "127.0.0.1:0"
 
 
 def binary(name: str, package: str) -> str:
-    """The path of an installed program; without it the calling test fails in CI and is skipped elsewhere."""
+    """The path of an installed program. If it is missing, the calling test fails in CI and is skipped elsewhere."""
     found = shutil.which(name)
     if found is None:
         unable(f"{name} is not installed: apt-get install {package}")
@@ -61,16 +61,16 @@ def binary(name: str, package: str) -> str:
 
 
 def unable(message: str) -> NoReturn:
-    """What the calling test needs is missing: that fails it in CI, and skips it elsewhere."""
+    """Fail the calling test in CI and skip it elsewhere, because something that it needs is missing."""
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on at the moment, and that no connection is given by chance before it is used.
+    """A free loopback port, outside of those that the system gives to connections.
 
-    Linux and macOS take those of connections from 32768 or 49152 on.
+    Linux and macOS give connections ports from 32768 or 49152 on.
     """
     while True:
         port = random.randrange(20_000, 32_768)
@@ -80,7 +80,7 @@ def free_port() -> int:
 
 
 class Server:
-    """One server process: a context manager, ready inside the ``with``."""
+    """One server process: a context manager. The server is ready inside the ``with``."""
 
     program = ""
     package = ""
@@ -111,7 +111,7 @@ class Server:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End the process cleanly and wait until it is gone; twice is as good as once."""
+        """End the process cleanly and wait until it is gone. A second call does nothing."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -149,7 +149,7 @@ class Server:
 
 
 class Influxd(Server):
-    """InfluxDB 1.6.7 as Debian ships it. With ``auth`` there is an admin, name and password as below."""
+    """InfluxDB 1.6.7 as Debian ships it. With ``auth`` it has an administrator, with the name and password below."""
 
     program = "influxd"
     package = "influxdb"
@@ -173,19 +173,19 @@ class Influxd(Server):
             self.query(f"CREATE USER {self.admin} WITH PASSWORD '{self.password}' WITH ALL PRIVILEGES")
 
     def create_database(self, name: str | None = None) -> str:
-        """Make a database, of a fresh name if none is given; its name."""
+        """Make a database, with a new name if none is given; its name."""
         name = name or f"test_{uuid.uuid4().hex}"
         self.query(f'CREATE DATABASE "{name}"')
         return name
 
     def write(self, database: str, lines: bytes) -> None:
-        """Write line protocol (nanoseconds) past the code under test."""
+        """Write line protocol (nanoseconds) directly, without the code under test."""
         target = f"{self.url}/write?{urlencode({'db': database, 'precision': 'ns'})}"
         response = self.http.request("POST", target, body=lines, headers=self._headers())
         assert response.status == 204, response.data
 
     def query(self, statement: str, database: str = "") -> list[dict[str, Any]]:
-        """The series an InfluxQL statement answers, times in ns: ``{"name", "tags", "columns", "values"}`` each."""
+        """The series of an InfluxQL statement, times in ns: ``{"name", "tags", "columns", "values"}`` each."""
         fields = {"q": statement, "db": database, "epoch": "ns"}
         response = self.http.request_encode_body(
             "POST", f"{self.url}/query", fields=fields, encode_multipart=False, headers=self._headers()
@@ -219,13 +219,13 @@ class VictoriaMetrics(Server):
         return [
             f"-httpListenAddr=127.0.0.1:{self.port}",
             f"-storageDataPath={self.directory}/storage",
-            "-retentionPeriod=100y",  # the default of one month drops older points without a word
+            "-retentionPeriod=100y",  # by default, points older than a month are dropped silently
             "-loggerLevel=WARN",
         ]
 
     def points(self, match: str) -> list[dict[str, Any]]:
         """Every series of a selector such as ``{device="d1"}``: ``{"metric", "values", "timestamps" (ms)}`` each."""
-        self.http.request("GET", f"{self.url}/internal/force_flush")  # makes what was written searchable
+        self.http.request("GET", f"{self.url}/internal/force_flush")  # makes written points searchable
         response = self.http.request("GET", f"{self.url}/api/v1/export", fields={"match[]": match})
         assert response.status == 200, response.data
         return [orjson.loads(line) for line in response.data.splitlines()]

@@ -1,4 +1,4 @@
-"""What history should say, computed from what the view of a SQLite database shows."""
+"""The expected answers to history queries, computed from the view ``readings`` of a SQLite database."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def assert_history_is_true(sink: SqliteSink, path: Path, query: SeriesQuery) -> int:
-    """The sink's answer is that of the values themselves; how many there are."""
+    """The sink's answer is the one computed from the values; the number of values."""
     grid = BucketGrid.of(query)
     points, found = _points(path, query), sink.query(query)
-    while (now := _points(path, query)) != points:  # the sink's own thread deleted what is old meanwhile
+    while (now := _points(path, query)) != points:  # the upkeep has deleted old points meanwhile
         points, found = now, sink.query(query)
     assert found.interval_ns == grid.interval
     assert len(found.buckets) <= query.points
@@ -38,7 +38,7 @@ def _points(path: Path, query: SeriesQuery) -> list[tuple[int, float]]:
 
 
 def count(path: Path, table: str) -> int:
-    """The rows of a table."""
+    """The number of rows of a table."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         found: int = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
         return found

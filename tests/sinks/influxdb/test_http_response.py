@@ -25,7 +25,7 @@ def test_only_204_is_stored() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 301, 307])
-def test_other_successes_and_redirects_are_held(status: int) -> None:
+def test_other_successes_and_redirects_need_an_operator(status: int) -> None:
     result = http_response.write_result(answer(status, b"<html>Welcome</html>"), NOW)
     assert result == OperatorNeeded("unexpected_answer", "<html>Welcome</html>")
 
@@ -62,7 +62,7 @@ def test_each_status_has_its_meaning(status: int, expected: object) -> None:
         ("something new", "refused"),
     ],
 )
-def test_a_refusal_is_counted_by_what_it_says(text: str, kind: str) -> None:
+def test_the_text_of_a_refusal_decides_its_kind(text: str, kind: str) -> None:
     assert http_response.write_result(answer(400, x_influxdb_error=text), NOW) == PointRefused(kind, text)
 
 
@@ -75,7 +75,7 @@ def test_a_refusal_is_counted_by_what_it_says(text: str, kind: str) -> None:
         answer(400, b'{"error":"no","data":null}'),  # 3.x
     ],
 )
-def test_a_database_that_refuses_is_told_by_its_headers_or_its_json(found: HttpResponse) -> None:
+def test_the_database_is_recognised_by_its_headers_or_its_json(found: HttpResponse) -> None:
     assert http_response.write_result(found, NOW) == PointRefused("refused", "no")
 
 
@@ -91,7 +91,7 @@ def test_a_database_that_refuses_is_told_by_its_headers_or_its_json(found: HttpR
         b"",
     ],
 )
-def test_a_stranger_refuses_no_point(status: int, body: bytes) -> None:
+def test_only_the_database_can_refuse_a_point(status: int, body: bytes) -> None:
     found = answer(status, body, server="nginx", x_server_hostname="vm")
     assert http_response.write_result(found, NOW) == OperatorNeeded("unexpected_answer", http_response.message(found))
 
@@ -114,7 +114,7 @@ def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | No
     assert http_response.retry_after(value, NOW) == seconds
 
 
-def test_retry_after_reaches_the_outcome() -> None:
+def test_retry_after_reaches_the_result() -> None:
     assert http_response.write_result(answer(503, retry_after="7"), NOW) == RetryLater(
         "unavailable", "HTTP 503 Service Unavailable", 7.0
     )
@@ -138,7 +138,7 @@ def test_retry_after_reaches_the_outcome() -> None:
         (answer(599), "HTTP 599"),
     ],
 )
-def test_the_databases_words_are_found(found: HttpResponse, text: str) -> None:
+def test_the_text_of_the_database_is_found(found: HttpResponse, text: str) -> None:
     assert http_response.message(found) == text
 
 
@@ -159,7 +159,7 @@ def test_a_long_text_keeps_its_beginning_and_its_reason() -> None:
         (urllib3.exceptions.ProtocolError("connection reset"), "network"),
     ],
 )
-def test_no_answer_is_tried_again(error: urllib3.exceptions.HTTPError, kind: str) -> None:
+def test_a_write_without_a_response_is_retried(error: urllib3.exceptions.HTTPError, kind: str) -> None:
     result = http_response.no_response(error)
     assert result.kind == kind
     assert str(error) in result.reason

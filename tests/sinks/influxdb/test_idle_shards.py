@@ -1,4 +1,4 @@
-"""Points that InfluxDB acknowledges and forgets, because it lets go of a shard just then, are there all the same."""
+"""Points that InfluxDB acknowledges and then loses, because it frees the cache of their shard, are written again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TAKEN = Reply(204, {"X-Influxdb-Build": "OSS"})
 HOUR = 3600 * 10**9
 START = 1_384_732_800 * 10**9
-"""A Monday, 00:00: here a shard of a week begins."""
+"""A Monday, 00:00: the start of a shard of one week."""
 WEEK = 168 * HOUR
 
 
@@ -42,7 +42,7 @@ def at(*times: int) -> bytes:
 
 
 def kept_by_one_that_forgets(requests: Iterable[Request]) -> set[bytes]:
-    """The points of an InfluxDB that loses the first write to every shard; a shard is a week from Monday on."""
+    """The points in an InfluxDB that loses the first write to every shard; a shard is a week, from Monday."""
     shards: dict[int, set[bytes]] = {}
     for request in requests:
         lines = request.body.splitlines()
@@ -74,7 +74,7 @@ def test_nothing_is_lost_with_the_first_write_to_a_shard(compress: bool) -> None
 
 
 @pytest.mark.parametrize("kind", [InfluxV1Sink, InfluxV2Sink])
-def test_only_what_may_be_lost_is_written_again(kind: type[InfluxSink]) -> None:
+def test_only_points_that_may_be_lost_are_written_twice(kind: type[InfluxSink]) -> None:
     with ScriptedServer(TAKEN) as server:
         sink = kind(server.url, "db")  # type: ignore[call-arg]
         assert sink.write(at(START)) == Stored()
@@ -90,7 +90,7 @@ def test_only_what_may_be_lost_is_written_again(kind: type[InfluxSink]) -> None:
     ]
 
 
-def test_what_is_no_influxdb_is_written_to_once() -> None:
+def test_other_databases_are_written_to_once() -> None:
     with ScriptedServer(Reply(204)) as server:
         sink = InfluxV1Sink(server.url, "db")
         assert sink.write(at(START)) == Stored()
@@ -102,7 +102,7 @@ def test_what_is_no_influxdb_is_written_to_once() -> None:
     ("reply", "result"),
     [(Reply(500), RetryLater), (Reply(400, {"X-Influxdb-Error": "no"}), PointRefused), (Reply(cut=True), RetryLater)],
 )
-def test_a_batch_is_not_stored_before_its_second_write_is(reply: Reply, result: type) -> None:
+def test_a_batch_is_stored_only_after_its_second_write(reply: Reply, result: type) -> None:
     with ScriptedServer(TAKEN, reply, TAKEN) as server:
         sink = InfluxV1Sink(server.url, "db")
         assert isinstance(sink.write(at(START)), result)
@@ -111,7 +111,7 @@ def test_a_batch_is_not_stored_before_its_second_write_is(reply: Reply, result: 
     assert len(server.requests) == 4
 
 
-def test_the_second_write_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_write_comes_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     with ScriptedServer(TAKEN) as server:
         sink = InfluxV1Sink(server.url, "db")
         seen: list[tuple[int, float]] = []
@@ -143,7 +143,7 @@ def test_a_newline_in_a_string_cuts_no_point() -> None:
     assert hours.cold(lines, hours_of(lines)) == lines[: -len(at(START + HOUR))]
 
 
-def test_what_is_kept_has_a_bound() -> None:
+def test_the_remembered_hours_have_a_bound() -> None:
     hours = RecentHours(Clock())
     for n in range(0, 2 * MAX_HOURS, 5000):
         hours.wrote(set(range(n, n + 5000)))

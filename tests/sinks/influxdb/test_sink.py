@@ -49,7 +49,7 @@ def make_sink(request: pytest.FixtureRequest) -> Iterator[MakeSink]:
         sink.close()
 
 
-def test_points_are_sent_as_they_are(make_sink: MakeSink) -> None:
+def test_points_are_sent_unchanged(make_sink: MakeSink) -> None:
     with ScriptedServer(Reply(204)) as server:
         sink = make_sink(server.url)
         assert sink.write(LINES) == Stored()
@@ -76,7 +76,7 @@ def test_a_path_before_the_api_is_kept(make_sink: MakeSink) -> None:
     assert server.requests[0].path.startswith("/behind/proxy/")
 
 
-def test_points_are_compressed_when_asked_for(make_sink: MakeSink) -> None:
+def test_points_are_compressed_if_configured(make_sink: MakeSink) -> None:
     with ScriptedServer(Reply(204)) as server:
         sink = make_sink(server.url, compress=True)
         assert sink.write(LINES) == Stored()
@@ -103,7 +103,7 @@ def test_points_are_compressed_when_asked_for(make_sink: MakeSink) -> None:
         (Reply(307, {"Location": "http://h:1/"}), OperatorNeeded("unexpected_answer", "HTTP 307 Temporary Redirect")),
     ],
 )  # fmt: skip
-def test_an_answer_is_mapped_and_asked_for_once(make_sink: MakeSink, reply: Reply, expected: object) -> None:
+def test_a_response_becomes_a_result_after_one_request(make_sink: MakeSink, reply: Reply, expected: object) -> None:
     with ScriptedServer(reply) as server:
         sink = make_sink(server.url)
         assert sink.write(LINES) == expected
@@ -121,7 +121,7 @@ def test_retry_after_may_be_a_date(make_sink: MakeSink) -> None:
     assert 90 < result.after <= 100
 
 
-def test_a_server_that_hangs_is_left_after_the_timeout(make_sink: MakeSink) -> None:
+def test_a_server_that_hangs_is_given_up_after_the_timeout(make_sink: MakeSink) -> None:
     with ScriptedServer(Reply(hang=True)) as server:
         sink = make_sink(server.url, timeout=0.2)
         started = time.monotonic()
@@ -133,7 +133,7 @@ def test_a_server_that_hangs_is_left_after_the_timeout(make_sink: MakeSink) -> N
     assert len(server.requests) == 1
 
 
-def test_a_connection_cut_in_the_middle_is_tried_again_by_delivery(make_sink: MakeSink) -> None:
+def test_a_cut_connection_is_not_retried_by_the_sink(make_sink: MakeSink) -> None:
     with ScriptedServer(Reply(cut=True), Reply(204)) as server:
         sink = make_sink(server.url)
         result = sink.write(LINES)
@@ -144,7 +144,7 @@ def test_a_connection_cut_in_the_middle_is_tried_again_by_delivery(make_sink: Ma
         sink.close()
 
 
-def test_nobody_listening_is_a_retry(make_sink: MakeSink) -> None:
+def test_a_refused_connection_is_retried(make_sink: MakeSink) -> None:
     result = make_sink(f"http://127.0.0.1:{free_port()}").write(LINES)
     assert isinstance(result, RetryLater)
     assert result.kind == "network"
@@ -169,7 +169,9 @@ def test_newlines_in_strings_reach_a_server_that_reads_quotes(make_sink: MakeSin
     assert {write.body for write in writes} == {BROKEN}
 
 
-def test_newlines_in_strings_do_not_reach_any_other(make_sink: MakeSink, caplog: pytest.LogCaptureFixture) -> None:
+def test_newlines_in_strings_do_not_reach_any_other_server(
+    make_sink: MakeSink, caplog: pytest.LogCaptureFixture
+) -> None:
     with ScriptedServer(Reply(204)) as server:
         sink = make_sink(server.url)
         assert sink.write(BROKEN) == Stored()
@@ -179,7 +181,7 @@ def test_newlines_in_strings_do_not_reach_any_other(make_sink: MakeSink, caplog:
     assert len([record for record in caplog.records if "written as spaces" in record.message]) == 1
 
 
-def test_strings_without_newlines_ask_nothing(make_sink: MakeSink) -> None:
+def test_strings_without_newlines_need_no_ping(make_sink: MakeSink) -> None:
     lines = b'm,device=d1 s="one two" 1700000000000000000\n'
     with ScriptedServer(Reply(204)) as server:
         sink = make_sink(server.url)
@@ -188,7 +190,7 @@ def test_strings_without_newlines_ask_nothing(make_sink: MakeSink) -> None:
     assert [request.body for request in server.requests] == [lines]
 
 
-def test_a_server_that_does_not_say_what_it_is_gets_nothing(make_sink: MakeSink) -> None:
+def test_a_server_that_does_not_answer_the_ping_gets_no_points(make_sink: MakeSink) -> None:
     with ScriptedServer(Reply(cut=True)) as server:
         sink = make_sink(server.url)
         assert isinstance(sink.write(BROKEN), RetryLater)
@@ -197,7 +199,7 @@ def test_a_server_that_does_not_say_what_it_is_gets_nothing(make_sink: MakeSink)
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
-def test_what_a_proxy_says_of_a_server_that_is_away_changes_no_string(make_sink: MakeSink, status: int) -> None:
+def test_the_response_of_a_proxy_changes_no_string(make_sink: MakeSink, status: int) -> None:
     influxdb = {"X-Influxdb-Build": "OSS"}
     with ScriptedServer(Reply(status, {"Retry-After": "3"}), Reply(204, influxdb)) as server:
         sink = make_sink(server.url)
@@ -219,7 +221,7 @@ def test_what_a_proxy_says_of_a_server_that_is_away_changes_no_string(make_sink:
         (Reply(cut=True), "no answer"),
     ],
 )
-def test_a_question_without_an_answer_says_why(make_sink: MakeSink, reply: Reply, text: str) -> None:
+def test_a_failed_query_says_why(make_sink: MakeSink, reply: Reply, text: str) -> None:
     with ScriptedServer(reply) as server:
         sink = make_sink(server.url)
         with pytest.raises(QueryError, match=text):
@@ -227,7 +229,7 @@ def test_a_question_without_an_answer_says_why(make_sink: MakeSink, reply: Reply
         sink.close()
 
 
-def test_questions_carry_credentials_and_the_database(make_sink: MakeSink) -> None:
+def test_queries_carry_credentials_and_the_database(make_sink: MakeSink) -> None:
     with ScriptedServer(Reply(200, body=b'{"results":[{}]}')) as server:
         sink = make_sink(server.url)
         assert sink.query(QUERY).buckets == []
@@ -239,5 +241,5 @@ def test_questions_carry_credentials_and_the_database(make_sink: MakeSink) -> No
     assert "cret" not in request.path
 
 
-def test_an_empty_interval_holds_nothing(make_sink: MakeSink) -> None:
+def test_an_empty_interval_has_no_buckets(make_sink: MakeSink) -> None:
     assert make_sink(f"http://127.0.0.1:{free_port()}").query(SeriesQuery("d1", "x", 5, 5, 10)).buckets == []

@@ -35,7 +35,7 @@ def stored(influxd: Influxd, sink: InfluxV1Sink, measurement: str = "m") -> list
     return influxd.points(sink._database, measurement)
 
 
-def test_every_type_comes_back_as_it_went(influxd: Influxd, sink: InfluxV1Sink) -> None:
+def test_every_type_comes_back_unchanged(influxd: Influxd, sink: InfluxV1Sink) -> None:
     line = f'm,device=d1,site=n f=0.1,g=-1e300,i=-9007199254740993i,t=true,u=false,s="a \\"b\\" \\\\ c" {START + 1}\n'
     assert sink.write(line.encode()) == Stored()
     assert stored(influxd, sink) == [
@@ -62,7 +62,7 @@ def test_the_same_series_and_time_overwrites_field_by_field(influxd: Influxd, si
     assert stored(influxd, sink) == [{"time": START, "device": "d1", "x": 2, "y": 1}]
 
 
-def test_a_type_conflict_is_refused_in_the_databases_words(influxd: Influxd, sink: InfluxV1Sink) -> None:
+def test_a_type_conflict_is_refused_with_the_text_of_the_database(influxd: Influxd, sink: InfluxV1Sink) -> None:
     assert sink.write(f"m,device=d1 x=1 {START}\n".encode()) == Stored()
     result = sink.write(f"m,device=d1 x=2i {START + 1}\nm,device=d1 x=3 {START + 2}\n".encode())
     assert isinstance(result, PointRefused)
@@ -75,7 +75,7 @@ def test_a_malformed_line_is_refused(sink: InfluxV1Sink) -> None:
     assert sink.write(b"garbage\n") == PointRefused("malformed", "unable to parse 'garbage': missing fields")
 
 
-def test_a_missing_database_is_held(influxd: Influxd) -> None:
+def test_a_missing_database_needs_an_operator(influxd: Influxd) -> None:
     sink = InfluxV1Sink(influxd.url, "nowhere")
     assert sink.write(f"m x=1 {START}\n".encode()) == OperatorNeeded("not_found", 'database not found: "nowhere"')
     with pytest.raises(QueryError, match="database not found: nowhere"):
@@ -83,7 +83,7 @@ def test_a_missing_database_is_held(influxd: Influxd) -> None:
     sink.close()
 
 
-def test_a_wrong_password_is_held_and_the_right_one_writes(influxd_with_auth: Influxd) -> None:
+def test_a_wrong_password_needs_an_operator_and_the_right_one_writes(influxd_with_auth: Influxd) -> None:
     server = influxd_with_auth
     database = server.create_database()
     line = f"m,device=d1 x=1 {START}\n".encode()
@@ -102,7 +102,7 @@ def test_a_wrong_password_is_held_and_the_right_one_writes(influxd_with_auth: In
     assert len(server.points(database, "m")) == 1
 
 
-def test_a_user_without_the_right_to_write_is_held(influxd_with_auth: Influxd) -> None:
+def test_a_user_without_the_right_to_write_needs_an_operator(influxd_with_auth: Influxd) -> None:
     server = influxd_with_auth
     database = server.create_database()
     server.query("CREATE USER viewer WITH PASSWORD 'viewer'")
@@ -127,7 +127,7 @@ def test_a_compressed_body_is_understood(influxd: Influxd) -> None:
     sink.close()
 
 
-def test_a_stopped_server_is_a_retry_and_a_started_one_is_found_again(tmp_path: Path) -> None:
+def test_a_stopped_server_is_retried_and_found_again_once_it_runs(tmp_path: Path) -> None:
     with Influxd(tmp_path) as server:
         sink = InfluxV1Sink(server.url, server.create_database("db"), timeout=5.0)
         line = f"m,device=d1 x=1 {START}\n".encode()
@@ -142,7 +142,7 @@ def test_a_stopped_server_is_a_retry_and_a_started_one_is_found_again(tmp_path: 
         sink.close()
 
 
-def test_a_frozen_server_is_a_retry(tmp_path: Path) -> None:
+def test_a_frozen_server_is_retried(tmp_path: Path) -> None:
     with Influxd(tmp_path) as server:
         sink = InfluxV1Sink(server.url, server.create_database("db"), timeout=0.3)
         server.suspend()
@@ -166,7 +166,7 @@ def test_buckets_equal_what_the_points_say(sink: InfluxV1Sink, buckets: int) -> 
     assert_same_buckets(found, expected_buckets(points, query))
 
 
-def test_without_a_measurement_all_that_hold_the_field_answer(sink: InfluxV1Sink) -> None:
+def test_without_a_measurement_all_measurements_with_the_field_answer(sink: InfluxV1Sink) -> None:
     lines = (
         f'a,device=d1 x=1 {START}\nb,device=d1 x=9i {START}\nc,device=d1 x="text" {START}\nd,device=d1 y=5 {START}\n'
     )
@@ -231,7 +231,7 @@ def test_the_fields_of_a_devices_measurements_are_listed(influxd: Influxd, sink:
     ]
 
 
-def test_a_cancelled_question_ends_in_the_database(influxd: Influxd, sink: InfluxV1Sink) -> None:
+def test_a_cancelled_query_ends_in_the_database(influxd: Influxd, sink: InfluxV1Sink) -> None:
     for first in range(0, 600_000, 50_000):
         lines = "".join(f"m,device=d1 x={at} {START + at * SECOND}\n" for at in range(first, first + 50_000))
         assert sink.write(lines.encode()) == Stored()

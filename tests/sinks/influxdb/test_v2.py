@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.support.servers import Influxd
 
 START = 1_700_000_000_000
-"""In ms: VictoriaMetrics keeps no finer time."""
+"""In ms: VictoriaMetrics has no finer times."""
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "gzip"])
@@ -37,7 +37,7 @@ def sink(request: pytest.FixtureRequest, victoria_metrics: VictoriaMetrics) -> I
 
 
 def stored(server: VictoriaMetrics, device: str) -> dict[str, list[tuple[int, Any]]]:
-    """Name to time and value of everything a device has there."""
+    """Times (ms) and values of every series of a device, by name."""
     return {
         series["metric"]["__name__"]: list(zip(series["timestamps"], series["values"], strict=True))
         for series in server.points(f'{{device="{device}"}}')
@@ -97,7 +97,7 @@ def test_history_comes_from_metricsql(victoria_metrics: VictoriaMetrics, sink: I
     assert sink.series(device) == [SeriesName("", "hall_temp", "float"), SeriesName("", "yard_temp", "float")]
 
 
-def test_an_influxdb_without_the_v2_api_is_held(influxd: Influxd) -> None:
+def test_an_influxdb_without_the_v2_api_needs_an_operator(influxd: Influxd) -> None:
     sink = InfluxV2Sink(influxd.url, influxd.create_database())
     assert sink.write(f"m,device=d1 x=1 {START}000000\n".encode()) == OperatorNeeded("not_found", "404 page not found")
     sink.close()
@@ -112,7 +112,7 @@ def test_history_comes_from_influxql(influxd: Influxd) -> None:
     sink.close()
 
 
-def test_nothing_is_said_at_the_end_of_the_process() -> None:
+def test_the_client_prints_nothing_at_the_end_of_the_process() -> None:
     program = (
         "from gateway.sinks.influxdb.v2 import InfluxV2Sink\n"
         "sink = InfluxV2Sink('http://127.0.0.1:1', 'b')\n"
@@ -123,7 +123,7 @@ def test_nothing_is_said_at_the_end_of_the_process() -> None:
     assert done.stderr == ""
 
 
-def test_a_stopped_server_is_a_retry_and_a_started_one_is_found_again(tmp_path: Path) -> None:
+def test_a_stopped_server_is_retried_and_found_again_once_it_runs(tmp_path: Path) -> None:
     with VictoriaMetrics(tmp_path) as server:
         sink = InfluxV2Sink(server.url, "bucket", timeout=5.0)
         line = f"m,device=d1 x=1 {START}000000\n".encode()

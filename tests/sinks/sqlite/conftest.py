@@ -1,4 +1,4 @@
-"""A SQLite database in a directory of the test's own."""
+"""A SQLite database in a temporary directory."""
 
 from __future__ import annotations
 

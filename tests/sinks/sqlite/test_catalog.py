@@ -27,7 +27,7 @@ def test_the_same_series_and_time_overwrites_field_by_field(sink: SqliteSink, pa
     ]  # fmt: skip
 
 
-def test_a_type_conflict_is_refused_in_influxdbs_words_and_nothing_stored(sink: SqliteSink, path: Path) -> None:
+def test_a_type_conflict_is_refused_with_influxdbs_text_and_nothing_is_stored(sink: SqliteSink, path: Path) -> None:
     assert sink.write(f"m,device=d1 x=1 {START}\n".encode()) == Stored()
     batch = f"new,device=d1 y=1 {START}\nm,device=d2 x=2i {START}\nm,device=d1 x=3 {START + 2}\n".encode()
     assert sink.write(batch) == PointRefused(
@@ -39,7 +39,7 @@ def test_a_type_conflict_is_refused_in_influxdbs_words_and_nothing_stored(sink: 
     assert rows(path, "measurement, value") == [("m", 1), ("new", 1), ("other", 2)], "what was made is made again"
 
 
-def test_a_type_conflict_with_a_series_not_yet_seen_here_is_refused(open_sink: Callable[..., SqliteSink]) -> None:
+def test_a_type_conflict_with_a_series_not_yet_in_the_catalog_is_refused(open_sink: Callable[..., SqliteSink]) -> None:
     first, second = open_sink(), open_sink()
     assert first.write(f'm,device=d1 x="text" {START}\n'.encode()) == Stored()
     assert isinstance(second.write(f"m,device=d2 x=1 {START}\n".encode()), PointRefused)

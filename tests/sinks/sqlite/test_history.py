@@ -40,21 +40,21 @@ def query(length: int, points: int, *, start: int = START, coarse: bool = False)
         (5 * MINUTE_NS, 800, True, 1, 2500 * SECOND // 1000),
     ],
 )
-def test_summaries_are_used_where_buckets_are_long(
+def test_rollups_are_used_if_buckets_are_long(
     length: int, points: int, step: int, interval: int, *, coarse: bool
 ) -> None:
     grid = BucketGrid.of(query(length, points, coarse=coarse))
     assert (grid.step, grid.interval) == (step, interval)
 
 
-def test_before_anything_was_written_the_buckets_are_as_long_as_afterwards(sink: SqliteSink) -> None:
+def test_buckets_are_as_long_before_the_first_write_as_afterwards(sink: SqliteSink) -> None:
     before = sink.query(query(HOUR_NS, 400))
     assert sink.write(b"m,device=other x=1 5\n") == Stored()
     assert before == sink.query(query(HOUR_NS, 400)) == ([], 9 * SECOND)
 
 
 @given(st.integers(-(2**60), 2**60), st.integers(1, 2**60), st.integers(1, 10_000))
-def test_there_are_never_more_buckets_than_asked_for(start: int, length: int, points: int) -> None:
+def test_there_are_never_more_buckets_than_the_query_wants(start: int, length: int, points: int) -> None:
     grid = BucketGrid.of(query(length, points, start=start))
     assert grid.origin <= start < grid.origin + grid.step
     assert grid.interval % grid.step == 0
@@ -67,7 +67,7 @@ def test_there_are_never_more_buckets_than_asked_for(start: int, length: int, po
     st.sampled_from([1, MINUTE_NS, HOUR_NS]),
     st.sets(st.integers(-5, 14)),
 )
-def test_pieces_cover_the_range_once_and_summaries_are_whole_and_fresh(
+def test_pieces_cover_the_range_once_and_rollups_are_whole_and_exact(
     start: int, length: int, step: int, hours: set[int]
 ) -> None:
     stale = sorted(hour * HOUR_NS for hour in hours)
@@ -84,7 +84,7 @@ def test_pieces_cover_the_range_once_and_summaries_are_whole_and_fresh(
     assert at == start + length
 
 
-def test_an_answer_from_summaries_is_the_answer_from_the_points(sink: SqliteSink, path: Path) -> None:
+def test_rollups_and_points_give_the_same_answer(sink: SqliteSink, path: Path) -> None:
     source = random.Random(5)
     times = sorted({START + source.randrange(2 * DAY) for _ in range(5000)})
     lines = "".join(f"m,device=d1,site=s{at % 3} x={source.uniform(-50, 50)!r} {at}\n" for at in times)
@@ -102,7 +102,7 @@ def test_an_answer_from_summaries_is_the_answer_from_the_points(sink: SqliteSink
     assert assert_history_is_true(sink, path, asked) == len(times)
 
 
-def test_a_coarse_answer_reads_little_of_what_is_not_summarised(sink: SqliteSink) -> None:
+def test_a_coarse_query_reads_few_points_where_there_are_no_rollups(sink: SqliteSink) -> None:
     lines = "".join(f"m,device=d1 x={at % 7} {START + at * SECOND}\n" for at in range(20_000))
     assert sink.write(lines.encode()) == Stored()
     found = sink.query(query(20_000 * SECOND, 800, coarse=True))

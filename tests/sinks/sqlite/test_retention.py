@@ -50,7 +50,7 @@ def test_old_points_are_deleted_and_nothing_else(
     assert rows(path, "device, value") == [("d1", 2), ("d0", 7)], "a series that went is made again"
 
 
-def test_a_history_that_is_written_late_is_kept_for_the_retention_after_that(
+def test_a_history_that_is_written_late_is_kept_for_the_retention(
     open_sink: Callable[..., SqliteSink], path: Path
 ) -> None:
     clock = Clock(START)
@@ -63,7 +63,7 @@ def test_a_history_that_is_written_late_is_kept_for_the_retention_after_that(
         assert [device for (device,) in rows(path, "device")] == kept
 
 
-def test_a_series_that_always_comes_late_does_not_grow_for_ever(
+def test_a_series_that_always_comes_late_does_not_grow_without_end(
     open_sink: Callable[..., SqliteSink], path: Path
 ) -> None:
     clock = Clock(START)
@@ -126,7 +126,7 @@ def test_a_broken_file_does_not_end_deletion(
     wait_until_empty(path)
 
 
-def test_a_mistake_does_not_end_deletion_and_is_told(
+def test_an_unexpected_error_does_not_end_deletion_and_is_logged(
     open_sink: Callable[..., SqliteSink],
     path: Path,
     monkeypatch: pytest.MonkeyPatch,

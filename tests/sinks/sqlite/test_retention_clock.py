@@ -18,7 +18,7 @@ class Machine:
         return self.clock()
 
 
-def test_a_clock_that_goes_is_followed() -> None:
+def test_a_running_clock_is_followed() -> None:
     machine = Machine(TODAY)
     assert machine.after(NS) == TODAY + NS
     assert machine.after(YEAR) == TODAY + NS + YEAR
@@ -32,7 +32,7 @@ def test_a_clock_set_far_forward_is_not_believed_for_a_day() -> None:
     assert machine.after(DOUBTED_NS) == machine.wall
 
 
-def test_one_that_is_set_right_again_was_never_believed() -> None:
+def test_a_clock_that_is_set_right_again_was_never_believed() -> None:
     machine = Machine(TODAY)
     machine.after(NS, jump=12 * YEAR)
     assert machine.after(NS, jump=-12 * YEAR) == TODAY + 2 * NS
@@ -40,7 +40,7 @@ def test_one_that_is_set_right_again_was_never_believed() -> None:
     assert machine.after(DOUBTED_NS - NS) < TODAY + YEAR
 
 
-def test_back_is_followed_at_once_and_so_is_a_clock_that_was_never_set() -> None:
+def test_a_step_back_and_a_clock_that_was_never_set_are_followed_at_once() -> None:
     machine = Machine(TODAY)
     assert machine.after(NS, jump=-YEAR) == TODAY + NS - YEAR
     assert Machine(0).after(NS, jump=TODAY) == TODAY + NS

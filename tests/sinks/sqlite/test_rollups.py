@@ -62,7 +62,7 @@ def line(point: tuple[str, dict[str, int], int]) -> bytes:
 
 
 class World:
-    """A sink, its file, its clock, and what may happen to them."""
+    """A sink, its file, its clock, and the events that may happen to them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -93,7 +93,7 @@ class World:
                 pass
 
     def meddle(self, points: list[tuple[str, dict[str, int], int]]) -> None:
-        """Write when the points of some hours have been read and their summaries have not been stored."""
+        """Write between the read of some hours and the storage of their rollups."""
         real = rollups.compute
 
         def compute(*arguments: Any) -> Any:
@@ -114,7 +114,7 @@ class World:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(ACTIONS, min_size=1, max_size=10))
-def test_history_is_what_the_values_say_whatever_happened_to_them(
+def test_history_matches_the_values_after_any_sequence_of_events(
     tmp_path: Path, actions: list[tuple[str, Any]]
 ) -> None:
     world = World(tmp_path / f"{uuid.uuid4()}.db")
@@ -136,7 +136,7 @@ def written(sink: SqliteSink, values: dict[int, str]) -> None:
     assert sink.write(lines.encode()) == Stored()
 
 
-def test_an_hour_is_summarised_when_it_has_ended(open_sink: Callable[..., SqliteSink], path: Path) -> None:
+def test_an_hour_is_rolled_up_when_it_has_ended(open_sink: Callable[..., SqliteSink], path: Path) -> None:
     clock = Clock(START + HOUR_NS - 1)
     sink = open_sink(clock_ns=clock)
     written(sink, {START + at * MINUTE_NS: f"x={at}" for at in range(60)})
@@ -147,7 +147,7 @@ def test_an_hour_is_summarised_when_it_has_ended(open_sink: Callable[..., Sqlite
     assert (count(path, "rollups"), count(path, "stale")) == (61, 0)
 
 
-def test_it_happens_by_itself(
+def test_upkeep_rolls_up_by_itself(
     open_sink: Callable[..., SqliteSink], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.sinks.sqlite.sink.IDLE_PAUSE", 0.02)
@@ -159,7 +159,7 @@ def test_it_happens_by_itself(
     assert count(path, "rollups") == 2
 
 
-def test_only_numbers_are_summarised_and_they_stay_what_they_are(sink: SqliteSink, path: Path) -> None:
+def test_only_numbers_are_rolled_up_and_keep_their_type(sink: SqliteSink, path: Path) -> None:
     largest = 2**63 - 1
     written(sink, {START: f'i={largest}i,b=true,s="text"', START + 1: f'i={largest - 1}i,b=false,s="more"'})
     settled(sink)
@@ -171,7 +171,7 @@ def test_only_numbers_are_summarised_and_they_stay_what_they_are(sink: SqliteSin
     assert found == [("b", 0, 1, 2), ("i", largest - 1, largest, 2)]
 
 
-def test_summaries_are_read_where_nothing_is_stale(sink: SqliteSink, path: Path) -> None:
+def test_rollups_are_read_where_no_hour_is_stale(sink: SqliteSink, path: Path) -> None:
     written(sink, {START + at * MINUTE_NS: "x=5" for at in range(180)})
     settled(sink)
     written(sink, {START + HOUR_NS + 1: "x=7"})
@@ -192,7 +192,7 @@ def test_a_mark_that_was_rolled_back_is_made_again(sink: SqliteSink, path: Path)
     assert_history_is_true(sink, path, SeriesQuery("d1", "x", START, START + 4 * HOUR_NS, 1))
 
 
-def test_every_deleted_hour_loses_its_summary(open_sink: Callable[..., SqliteSink], path: Path) -> None:
+def test_every_deleted_hour_loses_its_rollups(open_sink: Callable[..., SqliteSink], path: Path) -> None:
     clock = Clock(START + HOUR_NS)
     sink = open_sink(retention=3600.0, clock_ns=clock)
     written(sink, {START + at * SECOND: "x=1" for at in range(1500)})
@@ -208,7 +208,7 @@ def test_every_deleted_hour_loses_its_summary(open_sink: Callable[..., SqliteSin
     assert [count(path, table) for table in ("series", "fields", "points", "rollups", "stale")] == [0] * 5
 
 
-def test_a_kill_leaves_nothing_untrue(path: Path) -> None:
+def test_after_a_kill_every_rollup_is_exact(path: Path) -> None:
     program = (
         "import pathlib, sys, threading\n"
         "from gateway.sinks.sqlite import SqliteSink\n"

@@ -1,4 +1,4 @@
-"""The short way through a line gives what the long way gives."""
+"""The short way through a line gives the same rows as the long way."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_ordinary_lines_go_the_short_way(sink: SqliteSink, path: Path, monkeypat
         'm,device=d1 x=1,y="2i" 5', "m,device=d1 x=1,y=i 5",
     ],
 )  # fmt: skip
-def test_a_line_that_only_looks_like_the_last_is_refused(sink: SqliteSink, path: Path, line: str) -> None:
+def test_a_malformed_line_that_looks_like_an_earlier_one_is_refused(sink: SqliteSink, path: Path, line: str) -> None:
     good = b"m,device=d1 x=1,y=2i 1\n"
     assert sink.write(good) == Stored()
     assert isinstance(sink.write(good.replace(b" 1\n", b" 2\n") + line.encode() + b"\n"), PointRefused)
@@ -94,7 +94,7 @@ def test_values_keep_their_order_when_a_series_gets_more_columns(sink: SqliteSin
     assert rows(path, "field, value") == [("x", 3), ("y", 4)]
 
 
-def test_more_fields_than_a_row_holds(sink: SqliteSink, path: Path) -> None:
+def test_a_series_may_have_more_fields_than_a_row_has_slots(sink: SqliteSink, path: Path) -> None:
     names = [f"f{at:02d}" for at in range(20)]
     for value in 1, 2:
         pairs = ",".join(f"{name}={value}" for name in names)

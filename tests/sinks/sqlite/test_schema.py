@@ -23,7 +23,7 @@ START = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000
 
 
-def test_every_type_is_kept_as_it_is(sink: SqliteSink, path: Path) -> None:
+def test_every_type_is_stored_unchanged(sink: SqliteSink, path: Path) -> None:
     line = f'm,device=d1,site=n,area=b f=22,i=9007199254740993i,t=true,u=false,s="a \\"b\\"\n\\\\ c" {START + 1}\n'
     assert sink.write(line.encode()) == Stored()
     tags = '{"area": "b", "site": "n"}'
@@ -40,7 +40,7 @@ def test_every_type_is_kept_as_it_is(sink: SqliteSink, path: Path) -> None:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(MEASUREMENTS, TAGS, FIELDS, st.integers(-(2**63) + 2, 2**63 - 2))
-def test_whatever_a_point_holds_comes_back(
+def test_every_value_of_a_point_comes_back(
     tmp_path: Path, measurement: str, tags: dict[str, str], fields: dict[str, Any], time_ns: int
 ) -> None:
     path = tmp_path / f"{uuid.uuid4()}.db"
@@ -75,7 +75,7 @@ def test_a_commit_survives_a_power_cut(sink: SqliteSink) -> None:
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_a_file_of_a_later_version_is_held(sink: SqliteSink, path: Path) -> None:
+def test_a_file_of_a_later_version_needs_an_operator(sink: SqliteSink, path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA user_version = 99")
     result = sink.write(b"m,device=d1 x=1 5\n")
@@ -83,7 +83,7 @@ def test_a_file_of_a_later_version_is_held(sink: SqliteSink, path: Path) -> None
     assert "version 99" in result.reason
 
 
-def test_directories_are_made(tmp_path: Path) -> None:
+def test_missing_directories_are_created(tmp_path: Path) -> None:
     sink = SqliteSink(tmp_path / "a" / "b" / "telemetry.db")
     assert sink.query(SeriesQuery("d1", "x", 0, 10, 1)).buckets == [], "a database not yet made is empty"
     assert sink.write(b"m,device=d1 x=1 5\n") == Stored()

@@ -30,7 +30,7 @@ SECOND = 1_000_000_000
     "lines",
     [b"garbage\n", b"m x=1 5", b"m y=99999999999999999999i 5\n", b"m x=1 99999999999999999999\n", b"m x=\xff 5\n"],
 )
-def test_what_is_no_point_is_refused(sink: SqliteSink, path: Path, lines: bytes) -> None:
+def test_a_malformed_batch_is_refused(sink: SqliteSink, path: Path, lines: bytes) -> None:
     result = sink.write(b"m,device=d1 x=1 5\n" + lines)
     assert isinstance(result, PointRefused)
     assert result.kind == "malformed"
@@ -97,7 +97,7 @@ def test_an_unexpected_error_reaches_every_writer(sink: SqliteSink, monkeypatch:
     assert sink.write(b"m,device=d1 x=1 5\n") == Stored()
 
 
-def test_batches_that_wait_share_a_transaction_and_a_refused_one_spoils_no_other(sink: SqliteSink, path: Path) -> None:
+def test_waiting_batches_share_a_transaction_and_a_refused_one_harms_no_other(sink: SqliteSink, path: Path) -> None:
     assert sink.write(b"m,device=d1 x=1 1\n") == Stored()
     sink._closing.set()  # the upkeep has transactions of its own
     assert sink._upkeep is not None
@@ -120,7 +120,7 @@ def test_batches_that_wait_share_a_transaction_and_a_refused_one_spoils_no_other
     assert rows(path, "field, value") == [("x", 1), ("x", 2), ("x", 4), ("x", 5)]
 
 
-def test_another_writer_is_waited_for_and_then_a_retry(
+def test_another_writer_is_waited_for_then_the_batch_is_retried(
     sink: SqliteSink, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "BUSY_TIMEOUT", 0.05)
@@ -137,7 +137,7 @@ def test_another_writer_is_waited_for_and_then_a_retry(
     assert sink.write(b"m,device=d1 x=2 5\n") == Stored()
 
 
-def test_a_full_disk_is_a_retry_and_room_ends_it(sink: SqliteSink, path: Path) -> None:
+def test_a_full_disk_is_retried_until_there_is_room(sink: SqliteSink, path: Path) -> None:
     assert sink.write(b"m,device=d1 x=1 5\n") == Stored()
     connection, _ = sink._connect()
     connection.execute("PRAGMA max_page_count = 1")  # it is the size that the file has
@@ -150,7 +150,7 @@ def test_a_full_disk_is_a_retry_and_room_ends_it(sink: SqliteSink, path: Path) -
     assert rows(path, "count(*)") == [(501,)]
 
 
-def test_a_file_of_another_kind_is_held_until_it_is_moved_away(sink: SqliteSink, path: Path) -> None:
+def test_a_file_of_another_kind_needs_an_operator_until_it_is_moved_away(sink: SqliteSink, path: Path) -> None:
     path.write_bytes(b"no database" * 1000)
     for _ in range(2):
         result = sink.write(b"m,device=d1 x=1 5\n")
@@ -163,7 +163,7 @@ def test_a_file_of_another_kind_is_held_until_it_is_moved_away(sink: SqliteSink,
     assert sink.write(b"m,device=d1 x=1 5\n") == Stored()
 
 
-def test_a_file_damaged_in_the_middle_is_held(sink: SqliteSink, path: Path) -> None:
+def test_a_file_damaged_in_the_middle_needs_an_operator(sink: SqliteSink, path: Path) -> None:
     lines = b"".join(b"m,device=d%d x=1 %d\n" % (index % 50, index) for index in range(5000))
     assert sink.write(lines) == Stored()
     sink.close()
@@ -175,7 +175,7 @@ def test_a_file_damaged_in_the_middle_is_held(sink: SqliteSink, path: Path) -> N
     assert result.kind == "corrupt"
 
 
-def test_a_place_that_cannot_hold_a_file_is_held(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_a_file_needs_an_operator(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file" / "telemetry.db"):
         sink = SqliteSink(path)
@@ -185,7 +185,7 @@ def test_a_place_that_cannot_hold_a_file_is_held(tmp_path: Path) -> None:
         sink.close()
 
 
-def test_a_file_taken_away_is_made_again(sink: SqliteSink, path: Path) -> None:
+def test_a_file_that_was_moved_away_is_made_again(sink: SqliteSink, path: Path) -> None:
     for _ in range(2):
         assert sink.write(b"m,device=d1 x=1 5\n") == Stored()
         assert rows(path, "value") == [(1,)]
@@ -213,7 +213,7 @@ def test_points_before_1970_are_found(sink: SqliteSink) -> None:
     assert_same_buckets(sink.query(query).buckets, expected_buckets(points, query))
 
 
-def test_without_a_measurement_all_that_hold_the_field_answer(sink: SqliteSink) -> None:
+def test_without_a_measurement_all_measurements_with_the_field_answer(sink: SqliteSink) -> None:
     lines = (
         f'a,device=d1 x=1 {START}\nb,device=d1 x=9i {START}\nc,device=d1 x="text" {START}\nd,device=d1 y=5 {START}\n'
     )
@@ -231,7 +231,7 @@ def test_booleans_are_0_and_1(sink: SqliteSink) -> None:
     assert found == [Bucket(START, 0, 0.5, 1, 2), Bucket(START + 2, 0, 0.5, 1, 2), Bucket(START + 4, 1, 1, 1, 1)]
 
 
-def test_an_interval_beyond_64_bits_says_so(sink: SqliteSink) -> None:
+def test_a_query_beyond_64_bits_is_refused(sink: SqliteSink) -> None:
     assert sink.write(b"m,device=d1 x=1 5\n") == Stored()
     with pytest.raises(QueryError, match="too large"):
         sink.query(SeriesQuery("d1", "x", -(2**64), 2**64, 1))
