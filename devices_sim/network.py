@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from devices_sim.scheduler import Scheduler, clock
@@ -13,10 +13,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from devices_sim.keyring import Keyring
-    from devices_sim.link import Link
     from devices_sim.tally import Tally
 
 CLOSE_TIMEOUT = 5.0
+
+
+class Connected(Protocol):
+    """One device's link to the gateway (`devices_sim.link.Link`)."""
+
+    def leave(self) -> None:
+        """Close for good."""
+        ...
+
+    def vanish(self) -> None:
+        """Fault: drop the connection without a close frame."""
+        ...
+
+    def check(self, now: float) -> None:
+        """Look whether the gateway has been silent for too long at ``now``, on the loop's clock."""
+        ...
 
 
 class Network:
@@ -39,7 +54,7 @@ class Network:
         self.keyring = keyring
         self.certificates = certificates or {}
         """By device: in place of ``tls``, with a certificate of its own to show."""
-        self.links: list[Link] = []
+        self.links: list[Connected] = []
         self.failed: asyncio.Future[None] = self.loop.create_future()
         self.last_failure = ""
         """Why the last connection could not be made, for progress and summary."""

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.errors import MessageError, ReadingError
 from gateway.ledger import NO_SEQ, Entry
 from gateway.protocol.messages import Code, verdicts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from gateway.protocol.fields import Rules
     from gateway.protocol.messages import Fault, Readings
     from gateway.protocol.types import Type
 
 Point = tuple[str, int, "Mapping[str, Any]"]
 """A line, its time in ns and its fields."""
-Lesson = tuple["Rules", "list[tuple[str, Type]]"]
+
+
+class FieldRules(Protocol):
+    """The rules of one measurement that have learned fields: `gateway.protocol.fields.Rules`."""
+
+    def unlearn(self, fields: Sequence[tuple[str, Type]]) -> None:
+        """Forget fields, each with its type."""
+        ...
+
+
+Lesson = tuple[FieldRules, "list[tuple[str, Type]]"]
 """Fields that a reading was the first to have, with their types, and the rules that know them since."""
 
 

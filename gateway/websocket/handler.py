@@ -185,7 +185,7 @@ class StreamHandler(WebSocketHandler):
         if self.ws_connection is not None:
             super().on_connection_close()
 
-    def let_go(self) -> None:
+    def release_request(self) -> None:
         """Drop what only the handshake needed: three quarters of an idle connection's memory."""
         self.request = RequestSummary(self.request)  # type: ignore[assignment]
         self._headers = None  # type: ignore[assignment]

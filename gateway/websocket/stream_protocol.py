@@ -22,7 +22,7 @@ import ssl
 import sys
 import threading
 import zlib
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from tornado.util import _websocket_mask
 from tornado.websocket import WebSocketClosedError, WebSocketProtocol13, _DecompressTooLargeError
@@ -35,12 +35,11 @@ from gateway.websocket.tls_transport import RecordProtocol, TLSTransport
 from gateway.websocket.transport_stream import TransportStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from tornado.iostream import IOStream
     from tornado.websocket import WebSocketHandler, _WebSocketParams
 
-    from gateway.websocket.handler import StreamHandler
 
 _CHUNK = 64 * 1024
 RECEIVE_BUFFER = 64 * 1024
@@ -71,6 +70,56 @@ class _ReceiveBuffer(threading.local):
 _receive_buffer = _ReceiveBuffer()
 
 
+class MessageHandler(Protocol):
+    """The handler of one connection (`gateway.websocket.handler.StreamHandler`): what its protocol asks of it."""
+
+    last_byte_at: float
+    """When the last byte came, on the event loop's clock."""
+    close_cause: CloseCause | None
+    """What ended the connection first; None while it is open."""
+    write_limit: int
+    """Bytes that may wait for the peer."""
+    close_timeout: float
+    """Seconds that the peer has to answer a close frame."""
+
+    @property
+    def record_timeout(self) -> float:
+        """Seconds for which the bytes of one TLS record count as life."""
+        ...
+
+    def release_request(self) -> None:
+        """Drop what only the handshake needed."""
+        ...
+
+    def on_text(self, data: bytes) -> Awaitable[None] | None:
+        """One text message."""
+        ...
+
+    def on_binary(self, data: bytes) -> Awaitable[None] | None:
+        """One binary message."""
+        ...
+
+    def on_ping(self, data: bytes) -> None:
+        """A ping came."""
+        ...
+
+    def on_pong(self, data: bytes) -> None:
+        """A pong came."""
+        ...
+
+    def on_ws_connection_close(self, close_code: int | None = None, close_reason: str | None = None) -> None:
+        """The connection has ended."""
+        ...
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """The handler has raised an exception."""
+        ...
+
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        """Refuse the handshake."""
+        ...
+
+
 class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
     """Tornado's protocol on a transport.
 
@@ -92,18 +141,26 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
         "_transport",
     )
 
-    handler: StreamHandler
+    handler: MessageHandler  # type: ignore[assignment]
     stream: TransportStream  # type: ignore[assignment]
 
-    def __init__(self, handler: StreamHandler, params: _WebSocketParams) -> None:
-        super().__init__(handler, mask_outgoing=False, params=params)
+    def __init__(self, handler: MessageHandler, params: _WebSocketParams) -> None:
+        super().__init__(cast("WebSocketHandler", handler), mask_outgoing=False, params=params)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        """The event loop's transport; None before the handshake is answered, and after the connection has ended."""
         self._backlog: list[frames.Frame] = []
+        """Frames that were parsed and not delivered yet, because reading is paused."""
         self._holds = 0
+        """How many pauses of reading are in force."""
         self._deadline: asyncio.TimerHandle | None = None
+        """Aborts a connection that takes too long to close."""
         self._controls = 0
-        self._heard_at = self._record_since = 0.0
+        """Pings and pongs since ``_controls_since``."""
+        self._heard_at = 0.0
+        """When bytes last counted as life that were no whole TLS record yet."""
+        self._record_since = 0.0
+        """When the TLS record began that is incomplete."""
         handler.last_byte_at = self._controls_since = self._loop.time()
 
     async def accept_connection(self, handler: WebSocketHandler) -> None:
@@ -128,7 +185,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
             self.params.max_message_size, _websocket_mask, compression=self._decompressor is not None
         )
         self.params = None  # type: ignore[assignment] # a tenth of an idle connection, and known where it matters
-        self.handler.let_go()
+        self.handler.release_request()
         self._backlog = self._parser.feed(early)
         try:
             with contextlib.suppress(OSError):  # macOS refuses it for a peer that has left
