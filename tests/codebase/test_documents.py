@@ -58,11 +58,24 @@ def test_every_claim_of_the_threat_model_names_its_tests_and_files() -> None:
             assert (ROOT / "gateway" / path).exists() or (ROOT / path).exists(), path
 
 
+def anchors(document: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a document."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE):
+        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+        anchor = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        found.add(anchor if anchor not in found else f"{anchor}-1")
+    return found
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text()):
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
         if not target.startswith(("http:", "https:")):
-            assert (document.parent / target).exists(), target
+            path, _, anchor = target.partition("#")
+            place = document.parent / path if path else document
+            assert place.exists(), target
+            assert not anchor or anchor in anchors(place), target
 
 
 @pytest.mark.parametrize("package", ["gateway", "devices_sim"])
