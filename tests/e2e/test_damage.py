@@ -1,6 +1,6 @@
-"""Files damaged while the gateway was stopped: it starts, says what it found, and delivers everything that was not hit.
+"""Files that are damaged while the gateway is stopped: it starts, reports them, and delivers everything else.
 
-Where every bit and every length is tried is tests/spool/test_damage.py; here a few, each with a real process.
+tests/spool/test_damage.py tries every bit and every length; here are a few, each with a real process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TS = 1_700_000_000_000
 MESSAGES, READINGS = 60, 100
 DELIVERED = 10
-"""Messages that the database has before it goes away."""
+"""Messages that the database takes before it is gone."""
 
 
 def send(gateway: RunningGateway, message: int) -> None:
@@ -40,7 +40,7 @@ def send(gateway: RunningGateway, message: int) -> None:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What a killed gateway left: several segments, the first of them delivered in part."""
+    """The directory of a killed gateway: several segments, the first one delivered in part."""
     directory = tmp_path_factory.mktemp("killed") / "gateway"
     with ScriptedServer(Reply(204)) as script, running_gateway(directory, into(script)) as gateway:
         for message in range(DELIVERED):
@@ -74,11 +74,11 @@ def half(path: Path) -> int:
 
 
 def restart(directory: Path, killed: Path, damage: Callable[[Path], object]) -> tuple[set[int], dict[str, Any], str]:
-    """Damage a copy and start on it; what reached the database then, /readyz, and the log."""
+    """Damage a copy and start a gateway on it; the readings that then reach the database, /readyz, and the log."""
     shutil.copytree(killed, directory)
     damage(directory)
     with ScriptedServer(Reply(204)) as script, running_gateway(directory, into(script)) as gateway:
-        send(gateway, MESSAGES)  # also lets the ledger see that everything before is over
+        send(gateway, MESSAGES)  # so that the ledger sees that everything before has ended
         for device in range(3):
             gateway.settled(f"d-{device}")
         status, state = gateway.request("/readyz")
@@ -99,11 +99,11 @@ IN_THE_SPOOL: dict[str, tuple[Callable[[Path], object], int]] = {
     "segment-cut-short": (lambda d: cut(s := segments(d)[2], half(s)), 12),
     "segment-gone": (lambda d: segments(d)[2].unlink(), 24),
 }
-"""What is done, and how many messages of 6 KB in segments of 64 KiB it may cost at most."""
+"""The damage, and how many messages of 6 KB in segments of 64 KiB it may cost at most."""
 
 
 @pytest.mark.parametrize("kind", IN_THE_SPOOL)
-def test_damage_in_the_spool_costs_what_was_hit(tmp_path: Path, killed: Path, kind: str) -> None:
+def test_damage_in_the_spool_costs_only_the_damaged_records(tmp_path: Path, killed: Path, kind: str) -> None:
     damage, most = IN_THE_SPOOL[kind]
     stored, state, log = restart(tmp_path / "gateway", killed, damage)
     lost = WAITING - stored
@@ -117,8 +117,8 @@ def test_damage_in_the_spool_costs_what_was_hit(tmp_path: Path, killed: Path, ki
 
 
 @pytest.mark.parametrize("by", [1, 3000])
-def test_the_newest_segment_cut_short_is_taken_for_an_unfinished_write(tmp_path: Path, killed: Path, by: int) -> None:
-    """A record at the very end that is not whole looks like the end of a crash, and is left out like one."""
+def test_a_newest_segment_that_was_cut_is_taken_for_an_unfinished_write(tmp_path: Path, killed: Path, by: int) -> None:
+    """A record that is cut at the very end looks like a crash during its write, and is left out as after a crash."""
     newest = segments(killed)[-1]
     size = newest.stat().st_size - by
     stored, state, log = restart(tmp_path / "gateway", killed, lambda d: cut(d / "spool" / newest.name, size))
@@ -128,13 +128,13 @@ def test_the_newest_segment_cut_short_is_taken_for_an_unfinished_write(tmp_path:
 
 
 def test_a_damaged_cursor_costs_nothing(tmp_path: Path, killed: Path) -> None:
-    """The checkpoint, or at worst the oldest segment, says where to go on; what is written twice overwrites itself."""
+    """The checkpoint, or at worst the oldest segment, says where to go on; a point written twice overwrites itself."""
     stored, _, _ = restart(tmp_path / "gateway", killed, lambda d: (d / "spool/cursor").write_bytes(b"\xa5" * 9000))
     assert WAITING <= stored <= ALL
 
 
 def with_another_mark(path: Path) -> None:
-    """A digit changed: it reads well, and says that everything was delivered."""
+    """One digit changed: the file can be read, and says that everything was delivered."""
     data = path.read_bytes()
     path.write_bytes(re.sub(rb'"delivered_to":(\d+)', rb'"delivered_to":9\1', data))
 
@@ -147,7 +147,7 @@ def test_a_damaged_checkpoint_is_counted_again(tmp_path: Path, killed: Path, dam
 
 
 def without_its_log(database: Path) -> None:
-    """No database any more, and nothing beside it to repair it with."""
+    """The file is no database any more, and has no log to repair it from."""
     for suffix in ("-wal", "-shm"):
         database.with_name(database.name + suffix).unlink(missing_ok=True)
     database.write_bytes(b"no database" * 1000)
@@ -160,7 +160,7 @@ def test_damaged_dead_letters_are_set_aside(tmp_path: Path, killed: Path) -> Non
 
 
 def test_a_damaged_registry_refuses_the_start_and_names_the_file(tmp_path: Path, killed: Path) -> None:
-    """Without it every device would be turned away as unknown, some for good. Nothing is touched meanwhile."""
+    """Without it every device would be refused as unknown, some for good. No file is changed meanwhile."""
     directory = tmp_path / "gateway"
     shutil.copytree(killed, directory)
     registry = directory / "state/registry.db"
@@ -178,7 +178,7 @@ def test_a_damaged_registry_refuses_the_start_and_names_the_file(tmp_path: Path,
 
 
 def middle_zeroed(database: Path) -> None:
-    """It opens, and has its layout; what is in it cannot be read."""
+    """It can be opened and has its tables, but their content cannot be read."""
     with closing(sqlite3.connect(database)) as db:
         db.execute("PRAGMA journal_mode = DELETE")
         size: int = db.execute("PRAGMA page_size").fetchone()[0]
@@ -188,7 +188,7 @@ def middle_zeroed(database: Path) -> None:
 
 @pytest.mark.parametrize("damage", [without_its_log, middle_zeroed])
 @pytest.mark.parametrize("store", ["commands", "settings", "enrolments"])
-def test_what_people_decided_is_not_begun_anew_by_itself(
+def test_damaged_files_with_decisions_of_people_refuse_the_start(
     tmp_path: Path, killed: Path, store: str, damage: Callable[[Path], None]
 ) -> None:
     directory = tmp_path / "gateway"
@@ -207,8 +207,8 @@ def test_what_people_decided_is_not_begun_anew_by_itself(
             assert path.exists()
 
 
-def test_a_second_gateway_changes_nothing_of_the_first(tmp_path: Path) -> None:
-    """It is refused before it takes the commands under way for those of a gateway that was stopped."""
+def test_a_second_gateway_changes_no_file_of_the_first(tmp_path: Path) -> None:
+    """It ends before it could take the open commands for those of a stopped gateway."""
     with ScriptedServer(AWAY) as script, running_gateway(tmp_path, into(script)):
         commands = CommandLog(tmp_path / "state/commands.db")
         commands.add(Command("c-1", "d-1", "open", b"{}", False, "admin", "", time.time_ns(), time.time_ns()))

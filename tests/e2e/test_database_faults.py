@@ -1,8 +1,8 @@
-"""Everything a database can do to a gateway that runs: no batch is lost, and each fault ends as the documents say.
+"""Faults of the database while the gateway runs: no batch is lost, and each fault ends as the documents say.
 
-A scripted server stands between the gateway and a real InfluxDB: it says what the real one cannot be brought to say,
-and lets the real one answer otherwise. After every fault the ledger is in balance and the database holds each reading
-once.
+A scripted server stands between the gateway and a real InfluxDB. It sends the responses that the real one cannot be
+made to send, and forwards everything else. After every fault the ledger is in balance, and the database has each
+reading once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def config(url: str, database: str, **batch: Any) -> dict[str, Any]:
 
 
 class Front:
-    """A gateway, the scripted server behind it, and the real database behind that."""
+    """A gateway, a scripted server behind it, and the real database behind that server."""
 
     def __init__(self, gateway: RunningGateway, script: ScriptedServer, influxd: Influxd, database: str) -> None:
         self.gateway = gateway
@@ -49,7 +49,7 @@ class Front:
         self.database = database
 
     def send(self, device: str, readings: int = READINGS, first: int = 0) -> None:
-        """Readings in one request, acknowledged: they are on the gateway's disk."""
+        """Send readings in one request; they are durable when this returns."""
         body = [{"ts": TS + first + n, "values": {"n": first + n}} for n in range(readings)]
         status, answer = self.gateway.request(f"/v1/devices/{device}/readings", body=json.dumps(body).encode())
         assert (status, answer["accepted"]) == (200, readings), answer
@@ -89,7 +89,7 @@ def fronted(directory: Path, influxd: Influxd, **batch: Any) -> Iterator[Front]:
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory, influxd: Influxd) -> Iterator[Front]:
-    """One for the faults that pass; each test has a device of its own and leaves the database well."""
+    """Shared by the tests of faults that end; each test has its own device and leaves the database without a fault."""
     with fronted(tmp_path_factory.mktemp("front"), influxd) as made:
         yield made
 
@@ -108,7 +108,7 @@ LASTING = {
 
 
 @pytest.mark.parametrize("fault", LASTING)
-def test_a_database_that_fails_is_asked_again_until_it_has_everything(front: Front, fault: str) -> None:
+def test_a_failing_database_is_retried_until_it_has_every_point(front: Front, fault: str) -> None:
     reply, kind = LASTING[fault]
     device = f"lasting-{fault}"
     before = front.errors(kind)
@@ -124,7 +124,7 @@ def test_a_database_that_fails_is_asked_again_until_it_has_everything(front: Fro
     assert front.dead_letters() == []
 
 
-def test_retry_after_is_not_undercut(front: Front) -> None:
+def test_no_write_comes_before_retry_after_is_over(front: Front) -> None:
     front.script.says(says(503, "busy", **{"Retry-After": "2"}), FORWARD)
     seen = len(front.script.requests)
     front.send("patient")
@@ -135,18 +135,18 @@ def test_retry_after_is_not_undercut(front: Front) -> None:
     front.assert_all_stored("patient")
 
 
-def test_an_answer_that_drips_is_waited_for_as_long_as_it_drips(front: Front) -> None:
-    """The time-out is for silence: an answer of a byte now and then is an answer."""
+def test_a_slow_response_is_waited_for_to_its_end(front: Front) -> None:
+    """The time-out counts silence only, and this server sends a byte now and then."""
     front.script.says(Reply(forward=True, drip=0.01), FORWARD)
     front.send("drip")
     front.assert_all_stored("drip")
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_a_refused_batch_is_halved_and_nothing_of_it_is_lost(front: Front, status: int) -> None:
-    """A refusal that does not come again for the halves costs writes and nothing else."""
+def test_a_refused_batch_is_halved_and_no_point_is_lost(front: Front, status: int) -> None:
+    """If the halves are not refused again, the refusal costs only writes."""
     device, first = f"halved-{status}", f"first-{status}"
-    front.send(first)  # what is written to a shard that nobody wrote to of late is written twice: not the writes below
+    front.send(first)  # a first write to a cold shard is made twice; those below are not
     front.assert_all_stored(first)
     seen = len(front.script.requests)
     front.script.says(says(status, "not like this"), FORWARD)
@@ -156,7 +156,7 @@ def test_a_refused_batch_is_halved_and_nothing_of_it_is_lost(front: Front, statu
     assert front.dead_letters() == []
 
 
-def test_what_an_operator_has_to_mend_is_held_with_everything(tmp_path: Path, influxd: Influxd) -> None:
+def test_every_point_waits_while_an_operator_has_to_act(tmp_path: Path, influxd: Influxd) -> None:
     kinds = {401: "unauthorized", 403: "forbidden", 404: "not_found", 400: "unexpected_answer"}
     with contextlib.ExitStack() as stack:
         fronts = {status: stack.enter_context(fronted(tmp_path / str(status), influxd)) for status in kinds}
@@ -176,7 +176,7 @@ def test_what_an_operator_has_to_mend_is_held_with_everything(tmp_path: Path, in
             assert front.dead_letters() == []
 
 
-def test_a_database_that_refuses_connections_gets_everything_later(tmp_path: Path) -> None:
+def test_a_database_that_refuses_connections_gets_every_point_later(tmp_path: Path) -> None:
     with Influxd(tmp_path / "influxd") as server:
         database = server.create_database("telemetry")
         with (
@@ -195,7 +195,7 @@ def test_a_database_that_refuses_connections_gets_everything_later(tmp_path: Pat
 def test_a_poison_point_in_five_thousand_costs_few_writes_and_ends_as_a_dead_letter(
     tmp_path: Path, influxd: Influxd
 ) -> None:
-    """The gateway cannot know: the database learned the field's type from somebody else."""
+    """The gateway cannot know the type of the field: another program has written to it."""
     with fronted(tmp_path, influxd, max_readings=5000, max_age="20s") as front:
         influxd.write(front.database, b'telemetry,device=other odd="a text" %d\n' % (TS * 1_000_000))
         for first in range(0, 5000, 500):

@@ -1,4 +1,4 @@
-"""A type conflict is caught at the gateway, before the database meets it; and the database has the last word."""
+"""The gateway refuses a type conflict before the database does; the type in the database decides."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_conflict_is_refused_with_field_expected_and_got_across_devices_and_re
         gateway.settled("b")
 
 
-def test_a_reading_that_never_reached_the_disk_teaches_no_type(tmp_path: Path) -> None:
+def test_a_reading_that_did_not_become_durable_sets_no_type(tmp_path: Path) -> None:
     with running_gateway(tmp_path, {"state": {"directory": str(tmp_path / "state")}}) as gateway:
         assert post(gateway, "a", 0, other=1)["accepted"] == 1
         gateway.settled("a")
@@ -59,8 +59,8 @@ def test_a_reading_that_never_reached_the_disk_teaches_no_type(tmp_path: Path) -
         assert post(gateway, "b", 3, other="text")["rejected"][0]["field"] == "other", "what was known before still is"
 
 
-def test_the_database_has_the_last_word(tmp_path: Path, influxd: Influxd) -> None:
-    """One wrong first reading becomes a dead letter and does not shut out the right ones behind it."""
+def test_the_database_decides_the_type_of_a_field(tmp_path: Path, influxd: Influxd) -> None:
+    """A wrong first reading becomes a dead letter; the right ones after it are stored."""
     database = influxd.create_database()
     influxd.write(database, b"telemetry,device=old temp=20.5 1764000000000000000\n")
     with running_gateway(tmp_path, influxdb(influxd, database)) as gateway:
@@ -94,7 +94,7 @@ def test_an_operator_sees_types_and_forgets_one(tmp_path: Path, influxd: Influxd
         assert post(gateway, "a", 2, state="on")["rejected"][0]["message"] == "expected bool, got string"
 
 
-def test_where_nothing_was_learned_there_is_no_file(tmp_path: Path) -> None:
+def test_there_is_no_file_before_the_first_type(tmp_path: Path) -> None:
     with running_gateway(tmp_path) as gateway:
         assert gateway.stop() == 0
         for file in (tmp_path / "state").glob("field_types.db*"):

@@ -1,4 +1,4 @@
-"""Dead letters from the refusal to their end, with a real gateway and database; the ledger is exact at every step."""
+"""Dead letters from refusal to settlement, with a real gateway and database: the ledger is exact at every step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def settings(server: Influxd, database: str) -> dict[str, Any]:
 
 
 def refused_points(gateway: RunningGateway, server: Influxd, database: str) -> None:
-    """The database has ``level`` as an integer; the gateway sends floats."""
+    """Have points refused: ``level`` is an integer in the database, and the gateway writes floats."""
     server.write(database, b"telemetry,device=x level=1i 1764000000000000000\n")
     for at in range(POINTS):
         body = json.dumps([{"ts": TS + at, "level": 1.5}, {"ts": TS + at, "other": 1}]).encode()
@@ -46,7 +46,7 @@ def becomes(gateway: RunningGateway, expected: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
-def test_what_a_replay_stores_is_no_longer_rejected_not_after_a_restart_either(
+def test_points_stored_by_a_replay_no_longer_count_as_rejected(
     tmp_path: Path, influxd: Influxd, ending: signal.Signals
 ) -> None:
     database = influxd.create_database()
@@ -69,7 +69,7 @@ def test_what_a_replay_stores_is_no_longer_rejected_not_after_a_restart_either(
     assert len(influxd.points(database, "telemetry")) == POINTS
 
 
-def test_letters_that_end_while_the_gateway_is_down_are_counted_when_it_is_back(
+def test_dead_letters_settled_while_the_gateway_is_down_are_counted_at_its_start(
     tmp_path: Path, influxd: Influxd
 ) -> None:
     database = influxd.create_database()
@@ -85,7 +85,7 @@ def test_letters_that_end_while_the_gateway_is_down_are_counted_when_it_is_back(
             assert gateway.stop() == 0
 
 
-def test_what_the_operator_deletes_stays_rejected(tmp_path: Path, influxd: Influxd) -> None:
+def test_readings_of_deleted_dead_letters_stay_rejected(tmp_path: Path, influxd: Influxd) -> None:
     database = influxd.create_database()
     over = settings(influxd, database)
     with running_gateway(tmp_path, over) as gateway:

@@ -1,4 +1,4 @@
-"""`gateway why` and ``/v1/why`` beside a real gateway and a real database: every stage a reading can be in."""
+"""`gateway why` and ``/v1/why`` beside a real gateway and a real database: every stage of a reading."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def influxdb(server: Influxd, database: str) -> dict[str, Any]:
 
 
 def send(gateway: RunningGateway, device: str, *messages: dict[str, Any], boot: str = "b1") -> None:
-    """Numbered messages, and wait for the ack of the last."""
+    """Send numbered messages, and wait for the ack of the last one."""
     with connect(f"{gateway.ws}/v1/devices/{device}/stream") as socket:
         socket.recv()
         socket.send(json.dumps({"type": "hello", "boot": boot}))
@@ -55,7 +55,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, influxd: Influxd) -> Itera
         yield running
 
 
-def test_a_stored_message_names_its_commit_and_its_write(gateway: RunningGateway) -> None:
+def test_a_stored_message_shows_its_commit_and_its_write(gateway: RunningGateway) -> None:
     send(gateway, "stored", *(reading(seq) for seq in range(5)))
     assert gateway.settled("stored")["stored"] == 5
     wait_for(lambda: why(gateway, "stored", "--seq", "3")[1]["messages"][0]["writes"], "the log of writes")
@@ -95,7 +95,7 @@ def test_copies_refusals_gaps_and_unknown_numbers_are_told_apart(gateway: Runnin
     assert gateway.request("/v1/why/mixed?seq=3")[0] == 404
 
 
-def test_a_refused_point_has_the_words_of_the_database(gateway: RunningGateway) -> None:
+def test_a_refused_point_shows_the_reason_of_the_database(gateway: RunningGateway) -> None:
     send(gateway, "strict", reading(0, level=1.5), reading(1, other=2))
     assert gateway.settled("strict")["rejected"] == 1
     _, answer = why(gateway, "strict", "--seq", "0")
@@ -121,7 +121,7 @@ def test_unnumbered_readings_are_found_by_time(gateway: RunningGateway) -> None:
     assert gateway.request(f"/v1/why/unnumbered?time={TS + 77}")[0] == 200
 
 
-def test_a_device_nobody_has_heard_of(gateway: RunningGateway) -> None:
+def test_an_unknown_device_has_no_trace(gateway: RunningGateway) -> None:
     code, answer = why(gateway, "nobody", "--seq", "1")
     assert code == 1
     assert answer["answer"] == "no device of that name is registered, and none has ever sent anything"
@@ -131,7 +131,7 @@ def test_a_device_nobody_has_heard_of(gateway: RunningGateway) -> None:
 
 
 @pytest.mark.parametrize("query", ["", "?seq=1&time=2", "?seq=x", "?time=yesterday", "?time=--5", "?seq=-1"])
-def test_a_question_that_is_none_is_told(gateway: RunningGateway, query: str) -> None:
+def test_a_malformed_request_is_refused(gateway: RunningGateway, query: str) -> None:
     assert gateway.request(f"/v1/why/stored{query}")[0] == 400
 
 
@@ -142,7 +142,7 @@ def test_wrong_usage_of_the_command(gateway: RunningGateway) -> None:
     assert 'or ms since 1970 such as 1700000000500, got "yesterday"' in text
 
 
-def test_what_waits_is_told_with_the_state_of_the_database_and_only_to_viewers(tmp_path: Path) -> None:
+def test_a_waiting_message_shows_the_state_of_the_database_to_viewers_only(tmp_path: Path) -> None:
     with (
         Influxd(tmp_path / "influxd") as server,
         running_gateway(
@@ -166,7 +166,7 @@ def test_what_waits_is_told_with_the_state_of_the_database_and_only_to_viewers(t
         wait_for(lambda: why(gateway, "waits", "--seq", "0")[1]["messages"][0]["writes"], "its delivery")
 
 
-def test_history_that_is_gone_is_called_so(tmp_path: Path) -> None:
+def test_deleted_history_is_reported_as_deleted(tmp_path: Path) -> None:
     over = {"spool": {"keep_delivered": "0s", "segment_bytes": "64KiB", "max_bytes": "1MiB"}}
     with running_gateway(tmp_path / "gateway", over) as gateway:
         send(gateway, "old", reading(0))
