@@ -107,6 +107,13 @@ class Link:
             self._connection.resume()
             self.device.heard(clock())
 
+    def hurry(self) -> None:
+        """The run is ending: if the device still holds readings, do not wait for a long back-off to be over."""
+        after = self.device.hurry()
+        if self._retry is not None and self.device.outbox.pending:
+            self._retry.cancel()
+            self._retry = self._network.scheduler.at(clock() + after, self.connect)
+
     def leave(self) -> None:
         """Close for good."""
         self.device.leave()

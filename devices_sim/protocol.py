@@ -173,6 +173,11 @@ class Device:
         result = self.commands.finish(command)
         return result if self.phase is Phase.READY else ()
 
+    def hurry(self) -> float:
+        """The run is ending: reconnect soon from now on; the seconds until an attempt that was put off before."""
+        self._backoff.hurry()
+        return self._backoff.delay(None)
+
     def leave(self) -> None:
         """The device is switched off: what comes after the close needs no reconnect."""
         self.phase = Phase.STOPPED

@@ -1,8 +1,8 @@
 """One run from the first connection to the last verdict, whatever makes the readings.
 
 A `Source` is one device with its readings: simulated (`devices_sim.fleet`) or recorded (`devices_sim.replay`). The run
-ends when all sources are finished, its duration is over, every device was stopped by the gateway, or somebody asks;
-then outstanding messages have ``grace`` seconds to get their verdict.
+ends when all sources are finished, its duration is over, the gateway has stopped every device, or a signal comes. Then
+outstanding messages have ``grace`` seconds to get their verdict: devices that still hold readings go on reconnecting.
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ async def conduct(plan: Plan, build: Callable[[Network, str], Sequence[Source]],
             await _until(_Watch(network, sources, display, begun, plan.duration, interrupted))
             for source in sources:
                 source.stop()
+                source.link.hurry()
             network.loop.call_later(plan.grace, interrupted.set)
             interrupted.clear()
             await _verdicts(network, sources, interrupted)

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from devices_sim.backoff import Backoff
+from devices_sim.backoff import MAX_HURRIED, Backoff
 
 
 def delays(backoff: Backoff, code: int | None, count: int = 60) -> list[float]:
@@ -36,6 +36,16 @@ def test_what_the_gateway_asked_for_counts_once() -> None:
 
 def test_a_device_that_was_replaced_keeps_away() -> None:
     assert all(30 <= delay <= 60 for delay in delays(Backoff(Random(1)), 4409))
+
+
+@pytest.mark.parametrize("code", [None, 1013, 4409])
+def test_at_the_end_of_a_run_no_delay_is_long_but_one_that_the_gateway_asked_for(code: int | None) -> None:
+    backoff = Backoff(Random(1))
+    delays(backoff, None)
+    backoff.hurry()
+    assert max(delays(backoff, code)) <= MAX_HURRIED
+    backoff.told = 2.3
+    assert backoff.delay(code) == 2.3
 
 
 def test_devices_do_not_come_back_together() -> None:

@@ -28,9 +28,9 @@ FAST = {"ping_interval_ms": 300, "timeout_ms": 600}
 
 @pytest.fixture(autouse=True)
 def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backoff, "FIRST", 0.02)
-    monkeypatch.setattr(backoff, "BUSY", 0.05)
-    monkeypatch.setattr(backoff, "REPLACED_LEAST", 0.05)
+    monkeypatch.setattr(backoff, "MIN_BOUND", 0.02)
+    monkeypatch.setattr(backoff, "MIN_BUSY_BOUND", 0.05)
+    monkeypatch.setattr(backoff, "MIN_REPLACED", 0.05)
 
 
 @contextlib.asynccontextmanager

@@ -5,6 +5,7 @@ import http
 import os
 import signal
 import time
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,10 @@ from devices_sim.scenario import Group
 from tests.support.peer import Conversation, Peer, obliging
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from devices_sim.network import Network
+    from devices_sim.run import Source
     from devices_sim.tally import Tally
 
 FLEET = Fleet((Group("g", "climate", 2),), [("d0", None), ("d1", None)], 0.05, 1, "durable", keep_report=False)
@@ -66,6 +71,37 @@ def test_an_interrupt_ends_the_readings_and_waits_for_verdicts() -> None:
     assert outcome.complete
     assert outcome.summary["acked"] == outcome.summary["sent"] > 0
     assert outcome.summary["seconds"] < 3
+
+
+def test_a_device_that_is_in_back_off_when_the_run_ends_still_sends_what_it_holds() -> None:
+    """Its gateway was away for so long that the next attempt would come after the time for verdicts."""
+    away = False
+
+    async def behave(talk: Conversation, message: dict[str, Any]) -> None:
+        nonlocal away
+        if "seq" in message and not away:
+            away = True
+            talk.vanish()
+        elif "seq" not in message or away:
+            await obliging(talk, message)
+
+    def patient(network: Network, boot: str) -> Sequence[Source]:
+        sources = FLEET.build(network, boot)
+        for source in sources:
+            source.link.device._backoff._attempts = 10
+            source.link.device._backoff._rng = Random(1)  # its first number makes the delay 4 s, the second 25 s
+            source.link.device._backoff._rng.random()
+        return sources
+
+    peer = Peer(behave)
+
+    async def main() -> Outcome:
+        async with asyncio.timeout(30), peer.serving():
+            return await conduct(Plan(peer.url, duration=0.5, grace=15.0), patient, Recorder())
+
+    outcome = asyncio.run(main())
+    assert outcome.summary["reconnects"] == 1
+    assert outcome.complete
 
 
 def test_a_second_interrupt_ends_the_wait() -> None:
