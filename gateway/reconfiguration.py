@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.components import Components
-    from gateway.config.reloading import Change
+    from gateway.config.reload_plan import ConfigChange
     from gateway.delivery.sink import Sink
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ SESSION_SETTINGS = "profiles", "limits."
 class Prepared:
     """What a change brings into force, read from its files."""
 
-    change: Change
+    change: ConfigChange
     tls: ssl.SSLContext | None
     authorities: Mapping[bytes, frozenset[str]]
     certificate_ends: Mapping[Path, float]
@@ -58,7 +58,7 @@ class Reconfiguration:
         self._retiring: set[asyncio.Task[None]] = set()
         """One task for each database that is no longer used and has writes under way."""
 
-    def prepare(self, change: Change) -> Prepared:
+    def prepare(self, change: ConfigChange) -> Prepared:
         """Read everything that the new configuration names. Blocks.
 
         Raises:
@@ -114,5 +114,5 @@ class Reconfiguration:
             await asyncio.to_thread(before.close)
 
 
-def _touches(change: Change, settings: tuple[str, ...]) -> bool:
+def _touches(change: ConfigChange, settings: tuple[str, ...]) -> bool:
     return any(name.startswith(settings) for name in change.live)

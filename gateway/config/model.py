@@ -14,6 +14,7 @@ from gateway.config.sections import (
     InfluxdbSection,
     KeepaliveSection,
     LimitsSection,
+    Live,
     LoggingSection,
     ProfileSection,
     ServerSection,
@@ -40,14 +41,14 @@ class Config(BaseSettings):
     auth: AuthSection = AuthSection()
     keepalive: KeepaliveSection = KeepaliveSection()
     spool: SpoolSection = SpoolSection()
-    sink: Literal["sqlite", "influxdb"] = "sqlite"
+    sink: Live[Literal["sqlite", "influxdb"]] = "sqlite"
     """Where readings go."""
     influxdb: InfluxdbSection = InfluxdbSection()
     sqlite: SqliteSection = SqliteSection()
     batch: BatchSection = BatchSection()
     state: StateSection = StateSection()
     limits: LimitsSection = LimitsSection()
-    profiles: dict[str, ProfileSection] = {DEFAULT_PROFILE: ProfileSection()}
+    profiles: Live[dict[str, ProfileSection]] = {DEFAULT_PROFILE: ProfileSection()}
     """Kinds of devices; a device without a profile of its own has `default`."""
     logging: LoggingSection = LoggingSection()
 

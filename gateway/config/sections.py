@@ -5,6 +5,8 @@ Rules that hold here:
 * Sections are frozen, and a key that is not declared is an error.
 * Durations are seconds, sizes are bytes, paths are absolute once `gateway.config.load` has read them.
 * A check that needs two sections is in `gateway.config.checks`.
+* The type of a setting says when a change of it counts: `Live` at once, when the file is read again; `AtStart` from the
+  next start on. The settings of a profile are live, all together.
 * The text below a setting is its description in the JSON Schema; config.yaml explains it to people.
 """
 
@@ -12,8 +14,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -89,6 +92,22 @@ def _check_switch(value: Any) -> Any:
     return word if word == "auto" else word == "true"
 
 
+T = TypeVar("T")
+
+
+class Applies(Enum):
+    """When a change of a setting counts."""
+
+    LIVE = "live"
+    """As soon as the file is read again."""
+    AT_START = "at start"
+    """From the next start on: devices were told the value for the length of their session, or files or sockets in use
+    depend on it."""
+
+
+Live = Annotated[T, Applies.LIVE]
+AtStart = Annotated[T, Applies.AT_START]
+
 Token = Annotated[SecretStr, AfterValidator(_check_token)]
 Url = Annotated[str, AfterValidator(_check_url)]
 Origin = Annotated[str, AfterValidator(_check_origin)]
@@ -103,159 +122,159 @@ Number = Annotated[int | float, BeforeValidator(_check_number), WithJsonSchema({
 class TlsSection(Section):
     """TLS is on when both files are named."""
 
-    certificate: Path | None = None
+    certificate: Live[Path | None] = None
     """PEM file with the certificate and the chain up to the root."""
-    key: Path | None = None
+    key: Live[Path | None] = None
     """PEM file with the certificate's private key."""
-    client_ca: Path | None = None
+    client_ca: Live[Path | None] = None
     """PEM file with the authorities whose certificates devices may show instead of a token; null asks for none."""
 
 
 class ServerSection(Section):
     """The listening socket and what any client may ask of it."""
 
-    listen: Listen = ListenAddress("127.0.0.1", 8080)
+    listen: AtStart[Listen] = ListenAddress("127.0.0.1", 8080)
     """host:port to listen on; port 0 takes one that is free."""
     tls: TlsSection = TlsSection()
-    max_connections: int = Field(default=20_000, ge=1, le=1_000_000)
+    max_connections: Live[int] = Field(default=20_000, ge=1, le=1_000_000)
     """Devices connected at the same time; one more is told to try again later."""
-    connects_per_second: int = Field(default=500, ge=1, le=1_000_000)
+    connects_per_second: AtStart[int] = Field(default=500, ge=1, le=1_000_000)
     """How often one address may connect, sustained; IPv6 by its first 64 bits."""
-    connect_burst: int = Field(default=20_000, ge=1, le=10_000_000)
+    connect_burst: AtStart[int] = Field(default=20_000, ge=1, le=10_000_000)
     """How often at once: as many devices as may stand behind one address."""
-    max_message_bytes: Annotated[Size, between("1KiB", "16MiB", parse_size)] = 64 * 1024
+    max_message_bytes: AtStart[Annotated[Size, between("1KiB", "16MiB", parse_size)]] = 64 * 1024
     """Longest message a device may send."""
-    ack_delay: Annotated[Duration, between("0s", "1s", parse_duration)] = 0.02
+    ack_delay: AtStart[Annotated[Duration, between("0s", "1s", parse_duration)]] = 0.02
     """How long the ack of a device that streams may wait to cover more messages; told to devices in their welcome."""
-    allowed_origins: tuple[Origin, ...] = ()
+    allowed_origins: Live[tuple[Origin, ...]] = ()
     """Web pages of other origins whose scripts may connect as devices; * for all."""
-    trusted_proxies: tuple[Network, ...] = ()
+    trusted_proxies: Live[tuple[Network, ...]] = ()
     """Addresses or networks of proxies whose word about their clients is believed (X-Forwarded-For and -Proto)."""
-    allow_open_network: bool = False
+    allow_open_network: AtStart[bool] = False
     """Permit auth.mode open on an address that other machines can reach."""
 
 
 class AuthSection(Section):
     """Who is let in."""
 
-    mode: Literal["token", "open"] = "token"
+    mode: AtStart[Literal["token", "open"]] = "token"
     """token: registered devices only; open: any device id, without a token."""
-    admin_token: Token | None = None
+    admin_token: Live[Token | None] = None
     """Bearer token for actions that change something; without it there are none over HTTP."""
-    viewer_token: Token | None = None
+    viewer_token: Live[Token | None] = None
     """Bearer token for reading; without it reading is free on loopback and needs the admin token elsewhere."""
-    timeout: Annotated[Duration, between("100ms", "5m", parse_duration)] = 10.0
+    timeout: AtStart[Annotated[Duration, between("100ms", "5m", parse_duration)]] = 10.0
     """How long a device may take to say who it is."""
-    enrol: Literal["never", "approve"] = "never"
+    enrol: Live[Literal["never", "approve"]] = "never"
     """approve: a device without a token may ask for one, and gets it when an operator approves."""
-    enrol_expiry: Annotated[Duration, between("1s", "7d", parse_duration)] = 900.0
+    enrol_expiry: Live[Annotated[Duration, between("1s", "7d", parse_duration)]] = 900.0
     """How long a device is held for an operator to approve, and how long an approval waits for it to come back."""
 
 
 class KeepaliveSection(Section):
     """When a silent device is taken for gone; told to every device in its welcome."""
 
-    ping_interval: Annotated[Duration, between("100ms", "1h", parse_duration)] = 20.0
+    ping_interval: AtStart[Annotated[Duration, between("100ms", "1h", parse_duration)]] = 20.0
     """Silence after which the gateway sends a ping."""
-    timeout: Annotated[Duration, between("200ms", "2h", parse_duration)] = 30.0
+    timeout: AtStart[Annotated[Duration, between("200ms", "2h", parse_duration)]] = 30.0
     """Silence after which the gateway drops the connection."""
-    message_timeout: Annotated[Duration, between("1s", "1h", parse_duration)] = 120.0
+    message_timeout: AtStart[Annotated[Duration, between("1s", "1h", parse_duration)]] = 120.0
     """How long the bytes of one message may take to come."""
 
 
 class SpoolSection(Section):
     """The disk between acceptance and the database."""
 
-    directory: Path = Path("spool")
+    directory: AtStart[Path] = Path("spool")
     """Where segments live; below state.directory unless absolute."""
-    commit_interval: Annotated[Duration, between("0s", "1s", parse_duration)] = 0.005
+    commit_interval: AtStart[Annotated[Duration, between("0s", "1s", parse_duration)]] = 0.005
     """Messages that arrive within it share one fdatasync."""
-    segment_bytes: Annotated[Size, between("64KiB", "1GiB", parse_size)] = 64 * 1024**2
+    segment_bytes: AtStart[Annotated[Size, between("64KiB", "1GiB", parse_size)]] = 64 * 1024**2
     """Length at which a segment is closed and a new one begun; never more than a quarter of max_bytes."""
-    max_bytes: Annotated[Size, between("1MiB", "16TiB", parse_size)] = 1024**3
+    max_bytes: AtStart[Annotated[Size, between("1MiB", "16TiB", parse_size)]] = 1024**3
     """Most bytes that may wait for the database."""
-    when_full: Literal["reject", "drop_oldest"] = "reject"
+    when_full: AtStart[Literal["reject", "drop_oldest"]] = "reject"
     """reject: devices are throttled and keep their readings; drop_oldest: the oldest are counted and discarded."""
-    keep_delivered: Annotated[Duration, between("0s", "30d", parse_duration)] = 3600.0
+    keep_delivered: AtStart[Annotated[Duration, between("0s", "30d", parse_duration)]] = 3600.0
     """How long segments stay after delivery."""
-    min_free: Annotated[Size, between("0B", "16TiB", parse_size)] = 64 * 1024**2
+    min_free: AtStart[Annotated[Size, between("0B", "16TiB", parse_size)]] = 64 * 1024**2
     """Room left on the disk for others; with less, the spool is full."""
 
 
 class InfluxdbSection(Section):
     """InfluxDB 1, 2 or 3, or a database that speaks one of its write APIs."""
 
-    url: Url | None = "http://127.0.0.1:8086"
+    url: Live[Url | None] = "http://127.0.0.1:8086"
     """Address of the database."""
-    api: Literal["v2", "v1"] = "v2"
+    api: Live[Literal["v2", "v1"]] = "v2"
     """v2: /api/v2/write with a token; v1: /write with a name and password."""
-    org: str | None = "telemetry"
+    org: Live[str | None] = "telemetry"
     """v2: the organization."""
-    bucket: str | None = "telemetry"
+    bucket: Live[str | None] = "telemetry"
     """v2: the bucket."""
-    token: SecretStr | None = None
+    token: Live[SecretStr | None] = None
     """v2: a token that may read and write the bucket."""
-    database: str | None = "telemetry"
+    database: Live[str | None] = "telemetry"
     """v1: the database."""
-    username: str | None = None
+    username: Live[str | None] = None
     """v1: the user, where the database asks for one."""
-    password: SecretStr | None = None
+    password: Live[SecretStr | None] = None
     """v1: the user's password."""
-    gzip: Switch = "auto"
+    gzip: Live[Switch] = "auto"
     """Compress what is sent; auto: unless the database is on this machine."""
-    timeout: Annotated[Duration, between("100ms", "5m", parse_duration)] = 10.0
+    timeout: Live[Annotated[Duration, between("100ms", "5m", parse_duration)]] = 10.0
     """How long the database may be silent during a request."""
 
 
 class SqliteSection(Section):
     """The embedded database."""
 
-    path: Path = Path("telemetry.db")
+    path: AtStart[Path] = Path("telemetry.db")
     """The file; below state.directory unless absolute."""
-    retention: Annotated[Duration, between("1m", "36500d", parse_duration)] | None = 30 * 86400.0
+    retention: Live[Annotated[Duration, between("1m", "36500d", parse_duration)] | None] = 30 * 86400.0
     """Readings are deleted this long after their time, or after their arrival if they came too old; null keeps all."""
 
 
 class BatchSection(Section):
     """How readings are grouped on their way to the database."""
 
-    max_readings: int = Field(default=5000, ge=1, le=100_000)
+    max_readings: AtStart[int] = Field(default=5000, ge=1, le=100_000)
     """Readings in one write."""
-    max_age: Annotated[Duration, between("1ms", "5m", parse_duration)] = 1.0
+    max_age: AtStart[Annotated[Duration, between("1ms", "5m", parse_duration)]] = 1.0
     """How long a reading may wait for its batch to fill."""
-    max_in_flight: int = Field(default=4, ge=1, le=64)
+    max_in_flight: AtStart[int] = Field(default=4, ge=1, le=64)
     """Writes under way at the same time."""
 
 
 class StateSection(Section):
     """What the gateway keeps for itself."""
 
-    directory: Path = Path("data")
+    directory: AtStart[Path] = Path("data")
     """Registry, dead letters and cursors, and by default the spool and the SQLite database."""
 
 
 class LimitsSection(Section):
     """What one device may do; told to it in its welcome."""
 
-    readings_per_second: int = Field(default=20_000, ge=1, le=10_000_000)
+    readings_per_second: Live[int] = Field(default=20_000, ge=1, le=10_000_000)
     """Sustained rate."""
-    burst: int = Field(default=200_000, ge=1, le=10_000_000)
+    burst: Live[int] = Field(default=200_000, ge=1, le=10_000_000)
     """Readings that may come at once."""
-    messages_per_second: int = Field(default=5_000, ge=1, le=10_000_000)
+    messages_per_second: Live[int] = Field(default=5_000, ge=1, le=10_000_000)
     """Sustained rate."""
-    message_burst: int = Field(default=100_000, ge=1, le=10_000_000)
+    message_burst: Live[int] = Field(default=100_000, ge=1, le=10_000_000)
     """Messages that may come at once."""
-    bytes_per_second: RateBytes = 4 * 1024**2
+    bytes_per_second: Live[RateBytes] = 4 * 1024**2
     """Sustained rate, of the messages' own bytes."""
-    byte_burst: RateBytes = 64 * 1024**2
+    byte_burst: Live[RateBytes] = 64 * 1024**2
     """Bytes that may come at once."""
-    backlog: Number = Field(default=1, gt=0, le=1000)
+    backlog: Live[Number] = Field(default=1, gt=0, le=1000)
     """What is older than a minute, or comes again, has a lane of its own with so many times these limits."""
-    max_unacked: int = Field(default=1000, ge=1, le=1_000_000)
+    max_unacked: Live[int] = Field(default=1000, ge=1, le=1_000_000)
     """Numbered messages sent and not yet acknowledged."""
-    strikes_per_minute: int = Field(default=60, ge=1, le=1_000_000)
+    strikes_per_minute: Live[int] = Field(default=60, ge=1, le=1_000_000)
     """Messages that cannot be understood, before the connection is closed."""
-    series_per_day: int = Field(default=1000, ge=1, le=100_000)
+    series_per_day: Live[int] = Field(default=1000, ge=1, le=100_000)
     """Measurements and tags of its own, and fields that are new, that a device may begin to use in a day."""
 
 
@@ -345,7 +364,7 @@ class ProfileSection(Section):
 class LoggingSection(Section):
     """What is logged, to standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Live[Literal["debug", "info", "warning", "error"]] = "info"
     """Least severity that is logged."""
-    format: Literal["console", "json"] = "console"
+    format: Live[Literal["console", "json"]] = "console"
     """console: for people; json: one object a line."""

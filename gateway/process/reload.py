@@ -4,7 +4,7 @@ Rules that hold here:
 
 * All or nothing: everything that can fail is done before anything is changed. A file that is refused leaves the
   settings in force, and `/readyz` and the log say so until a good one is read.
-* `gateway.config.reloading` decides which settings change now and which need a restart.
+* `gateway.config.reload_plan` decides which settings change now and which need a restart.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from gateway.config.reloading import change
+from gateway.config.reload_plan import plan
 from gateway.errors import ConfigError, GatewayError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from gateway.config import Config
     from gateway.config.active import ActiveConfig
-    from gateway.config.reloading import Change
+    from gateway.config.reload_plan import ConfigChange
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Reloadable(Protocol[P]):
 
     active: ActiveConfig
 
-    def prepare(self, change: Change) -> P:
+    def prepare(self, change: ConfigChange) -> P:
         """Do what can fail, and change nothing. Blocks. Raises GatewayError or OSError."""
         ...
 
@@ -94,7 +94,7 @@ class Reloader(Generic[P]):
     async def _reload(self) -> None:
         active = self._parts.active
         try:
-            found = change(active.config, await asyncio.to_thread(self._source.read))
+            found = plan(active.config, await asyncio.to_thread(self._source.read))
             prepared = await asyncio.to_thread(self._parts.prepare, found)
         except (GatewayError, OSError) as error:
             self._refuse(error.problems if isinstance(error, ConfigError) else (str(error),))
@@ -112,7 +112,7 @@ class Reloader(Generic[P]):
             log.error("the new configuration is refused and the old one in force: %s", problem)
 
 
-def _report(found: Change) -> None:
+def _report(found: ConfigChange) -> None:
     log.info("the configuration was read again; changed: %s", ", ".join(found.live) or "nothing but files it names")
     if found.waiting:
         log.warning("the configuration has changed where it needs a restart: %s", ", ".join(found.waiting))

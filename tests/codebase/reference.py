@@ -20,7 +20,8 @@ from devices_sim.__main__ import main as simulator
 from gateway.cli import cli
 from gateway.config import sections, units
 from gateway.config.model import Config
-from gateway.config.reloading import LIVE
+from gateway.config.reload_plan import settings
+from gateway.config.sections import Applies
 from gateway.metrics import Connections, Metrics
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ REFERENCE = Path(__file__).parents[2] / "docs/reference"
 BEGIN = "<!-- begin: written by python -m tests.codebase.reference -->"
 END = "<!-- end -->"
 
+APPLIES = dict(settings())
 EVERYWHERE = {"--config", "--json", "--help"}
 """Options whose meaning the page of the commands says once."""
 
@@ -58,7 +60,7 @@ def _configuration() -> Iterator[str]:
 
 
 def _section(model: type[BaseModel], above: str, *, live: bool | None = None) -> Iterator[str]:
-    """The settings of a section, then the sections in it. ``live`` counts where `LIVE` has no entry."""
+    """The settings of a section, then the sections in it. ``live`` counts where `APPLIES` has no entry."""
     inner = []
     rows = []
     written = model().model_dump(mode="json")
@@ -67,9 +69,9 @@ def _section(model: type[BaseModel], above: str, *, live: bool | None = None) ->
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             inner.append((field.annotation, path, live))
         elif path == "profiles":
-            inner.append((sections.ProfileSection, "profiles.NAME", path in LIVE))
+            inner.append((sections.ProfileSection, "profiles.NAME", APPLIES.get(path) is Applies.LIVE))
         else:
-            now = live if live is not None else path in LIVE
+            now = live if live is not None else APPLIES.get(path) is Applies.LIVE
             rows.append(
                 _row(
                     f"`{path}`",
