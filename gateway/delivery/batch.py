@@ -118,8 +118,8 @@ class BatchBuilder:
             pieces: Iterable[Batch] = (Batch(payload, lines, (Span(record_id, 0, lines),)),)
         else:
             pieces = self._whole_messages(record_id, payload, messages or ((lines, len(payload)),))
-        for messages_of_a_batch in pieces:
-            for piece in self._fitting(messages_of_a_batch):
+        for whole_messages in pieces:
+            for piece in self._fitting(whole_messages):
                 if self._pieces and not self._fits(piece.count, len(piece.lines)):
                     full += self.take()
                 self._append(piece, due)
@@ -145,7 +145,7 @@ class BatchBuilder:
             yield Batch(payload[start:end], lines, (Span(record_id, first, lines),))
 
     def take(self) -> list[Batch]:
-        """End the batch under way, full or not; an empty list if it has no points."""
+        """The batch under way, full or not, which ends with this call; an empty list if it has no points."""
         if not self._pieces:
             return []
         lines = b"".join(piece.lines for piece in self._pieces)

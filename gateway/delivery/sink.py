@@ -1,6 +1,6 @@
-"""The interface of a database: delivery writes to it, the API queries it. Each module of `gateway.sinks` offers one.
+"""The interface of a database: delivery writes to it, the API queries it.
 
-A new database implements `Sink` and is chosen in `gateway.sinks.make_sink`.
+A database is a module or package of `gateway.sinks` whose ``make_sink(config)`` returns a `Sink`.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Sink(Protocol):
     """A database. Methods block and are called from worker threads, several at once."""
 
     name: str
-    """What a person calls this database: in the log, on the page, in error texts."""
+    """Shown to people: in the log, on the page, in error texts."""
 
     def write(self, lines: bytes) -> WriteResult:
         """Write points in line protocol: times in nanoseconds, each line ended by a newline.
@@ -136,7 +136,8 @@ class Sink(Protocol):
 
 
 class ActiveSink:
-    """The database that the configuration in force names. A reload puts another one in its place."""
+    """The database of the configuration that is in force."""
 
     def __init__(self, sink: Sink) -> None:
+        # A reload replaces it.
         self.current = sink
