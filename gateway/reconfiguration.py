@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 SLICE = 200
 """Sessions that are judged and renewed before the event loop serves others."""
-SINK_SETTINGS = "sink", "influxdb.", "sqlite."
 SESSION_SETTINGS = "profiles", "limits."
 
 
@@ -70,7 +69,7 @@ class Reconfiguration:
             server_context(config),
             owners_of_authorities(config),
             read_ends(config),
-            make_sink(config) if _touches(change, SINK_SETTINGS) else None,
+            make_sink(config) if _touches(change, ("sink", f"{config.sink}.")) else None,
         )
 
     async def apply(self, prepared: Prepared) -> None:
