@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
+import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import click
 import pytest
+import yaml
 
+from devices_sim.__main__ import main as simulator
 from gateway.api.routes import PATHS
-from gateway.config import load
+from gateway.cli import cli as gateway
+from gateway.config import Config
 from tests.codebase.reference import pages, with_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-README = (ROOT / "README.md").read_text()
 DOCUMENTS = sorted(path for path in ROOT.glob("**/*.md") if not {".venv", "node_modules"} & set(path.parts))
 
 
@@ -30,11 +39,43 @@ def test_the_tables_that_are_read_off_the_code_are_current(page: str) -> None:
     assert text == with_tables(text, pages()[page]), "write them anew: python -m tests.codebase.reference"
 
 
-@pytest.mark.parametrize("line", re.findall(r"^influxdb: .*$", README, re.MULTILINE))
-def test_every_way_to_a_database_in_the_readme_is_a_good_configuration(line: str, tmp_path: Path) -> None:
-    path = tmp_path / "config.yaml"
-    path.write_text(f"sink: influxdb\n{line}\n")
-    assert load(path, {}).sink == "influxdb"
+def blocks(kind: str) -> Iterator[tuple[str, str]]:
+    """The fenced blocks of that kind in README and docs, each with the name of its document."""
+    for document in (ROOT / "README.md", *sorted(DOCS.glob("**/*.md"))):
+        for block in re.findall(rf"^ *```{kind}\n(.*?)^ *```", document.read_text(), re.MULTILINE | re.DOTALL):
+            yield str(document.relative_to(ROOT)), textwrap.dedent(block)
+
+
+def configurations() -> Iterator[tuple[str, str]]:
+    """Every piece of a configuration in the documents; of several ways to a database, each by itself."""
+    for name, block in blocks("yaml"):
+        ways = re.findall(r"^influxdb: .*$", block, re.MULTILINE)
+        yield from ((name, way) for way in ways or [block])
+
+
+@pytest.mark.parametrize(("document", "block"), [*configurations()])
+def test_every_configuration_in_a_document_is_a_good_one(document: str, block: str) -> None:
+    Config.model_validate(yaml.safe_load(block))
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Every call of a command of ours in the documents."""
+    for name, block in blocks("sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            for found in re.findall(r"(?:^|[(;&|] ?)(?:\S*/bin/)?((?:gateway|devices-sim) [^;&|>#)]*)", line):
+                yield name, found.strip()
+
+
+@pytest.mark.parametrize(("document", "line"), [*commands()])
+def test_every_command_in_a_document_exists_with_its_options(document: str, line: str) -> None:
+    program, *words = shlex.split(line)
+    command: click.Command = gateway if program == "gateway" else simulator
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(click.Context(command), words.pop(0))
+        assert found is not None, line
+        command = found
+    known = {name for parameter in command.params for name in parameter.opts} | {"--help", "--version"}
+    assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, line
 
 
 def test_every_row_of_what_survives_what_names_a_test() -> None:
@@ -84,7 +125,7 @@ def test_every_module_says_what_it_is_for(package: str) -> None:
         assert ast.get_docstring(ast.parse(path.read_text())), path
 
 
-@pytest.mark.parametrize("document", sorted(DOCS.glob("**/*.md")), ids=lambda path: str(path.relative_to(DOCS)))
+@pytest.mark.parametrize("document", sorted(DOCS.glob("[er]*/*.md")), ids=lambda path: str(path.relative_to(DOCS)))
 def test_every_module_that_a_document_names_exists(document: Path) -> None:
     for name in re.findall(r"[`\s]((?:\w+/)*\w+\.py)\b", document.read_text()):
         assert any((ROOT / above / name).exists() for above in ("gateway", "", "docs")), name

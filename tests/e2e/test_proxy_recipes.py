@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
 
-RECIPES = Path(__file__).parents[2] / "gateway/http/PROXIES.md"
+RECIPES = Path(__file__).parents[2] / "docs/how-to/proxies.md"
 VIEWER = "the-viewer-token-0123456789"
 CLIENT = "127.0.0.2"
 """The address that the device connects to the proxy from."""

@@ -1,4 +1,4 @@
-"""The service under a real systemd, by the README's own commands: installed, watched, restarted, upgraded, removed.
+"""The service under a real systemd, by the commands of docs/how-to/systemd.md: installed, watched, restarted, removed.
 
 The tests of this file are one story on one machine and run in order. The units themselves are judged first, by
 `systemd-analyze`, which needs no machine.
@@ -71,9 +71,8 @@ def test_a_service_is_locked_up_well(unit: Path) -> None:
 
 
 def commands(heading: str) -> str:
-    """The blocks of commands under a heading of the README's "Run as a service"."""
-    service = (ROOT / "README.md").read_text().partition("## Run as a service\n")[2].partition("\n## ")[0]
-    part = service.partition(f"\n### {heading}\n")[2].partition("\n### ")[0]
+    """The blocks of commands under a heading of the guide."""
+    part = (ROOT / "docs/how-to/systemd.md").read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     found = re.findall(r"^```sh\n(.*?)^```", part, re.MULTILINE | re.DOTALL)
     assert found, heading
     return "".join(found)
@@ -87,7 +86,7 @@ class Service:
         self.popen = machine.popen
 
     def follow(self, heading: str) -> str:
-        """Do what the README says, where it says to do it; only pip takes its packages from beside it."""
+        """Do what the guide says, where it says to do it; only pip takes its packages from beside it."""
         return self.run(f"cd {SOURCE}\n{commands(heading)}", PIP, seconds=300)
 
     def show(self, name: str, unit: str = "telemetry-gateway.service") -> str:
