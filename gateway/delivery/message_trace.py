@@ -46,7 +46,7 @@ class TraceFiles:
     """The spool's directory."""
     writes: Path
     """The log of writes."""
-    letters: DeadLetters | None
+    dead_letters: DeadLetters | None
     """None if no point was ever refused."""
     known: bool
     """Whether the device is registered or has ever sent anything."""
@@ -163,10 +163,10 @@ def _what(found: Found, *, delivered: bool, writes: list[Write], dead: int, sett
 
 
 def _dead_letters(files: TraceFiles, found: Found) -> list[dict[str, Any]]:
-    if files.letters is None or not found.entry.lines:
+    if files.dead_letters is None or not found.entry.lines:
         return []
     record = found.record
-    letters = files.letters.of_message(record.id, record.committed_ns, found.line, found.entry.lines)
+    letters = files.dead_letters.of_message(record.id, record.committed_ns, found.line, found.entry.lines)
     return [
         {
             "n": letter.n,
@@ -180,7 +180,7 @@ def _dead_letters(files: TraceFiles, found: Found) -> list[dict[str, Any]]:
 
 
 def _settled(files: TraceFiles, found: Found) -> list[dict[str, Any]]:
-    if files.letters is None or not found.entry.lines:
+    if files.dead_letters is None or not found.entry.lines:
         return []
     record = found.record
     return [
@@ -191,7 +191,7 @@ def _settled(files: TraceFiles, found: Found) -> list[dict[str, Any]]:
             "kind": each.kind,
             "reason": each.reason,
         }
-        for each in files.letters.settled_of_message(record.id, record.committed_ns, found.line, found.entry.lines)
+        for each in files.dead_letters.settled_of_message(record.id, record.committed_ns, found.line, found.entry.lines)
     ]
 
 

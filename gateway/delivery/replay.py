@@ -43,9 +43,10 @@ class ReplayRunning(Exception):
 class Replay:
     """Replays the dead letters of a running gateway to its present database, one replay at a time."""
 
-    def __init__(self, letters: DeadLetters, database: ActiveSink) -> None:
-        self._letters = letters
+    def __init__(self, store: DeadLetters, database: ActiveSink) -> None:
+        self._store = store
         self._database = database
+        # Held while a replay runs.
         self._running = threading.Lock()
 
     def run(
@@ -61,13 +62,13 @@ class Replay:
             raise ReplayRunning
         try:
             write = self._database.current.write
-            return replay_dead_letters(self._letters, write, reason=reason, device=device, ids=ids)
+            return replay_dead_letters(self._store, write, reason=reason, device=device, ids=ids)
         finally:
             self._running.release()
 
 
 def replay_dead_letters(
-    letters: DeadLetters,
+    store: DeadLetters,
     write: Callable[[bytes], WriteResult],
     *,
     reason: str | None = None,
@@ -83,13 +84,13 @@ def replay_dead_letters(
         sqlite3.Error: the store failed; the group under way may be written once more by the next replay.
     """
     stored, refused, after = 0, 0, 0
-    newest = letters.newest()
+    newest = store.newest()
     while after < newest:
-        group = letters.list(reason=reason, device=device, ids=ids, after=after, limit=GROUP_SIZE)
+        group = store.list(reason=reason, device=device, ids=ids, after=after, limit=GROUP_SIZE)
         if not group:
             break
         after = group[-1].n
-        done = _replay_group(letters, write, group)
+        done = _replay_group(store, write, group)
         stored, refused = stored + done.stored, refused + done.refused
         if done.stopped is not None:
             return ReplayResult(stored, refused, done.stopped)
@@ -97,19 +98,19 @@ def replay_dead_letters(
 
 
 def _replay_group(
-    letters: DeadLetters, write: Callable[[bytes], WriteResult], letters_of_group: Sequence[DeadLetter]
+    store: DeadLetters, write: Callable[[bytes], WriteResult], dead_letters: Sequence[DeadLetter]
 ) -> ReplayResult:
     stored, refused = 0, 0
-    waiting = [letters_of_group]
+    waiting = [dead_letters]
     while waiting:
         group = waiting.pop()
         match write(b"".join(letter.data for letter in group)):
             case Stored():
-                letters.stored(group)
+                store.stored(group)
                 stored += len(group)
             case PointRefused(kind, text) | BatchTooLarge(kind, text):
                 if len(group) == 1:
-                    letters.refused_again(group[0], kind, text)
+                    store.refused_again(group[0], kind, text)
                     refused += 1
                 else:
                     middle = len(group) // 2

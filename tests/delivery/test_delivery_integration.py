@@ -93,7 +93,7 @@ class Gateway:
 
     def __init__(self, directory: Path, sink: Database, **options: Any) -> None:
         self.books = Books()
-        self.letters = DeadLetters(directory / "dead_letters.db")
+        self.dead_letters = DeadLetters(directory / "dead_letters.db")
         self.spool = SpoolQueue(
             directory / "spool",
             commit_interval=0.002,
@@ -104,7 +104,7 @@ class Gateway:
             listener=self.books,
         )
         settings: dict[str, Any] = {"max_readings": 500, "max_age": 0.05, "max_in_flight": 3, "bounds": QUICK} | options
-        self.forwarder = Forwarder(self.spool, sink, self.letters, listener=self.books, **settings)
+        self.forwarder = Forwarder(self.spool, sink, self.dead_letters, listener=self.books, **settings)
 
     @asynccontextmanager
     async def running(self, grace: float = 10.0) -> AsyncIterator[None]:
@@ -117,7 +117,7 @@ class Gateway:
             await self.forwarder.stop(grace)
             await task
             await self.spool.close()
-            self.letters.close()
+            self.dead_letters.close()
 
     async def send(self, device: str, numbers: Sequence[int], field: Callable[[int], Value] = float) -> None:
         """One message with a point for each number, committed by the time this returns."""
@@ -169,7 +169,7 @@ def test_sqlite_has_every_good_point_and_the_bad_ones_are_dead_letters(tmp_path:
                 await gateway.send(DEVICES[0], range(2000, 2100))
                 await gateway.delivered()
                 assert gateway.books.ledger.account(DEVICES[1]).rejected == 1
-                (letter,) = gateway.letters.list()
+                (letter,) = gateway.dead_letters.list()
                 assert (letter.device, letter.measurement, letter.kind) == (DEVICES[1], "m", "type_conflict")
                 assert letter.data.endswith(b'v="now a string" %d\n' % (START_NS + 5000))
         more = [(DEVICES[0], START_NS + number, float(number)) for number in range(2000, 2100)]
@@ -217,7 +217,7 @@ def test_unreadable_places_of_the_disk_do_not_stop_delivery(tmp_path: Path, monk
             for first in range(0, 12_000, 50):
                 await gateway.send(DEVICES[0], range(first, first + 50))
             await gateway.spool.close()
-            gateway.letters.close()
+            gateway.dead_letters.close()
             names = sorted(path.name for path in (tmp_path / "spool").glob("*.seg"))
             assert len(names) >= 5
             bad.update([names[1], names[3]])
@@ -307,13 +307,13 @@ def test_only_the_points_that_influxdb_refuses_are_missing(tmp_path: Path, influ
                         DEVICES[2], range(first, first + 40), field=lambda n: n if n in bad else float(n)
                     )
                 await gateway.delivered()
-                letters = gateway.letters.list()
+                letters = gateway.dead_letters.list()
                 assert [letter.data.split(b" ")[-1] for letter in letters] == [
                     b"%d\n" % (START_NS + number) for number in sorted(bad)
                 ]
                 assert all("type conflict" in letter.reason for letter in letters)
                 assert all((letter.device, letter.measurement) == (DEVICES[2], "m") for letter in letters)
-                assert replay_dead_letters(gateway.letters, sink.write).refused == 2
+                assert replay_dead_letters(gateway.dead_letters, sink.write).refused == 2
                 account = gateway.books.ledger.account(DEVICES[2])
                 assert (account.stored, account.rejected, account.pending) == (399, 2, 0)
         good = [(DEVICES[2], START_NS + number, float(number)) for number in range(401) if number not in bad]

@@ -63,17 +63,17 @@ class Case:
         )
         bench.database.poison = self.poison
         bench.database.max_bytes = data.draw(st.sampled_from([90, 10_000]))
-        bench.letters.faults = data.draw(st.lists(st.just(OSError("disk full")), max_size=2))
+        bench.dead_letters.faults = data.draw(st.lists(st.just(OSError("disk full")), max_size=2))
         bench.source.faults = {method: list(errors) for method, errors in faults.items()}
         return bench
 
     def check(self, bench: Bench) -> None:
         """The invariants."""
-        ends = bench.database.lines + bench.letters.lines
+        ends = bench.database.lines + bench.dead_letters.lines
         assert len(ends) == len(set(ends)), "a point has two ends"
         kept = [each for record in self._delivered(bench) for each in record]
         assert set(points_of(kept)) <= set(ends), "a point has no end"
-        assert set(bench.letters.lines) <= self.poison
+        assert set(bench.dead_letters.lines) <= self.poison
         assert bench.source.acknowledged == sorted(bench.source.acknowledged)
         assert bench.source.differences == [], "the ledger has something else pending than the spool"
         for device in DEVICES:

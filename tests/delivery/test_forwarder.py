@@ -177,9 +177,9 @@ def test_a_poison_point_in_five_thousand_costs_few_writes(partial: bool, positio
         bench.database.poison = {points[position]}
         await bench.delivered()
         assert len(bench.database.writes) <= 31
-        assert bench.letters.lines == [points[position]]
+        assert bench.dead_letters.lines == [points[position]]
         assert bench.database.lines == sorted(set(points) - bench.database.poison)
-        (letter,) = bench.letters.letters.values()
+        (letter,) = bench.dead_letters.letters.values()
         assert (letter.record_id, letter.line) == (1 + position // 100, position % 100)
         assert letter.reason == "partial write: field type conflict dropped=1"
         assert bench.witness.dead == {"bad_request": 1}
@@ -205,7 +205,7 @@ def test_a_batch_too_large_is_cut_and_a_point_too_large_becomes_a_dead_letter() 
         bench.database.max_bytes = 3 * len(points[0])
         await bench.delivered()
         assert bench.database.lines == sorted(points)
-        assert bench.letters.lines == [huge]
+        assert bench.dead_letters.lines == [huge]
         assert bench.witness.dead == {"too_large": 1}
 
     asyncio.run(main())
@@ -221,7 +221,7 @@ def test_a_refused_batch_that_cannot_be_cut_is_one_dead_letter(max_readings: int
         bench.database.poison = {first}
         after = bench.fill(records=1, device="b") if max_readings == 1 else []
         await bench.delivered()
-        assert bench.letters.lines == [first + second]
+        assert bench.dead_letters.lines == [first + second]
         assert bench.witness.dead == {"bad_request": 1}
         assert set(bench.database.lines) >= set(after)
         sums = bench.source.ledger.total.sums()
@@ -235,12 +235,12 @@ def test_a_dead_letter_is_on_disk_before_its_record_is_acknowledged() -> None:
         bench = Bench()
         points = bench.fill(records=1)
         bench.database.poison = set(points)
-        bench.letters.faults = [sqlite3.OperationalError("database or disk is full"), OSError("no space left")]
+        bench.dead_letters.faults = [sqlite3.OperationalError("database or disk is full"), OSError("no space left")]
         kept_at_acknowledge = []
         acknowledge = bench.source.acknowledge
 
         async def recording(record_id: int) -> None:
-            kept_at_acknowledge.append(bench.letters.lines)
+            kept_at_acknowledge.append(bench.dead_letters.lines)
             await acknowledge(record_id)
 
         bench.source.acknowledge = recording  # type: ignore[method-assign]
@@ -387,7 +387,7 @@ def test_a_refused_batch_whose_records_were_dropped_meanwhile_is_no_error(caplog
             await asyncio.sleep(0.02)
             bench.database.gate.set()
             await bench.source.emptied()
-        assert bench.letters.lines == [points[3]]
+        assert bench.dead_letters.lines == [points[3]]
         assert bench.witness.delivered_ids == [4, 5, 6, 7]
         assert bench.source.ledger.total.pending == 0
         assert "unexpected error" not in caplog.text

@@ -237,7 +237,7 @@ class ScriptedDatabase:
 
 
 @dataclass
-class MemoryLetters:
+class MemoryDeadLetters:
     """A store of dead letters; ``faults`` are raised by the next calls."""
 
     letters: dict[tuple[int, int], DeadLetter] = field(default_factory=dict)
@@ -298,7 +298,7 @@ class Bench:
     ) -> None:
         self.source = MemorySource()
         self.database = ScriptedDatabase(script, partial=partial)
-        self.letters = MemoryLetters()
+        self.dead_letters = MemoryDeadLetters()
         self.witness = Witness(self.source)
         self.options: dict[str, Any] = {
             "max_readings": 5000,
@@ -310,7 +310,7 @@ class Bench:
 
     def another(self) -> Forwarder:
         """A new forwarder like the first, as after a restart."""
-        return Forwarder(self.source, self.database, self.letters, listener=self.witness, **self.options)
+        return Forwarder(self.source, self.database, self.dead_letters, listener=self.witness, **self.options)
 
     def restart(self) -> None:
         """Start again from what is durable: memory is lost, the ledger is counted again from the spool."""
@@ -321,7 +321,7 @@ class Bench:
             if record.id in source.dropped_ids:
                 source.ledger.dropped(record.id, record.entries)
             elif record.id <= source.cursor:
-                refused = self.letters.refused_in(record.id, record.committed_ns)
+                refused = self.dead_letters.refused_in(record.id, record.committed_ns)
                 source.ledger.delivered(record.id, record.entries, refused)
         self.witness = Witness(source)
         self.forwarder = self.another()

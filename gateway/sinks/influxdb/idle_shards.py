@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PAUSE_SECONDS = 0.25
 """Until the second write: longer than a thread waits for the processor on a busy machine."""
 WARM_SECONDS = 10.0
-"""So long is an hour warm. InfluxDB takes a shard for cold after ten minutes by default; less is safe too."""
+"""So long is an hour warm. InfluxDB takes a shard for cold after ten minutes by default; it may be set lower."""
 MAX_HOURS = 20_000
 # The whole seconds of times in nanoseconds: of every line, and of the last.
 _SECONDS = re.compile(rb" (-?\d{1,10})\d{9}\n")

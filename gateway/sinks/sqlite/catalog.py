@@ -86,7 +86,7 @@ class Catalog:
         self.recent: dict[str, LineLayout] = {}
 
     def begin(self) -> None:
-        """A transaction has begun: forget everything if another connection has changed the file, or if it is much."""
+        """A transaction has begun: forget everything after a change by another connection, or if it is too much."""
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         if version != self._version or max(self._count, len(self._layouts)) > MAX_LAYOUTS:
             self.forget()

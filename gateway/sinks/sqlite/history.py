@@ -117,22 +117,22 @@ def pieces(start: int, end: int, step: int, stale: Iterable[int]) -> Iterator[tu
 def _of_series(
     connection: sqlite3.Connection, query: SeriesQuery, grid: BucketGrid, series: int, slot: int
 ) -> Iterator[Found]:
-    asked = (series, hour_of(query.start_ns), query.end_ns)
-    stale = [hour for (hour,) in connection.execute(_STALE, asked).fetchall()] if grid.step > 1 else []
-    bound = {"series": series, "slot": slot, "step": grid.step, "origin": grid.origin, "interval": grid.interval}
+    hours = (series, hour_of(query.start_ns), query.end_ns)
+    stale = [hour for (hour,) in connection.execute(_STALE, hours).fetchall()] if grid.step > 1 else []
+    named = {"series": series, "slot": slot, "step": grid.step, "origin": grid.origin, "interval": grid.interval}
     for low, high, rolled in pieces(query.start_ns, query.end_ns, grid.step, stale):
-        bound |= {"low": low, "high": high}
+        named |= {"low": low, "high": high}
         if rolled or not query.coarse:
-            yield from connection.execute(_FROM_ROLLUPS if rolled else _FROM_POINTS[slot], bound).fetchall()
+            yield from connection.execute(_FROM_ROLLUPS if rolled else _FROM_POINTS[slot], named).fetchall()
         else:
-            yield from _sampled(connection, grid, bound, slot)
+            yield from _sampled(connection, grid, named, slot)
 
 
-def _sampled(connection: sqlite3.Connection, grid: BucketGrid, bound: dict[str, int], slot: int) -> Iterator[Found]:
-    low, high = bound["low"], bound["high"]
+def _sampled(connection: sqlite3.Connection, grid: BucketGrid, named: dict[str, int], slot: int) -> Iterator[Found]:
+    low, high = named["low"], named["high"]
     while low < high:
         bucket = low - (low - grid.origin) % grid.interval
-        here = {"series": bound["series"], "low": low, "high": min(bucket + grid.interval, high)}
+        here = {"series": named["series"], "low": low, "high": min(bucket + grid.interval, high)}
         found = connection.execute(_FROM_SAMPLE[slot], here).fetchone()
         if found[4]:
             yield bucket, *found[1:]
