@@ -106,8 +106,8 @@ def test_while_the_database_fails_one_write_at_a_time_tests_it() -> None:
         bench = Bench(*[DOWN] * 40, max_readings=1, max_in_flight=4)
         points = bench.fill(records=20)
         await bench.delivered()
-        asked = bench.database.writes[4:40]
-        assert set(asked) == {points[0]}, "the oldest asks, the others wait"
+        tests = bench.database.writes[4:40]
+        assert set(tests) == {points[0]}, "the oldest batch tests the database, the others wait"
         assert bench.database.lines == sorted(points)
 
     asyncio.run(main())

@@ -100,7 +100,10 @@ def test_points_are_compressed_if_configured(make_sink: MakeSink) -> None:
         (Reply(400, body=b"sent to HTTPS port"), OperatorNeeded("unexpected_answer", "sent to HTTPS port")),
         (Reply(404, body=b'{"message":"bucket not found"}'), OperatorNeeded("not_found", "bucket not found")),
         (Reply(200, body=b"Welcome to nginx"), OperatorNeeded("unexpected_answer", "Welcome to nginx")),
-        (Reply(307, {"Location": "http://h:1/"}), OperatorNeeded("unexpected_answer", "HTTP 307 Temporary Redirect")),
+        (
+            Reply(307, {"Location": "http://127.0.0.1:1/"}),
+            OperatorNeeded("unexpected_answer", "HTTP 307 Temporary Redirect"),
+        ),
     ],
 )  # fmt: skip
 def test_a_response_becomes_a_result_after_one_request(make_sink: MakeSink, reply: Reply, expected: object) -> None:
