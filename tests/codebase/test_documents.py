@@ -127,5 +127,20 @@ def test_every_module_says_what_it_is_for(package: str) -> None:
 
 @pytest.mark.parametrize("document", sorted(DOCS.glob("[er]*/*.md")), ids=lambda path: str(path.relative_to(DOCS)))
 def test_every_module_that_a_document_names_exists(document: Path) -> None:
-    for name in re.findall(r"[`\s]((?:\w+/)*\w+\.py)\b", document.read_text()):
+    text = document.read_text()
+    for name in re.findall(r"[`\s]((?:\w+/)*\w+\.py)\b", text):
         assert any((ROOT / above / name).exists() for above in ("gateway", "", "docs")), name
+    for name in re.findall(r"`(\w+\.(?:js|css))`", text):
+        assert (ROOT / "gateway/page/static" / name).exists(), name
+
+
+def test_every_method_that_a_document_names_exists() -> None:
+    code = [path.read_text() for path in sorted((ROOT / "gateway").glob("**/*.py"))]
+    texts = [path.read_text() for path in (*(DOCS / "explanation").glob("*.md"), DOCS / "reference/files.md")]
+    named = {each for text in texts for each in re.findall(r"\b([A-Z][a-z]\w+)\.([a-z_]\w+)\b", text)}
+    ours = {(kind, member) for kind, member in named if kind != "Store"}  # a class of InfluxDB's
+    assert len(ours) > 10
+    for kind, member in ours:
+        places = [text for text in code if re.search(rf"^class {kind}\b", text, re.MULTILINE)]
+        here = re.compile(rf"^    (?:async )?def {member}\b|^    {member}: ", re.MULTILINE)
+        assert any(here.search(text) for text in places), f"{kind}.{member}"
