@@ -24,7 +24,7 @@ from gateway.api.handler import MALFORMED
 from gateway.devices.commands import MAX_OF_DEVICE as MAX_OPEN
 from gateway.devices.commands import NOT_CONNECTED, TooManyCommands
 from gateway.http.login import Role
-from gateway.protocol.merging import check_value
+from gateway.protocol.merge_patch import check_value
 from gateway.state.command_log import MOST_OF_DEVICE as MAX_SHOWN
 from gateway.state.command_log import Command, State
 from gateway.time_units import NS_PER_MS

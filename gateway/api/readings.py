@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gateway.devices.readings_by_request import ReadingsByRequest
     from gateway.http.client_certificates import Authorities
     from gateway.http.connection_bounds import PlainConnections
-    from gateway.protocol.rates import Excess
+    from gateway.protocol.rate_limits import Excess
     from gateway.state.registry_layout import Device
 
 MAX_DISCARDED_BYTES = 64 * 1024**2

@@ -9,7 +9,7 @@ from tornado.web import HTTPError
 
 from gateway.api.commands import DownlinkHandler
 from gateway.api.handler import MALFORMED
-from gateway.protocol.merging import check_value
+from gateway.protocol.merge_patch import check_value
 from gateway.state.device_settings import SettingsTooLarge, VersionConflict
 
 if TYPE_CHECKING:

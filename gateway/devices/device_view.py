@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gateway.devices.device_connection import DeviceConnection
     from gateway.ledger import Account, Entry
     from gateway.protocol.device_clock import DeviceClock
-    from gateway.protocol.rates import Allowance
+    from gateway.protocol.rate_limits import Allowance
 
 MAX_LATEST = 512
 """Latest values kept of one device."""

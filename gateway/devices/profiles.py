@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gateway.config import DEFAULT_PROFILE
 from gateway.config.sections import ProfileLimits
-from gateway.protocol.rates import Allowance, Quota, Rates
+from gateway.protocol.rate_limits import Allowance, Quota, Rates
 from gateway.protocol.session import Terms
 from gateway.protocol.validation import Encoder
 

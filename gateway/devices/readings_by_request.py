@@ -16,7 +16,7 @@ from gateway.errors import MessageError, SpoolFull
 from gateway.ledger import Entry
 from gateway.protocol import codec
 from gateway.protocol.messages import Code, Readings, verdicts
-from gateway.protocol.rates import is_backlog
+from gateway.protocol.rate_limits import is_backlog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gateway.metrics import Metrics
     from gateway.process.clock import WallClock
     from gateway.protocol.encoded import Encoded
-    from gateway.protocol.rates import Allowance, Excess
+    from gateway.protocol.rate_limits import Allowance, Excess
     from gateway.spool.queue import SpoolQueue
     from gateway.state.registry_layout import Device
 

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from gateway.http.client_certificates import Chain
     from gateway.metrics import Metrics
     from gateway.process.clock import WallClock
-    from gateway.protocol.messages import Effect, Effects, Outcome
+    from gateway.protocol.messages import Effect, Effects, OneOrMoreEffects
     from gateway.spool.queue import SpoolQueue
     from gateway.state.command_log import Command
     from gateway.state.enrolments import Request
@@ -310,7 +310,7 @@ class SessionRunner(StreamHandler):
         if self.view is not None and self.view.connection is self:
             self.services.fleet.awaiting.add(self.device_id)
 
-    def _run(self, outcome: Outcome) -> None:
+    def _run(self, outcome: OneOrMoreEffects) -> None:
         for effect in all_of(outcome):
             if isinstance(effect, Entry):
                 self._store(effect)
@@ -374,7 +374,7 @@ class SessionRunner(StreamHandler):
         """The delay of an ack is over: the ack to write; None if none is due any more."""
         return None if self.session is None else self._answer(self.session.acknowledge())
 
-    def _answer(self, outcome: Outcome) -> Write | None:
+    def _answer(self, outcome: OneOrMoreEffects) -> Write | None:
         if isinstance(outcome, Send):
             connection = self.ws_connection
             return None if connection is None else connection.prepare(BINARY if self.binary else TEXT, outcome.data)

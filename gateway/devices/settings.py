@@ -19,14 +19,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gateway.process.threads import WorkerThreads
-from gateway.protocol.merging import MAX_SETTINGS
+from gateway.protocol.merge_patch import MAX_SETTINGS
 from gateway.state.device_settings import Report, Twins
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.devices.device_connection import DeviceConnection
-    from gateway.protocol.merging import Settings
+    from gateway.protocol.merge_patch import Settings
     from gateway.protocol.messages import Reported
     from gateway.state.device_settings import Twin
 

@@ -18,10 +18,10 @@ import orjson
 
 from gateway.errors import MessageError
 from gateway.ledger import NO_SEQ
-from gateway.protocol import downlink
-from gateway.protocol.exchange import time_request
+from gateway.protocol import reports
 from gateway.protocol.messages import MAX_SEQ, Ack, Block, Code, Hello, Readings
 from gateway.protocol.shown import cut, kind_of, shown
+from gateway.protocol.time_exchange import time_request
 from gateway.protocol.timestamps import is_number
 
 if TYPE_CHECKING:
@@ -97,9 +97,9 @@ def _typed(kind: Any, value: dict[str, Any]) -> Message:
     if kind == "hello":
         return _hello(value)
     if kind == "result":
-        return downlink.result(value)
+        return reports.result(value)
     if kind == "reported":
-        return downlink.reported(value)
+        return reports.reported(value)
     if kind == "time":
         return time_request(value)
     seq = value.get("seq")

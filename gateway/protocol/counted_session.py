@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gateway.errors import MessageError
     from gateway.ledger import Entry
-    from gateway.protocol.messages import Effects, Outcome, Readings
+    from gateway.protocol.messages import Effects, OneOrMoreEffects, Readings
     from gateway.protocol.session import Terms
     from gateway.protocol.subprotocols import Subprotocol
 
@@ -49,7 +49,7 @@ class CountedSession(Session):
             self._boot, self._count = self.boot, max(self._flow.safe_seq, 0)
         return effects
 
-    def receive(self, data: bytes, now_ns: int, *, room: bool = True) -> Outcome:
+    def receive(self, data: bytes, now_ns: int, *, room: bool = True) -> OneOrMoreEffects:
         """One message, nothing of it checked yet. ``room``: the spool accepts readings."""
         self._counts = not data.lstrip(b" \t\r\n").startswith(b"{")
         return super().receive(data, now_ns, room=room)

@@ -1,19 +1,19 @@
-"""How far a device's clock is off, from what it says of its time.
+"""How far a device's clock is off, from what the device says of its time.
 
 The offset is what has to be added to the device's time to get the gateway's, as in RFC 5905 section 8.
 
 Rules that hold here:
 
-* Every sample is an interval that has the offset in it, because nothing arrives before it was sent: a moment of the
-  device that was read before a message arrived here is an upper bound, one that was read after a message of the gateway
-  had arrived there a lower one. With all four times of an exchange it is Cristian's, whose middle is the offset of
-  RFC 5905 and whose half is the longest error that an uneven way can cause.
-* What is known is what all samples allow, each widened for the time since by what clocks may drift apart. So it is
-  never worse than the best of them, which is what RFC 5905's clock filter looks for, and takes the memory of one.
-* A sample that leaves nothing is of a clock that was set: it counts alone from then on.
-* A correction stays as it is for as long as it may be right. Times are then moved evenly, and a reading that is sent
-  again is moved as it was before.
-* What is known is of one boot: a device that starts anew may have another clock.
+* A sample is an interval that contains the offset, because no message arrives before it was sent. A moment that the
+  device read before a message of its own arrived here is an upper bound; one that it read after a message of the
+  gateway arrived there is a lower bound. With all four times of an exchange it is Cristian's interval: its middle is
+  the offset of RFC 5905, and half of it is the largest error that an asymmetric line can cause.
+* The known interval is what all samples allow, each widened by the drift of clocks for the time since. So it is never
+  worse than the best of them, which RFC 5905's clock filter looks for, and takes the memory of one.
+* A sample that contradicts the others is of a clock that was set: it counts alone from then on.
+* A correction stays the same as long as it may be right. So times are moved evenly, and a reading that is sent again is
+  moved as before.
+* The known interval is of one boot: after a restart the device may have another clock.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ DRIFT_PER_NS = 10_000
 """One part in so many: 100 ppm, which crystals without compensation keep to."""
 RESOLUTION_NS = 1_000_000
 """Devices count milliseconds, and may have cut them off or rounded."""
-LEAST_WRONG_NS = 1_000_000_000
-"""A clock that is off by less is not wrong enough to move a time that may be right."""
+MIN_WRONG_NS = 1_000_000_000
+"""A clock that is off by less is not wrong enough to move times that may be right."""
 USUAL_WAY_NS = 500_000_000
-"""A message seldom takes longer; assumed where nothing bounds the way that it took."""
+"""A message seldom takes longer; assumed where nothing bounds the time that it took."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """At ``at_ns`` of the gateway the offset was from ``low_ns`` to ``high_ns``.
 
-    ``exchanged``: the lower bound is from the device's word on when an answer arrived.
+    ``exchanged``: the lower bound comes from the device, which said when an answer arrived.
     """
 
     at_ns: int
@@ -58,14 +58,16 @@ class Estimate:
 
 
 class DeviceClock:
-    """What is known of one device's clock in one boot. An effect, too: keep it, for the device's next connection."""
+    """What is known of one device's clock in one boot. An effect, too: keep it for the device's next connection."""
 
     __slots__ = ("_correction_ns", "_known", "boot")
 
     def __init__(self, boot: str) -> None:
         self.boot = boot
         self._known: Sample | None = None
+        """The interval that all samples allow; None before the first."""
         self._correction_ns: int | None = None
+        """The correction that is in use; None before the first."""
 
     def note(self, sample: Sample) -> None:
         """The device told its time. A sample that contradicts itself comes of a clock that was set meanwhile."""
@@ -99,17 +101,19 @@ class DeviceClock:
         return self._correction_ns
 
     def wrong(self, now_ns: int) -> Sample | None:
-        """What is known of a clock that is wrong beyond doubt: its bounds are further from 0 than from each other's
-        middle, and than a second. None of any other."""
+        """The interval of a clock that is wrong beyond doubt, else None.
+
+        Its bounds are further from 0 than from the middle of the interval, and than a second.
+        """
         if self._known is None:
             return None
         now = self._known.after(now_ns)
         least = max(now.low_ns, -now.high_ns)
-        return now if least > max(LEAST_WRONG_NS, (now.high_ns - now.low_ns) // 2) else None
+        return now if least > max(MIN_WRONG_NS, (now.high_ns - now.low_ns) // 2) else None
 
 
 def both(older: Sample, newer: Sample) -> Sample:
-    """What both allow at the time of the newer; if that is nothing, the newer."""
+    """What both allow at the time of the newer one; the newer one if they contradict each other."""
     older = older.after(newer.at_ns)
     low = max(older, newer, key=lambda sample: sample.low_ns)
     high_ns = min(older.high_ns, newer.high_ns)

@@ -19,10 +19,10 @@ import orjson
 
 from gateway.errors import ReadingError
 from gateway.line_protocol import escape
-from gateway.protocol.budgets import Budgets
 from gateway.protocol.field import Field, check_field_name
 from gateway.protocol.flatten import MAX_FIELDS, TOO_DEEP, flatten, too_deep
 from gateway.protocol.messages import Code
+from gateway.protocol.series_budgets import Budgets
 from gateway.protocol.shapes import Shape
 from gateway.protocol.shown import MAX_SHOWN_NAME, cut
 from gateway.protocol.time_bounds import DEVICE_TIME

@@ -1,12 +1,12 @@
-"""What goes in and out of a session: messages of the device, effects for the shell, answers as bytes.
+"""What goes in and out of a session: messages of the device, effects for the runner, answers as bytes.
 
 Rules that hold here:
 
-* Message classes carry what the device sent; only what makes up the message as a whole has been checked (`codec`).
-  Readings are judged one by one later (`validation`).
-* Effects are everything a session wants done, in order. It does nothing itself.
-* Answers are prebuilt bytes in the encoding of the device's subprotocol (`gateway.protocol.subprotocols`); their forms
-  are docs/reference/protocol.md, "Messages of the gateway".
+* A message class holds what the device sent. Only the form of the message as a whole has been checked (`codec`); its
+  readings are judged one by one later (`validation`).
+* Effects are everything that a session wants done, in order. It does nothing itself.
+* Answers are prebuilt bytes in the encoding of the device's subprotocol (`gateway.protocol.subprotocols`). Their forms
+  are in docs/reference/protocol.md, "Messages of the gateway".
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 MAX_SEQ = 2**53
-"""Greatest sequence number: the last integer that a double holds together with all below it."""
+"""The greatest sequence number: a double holds all integers up to it."""
 VERDICT_BYTES = 1024
-"""Most bytes of refusals that are kept with an entry."""
+"""Bytes of refusals that are kept with an entry, at most."""
 
 
 class Ack(StrEnum):
@@ -80,7 +80,7 @@ class CloseCode(IntEnum):
 
 @dataclass(slots=True)
 class Hello:
-    """Who is speaking and how; None for what the device left out."""
+    """Who the device is, and how it speaks; None for what it left out."""
 
     token: str | None
     boot: str | None
@@ -123,7 +123,7 @@ class Block(Readings):
 
 @dataclass(slots=True)
 class Result:
-    """The answer to command ``id``: ``value`` is JSON, ``error`` is for people. An effect, too: hand it on."""
+    """The result of command ``id``: ``value`` is JSON, ``error`` is for people. It is an effect, too: pass it on."""
 
     id: str
     ok: bool
@@ -133,7 +133,7 @@ class Result:
 
 @dataclass(slots=True)
 class Reported:
-    """What a device says of its settings (JSON), and which version of the desired ones it has seen. An effect, too."""
+    """The settings that a device reports (JSON), and which version of the desired ones it has seen. An effect, too."""
 
     version: int | None
     settings: bytes
@@ -141,7 +141,7 @@ class Reported:
 
 @dataclass(slots=True)
 class TimeRequest:
-    """A device that wants to know the time, which it took to be ``t0`` (ms). An effect, too: call `Session.tell_time`.
+    """A device asks for the time, which it takes to be ``t0`` (ms). It is an effect, too: call `Session.tell_time`.
 
     ``last``: ``t0`` of the request before, and when the answer to it arrived by the device's clock.
     """
@@ -178,7 +178,7 @@ class Throttle(Send):
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """Read nothing more of this device for ``ms``: it has used up ``limit``, and what it sends does not come again."""
+    """Do not read this device for ``ms``: it has used up ``limit``, and does not send messages again."""
 
     ms: int
     limit: str
@@ -201,7 +201,7 @@ class Authenticate:
 
 @dataclass(frozen=True, slots=True)
 class Enrol:
-    """Ask an operator, then call `Session.held`, and `Session.enrolled` if he says yes; None: the device has none."""
+    """Ask an operator: call `Session.pending`, and `Session.enrolled` after the approval. None: the device has none."""
 
     claim: str | None
     secret: str | None
@@ -209,24 +209,24 @@ class Enrol:
 
 @dataclass(frozen=True, slots=True)
 class AckLater:
-    """Call `Session.acknowledge` within ``Terms.ack_delay_ms``: until then more may come that one ack covers."""
+    """Call `Session.acknowledge` within ``Terms.ack_delay_ms``: one ack may cover more messages by then."""
 
 
 Effect = Entry | Send | Rest | Close | Authenticate | Enrol | AckLater | Result | Reported | TimeRequest | DeviceClock
 Effects = tuple[Effect, ...]
-Outcome = Effects | Entry | Send
-"""What an event leads to. Nearly all lead to one thing, which then comes without a tuple around it."""
+OneOrMoreEffects = Effects | Entry | Send
+"""What an event leads to. Nearly every event leads to one effect, which comes without a tuple around it."""
 Fault = dict[str, Any]
 """One refused reading: ``index`` in its message, ``field`` where one is at fault, ``code``, ``message``."""
 
 
-def all_of(outcome: Outcome) -> Effects:
+def all_of(effects: OneOrMoreEffects) -> Effects:
     """The effects, in order, however many there are."""
-    return outcome if isinstance(outcome, tuple) else (outcome,)
+    return effects if isinstance(effects, tuple) else (effects,)
 
 
 class Answers:
-    """What the gateway says, encoded by ``encode``: the members of a message in, its bytes out."""
+    """The messages of the gateway. ``encode`` turns the members of a message into bytes."""
 
     __slots__ = ("_encode",)
 
@@ -261,24 +261,24 @@ class Answers:
         return self._answer("settings", NO_SEQ, version=version, settings=orjson.loads(desired))
 
     def time(self, t0: float, arrived_ns: int, sent_ns: int) -> Send:
-        """What the time was when a request arrived, and is now that it is answered; ``t0`` as it came."""
+        """The times at which a request arrived and its answer is sent; ``t0`` is that of the request."""
         t1, t2 = arrived_ns // NS_PER_MS, sent_ns // NS_PER_MS
         return self._answer("time", NO_SEQ, t0=t0, t1=t1, t2=t2)
 
     def drain(self, reconnect_after_ms: int) -> Send:
-        """The gateway is about to close this connection; the device is expected back after so long."""
+        """The gateway is about to close this connection; the device should reconnect after so many ms."""
         return self._answer("drain", NO_SEQ, reconnect_after_ms=reconnect_after_ms)
 
     def pending(self, claim: str, expires_in_ms: int) -> Send:
-        """Somebody has to approve of the device first, by comparing the claim."""
+        """An operator has to approve of the device first, by comparing the claim."""
         return self._answer("pending", NO_SEQ, claim=claim, expires_in_ms=expires_in_ms)
 
     def token(self, token: str) -> Send:
-        """The device was approved of: this is its token from now on."""
+        """The device was approved: this is its token from now on."""
         return self._answer("token", NO_SEQ, token=token)
 
     def welcome(self, **members: Any) -> Send:
-        """The session stands; ``members`` as in "welcome" of docs/reference/protocol.md."""
+        """The session has begun; ``members`` as in "welcome" of docs/reference/protocol.md."""
         return self._answer("welcome", NO_SEQ, **members)
 
     def _answer(self, kind: str, seq: int, **members: Any) -> Send:
@@ -287,7 +287,7 @@ class Answers:
 
 
 class JsonAnswers(Answers):
-    """Answers as JSON; the ack, which goes out for every commit, without a dictionary."""
+    """Answers as JSON. The ack, which is sent for every commit, is made without a dictionary."""
 
     __slots__ = ()
 

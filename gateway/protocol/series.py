@@ -3,7 +3,8 @@
 Rules that hold here:
 
 * Tags of the reading go before those of the device, and those before the profile's. ``device`` is the gateway's own.
-* A device may send only the tags that its profile allows, and only so many different ones (`gateway.protocol.budgets`).
+* A device may send only the tags that its profile allows, and only so many different ones
+  (`gateway.protocol.series_budgets`).
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gateway.config.sections import ProfileSection
-    from gateway.protocol.budgets import Budgets
     from gateway.protocol.encoded import Lesson
     from gateway.protocol.fields import Rules
+    from gateway.protocol.series_budgets import Budgets
 
 KEPT = 64
 """Series remembered per device beside its default one."""

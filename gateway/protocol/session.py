@@ -42,7 +42,6 @@ from typing import TYPE_CHECKING, Any
 from gateway.errors import MessageError
 from gateway.ledger import NO_SEQ, READINGS, Entry
 from gateway.protocol.device_clock import DeviceClock
-from gateway.protocol.exchange import Exchange
 from gateway.protocol.flow_control import FlowControl
 from gateway.protocol.messages import (
     MAX_SEQ,
@@ -60,16 +59,17 @@ from gateway.protocol.messages import (
     all_of,
     verdicts,
 )
-from gateway.protocol.rates import BACKLOG_NS, is_backlog
+from gateway.protocol.rate_limits import BACKLOG_NS, is_backlog
 from gateway.protocol.subprotocols import JSON
+from gateway.protocol.time_exchange import Exchange
 from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Several
 
     from gateway.ledger import Account, Sequence
-    from gateway.protocol.messages import Answers, Effects, Outcome
-    from gateway.protocol.rates import Allowance, Lane, Rates
+    from gateway.protocol.messages import Answers, Effects, OneOrMoreEffects
+    from gateway.protocol.rate_limits import Allowance, Lane, Rates
     from gateway.protocol.subprotocols import Subprotocol
     from gateway.protocol.validation import Encoder
 
@@ -302,7 +302,7 @@ class Session:
 
     # Messages of the device
 
-    def receive(self, data: bytes, now_ns: int, *, room: bool = True) -> Outcome:
+    def receive(self, data: bytes, now_ns: int, *, room: bool = True) -> OneOrMoreEffects:
         """One message, nothing of it checked yet; ``room``: the spool takes readings."""
         size = len(data)
         if size > self._terms.max_message_bytes:
@@ -482,7 +482,7 @@ class Session:
 
     # Commits and deliveries
 
-    def durable(self, numbered: int) -> Outcome:
+    def durable(self, numbered: int) -> OneOrMoreEffects:
         """A commit with the next ``numbered`` numbered messages of this session is on disk, and in the ledger."""
         if self._state is not _READY:
             return ()
@@ -492,7 +492,7 @@ class Session:
         own = self._flow.committed(numbered)
         return self._owe(numbered) if own and self.ack is _DURABLE else ()
 
-    def stored(self, numbered: int) -> Outcome:
+    def stored(self, numbered: int) -> OneOrMoreEffects:
         """The database has ``numbered`` more numbered messages of this device and boot, and so says the ledger."""
         if self._state is not SessionState.READY:
             return ()
@@ -518,11 +518,11 @@ class Session:
         )
         return (self._answers.error(NO_SEQ, Code.WRONG_TYPE, problem),)
 
-    def _owe(self, numbered: int) -> Outcome:
+    def _owe(self, numbered: int) -> OneOrMoreEffects:
         urgent = self._flow.owe(numbered)
         return self.acknowledge() if urgent or not self._terms.ack_delay_ms else LATER
 
-    def acknowledge(self) -> Outcome:
+    def acknowledge(self) -> OneOrMoreEffects:
         """The delay of an `AckLater` is over."""
         if self._state is not _READY or not self._flow.pay():
             return ()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gateway.errors import GatewayError
-from gateway.protocol.merging import MAX_SETTINGS, difference, merged
+from gateway.protocol.merge_patch import MAX_SETTINGS, difference, merged
 from gateway.state.sqlite_file import open_store, transaction
 from gateway.time_units import NS_PER_MS
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from gateway.protocol.merging import Settings
+    from gateway.protocol.merge_patch import Settings
 
 NAME = "settings.db"
 VERSION = 1

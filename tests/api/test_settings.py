@@ -15,9 +15,9 @@ import pytest
 from websockets.sync.client import connect
 
 from gateway.devices import settings
-from gateway.protocol.downlink import reported
-from gateway.protocol.merging import MAX_SETTINGS
+from gateway.protocol.merge_patch import MAX_SETTINGS
 from gateway.protocol.messages import Reported
+from gateway.protocol.reports import reported
 from gateway.state.device_settings import Report, Twins
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.simulator import simulate

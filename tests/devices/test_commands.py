@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from gateway.devices import commands as downlink
+from gateway.devices import commands
 from gateway.protocol.messages import Result
 from gateway.state.command_log import Command, CommandLog, Note
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
@@ -275,11 +275,11 @@ def test_a_kept_command_ends_at_its_deadline_and_is_not_sent_after_it(gateway: R
 def test_the_newest_hundred_and_no_more_are_kept(gateway: RunningGateway, pool: ThreadPoolExecutor) -> None:
     with device(gateway, "full"):
         pass
-    many = [pool.submit(ask, gateway, "full", name="x", keep=True) for _ in range(downlink.MAX_OF_DEVICE + 3)]
+    many = [pool.submit(ask, gateway, "full", name="x", keep=True) for _ in range(commands.MAX_OF_DEVICE + 3)]
     refused = [answer for future in many if (answer := future.result(20)).status != 202]
     assert [answer.code for answer in refused] == ["too_many_commands"] * 3
     with device(gateway, "full") as socket:
-        ids = {hear(socket)["id"] for _ in range(downlink.MAX_OF_DEVICE)}
+        ids = {hear(socket)["id"] for _ in range(commands.MAX_OF_DEVICE)}
         for command in ids:
             say(socket, type="result", id=command, ok=True)
         shown = Visitor(gateway.url).send("GET", f"{path('full')}?limit=300", Authorization=f"Bearer {ADMIN}")
@@ -382,7 +382,7 @@ def test_a_device_that_comes_and_goes_leaves_one_note_of_each_command(
     async def main() -> None:
         monkeypatch.setattr(log, "write", slow)
         here: list[Socket] = []
-        link = downlink.Commands(log, lambda _device: here[0] if here else None, lambda _state: None)
+        link = commands.Commands(log, lambda _device: here[0] if here else None, lambda _state: None)
         for name, seconds in (("waits", 1000), ("answers", 1000), ("is late", 0.5)):
             last = await link.submit(Command(name, "d", "x", b"{}", True, "admin", "::1", 1, 2), seconds)
         for _ in range(50):

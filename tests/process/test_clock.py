@@ -19,7 +19,7 @@ from gateway.app import Gateway
 from gateway.config import load
 from gateway.ledger import Account
 from gateway.process.clock import BEHIND_NS, EARLIEST_NS, TOLD_NS, WallClock
-from gateway.protocol.rates import Allowance
+from gateway.protocol.rate_limits import Allowance
 from gateway.protocol.session import Session, Terms
 from gateway.time_units import NS_PER_S as NS
 from tests.support.gateway import config_for

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.protocol import codec, downlink, field, flatten, merging
+from gateway.protocol import codec, field, flatten, merge_patch, reports
 from gateway.protocol.messages import Ack, CloseCode, Code
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/reference/protocol.md").read_text(encoding="utf-8")
@@ -51,9 +51,9 @@ def test_every_throttle_is_explained(limit: str) -> None:
         flatten.MAX_DEPTH,
         field.MAX_TEXT_BYTES,
         codec.MAX_BOOT,
-        downlink.MAX_RESULT,
-        downlink.MAX_ERROR,
-        merging.MAX_SETTINGS,
+        reports.MAX_RESULT,
+        reports.MAX_ERROR,
+        merge_patch.MAX_SETTINGS,
     ],
 )
 def test_every_limit_is_told(limit: int) -> None:

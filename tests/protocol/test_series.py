@@ -8,8 +8,8 @@ from hypothesis import given
 from gateway.config.sections import ProfileSection
 from gateway.errors import ReadingError
 from gateway.line_protocol import Series, parse_line
-from gateway.protocol.budgets import Budgets
 from gateway.protocol.series import KEPT, DeviceSeries
+from gateway.protocol.series_budgets import Budgets
 from tests.support.readings import MEASUREMENTS, NAMES, TAG_VALUES
 
 NOW = 1_700_000_000_000_000_000

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gateway.ledger import Account, Entry, Ledger, Sequence
 from gateway.protocol.messages import MAX_SEQ, Authenticate, Send, all_of
-from gateway.protocol.rates import Allowance
+from gateway.protocol.rate_limits import Allowance
 from gateway.protocol.session import CloseReason, Session, SessionState
 from gateway.protocol.subprotocols import CBOR, JSON, SENML, Subprotocol
 from tests.support.sessions import NOW_NS, Bench, encoder, rates, terms

@@ -23,7 +23,7 @@ from gateway.protocol.messages import (
     TimeRequest,
     all_of,
 )
-from gateway.protocol.rates import Allowance, Quota, Rates
+from gateway.protocol.rate_limits import Allowance, Quota, Rates
 from gateway.protocol.session import Session, Terms
 from gateway.protocol.subprotocols import JSON, Subprotocol
 from gateway.protocol.types import FieldTypes
@@ -32,7 +32,7 @@ from gateway.protocol.validation import Encoder
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from gateway.protocol.messages import Effect, Outcome
+    from gateway.protocol.messages import Effect, OneOrMoreEffects
 
 NOW_NS = 1_700_000_000_000_000_000
 TERMS = {
@@ -112,7 +112,7 @@ class Bench:
         self.now_ns += after_ms * 1_000_000
         return self.run(self.session.receive(data, self.now_ns, room=room))
 
-    def run(self, outcome: Outcome) -> list[Any]:
+    def run(self, outcome: OneOrMoreEffects) -> list[Any]:
         effects = all_of(outcome)
         self.queue += [effect for effect in effects if isinstance(effect, Entry)]
         decode = cbor2.loads if self.session.subprotocol.binary else orjson.loads

@@ -2,10 +2,10 @@
 
 Rules that hold here:
 
-* Whatever a device asks came after the handshake had reached it (RFC 6455 section 4.1), so its ``t0`` was read after
-  that was sent. The welcome and the answer before are such bounds only when they have long arrived: a device may ask
-  right behind its hello, or again, before it has them. So it tells when it got the answer (``last``), and which one.
-* ``last`` counts for the newest answer only; one that is about any other says nothing.
+* A request came after the handshake had reached the device (RFC 6455 section 4.1), so its ``t0`` was read after the
+  handshake was sent. The welcome and the last answer are such bounds only when they have surely arrived: a device may
+  ask right after its hello, or again, before it has them. So it tells when it got the answer (``last``), and which one.
+* ``last`` counts for the newest answer only. One that names another answer says nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.protocol.timestamps import from_ms, is_number
 
 MAX_TIME_MS = MAX_SEQ
 ARRIVED_NS = 10_000_000_000
-"""What was sent so long ago has arrived."""
+"""A message that was sent so long ago has arrived."""
 
 
 def time_request(message: dict[str, Any]) -> TimeRequest:
@@ -51,11 +51,13 @@ class Exchange:
 
     def __init__(self, opened_ns: int, greeted_ns: int) -> None:
         self._heard_ns = opened_ns
+        """When the newest message was sent that has surely reached the device."""
         self._greeted_ns = greeted_ns
         self._answered: tuple[float, int, int] | None = None
+        """The newest answer: ``t0`` of its request, when that arrived, when the answer was sent."""
 
     def sample(self, request: TimeRequest) -> Sample:
-        """What a request says of the device's clock."""
+        """What a request says about the device's clock."""
         arrived_ns, answered = request.arrived_ns, self._answered
         told = None
         if arrived_ns - self._greeted_ns >= ARRIVED_NS:

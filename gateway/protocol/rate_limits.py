@@ -2,15 +2,15 @@
 
 Rules that hold here:
 
-* A message is taken while every bucket of its lane that it takes from holds something, whatever it costs: the last one
-  may leave a debt, so a burst is exceeded by one message at most, and no message is too large for a bucket.
-* Readings older than `BACKLOG_NS`, and messages that come again, use the lane for backlog: catching up takes nothing
-  from what is measured now.
-* What was refused costs nothing; it is paid for when it comes again and is taken.
-* Messages are only counted down (``left``, ``left_bytes``); the buckets are looked at when one of these is used up, or
-  after `LOOK_NS`. So the time in which a bucket is full counts for a second too much at most, and a message of one
-  reading costs two subtractions and three comparisons.
-* Who is let go on after a refusal finds more than one message's worth, so that refusals do not come one by one.
+* A message is accepted while each bucket that it takes from holds anything, whatever the message costs. The last one
+  may leave a debt. So a burst is exceeded by one message at most, and no message is too large for a bucket.
+* Readings older than `BACKLOG_NS`, and messages that come again, use the lane for backlog, so that catching up takes
+  nothing from live readings.
+* A refused message costs nothing. It is paid for when it comes again and is accepted.
+* A message is only counted down (``left``, ``left_bytes``). The buckets are filled up when one of these is used up, or
+  after `LOOK_NS`. So a full bucket counts for a second too much at most, and a message of one reading costs two
+  subtractions and three comparisons.
+* After a refusal the wait is long enough for more than one message, so that refusals do not follow each other.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from typing import Any, NamedTuple
 from gateway.time_units import NS_PER_MS, NS_PER_S
 
 BACKLOG_NS = 60 * NS_PER_S
-"""What is older when it comes is backlog."""
+"""A reading that is older when it arrives is backlog."""
 LOOK_NS = NS_PER_S
+"""The time after which the buckets are filled up again."""
 REFILL_SECONDS = 1.0
-"""Who has used up a bucket waits until it holds what comes in so long, or half of it if it is smaller."""
-LONGEST_WAIT_NS = 60 * NS_PER_S
+"""After a bucket is used up, the wait lasts until it holds the refill of this time, or half of the bucket if less."""
+MAX_WAIT_NS = 60 * NS_PER_S
 LIMITS = "messages_per_second", "readings_per_second", "bytes_per_second"
 BACKLOG = "backlog."
-"""What stands before the name of a limit of the lane for backlog."""
+"""The prefix of the names of limits of the lane for backlog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Quota:
     byte_burst: float
 
     def told(self) -> dict[str, int]:
-        """As in the welcome."""
+        """As the welcome says them."""
         return {one.name: max(1, int(getattr(self, one.name))) for one in fields(self)}
 
     def times(self, factor: float) -> Quota:
@@ -69,12 +70,12 @@ class Rates:
     backlog: Quota
 
     def told(self) -> dict[str, Any]:
-        """As in the welcome."""
+        """As the welcome says them."""
         return {**self.live.told(), "backlog": {"older_than_ms": BACKLOG_NS // NS_PER_MS, **self.backlog.told()}}
 
 
 class Excess(NamedTuple):
-    """A limit that is used up: its name, what it allows a second, about how much came in the last, and the wait."""
+    """A limit that is used up: its name, what it allows a second, about how much came in the last one, the wait."""
 
     limit: str
     allowed: int
@@ -107,10 +108,15 @@ class Lane:
     def __init__(self, quota: Quota, name: str, now_ns: int) -> None:
         self._quota = quota
         self._name = name
+        """The prefix of the names of its limits."""
         self._tokens = list(quota.bursts)
+        """What the buckets held at the last look, in the order of `LIMITS`; below 0 is a debt."""
         self._spent = [0.0, 0.0, 0.0]
+        """What was accepted since ``_since_ns``, in that order."""
         self._observed = [0.0, 0.0, 0.0]
+        """What was accepted per second in the last whole second, in that order."""
         self._at_ns = self._since_ns = now_ns
+        """When the buckets were filled up last, and when the present second of ``_spent`` began."""
         self._share_out(now_ns)
 
     def _share_out(self, now_ns: int) -> None:
@@ -132,7 +138,7 @@ class Lane:
         spent[2] += cost
 
     def look(self, now_ns: int) -> bool:
-        """Fill up by the time that has passed; whether a message may be taken."""
+        """Fill up by the time that has passed; whether a message may be accepted."""
         self._collect()
         quota, tokens = self._quota, self._tokens
         elapsed = max(0, now_ns - self._at_ns) / NS_PER_S  # a clock that was set back brings nothing
@@ -158,7 +164,7 @@ class Lane:
             self._since_ns = now_ns
 
     def spend(self, readings: int, size: int) -> None:
-        """A message is taken, or was as much work."""
+        """A message is accepted, or was as much work as an accepted one."""
         cost = readings or 1
         self.left -= cost
         self._more += cost - 1
@@ -166,7 +172,7 @@ class Lane:
         self.left_bytes -= size
 
     def excess(self, readings: int, size: int, now_ns: int) -> Excess | None:
-        """Why one more message, of so many readings and bytes, may not be taken now; None if it may."""
+        """Why one more message, of so many readings and bytes, may not be accepted now; None if it may."""
         if (self.left > 0 and self.left_bytes > 0 and now_ns < self.look_ns) or self.look(now_ns):
             return None
         rates, bursts = self._quota.rates, self._quota.bursts
@@ -182,11 +188,11 @@ class Lane:
         came = self._spent[place] + costs[place]
         allowed = max(1, int(rates[place]))
         observed = max(allowed + 1, round(self._observed[place]), round(came))
-        wait_ns = min(LONGEST_WAIT_NS, longest * NS_PER_S)
+        wait_ns = min(MAX_WAIT_NS, longest * NS_PER_S)
         return Excess(self._name + LIMITS[place], allowed, observed, max(1, round(wait_ns / NS_PER_MS)))
 
     def renew(self, quota: Quota) -> None:
-        """Go by other limits: what is in debt stays so, what is full stays no fuller than it may be."""
+        """Use other limits: a debt remains, and no bucket holds more than it may."""
         self._collect()
         self._quota = quota
         self._tokens = [min(tokens, burst) for tokens, burst in zip(self._tokens, quota.bursts, strict=True)]
@@ -194,11 +200,11 @@ class Lane:
 
 
 _UNTOUCHED = Lane(Quota(1, 0, 1, 0, 1, 0), "", 0)
-"""In the place of a lane that nothing has used: it has nothing left, and is never taken from."""
+"""In the place of a lane that no message has used: it has nothing left, and nothing is taken from it."""
 
 
 class Allowance:
-    """Both lanes of one device, over all of its connections; one that sends nothing has none of them yet."""
+    """Both lanes of one device, over all of its connections. A lane is made when the first message uses it."""
 
     __slots__ = ("_told_ns", "backlog", "live", "rates", "throttles", "told")
 
@@ -220,7 +226,7 @@ class Allowance:
         return self.live
 
     def renew(self, rates: Rates) -> None:
-        """The configuration changed, or the device has another profile."""
+        """The configuration has changed, or the device has another profile."""
         self.rates = rates
         for lane, quota in ((self.live, rates.live), (self.backlog, rates.backlog)):
             if lane is not _UNTOUCHED:
@@ -242,5 +248,5 @@ class Allowance:
 
 
 def is_backlog(time_ns: int, now_ns: int) -> bool:
-    """Whether the newest reading of a message makes it backlog; 0: it has no reading."""
+    """Whether a message is backlog, by the time of its newest reading; 0 if it has none."""
     return 0 < time_ns <= now_ns - BACKLOG_NS

@@ -8,8 +8,8 @@ import pytest
 from gateway.config.sections import ProfileSection
 from gateway.errors import MessageError, ReadingError
 from gateway.protocol import codec, series
-from gateway.protocol.budgets import ASSURED, MOST_SHARED, PER_DAY, Budgets
 from gateway.protocol.fields import Rulebook
+from gateway.protocol.series_budgets import ASSURED, MAX_SHARED, PER_DAY, Budgets
 from gateway.protocol.types import FieldTypes
 from gateway.protocol.validation import MOST_OTHERS, Encoder
 from gateway.time_units import NS_PER_DAY as DAY_NS
@@ -77,14 +77,14 @@ def begun(budgets: Budgets, device: str, tries: int, now_ns: int = NOW) -> int:
 
 def test_a_fleet_of_any_size_has_its_ordinary_series() -> None:
     budgets = Budgets()
-    devices = MOST_SHARED // 30 + 100
+    devices = MAX_SHARED // 30 + 100
     assert all(begun(budgets, f"d{n}", 30) == 30 for n in range(devices))
-    assert len(budgets) == 30 * devices > MOST_SHARED
+    assert len(budgets) == 30 * devices > MAX_SHARED
 
 
 def test_the_largest_users_are_refused_first_and_hear_which_bound_it_was() -> None:
     """Five that went mad use up what all share: the others have as large a part of as much."""
-    budgets = Budgets(1000, most=3000)
+    budgets = Budgets(1000, shared=3000)
     mad = [begun(budgets, f"mad{n}", 1000) for n in range(5)]
     assert mad[:3] == [1000] * 3, "three use all but 300 of it"
     assert min(mad) == mad[-1] == ASSURED + 3000 // 5
@@ -97,7 +97,7 @@ def test_the_largest_users_are_refused_first_and_hear_which_bound_it_was() -> No
 
 
 def test_what_all_devices_begin_together_is_bounded_and_each_has_its_hundred_all_the_same() -> None:
-    budgets = Budgets(1000, most=300)
+    budgets = Budgets(1000, shared=300)
     for device in range(40):
         assert begun(budgets, f"bad{device}", 400) >= ASSURED
     assert len(budgets) == 40 * ASSURED + 2 * 300
@@ -106,7 +106,7 @@ def test_what_all_devices_begin_together_is_bounded_and_each_has_its_hundred_all
 
 @pytest.mark.parametrize("each", [ASSURED, PER_DAY])
 def test_what_was_used_a_day_ago_makes_room(each: int) -> None:
-    budgets = Budgets(PER_DAY, most=PER_DAY)
+    budgets = Budgets(PER_DAY, shared=PER_DAY)
     for device in range(12):
         begun(budgets, f"gone{device}", each)
     assert begun(budgets, "good", PER_DAY, NOW + DAY_NS) == PER_DAY

@@ -1,7 +1,6 @@
-"""What a device says about what came down to it: the result of a command, the settings it has.
+"""What a device reports about things that came down to it: the result of a command, and the settings it has.
 
-Rule that holds here: what is wrong refuses the message whole, with ``bad_message``. How much of it has to be kept is
-bounded here.
+Rule that holds here: a mistake refuses the message whole, with ``bad_message``. What is kept is bounded here.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import MessageError
-from gateway.protocol.merging import MAX_SETTINGS, check_value
+from gateway.protocol.merge_patch import MAX_SETTINGS, check_value
 from gateway.protocol.messages import MAX_SEQ, Code, Reported, Result
 from gateway.protocol.shown import kind_of, shown
 

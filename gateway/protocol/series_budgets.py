@@ -1,18 +1,17 @@
-"""How many series each device may begin in a day: a database keeps an index of them, and it only grows.
+"""How many series each device may begin in a day. A database keeps an index of series, and that only grows.
 
 A series is counted when a device brings a measurement or tags of its own that it has not used that day, and when it
-brings a field that no device has before. The ordinary way, the device's own series under names met before, is free.
+brings a field that no device has sent before. The ordinary case, the device's own series with known names, is free.
 
 Rules that hold here:
 
-* What a device used stays counted over its reconnects, for a day from the first; a restart begins anew.
-* What a message began stays counted if the message is not taken in the end: sent again it is no other series.
-* A refusal names the tag, or ``m``, whose values change most from series to series among those of the reading, and says
-  whether it was the device that used up its own, or many devices what they share.
-* Kept are hashes. `ASSURED` a day are the device's own whatever others do, so what is kept grows with the number of
-  devices. What goes beyond is shared: `MOST_SHARED` of all devices, and when these are used up each of those that go
-  beyond has an equal part of as many, of which twice as many are the end. So the largest users are refused first.
-"""
+* The series that a device has used stay counted over its reconnects, for a day from the first. A restart begins anew.
+* A series stays counted if its message is not accepted in the end: sent again, it is the same series.
+* A refusal names the tag, or ``m``, whose values change most from series to series among those of the reading. It says
+  whether the device has used up its own budget, or all devices together have used up what they share.
+* Hashes are kept. `ASSURED` series a day are a device's own, whatever others do, so that memory grows with the number
+  of devices. Further ones are shared: `MAX_SHARED` for all devices. When these are used up, each device that goes
+  beyond has an equal part of as many, up to twice `MAX_SHARED` in all. So the largest users are refused first."""
 
 from __future__ import annotations
 
@@ -30,16 +29,20 @@ if TYPE_CHECKING:
 MEASUREMENT = "m"
 PER_DAY = 1000
 ASSURED = 100
-"""Some 100 bytes each, in all a seventh of what is remembered of a device anyway."""
-MOST_SHARED = 250_000
+"""Some 100 bytes each: in all a seventh of what is kept of a device anyway."""
+MAX_SHARED = 250_000
 
 
 @dataclass(slots=True)
 class _Budget:
     ends_ns: int
+    """The end of its day, in ns since 1970."""
     used: set[int] = field(default_factory=set)
+    """Hashes of the series that it has begun."""
     last: dict[str, int] = field(default_factory=dict)
+    """The hash of the last value of each tag, and of ``m``."""
     changes: dict[str, int] = field(default_factory=dict)
+    """How often that value changed from one series to the next."""
 
     def holds(self, now_ns: int) -> bool:
         """Whether its day is under way; not if the clock was set back behind it."""
@@ -47,20 +50,25 @@ class _Budget:
 
 
 class Budgets:
-    """The budgets of all devices; ``per_day`` series each, and ``most`` of all together beyond those assured."""
+    """The budgets of all devices: ``per_day`` series each, and ``shared`` of all together beyond the assured ones."""
 
-    def __init__(self, per_day: int = PER_DAY, most: int = MOST_SHARED) -> None:
+    def __init__(self, per_day: int = PER_DAY, shared: int = MAX_SHARED) -> None:
         self.per_day = per_day
-        self._most = most
+        self._max_shared = shared
         self._budgets: dict[str, _Budget] = {}
+        """By device."""
         self._kept = 0
+        """Series of all devices."""
         self._shared = 0
+        """Series of all devices beyond the assured ones."""
         self._sharers = 0
+        """Devices that have such series."""
         self._cleared_ns = 0
+        """When devices were forgotten last whose day was over."""
         self.refused = 0
-        """Readings refused because of them."""
+        """Readings that were refused because a budget was used up."""
         self.refused_shared = 0
-        """Those of them that only the share of all devices was too small for."""
+        """Those of them for which only the shared budget was too small."""
 
     def __len__(self) -> int:
         return self._kept
@@ -103,7 +111,7 @@ class Budgets:
         budget = self._budgets.get(device)
         if budget is None or not budget.holds(now_ns):
             self._forget(device)
-            if self._kept >= self._most:
+            if self._kept >= self._max_shared:
                 self._clear(now_ns)
             budget = self._budgets[device] = _Budget(now_ns + NS_PER_DAY)
         return budget
@@ -121,11 +129,11 @@ class Budgets:
         used = len(budget.used)
         if used < min(ASSURED, self.per_day) or used >= self.per_day:
             return used < self.per_day
-        if self._shared >= self._most:
+        if self._shared >= self._max_shared:
             self._clear(now_ns)
         sharers = self._sharers + (used == ASSURED)
-        equal = self._shared < 2 * self._most and (used - ASSURED) * sharers < self._most
-        return self._shared < self._most or equal
+        equal = self._shared < 2 * self._max_shared and (used - ASSURED) * sharers < self._max_shared
+        return self._shared < self._max_shared or equal
 
     def _clear(self, now_ns: int) -> None:
         """Forget the devices whose day is over, once an hour."""

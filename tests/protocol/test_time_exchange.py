@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from gateway.errors import MessageError
 from gateway.protocol.codec import interpret
 from gateway.protocol.device_clock import DeviceClock
-from gateway.protocol.exchange import ARRIVED_NS, MAX_TIME_MS, Exchange
 from gateway.protocol.messages import TimeRequest
 from gateway.protocol.session import CloseReason
 from gateway.protocol.subprotocols import CBOR, SENML
+from gateway.protocol.time_exchange import ARRIVED_NS, MAX_TIME_MS, Exchange
 from tests.support.sessions import NOW_NS, Bench, rates
 
 MS = 1_000_000

@@ -1,8 +1,8 @@
-"""Settings that are changed key by key: JSON Merge Patch (RFC 7396), and the patch that is still missing.
+"""Settings that are changed key by key: JSON Merge Patch (RFC 7396), and the difference that is left.
 
 Rules that hold here:
 
-* ``null`` deletes a key, an object is merged into an object, and anything else takes the place of what was there.
+* ``null`` deletes a key, an object is merged into an object, and any other value replaces the one that was there.
 * Nothing is changed in place. Objects nest at most `MAX_DEPTH` deep (`check_value`), so recursion has a bound.
 """
 
@@ -32,7 +32,7 @@ def merged(target: Any, patch: Settings) -> Settings:
 
 
 def difference(desired: Settings, reported: Settings) -> Settings:
-    """What of ``desired`` is not so in ``reported``. Keys that only a device has are its own."""
+    """The keys of ``desired`` that ``reported`` lacks or has otherwise. Keys that only the device has are its own."""
     missing: Settings = {}
     for key, value in desired.items():
         found = reported.get(key)
@@ -48,7 +48,7 @@ def check_value(value: Any, allowed: int = MAX_DEPTH) -> None:
     """Accept a value that JSON knows and that does not nest too deep.
 
     Raises:
-        ValueError: it is none, or does.
+        ValueError: JSON has no such value, or it nests deeper.
     """
     if value.__class__ is Foreign:
         raise ValueError(f"JSON knows no {kind_of(value)}")

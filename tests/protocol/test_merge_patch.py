@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocol.merging import MAX_DEPTH, check_value, difference, merged
+from gateway.protocol.merge_patch import MAX_DEPTH, check_value, difference, merged
 from gateway.protocol.shown import Foreign
 
 
