@@ -33,6 +33,15 @@ def test_every_path_is_in_the_reference(pattern: str) -> None:
     assert re.search(rf"/?{re.escape(pattern.replace('([^/]+)', '{id}'))}[`?,]", page)
 
 
+def test_every_error_of_the_api_is_in_the_reference() -> None:
+    page = (DOCS / "reference/http-api.md").read_text()
+    code = "".join(path.read_text() for path in (ROOT / "gateway/api").glob("*.py"))
+    codes = set(re.findall(r'refuse\(\s*\d{3}, "(\w+)"|\(\d{3}, "(\w+)"\)', code))
+    assert len(codes) > 20
+    for name in ("".join(found) for found in codes):
+        assert f"`{name}`" in page, name
+
+
 @pytest.mark.parametrize("page", pages())
 def test_the_tables_that_are_read_off_the_code_are_current(page: str) -> None:
     text = (DOCS / "reference" / page).read_text()
