@@ -153,3 +153,12 @@ def test_every_method_that_a_document_names_exists() -> None:
         places = [text for text in code if re.search(rf"^class {kind}\b", text, re.MULTILINE)]
         here = re.compile(rf"^    (?:async )?def {member}\b|^    {member}: ", re.MULTILINE)
         assert any(here.search(text) for text in places), f"{kind}.{member}"
+
+
+def test_every_folder_and_top_module_is_in_the_map() -> None:
+    text = (DOCS / "explanation/way-of-a-reading.md").read_text().partition("## The map")[2].partition("\n## ")[0]
+    for path in (ROOT / "gateway").iterdir():
+        if path.suffix == ".py" and not path.name.startswith("__"):
+            assert f"`{path.name}`" in text, path.name
+        elif (path / "__init__.py").exists():
+            assert f"`{path.name}/`" in text, path.name
