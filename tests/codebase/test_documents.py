@@ -17,6 +17,8 @@ from devices_sim.__main__ import main as simulator
 from gateway.api.routes import PATHS
 from gateway.cli import cli as gateway
 from gateway.config import Config
+from gateway.devices.session_runner import REASONS
+from gateway.websocket.close_cause import CloseCause
 from tests.codebase.reference import pages, with_tables
 
 if TYPE_CHECKING:
@@ -162,3 +164,18 @@ def test_every_folder_and_top_module_is_in_the_map() -> None:
             assert f"`{path.name}`" in text, path.name
         elif (path / "__init__.py").exists():
             assert f"`{path.name}/`" in text, path.name
+
+
+def test_every_reason_of_a_disconnect_is_in_the_reference() -> None:
+    page = (DOCS / "reference/metrics.md").read_text()
+    assert [reason for reason in (*REASONS.values(), *CloseCause) if f"`{reason}`" not in page] == []
+
+
+@pytest.mark.parametrize("package", ["gateway", "devices_sim", "tests"])
+def test_every_heading_that_the_code_cites_exists(package: str) -> None:
+    for path in (ROOT / package).glob("**/*.py"):
+        for document, heading in re.findall(r"(docs/[\w/-]+\.md),\s+\"([^\"]+)\"", path.read_text()):
+            assert re.search(rf"^#+ {re.escape(heading)}$", (ROOT / document).read_text(), re.MULTILINE), (
+                path,
+                heading,
+            )
