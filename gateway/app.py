@@ -16,7 +16,7 @@ from gateway.process.periodic import PeriodicTasks
 from gateway.process.reload import Reloader
 from gateway.reconfiguration import Reconfiguration
 from gateway.state import command_log, enrolments, file_names
-from gateway.state.sqlite_file import naming
+from gateway.state.sqlite_file import errors_name_file
 
 if TYPE_CHECKING:
     import socket
@@ -58,7 +58,7 @@ class Gateway:
         self._resume()
         parts.device_ids.ids()  # sorting them takes a moment, which no device waits for yet
         await self._exchange_field_types()
-        with naming("dead letters", config.state.directory / file_names.DEAD_LETTERS):
+        with errors_name_file("dead letters", config.state.directory / file_names.DEAD_LETTERS):
             await parts.accounting.begin(recovery.cursor, parts.spool.status().oldest_ns)
         parts.spool.start()
         self._delivering = asyncio.create_task(parts.forwarder.run(), name="forwarder")
@@ -71,9 +71,9 @@ class Gateway:
     def _resume(self) -> None:
         """Go on with commands and enrolments that were open. Before the spool is locked, they might be another's."""
         state = self.config.state.directory
-        with naming("commands", state / command_log.NAME):
+        with errors_name_file("commands", state / command_log.NAME):
             self.parts.commands.recover()
-        with naming("enrolments", state / enrolments.NAME):
+        with errors_name_file("enrolments", state / enrolments.NAME):
             self.parts.enrolment.recover()
 
     def _warn(self) -> None:

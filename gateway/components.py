@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway.api.routes import Services, application
-from gateway.config.active import ActiveConfig
+from gateway.config.active_config import ActiveConfig
 from gateway.config.tls import owners_of_authorities, server_context
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.forwarder import Forwarder
@@ -59,11 +59,11 @@ from gateway.spool.files import Files
 from gateway.spool.queue import SpoolQueue
 from gateway.state import checkpoint, command_log, device_settings, enrolments, field_types, file_names
 from gateway.state.command_log import CommandLog
-from gateway.state.device_settings import Twins
+from gateway.state.device_settings import DeviceSettingsStore
 from gateway.state.enrolments import Enrolments
 from gateway.state.field_types import FieldTypeStore
 from gateway.state.registry import Registry
-from gateway.state.sqlite_file import opened
+from gateway.state.sqlite_file import open_naming_file
 
 if TYPE_CHECKING:
     import ssl
@@ -104,12 +104,12 @@ class Components:
         """What the files of the state directory hold."""
         state = config.state.directory
         self.registry = Registry(state / file_names.REGISTRY)
-        self.dead_letters = opened("dead letters", DeadLetters, state / file_names.DEAD_LETTERS)
+        self.dead_letters = open_naming_file("dead letters", DeadLetters, state / file_names.DEAD_LETTERS)
         self.ledger = checkpoint.load(state / file_names.LEDGER)
         self.field_types = FieldTypes(declared_by(config.profiles.values()))
-        self.field_type_store = opened("field types", FieldTypeStore, state / field_types.NAME)
-        self.command_log = opened("commands", CommandLog, state / command_log.NAME)
-        self.enrolment_store = opened("enrolments", Enrolments, state / enrolments.NAME)
+        self.field_type_store = open_naming_file("field types", FieldTypeStore, state / field_types.NAME)
+        self.command_log = open_naming_file("commands", CommandLog, state / command_log.NAME)
+        self.enrolment_store = open_naming_file("enrolments", Enrolments, state / enrolments.NAME)
         self.write_log = WriteLog(state / file_names.WRITE_LOG)
 
     def _build_spool(self, config: Config) -> None:
@@ -175,9 +175,9 @@ class Components:
         self.connections = Connections(self.active, self.fleet, metrics, allowed.devices)
         self.backpressure = Backpressure(self.spool, metrics.reads_paused.inc)
         self.commands = Commands(self.command_log, connection, lambda ended: metrics.commands.labels(ended.value).inc())
-        self.device_settings = opened(
+        self.device_settings = open_naming_file(
             "settings",
-            lambda path: SettingsExchange(Twins(path), connection),
+            lambda path: SettingsExchange(DeviceSettingsStore(path), connection),
             config.state.directory / device_settings.NAME,
         )
         self.problems = Problems()

@@ -25,15 +25,15 @@ from gateway.devices.commands import MAX_OF_DEVICE as MAX_OPEN
 from gateway.devices.commands import NOT_CONNECTED, TooManyCommands
 from gateway.http.login import Role
 from gateway.protocol.merge_patch import check_value
-from gateway.state.command_log import MOST_OF_DEVICE as MAX_SHOWN
-from gateway.state.command_log import Command, State
+from gateway.state.command_log import MAX_COMMANDS_PER_DEVICE as MAX_SHOWN
+from gateway.state.command_log import Command, CommandState
 from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from gateway.devices.commands import Commands
     from gateway.devices.connections import Connections
     from gateway.devices.fleet import Fleet
-    from gateway.state.command_log import CommandLog, Ending
+    from gateway.state.command_log import CommandLog, CommandResult
     from gateway.state.registry import Registry
 
 NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,64}")
@@ -147,8 +147,8 @@ class CommandsHandler(DownlinkHandler):
     def _not_connected(self) -> None:
         self.refuse(409, "not_connected", 'the device is not connected; "keep": true has the command wait for it')
 
-    def _tell(self, command: Command, ending: Ending) -> None:
-        if ending.state is State.ANSWERED:
+    def _tell(self, command: Command, ending: CommandResult) -> None:
+        if ending.state is CommandState.ANSWERED:
             value = None if ending.value is None else orjson.Fragment(ending.value)
             answer: dict[str, Any] = {"id": command.id, "ok": ending.ok}
             return self.answer(answer | ({"value": value} if ending.ok else {"error": ending.error}))

@@ -16,13 +16,13 @@ from gateway.api.handler import MALFORMED, ViewerHandler
 from gateway.api.registry_changes import status_of, tags_of
 from gateway.errors import RegistryError
 from gateway.http.login import Role
-from gateway.state.enrolments import Decision, State
+from gateway.state.enrolments import EnrolmentDecision, EnrolmentState
 from gateway.state.new_device import check_device, check_profile
 from gateway.time_units import NS_PER_S
 
 if TYPE_CHECKING:
     from gateway.devices.enrolment import Enrolment
-    from gateway.state.enrolments import Request
+    from gateway.state.enrolments import EnrolmentRequest
 
 
 class EnrolmentsHandler(ViewerHandler):
@@ -42,7 +42,9 @@ class EnrolmentsHandler(ViewerHandler):
 class DecisionHandler(EnrolmentsHandler):
     """An endpoint that decides about a request."""
 
-    async def decide(self, device_id: str, claim: str | None, state: State, **decided: Any) -> Request:
+    async def decide(
+        self, device_id: str, claim: str | None, state: EnrolmentState, **decided: Any
+    ) -> EnrolmentRequest:
         """The request, decided.
 
         Raises:
@@ -51,7 +53,7 @@ class DecisionHandler(EnrolmentsHandler):
         expires_ns = time.time_ns() + round(self.active.config.auth.enrol_expiry * NS_PER_S)
         by = f"an administrator at {self.request.remote_ip}"
         try:
-            decision = Decision(state, by, expires_ns, **decided)
+            decision = EnrolmentDecision(state, by, expires_ns, **decided)
             return await self.enrolment.decide(device_id, claim, decision)
         except RegistryError as error:
             self.refuse(*status_of(error), str(error))
@@ -76,7 +78,7 @@ class ApproveHandler(DecisionHandler):
         except RegistryError as error:
             return self.refuse(*status_of(error), str(error))
         decided = {"profile": body.get("profile"), "tags": tags, "replaces": body.get("replace", False)}
-        request = await self.decide(device_id, body["claim"], State.APPROVED, **decided)
+        request = await self.decide(device_id, body["claim"], EnrolmentState.APPROVED, **decided)
         return self.answer({"id": device_id, "claim": request.claim, "approved": True})
 
 
@@ -86,5 +88,5 @@ class RefuseHandler(DecisionHandler):
     async def post(self, device_id: str) -> None:
         """Refuse it, by ``{"claim"?}``."""
         body = self.body_object({"claim": str}) if self.request.body else {}
-        request = await self.decide(device_id, body.get("claim"), State.REFUSED)
+        request = await self.decide(device_id, body.get("claim"), EnrolmentState.REFUSED)
         self.answer({"id": device_id, "claim": request.claim, "approved": False})

@@ -24,7 +24,7 @@ from gateway.http.login import Role
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gateway.config.active import ActiveConfig
+    from gateway.config.active_config import ActiveConfig
     from gateway.devices.failed_credentials import FailedCredentials
     from gateway.http.access import Access
     from gateway.http.login import Session

@@ -18,7 +18,7 @@ from gateway.api.settings import SettingsHandler
 from gateway.api.why import WhyHandler
 
 if TYPE_CHECKING:
-    from gateway.config.active import ActiveConfig
+    from gateway.config.active_config import ActiveConfig
     from gateway.delivery.dead_letters import DeadLetters
     from gateway.delivery.forwarder import Forwarder
     from gateway.delivery.message_trace import TraceFiles

@@ -50,7 +50,7 @@ def restore(config: Config, target: Path, *, as_json: bool) -> None:
     _show(copies.restore(config, target), "restored", as_json=as_json)
 
 
-def _show(copied: copies.Copied, done: str, *, as_json: bool) -> None:
+def _show(copied: copies.BackupManifest, done: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"made": moment(copied.made_ns), "bytes": copied.bytes, "files": copied.files})
     else:

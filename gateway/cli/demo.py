@@ -23,7 +23,7 @@ import click
 
 from gateway.app import Gateway
 from gateway.cli.logs import configure_logging
-from gateway.config.loading import read
+from gateway.config.loader import read
 from gateway.config.units import format_duration, parse_duration
 from gateway.process.run import serve
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 VERDICT_SECONDS = 0.5
 STOP_SECONDS = 10
-LOG = "devices-sim.log"
-WHOLE = 20
+LOG_NAME = "devices-sim.log"
+MIN_DEVICES_FOR_FAULTS = 20
 """Devices in the simulator's scenario ``demo``: with fewer, some that misbehave are left out."""
 UNITS = {
     "temp": "°C",
@@ -141,7 +141,7 @@ def demo(ctx: click.Context, devices: int, history: float, listen: str, data: Pa
         overrides = _overrides(directory, listen, admin_token) | ({} if path else OWN_SETTINGS)
         config = read(path, {}, overrides, serving=True).config
         configure_logging(config)
-        simulated = _Devices(devices, history, directory / LOG)
+        simulated = _Devices(devices, history, directory / LOG_NAME)
 
         def ready(url: str) -> None:
             simulated.start(url)
@@ -190,7 +190,7 @@ The gateway listens on {url} and {devices} simulated devices send to it.
   Health    {url}/healthz
   Metrics   {url}/metrics
   Database  sqlite3 {directory / "telemetry.db"} "{query}"
-  Files     {directory} ({kept_text}); the simulator writes to {LOG} there
+  Files     {directory} ({kept_text}); the simulator writes to {LOG_NAME} there
 """
 
 
@@ -200,7 +200,7 @@ def _what_comes(devices: int, history: float) -> str:
         lines.append(
             f"The devices begin with what is missing of their last {format_duration(history)}; it takes some seconds."
         )
-    if devices >= WHOLE:
+    if devices >= MIN_DEVICES_FOR_FAULTS:
         lines.append(
             "A room that hangs, a truck on poor radio, a slow field and a press that sends wrong types: on purpose."
         )

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.bulk import export_devices, import_devices
-from gateway.cli.enrolling import approve, print_pending, refuse
+from gateway.cli.device_csv import export_devices, import_devices
+from gateway.cli.enrolment import approve, print_pending, refuse
 from gateway.cli.options import json_option, with_config
 from gateway.cli.output import moment, print_json, print_table
-from gateway.cli.registry import opened, parse_tags, path_of, shown_or_undone
+from gateway.cli.registry import open_registry, parse_tags, registry_path, show_or_undo
 from gateway.config import DEFAULT_PROFILE
 from gateway.config.units import parse_duration
 from gateway.state.new_device import check_profile
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.config import Config
-    from gateway.state.registry_layout import Device
+    from gateway.state.registry_schema import Device
 
-LONGEST_OVERLAP = 30 * 86400
+MAX_OVERLAP = 30 * 86400
 
 
 @click.group()
@@ -37,7 +37,7 @@ def _printing(device: str, *, as_json: bool) -> Callable[[str], None]:
     """Shows a token before it is in force: who cannot be shown it keeps the old one, or registers no device."""
 
     def keep(token: str) -> None:
-        with shown_or_undone():
+        with show_or_undo():
             if as_json:
                 print_json({"id": device, "token": token})
             else:
@@ -61,7 +61,7 @@ def add(config: Config, device: str, profile: str, tags: dict[str, str], *, as_j
     Example:  gateway devices add kiln-7 --profile kiln --tag site=north
     """
     check_profile(profile, config.profiles)
-    with opened(config, create=True) as registry:
+    with open_registry(config, create=True) as registry:
         registry.add(device, profile, tags, _printing(device, as_json=as_json))
 
 
@@ -84,8 +84,8 @@ def list_devices(config: Config, *, pending: bool, as_json: bool) -> None:
     if pending:
         return print_pending(config, as_json=as_json)
     found: list[Device] = []
-    if path_of(config).exists():
-        with opened(config) as registry:
+    if registry_path(config).exists():
+        with open_registry(config) as registry:
             found = registry.devices.list()
     if as_json:
         print_json([_described(device) for device in found])
@@ -104,7 +104,7 @@ def show(config: Config, device: str, *, as_json: bool) -> None:
     \b
     Example:  gateway devices show kiln-7
     """
-    with opened(config) as registry:
+    with open_registry(config) as registry:
         described = _described(registry.devices.show(device))
     if as_json:
         print_json(described)
@@ -118,7 +118,7 @@ def _overlap(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
         seconds = parse_duration(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
-    if seconds > LONGEST_OVERLAP:
+    if seconds > MAX_OVERLAP:
         raise click.BadParameter("expected at most 30d")
     return seconds
 
@@ -140,7 +140,7 @@ def rotate(config: Config, device: str, overlap: float, *, as_json: bool) -> Non
     \b
     Example:  gateway devices rotate kiln-7 --overlap 1h
     """
-    with opened(config) as registry:
+    with open_registry(config) as registry:
         registry.rotate(device, overlap, _printing(device, as_json=as_json))
 
 
@@ -154,7 +154,7 @@ def revoke(config: Config, device: str, *, as_json: bool) -> None:
     \b
     Example:  gateway devices revoke kiln-7
     """
-    with opened(config) as registry:
+    with open_registry(config) as registry:
         registry.revoke(device)
         if as_json:
             print_json(_described(registry.devices.show(device)))

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WINDOW = 600.0
+WINDOW_SECONDS = 600.0
 """Seconds."""
-OF_A_DEVICE = 20
+MAX_LINES_PER_DEVICE = 20
 """Lines in a window. About half a megabyte a day at the worst."""
-OF_ALL_DEVICES = 1000
-OF_A_PLACE = 200
-MOST_KEYS = 1024
+MAX_LINES_OF_ALL_DEVICES = 1000
+MAX_LINES_PER_PLACE = 200
+MAX_KEYS = 1024
 ALL_DEVICES = "all devices"
 
 
@@ -54,15 +54,15 @@ class LogQuota:
 
     def of_device(self, device: str) -> Verdict:
         """A line is about ``device``."""
-        own = self._count(self._windows, f"device {device}", OF_A_DEVICE)
+        own = self._count(self._windows, f"device {device}", MAX_LINES_PER_DEVICE)
         if own is Verdict.LEAVE_OUT:
             return own
-        shared = self._count(self._shared, ALL_DEVICES, OF_ALL_DEVICES)
+        shared = self._count(self._shared, ALL_DEVICES, MAX_LINES_OF_ALL_DEVICES)
         return own if shared is Verdict.WRITE else shared
 
     def of_place(self, place: str) -> Verdict:
         """A line is about no device and comes from ``place``."""
-        return self._count(self._windows, place, OF_A_PLACE)
+        return self._count(self._windows, place, MAX_LINES_PER_PLACE)
 
     def take_over(self) -> list[tuple[str, int]]:
         """Whose windows ended since the last call, and how many lines were left out of each; none without any."""
@@ -71,7 +71,7 @@ class LogQuota:
         for windows in (self._windows, self._shared):
             while windows:
                 key, window = next(iter(windows.items()))
-                if window.ends > now and len(windows) <= MOST_KEYS:
+                if window.ends > now and len(windows) <= MAX_KEYS:
                     break
                 del windows[key]
                 if window.left_out:
@@ -81,7 +81,7 @@ class LogQuota:
     def _count(self, windows: OrderedDict[str, _Window], key: str, most: int) -> Verdict:
         window = windows.get(key)
         if window is None:
-            window = windows[key] = _Window(self._clock() + WINDOW)
+            window = windows[key] = _Window(self._clock() + WINDOW_SECONDS)
         if window.lines >= most:
             window.left_out += 1
             return Verdict.LEAVE_OUT

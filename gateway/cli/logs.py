@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 from urllib.parse import quote
 
-from gateway.cli.log_quota import ALL_DEVICES, WINDOW, LogQuota, Verdict
+from gateway.cli.log_quota import ALL_DEVICES, WINDOW_SECONDS, LogQuota, Verdict
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -31,7 +31,7 @@ MASK = "**********"
 _BEARER = re.compile(r"(?i)\b(bearer[ .])[A-Za-z0-9._~+/=-]+")
 
 
-SHORTEST_MASKED = 5
+MIN_MASKED_LENGTH = 5
 # C0, DEL and C1, the separators that some viewers take for newlines, and marks that turn the direction of what follows.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _CONTROL_BUT_NEWLINE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -107,7 +107,7 @@ def _forms(secret: str) -> set[str]:
 
     A very short one, such as a placeholder for a database that asks for none, would only be masked out of other words.
     """
-    if len(secret) < SHORTEST_MASKED:
+    if len(secret) < MIN_MASKED_LENGTH:
         return {repr(secret)}
     return {secret, quote(secret), quote(secret, safe=""), json.dumps(secret, ensure_ascii=False)[1:-1], repr(secret)}
 
@@ -142,7 +142,9 @@ class _Frugal(logging.StreamHandler[TextIO]):
             return
         super().emit(record)
         if verdict is Verdict.WRITE_LAST:
-            self._tell(f"{key}: further lines are left out and counted, for up to {WINDOW / 60:.0f} minutes", key)
+            self._tell(
+                f"{key}: further lines are left out and counted, for up to {WINDOW_SECONDS / 60:.0f} minutes", key
+            )
 
     def _tell(self, text: str, key: str) -> None:
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)

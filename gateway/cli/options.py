@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gateway.config import find
-from gateway.config.loading import INSTALLED, Loaded, read
+from gateway.config.loader import INSTALLED_CONFIG, LoadedConfig, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,12 +22,14 @@ config_path_option = click.option(
     "path",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help=f"Configuration; without it ./config.yaml, then {INSTALLED}.",
+    help=f"Configuration; without it ./config.yaml, then {INSTALLED_CONFIG}.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
 
 
-def configuration(path: Path | None, *, serving: bool = False, writing: bool = False) -> tuple[Path | None, Loaded]:
+def configuration(
+    path: Path | None, *, serving: bool = False, writing: bool = False
+) -> tuple[Path | None, LoadedConfig]:
     """The file that counts (none: defaults, which is told) and what it says; ``serving``, ``writing`` as for `read`.
 
     Raises:
@@ -35,7 +37,7 @@ def configuration(path: Path | None, *, serving: bool = False, writing: bool = F
     """
     path = path or find()
     if path is None:
-        click.echo(f"neither ./config.yaml nor {INSTALLED} exists: going on with the defaults", err=True)
+        click.echo(f"neither ./config.yaml nor {INSTALLED_CONFIG} exists: going on with the defaults", err=True)
     return path, read(path, os.environ, serving=serving, writing=writing)
 
 

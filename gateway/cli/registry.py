@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from gateway.config import Config
 
 
-def path_of(config: Config) -> Path:
+def registry_path(config: Config) -> Path:
     """Where the registry is, or will be."""
     return config.state.directory / REGISTRY
 
 
 @contextlib.contextmanager
-def opened(config: Config, *, create: bool = False) -> Iterator[Registry]:
+def open_registry(config: Config, *, create: bool = False) -> Iterator[Registry]:
     """The registry.
 
     Raises:
         RegistryError: there is none, and ``create`` is false.
     """
-    path = path_of(config)
+    path = registry_path(config)
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
     elif not path.exists():
@@ -43,7 +43,7 @@ def opened(config: Config, *, create: bool = False) -> Iterator[Registry]:
 
 
 @contextlib.contextmanager
-def shown_or_undone() -> Iterator[None]:
+def show_or_undo() -> Iterator[None]:
     """Around showing new tokens while the change that makes them is not done for good.
 
     Raises:

@@ -9,7 +9,7 @@ import click
 
 from gateway.cli.options import json_option, with_config
 from gateway.cli.output import print_json, print_table, printable
-from gateway.cli.registry import path_of
+from gateway.cli.registry import registry_path
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.message_trace import TraceFiles, by_number, by_time
 from gateway.errors import ReadingError
@@ -84,7 +84,7 @@ def _records(config: Config, device: str) -> Iterator[TraceFiles]:
 
 
 def _registered(config: Config, device: str) -> bool:
-    path = path_of(config)
+    path = registry_path(config)
     if not path.exists():
         return False
     with contextlib.closing(Registry(path)) as registry:

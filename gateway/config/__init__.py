@@ -6,7 +6,7 @@ directly, with values as they stand in the file (``KeepaliveSection(timeout="30s
 
 from __future__ import annotations
 
-from gateway.config.loading import find, load
+from gateway.config.loader import find, load
 from gateway.config.model import Config
 from gateway.config.sections import (
     DEFAULT_PROFILE,

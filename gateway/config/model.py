@@ -61,7 +61,7 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what is given: `gateway.config.loading` reads the sources, to be able to say where a mistake is."""
+        """Only what is given: `gateway.config.loader` reads the sources, to be able to say where a mistake is."""
         return (init_settings,)
 
     @field_validator("profiles")

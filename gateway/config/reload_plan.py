@@ -19,7 +19,7 @@ from gateway.config.sections import Applies
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-M = TypeVar("M", bound=BaseModel)
+SectionT = TypeVar("SectionT", bound=BaseModel)
 
 _TLS_FILES = "server.tls.certificate", "server.tls.key", "server.tls.client_ca"
 
@@ -72,6 +72,6 @@ def _value(config: BaseModel, name: str) -> Any:
     return value
 
 
-def _with(model: M, path: list[str], value: Any) -> M:
+def _with(model: SectionT, path: list[str], value: Any) -> SectionT:
     key, *rest = path
     return model.model_copy(update={key: _with(getattr(model, key), rest, value) if rest else value})

@@ -92,7 +92,7 @@ def _check_switch(value: Any) -> Any:
     return word if word == "auto" else word == "true"
 
 
-T = TypeVar("T")
+SettingT = TypeVar("SettingT")
 
 
 class Applies(Enum):
@@ -105,8 +105,8 @@ class Applies(Enum):
     depend on it."""
 
 
-Live = Annotated[T, Applies.LIVE]
-AtStart = Annotated[T, Applies.AT_START]
+Live = Annotated[SettingT, Applies.LIVE]
+AtStart = Annotated[SettingT, Applies.AT_START]
 
 Token = Annotated[SecretStr, AfterValidator(_check_token)]
 Url = Annotated[str, AfterValidator(_check_url)]

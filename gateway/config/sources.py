@@ -40,16 +40,16 @@ _DEEPEST = 6
 
 
 @dataclass(slots=True)
-class Source:
+class SettingsSource:
     """Nested values, where each was found, and mistakes that only the source itself can see."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[Location, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
-    def overridden_by(self, other: Source) -> Source:
+    def overridden_by(self, other: SettingsSource) -> SettingsSource:
         """Both, with the values of ``other`` where both have one."""
-        return Source(
+        return SettingsSource(
             merged(self.values, other.values), self.origins | other.origins, [*self.problems, *other.problems]
         )
 
@@ -63,13 +63,13 @@ def merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def yaml_file(path: Path) -> Source:
+def yaml_file(path: Path) -> SettingsSource:
     """The settings in the file at ``path``.
 
     Raises:
         ConfigError: there is no such file, or it is not YAML; with line and column.
     """
-    source = Source()
+    source = SettingsSource()
     try:
         text = path.read_text(encoding="utf-8")
         loader = yaml.SafeLoader(text)
@@ -95,7 +95,7 @@ def _syntax(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _remember_lines(source: Source, node: yaml.Node | None, path: Path, location: Location) -> None:
+def _remember_lines(source: SettingsSource, node: yaml.Node | None, path: Path, location: Location) -> None:
     if not isinstance(node, yaml.MappingNode) or len(location) > _DEEPEST:
         return
     seen: dict[str, int] = {}
@@ -112,9 +112,9 @@ def _remember_lines(source: Source, node: yaml.Node | None, path: Path, location
         _remember_lines(source, value, path, (*location, name))
 
 
-def credentials(directory: str | None) -> Source:
+def credentials(directory: str | None) -> SettingsSource:
     """The secrets in ``directory``, as systemd (LoadCredential=) or a container puts them there."""
-    source = Source()
+    source = SettingsSource()
     for name, (section, key) in CREDENTIALS.items() if directory else ():
         path = Path(directory or "") / name
         try:
@@ -139,12 +139,12 @@ class _Environment(EnvSettingsSource):
             return value
 
 
-def environment(environ: Mapping[str, str]) -> Source:
+def environment(environ: Mapping[str, str]) -> SettingsSource:
     """The settings in variables such as ``GATEWAY_INFLUXDB__TOKEN``; empty variables count as not set."""
     variables = {name.upper(): text for name, text in environ.items() if text and name.upper().startswith(_PREFIX)}
     reader = _Environment(Config)
     reader.env_vars = {name.lower(): text for name, text in variables.items()}
-    source = Source(reader())
+    source = SettingsSource(reader())
     for location in leaves(source.values):
         names = (_PREFIX + "__".join(location[:end]).upper() for end in range(len(location), 0, -1))
         source.origins[location] = next(name for name in names if name in variables)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.delivery import settled_dead_letters
 from gateway.delivery.settled_dead_letters import Settlement
 from gateway.line_protocol import parse_line
-from gateway.state.sqlite_file import damaged, open_store, transaction
+from gateway.state.sqlite_file import is_damaged, open_store, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -286,7 +286,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, tuple[int, int]]:
     try:
         return _connect(path)
     except sqlite3.DatabaseError as error:
-        if not damaged(error):
+        if not is_damaged(error):
             raise
         aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
         for suffix in ("", "-wal", "-shm"):

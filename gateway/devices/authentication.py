@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gateway.state.registry_layout import Device
+from gateway.state.registry_schema import Device
 
 if TYPE_CHECKING:
-    from gateway.config.active import ActiveConfig
+    from gateway.config.active_config import ActiveConfig
     from gateway.devices.enrolment import Enrolment
     from gateway.devices.profiles import Profiles
     from gateway.http.client_certificates import Authorities, Certificate

@@ -26,7 +26,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.process.threads import WorkerThreads
-from gateway.state.command_log import CommandLog, Ending, Note, State
+from gateway.state.command_log import CommandLog, CommandProgress, CommandResult, CommandState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,7 @@ class Pending:
     command: Command
     deadline: float
     """On the event loop's clock, in seconds."""
-    ended: asyncio.Future[Ending]
+    ended: asyncio.Future[CommandResult]
     """Gets the end of the command, for its caller."""
     logged: bool = False
     """Whether the command is in the log, so that it may be sent."""
@@ -74,14 +74,17 @@ class Commands:
     """
 
     def __init__(
-        self, commands: CommandLog, connection: Callable[[str], DeviceConnection | None], count: Callable[[State], None]
+        self,
+        commands: CommandLog,
+        connection: Callable[[str], DeviceConnection | None],
+        count: Callable[[CommandState], None],
     ) -> None:
         self._log = commands
         self._connection = connection
         self._count = count
         self._loop = asyncio.get_running_loop()
         self._writer: WorkerThreads[None] = WorkerThreads(1, "command-log")
-        self._notes: defaultdict[str, Note] = defaultdict(Note)
+        self._notes: defaultdict[str, CommandProgress] = defaultdict(CommandProgress)
         """What the log has yet to learn of each command, by its id."""
         self._writing = False
         """Whether a transaction with notes is under way."""
@@ -129,9 +132,9 @@ class Commands:
         _log_device(command.device, f"command {who}{', kept' if command.keep else ''}")
         if not pending.ended.done() and not self._send(pending) and not command.keep:
             if self._ms_left(pending) > 0:
-                self._end(pending, State.FAILED, error=NOT_CONNECTED)
+                self._end(pending, CommandState.FAILED, error=NOT_CONNECTED)
             else:
-                self._end(pending, State.EXPIRED, error=NOT_SENT)
+                self._end(pending, CommandState.EXPIRED, error=NOT_SENT)
         return pending
 
     def connected(self, device: str) -> None:
@@ -147,21 +150,23 @@ class Commands:
                 continue
             pending.connection = None
             if not pending.command.keep:
-                self._end(pending, State.FAILED, error=CONNECTION_LOST)
+                self._end(pending, CommandState.FAILED, error=CONNECTION_LOST)
             elif not self._send(pending):  # on a newer connection, which may be there already
-                self._notes[pending.command.id].state = State.WAITING
+                self._notes[pending.command.id].state = CommandState.WAITING
                 self._write()
 
     def answered(self, device: str, result: Result) -> bool:
         """A result came, on any socket of the device; False if no command of this device waits for it."""
         pending = self._devices.get(device, {}).get(result.id)
         if pending is not None:
-            self._end(pending, State.ANSWERED, ok=result.ok, value=result.value, error=result.error)
+            self._end(pending, CommandState.ANSWERED, ok=result.ok, value=result.value, error=result.error)
             return True
         if self._late.get(result.id) != device:
             return False
         del self._late[result.id]
-        self._notes[result.id].ending = Ending(State.ANSWERED, time.time_ns(), result.ok, result.value, result.error)
+        self._notes[result.id].ending = CommandResult(
+            CommandState.ANSWERED, time.time_ns(), result.ok, result.value, result.error
+        )
         self._write()
         _log_device(device, f"command {result.id} was answered late, ok: {result.ok}")
         return True
@@ -187,7 +192,7 @@ class Commands:
             return False
         pending.connection, pending.was_sent = connection, True
         note = self._notes[command.id]
-        note.state, note.sends, note.sent_ns = State.SENT, note.sends + 1, time.time_ns()
+        note.state, note.sends, note.sent_ns = CommandState.SENT, note.sends + 1, time.time_ns()
         self._write()
         return True
 
@@ -198,7 +203,7 @@ class Commands:
     def _end(
         self,
         pending: Pending,
-        state: State,
+        state: CommandState,
         *,
         ok: bool | None = None,
         value: bytes | None = None,
@@ -206,16 +211,16 @@ class Commands:
     ) -> None:
         command = pending.command
         self._forget(pending)
-        ending = Ending(state, time.time_ns(), ok, value, error)
+        ending = CommandResult(state, time.time_ns(), ok, value, error)
         self._notes[command.id].ending = ending
         self._write()
         self._count(state)
-        if state is not State.ANSWERED and pending.was_sent:
+        if state is not CommandState.ANSWERED and pending.was_sent:
             self._late[command.id] = command.device
             if len(self._late) > MAX_LATE:
                 del self._late[next(iter(self._late))]
         # What the device says is in the command log. It stays out of the log lines.
-        how = f"ok: {ok}" if state is State.ANSWERED else error
+        how = f"ok: {ok}" if state is CommandState.ANSWERED else error
         _log_device(command.device, f"command {command.name} ({command.id}) {state.value}, {how}")
         if not pending.ended.done():
             pending.ended.set_result(ending)
@@ -232,7 +237,7 @@ class Commands:
         pendings = [pending for mine in self._devices.values() for pending in mine.values()]
         for pending in pendings:
             if pending.deadline <= now:
-                self._end(pending, State.EXPIRED, error=NO_ANSWER if pending.was_sent else NOT_SENT)
+                self._end(pending, CommandState.EXPIRED, error=NO_ANSWER if pending.was_sent else NOT_SENT)
         left = [pending.deadline for pending in pendings if pending.deadline > now]
         if left:
             self._wake_at(min(left))
@@ -244,8 +249,8 @@ class Commands:
         self._writing = True
         self._writer.submit(partial(self._log.write, self._taken())).add_done_callback(self._written)
 
-    def _taken(self) -> dict[str, Note]:
-        notes, self._notes = self._notes, defaultdict(Note)
+    def _taken(self) -> dict[str, CommandProgress]:
+        notes, self._notes = self._notes, defaultdict(CommandProgress)
         return notes
 
     def _written(self, done: asyncio.Future[None]) -> None:

@@ -26,7 +26,7 @@ import orjson
 from gateway.devices.enrolment_queue import MAX_REQUESTS, EnrolmentQueue
 from gateway.devices.token_delivery import TokenDelivery
 from gateway.protocol.session import CloseReason
-from gateway.state.enrolments import Request, State
+from gateway.state.enrolments import EnrolmentRequest, EnrolmentState
 from gateway.time_units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from gateway.devices.device_connection import DeviceConnection
     from gateway.protocol.messages import Enrol
-    from gateway.state.enrolments import Decision, Enrolments, Key
+    from gateway.state.enrolments import EnrolmentDecision, EnrolmentKey, Enrolments
     from gateway.state.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -74,11 +74,11 @@ class Enrolment:
         self._credentials_changed = credentials_changed
         self._tokens = TokenDelivery(store, registry)
         self._queue = EnrolmentQueue(limit)
-        self._sockets: dict[Key, DeviceConnection] = {}
+        self._sockets: dict[EnrolmentKey, DeviceConnection] = {}
         """The socket of each request whose device is connected."""
-        self._changed: dict[Key, Request] = {}
+        self._changed: dict[EnrolmentKey, EnrolmentRequest] = {}
         """The requests that are not written to the file as they are now."""
-        self._gone: set[Key] = set()
+        self._gone: set[EnrolmentKey] = set()
         """The requests that have ended and are still in the file."""
         self._settling = asyncio.Lock()
         """Held during `settle`: the file, the registry and the requests change together."""
@@ -110,7 +110,7 @@ class Enrolment:
             for request in sorted(undecided, key=lambda request: request.since_ns)
         ]
 
-    def ask(self, socket: DeviceConnection, enrol: Enrol, expiry: float) -> Request | EnrolmentRefused:
+    def ask(self, socket: DeviceConnection, enrol: Enrol, expiry: float) -> EnrolmentRequest | EnrolmentRefused:
         """Have the device of ``socket`` wait for at most ``expiry`` seconds; its request, or why it may not wait."""
         secret = None if enrol.secret is None else hashlib.sha256(enrol.secret.encode()).digest()
         known = self._find(socket.device_id, enrol.claim, secret)
@@ -121,7 +121,7 @@ class Enrolment:
             return _TAKEN
         return self._resume(known, socket)
 
-    def _find(self, device_id: str, claim: str | None, secret: bytes | None) -> Request | None:
+    def _find(self, device_id: str, claim: str | None, secret: bytes | None) -> EnrolmentRequest | None:
         of_device = self._queue.of(device_id)
         known = None if claim is None else of_device.get(claim)
         if known is not None or secret is None:
@@ -130,7 +130,7 @@ class Enrolment:
 
     def _begin(
         self, socket: DeviceConnection, claim: str, secret: bytes | None, expiry: float
-    ) -> Request | EnrolmentRefused:
+    ) -> EnrolmentRequest | EnrolmentRefused:
         device_id, address, now = socket.device_id, socket.remote, time.time_ns()
         pushed_out = self._queue.make_room(device_id, address, self._sockets.keys())
         if pushed_out is None:
@@ -139,18 +139,18 @@ class Enrolment:
         for request in pushed_out:
             self._end(request, "pushed_out", CloseReason.APPROVAL_QUEUE_FULL)
         info = socket.info if len(orjson.dumps(socket.info)) <= MAX_INFO_BYTES else {}
-        request = Request(device_id, claim, secret, address, now, now + round(expiry * NS_PER_S), info)
+        request = EnrolmentRequest(device_id, claim, secret, address, now, now + round(expiry * NS_PER_S), info)
         self._queue.add(request)
         self._connect(request, socket)
         self._count("pending")
         _log_request(request, f"asks to be let in, with the claim {claim}, from {address}")
         return request
 
-    def _connect(self, request: Request, socket: DeviceConnection) -> None:
+    def _connect(self, request: EnrolmentRequest, socket: DeviceConnection) -> None:
         self._sockets[request.key] = socket
         self._changed[request.key] = request
 
-    def _resume(self, request: Request, socket: DeviceConnection) -> Request:
+    def _resume(self, request: EnrolmentRequest, socket: DeviceConnection) -> EnrolmentRequest:
         before = self._sockets.pop(request.key, None)
         if before is not None:
             before.enrolment_ended(CloseReason.REPLACED)
@@ -160,20 +160,20 @@ class Enrolment:
         self._connect(request, socket)
         return request
 
-    def _contest(self, request: Request, address: str) -> None:
+    def _contest(self, request: EnrolmentRequest, address: str) -> None:
         if not request.contested:
             request.contested = True
             self._changed[request.key] = request
             _log_request(request, f"is two: the claim {request.claim} came from {request.address} and from {address}")
 
-    def left(self, socket: DeviceConnection, request: Request) -> None:
+    def left(self, socket: DeviceConnection, request: EnrolmentRequest) -> None:
         """The socket of a request has closed."""
         if self._sockets.get(request.key) is socket:
             del self._sockets[request.key]
             if request.secret_sha256 is None:
                 self._end(request, "left")
 
-    def admitted(self, socket: DeviceConnection, request: Request) -> None:
+    def admitted(self, socket: DeviceConnection, request: EnrolmentRequest) -> None:
         """The device of a request has shown a token on the same socket: there is nothing to decide any more."""
         if self._sockets.get(request.key) is socket:
             self._end(request, "left")
@@ -184,7 +184,7 @@ class Enrolment:
             if request.delivered_ns:
                 self._end(request)
 
-    async def decide(self, device_id: str, claim: str | None, decision: Decision) -> Request:
+    async def decide(self, device_id: str, claim: str | None, decision: EnrolmentDecision) -> EnrolmentRequest:
         """Approve or refuse a request.
 
         Raises:
@@ -194,7 +194,7 @@ class Enrolment:
         await self.settle()
 
         def accept() -> None:
-            if decision.state is State.APPROVED and not decision.replaces:
+            if decision.state is EnrolmentState.APPROVED and not decision.replaces:
                 self._registry.check_new(device_id)
 
         request = await asyncio.to_thread(self._store.decide, device_id, claim, decision, time.time_ns(), accept)
@@ -226,13 +226,13 @@ class Enrolment:
             if request is not None and request.decision is None and request.since_ns == found.since_ns:
                 self._apply_decision(request, found.decision)
 
-    def _apply_decision(self, request: Request, decision: Decision | None) -> None:
+    def _apply_decision(self, request: EnrolmentRequest, decision: EnrolmentDecision | None) -> None:
         if decision is None:
             return
         request.decision, request.expires_ns = decision, decision.expires_ns
         self._count(decision.state)
         _log_device(request, f"with the claim {request.claim} was {decision.state} by {decision.by}")
-        if decision.state is State.REFUSED:
+        if decision.state is EnrolmentState.REFUSED:
             self._end(request, why=CloseReason.NOT_APPROVED)
 
     def _expire(self) -> None:
@@ -263,7 +263,7 @@ class Enrolment:
         if unwanted:
             await asyncio.to_thread(self._tokens.take_back, unwanted)
 
-    def _deliver(self, request: Request, socket: DeviceConnection, token: str) -> bool:
+    def _deliver(self, request: EnrolmentRequest, socket: DeviceConnection, token: str) -> bool:
         """Send the token to the device that was approved; False if that device is there no more.
 
         While the token was made, the device may have disconnected, and another one have asked in its place: ``socket``
@@ -287,7 +287,7 @@ class Enrolment:
             self._changed[request.key] = request
         return True
 
-    def _end(self, request: Request, result: str = "", why: CloseReason | None = None) -> None:
+    def _end(self, request: EnrolmentRequest, result: str = "", why: CloseReason | None = None) -> None:
         """Forget a request; ``result`` is for the metrics, ``why`` is how its connection ends."""
         self._queue.remove(request)
         self._changed.pop(request.key, None)
@@ -309,11 +309,11 @@ def _new_claim() -> str:
     return f"{letters[:4]}-{letters[4:]}"
 
 
-def _log_request(request: Request, what: str) -> None:
+def _log_request(request: EnrolmentRequest, what: str) -> None:
     """Log what an unauthenticated device did; not as a line about a device, whose quota of lines it must not use."""
     log.info("a device that says it is %s %s", request.id, what)
 
 
-def _log_device(request: Request, what: str) -> None:
+def _log_device(request: EnrolmentRequest, what: str) -> None:
     """Log what was done about a device."""
     log.info("device %s %s", request.id, what, extra={"device": request.id})

@@ -20,7 +20,7 @@ from gateway.http.token_guesses import network_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-    from gateway.state.enrolments import Key, Request
+    from gateway.state.enrolments import EnrolmentKey, EnrolmentRequest
 
 MAX_REQUESTS = 1000
 MAX_OF_ADDRESS = 50
@@ -34,7 +34,7 @@ class EnrolmentQueue:
 
     def __init__(self, limit: int = MAX_REQUESTS) -> None:
         self._limit = limit
-        self._requests: dict[str, dict[str, Request]] = {}
+        self._requests: dict[str, dict[str, EnrolmentRequest]] = {}
         """By device id, then by claim."""
         self._of_address: Counter[str] = Counter()
         """How many requests came from each network."""
@@ -42,24 +42,24 @@ class EnrolmentQueue:
     def __len__(self) -> int:
         return self._of_address.total()
 
-    def __iter__(self) -> Iterator[Request]:
+    def __iter__(self) -> Iterator[EnrolmentRequest]:
         """All of them, as they are now."""
         return iter([request for of_device in self._requests.values() for request in of_device.values()])
 
-    def of(self, device_id: str) -> Mapping[str, Request]:
+    def of(self, device_id: str) -> Mapping[str, EnrolmentRequest]:
         """The requests of a device, by claim."""
         return self._requests.get(device_id, {})
 
-    def has(self, request: Request) -> bool:
+    def has(self, request: EnrolmentRequest) -> bool:
         """Whether it is still there."""
         return self.of(request.id).get(request.claim) is request
 
-    def add(self, request: Request) -> None:
+    def add(self, request: EnrolmentRequest) -> None:
         """Put in a request, for which `make_room` has made room."""
         self._requests.setdefault(request.id, {})[request.claim] = request
         self._of_address[network_of(request.address)] += 1
 
-    def remove(self, request: Request) -> None:
+    def remove(self, request: EnrolmentRequest) -> None:
         """Take a request out."""
         of_device = self._requests[request.id]
         del of_device[request.claim]
@@ -67,7 +67,7 @@ class EnrolmentQueue:
             del self._requests[request.id]
         self._less(request.address)
 
-    def move(self, request: Request, address: str) -> None:
+    def move(self, request: EnrolmentRequest, address: str) -> None:
         """The device of a request has another address now."""
         self._less(request.address)
         request.address = address
@@ -79,20 +79,22 @@ class EnrolmentQueue:
         if not self._of_address[network]:
             del self._of_address[network]
 
-    def make_room(self, device_id: str, address: str, connected: Collection[Key]) -> list[Request] | None:
+    def make_room(
+        self, device_id: str, address: str, connected: Collection[EnrolmentKey]
+    ) -> list[EnrolmentRequest] | None:
         """The requests, at most four, that one more pushes out; None if there is no room.
 
         ``connected`` are the requests whose devices are connected.
         """
         network, of_device = network_of(address), self.of(device_id).values()
         of_both = sum(network_of(request.address) == network for request in of_device)
-        bounds: tuple[tuple[int, int, Callable[[Request], bool]], ...] = (
+        bounds: tuple[tuple[int, int, Callable[[EnrolmentRequest], bool]], ...] = (
             (of_both, MAX_OF_BOTH, lambda request: request.id == device_id and network_of(request.address) == network),
             (len(of_device), MAX_OF_DEVICE, lambda request: request.id == device_id),
             (self._of_address[network], MAX_OF_ADDRESS, lambda request: network_of(request.address) == network),
             (len(self), self._limit, lambda _request: True),
         )
-        going: list[Request] = []
+        going: list[EnrolmentRequest] = []
         for found, limit, within in bounds:
             if found < limit or any(within(request) for request in going):
                 continue
@@ -103,7 +105,9 @@ class EnrolmentQueue:
         return going
 
 
-def _pushed_out(undecided: Collection[Request], network: str, connected: Collection[Key]) -> Request | None:
+def _pushed_out(
+    undecided: Collection[EnrolmentRequest], network: str, connected: Collection[EnrolmentKey]
+) -> EnrolmentRequest | None:
     """The request within a bound that one from ``network`` pushes out; None if it pushes out none."""
     left = [request for request in undecided if request.key not in connected]
     if left:

@@ -19,11 +19,11 @@ from gateway.protocol.validation import Encoder
 
 if TYPE_CHECKING:
     from gateway.config import Config, ProfileSection
-    from gateway.config.active import ActiveConfig
+    from gateway.config.active_config import ActiveConfig
     from gateway.config.sections import LimitsSection
     from gateway.devices.device_view import DeviceView
     from gateway.protocol.fields import Rulebook
-    from gateway.state.registry_layout import Device
+    from gateway.state.registry_schema import Device
 
 
 class Profiles:

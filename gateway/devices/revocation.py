@@ -12,13 +12,13 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gateway.config.active import ActiveConfig
+    from gateway.config.active_config import ActiveConfig
     from gateway.devices.device_connection import DeviceConnection
     from gateway.devices.fleet import Fleet
     from gateway.devices.profiles import Profiles
     from gateway.http.client_certificates import Authorities, Chain
     from gateway.state.registry import Registry
-    from gateway.state.registry_layout import Device
+    from gateway.state.registry_schema import Device
 
 log = logging.getLogger(__name__)
 

@@ -47,7 +47,7 @@ from gateway.websocket.handler import BINARY, TEXT, StreamHandler
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gateway.config.active import ActiveConfig
+    from gateway.config.active_config import ActiveConfig
     from gateway.devices.acks import Acks
     from gateway.devices.authentication import Authentication
     from gateway.devices.backpressure import Backpressure
@@ -68,8 +68,8 @@ if TYPE_CHECKING:
     from gateway.protocol.messages import Effect, Effects, OneOrMoreEffects
     from gateway.spool.queue import SpoolQueue
     from gateway.state.command_log import Command
-    from gateway.state.enrolments import Request
-    from gateway.state.registry_layout import Device
+    from gateway.state.enrolments import EnrolmentRequest
+    from gateway.state.registry_schema import Device
     from gateway.websocket.handler import Write
 
 log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class SessionRunner(StreamHandler):
         """Whether messages are binary, as the subprotocol says."""
         self.paused = False
         self.pinged_at = 0.0
-        self.request_pending: Request | None = None
+        self.request_pending: EnrolmentRequest | None = None
         """The request for approval that this connection waits for; None if it waits for none."""
 
     # From the handshake to the welcome

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.process.threads import WorkerThreads
 from gateway.protocol.merge_patch import MAX_SETTINGS
-from gateway.state.device_settings import Report, Twins
+from gateway.state.device_settings import DeviceSettingsStore, SettingsReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gateway.devices.device_connection import DeviceConnection
     from gateway.protocol.merge_patch import Settings
     from gateway.protocol.messages import Reported
-    from gateway.state.device_settings import Twin
+    from gateway.state.device_settings import DeviceSettings
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +48,14 @@ class SettingsExchange:
     ``connection`` gives the socket of a device, if it has one.
     """
 
-    def __init__(self, twins: Twins, connection: Callable[[str], DeviceConnection | None]) -> None:
+    def __init__(self, twins: DeviceSettingsStore, connection: Callable[[str], DeviceConnection | None]) -> None:
         """Raises: sqlite3.Error."""
         self._twins = twins
         self._connection = connection
         self._desiring = twins.desiring()
         """The devices that have desired settings."""
         self._writer: WorkerThreads[Any] = WorkerThreads(1, "settings")
-        self._reports: list[Report] = []
+        self._reports: list[SettingsReport] = []
         """The reports that are not written yet, the oldest first."""
         self._waiting: dict[str, int] = {}
         """How many reports of each device are not written yet."""
@@ -67,7 +67,7 @@ class SettingsExchange:
         if device in self._desiring:
             self._writer.submit(partial(self._twins.show, device)).add_done_callback(partial(self._read, device))
 
-    def _read(self, device: str, found: asyncio.Future[Twin]) -> None:
+    def _read(self, device: str, found: asyncio.Future[DeviceSettings]) -> None:
         if found.cancelled():
             return
         if (error := found.exception()) is None:
@@ -76,24 +76,26 @@ class SettingsExchange:
             text = "device %s: its settings cannot be read; it keeps those that it has: %s"
             log.warning(text, device, error, extra={"device": device})
 
-    def _send(self, twin: Twin) -> None:
+    def _send(self, twin: DeviceSettings) -> None:
         connection = self._connection(twin.device)
         if connection is not None:
             connection.send_settings(twin.version, twin.desired)
 
-    async def show(self, device: str) -> Twin:
+    async def show(self, device: str) -> DeviceSettings:
         """The twin of a device, with all it has reported. Raises sqlite3.Error."""
-        twin: Twin = await self._writer.submit(partial(self._twins.show, device))
+        twin: DeviceSettings = await self._writer.submit(partial(self._twins.show, device))
         return twin
 
-    async def change(self, device: str, patch: Settings, version: int | None, role: str, address: str) -> Twin:
+    async def change(
+        self, device: str, patch: Settings, version: int | None, role: str, address: str
+    ) -> DeviceSettings:
         """Change the desired settings, and send them.
 
         Raises:
             VersionConflict, SettingsTooLarge, sqlite3.Error: nothing has changed.
         """
         change = partial(self._twins.change, device, patch, version, role, address, time.time_ns())
-        twin: Twin
+        twin: DeviceSettings
         twin, changed = await self._writer.submit(change)
         if changed:
             self._desiring.add(device)
@@ -108,7 +110,7 @@ class SettingsExchange:
         if waiting >= MAX_WAITING or len(self._reports) >= MAX_WAITING_IN_ALL:
             return False
         self._waiting[device] = waiting + 1
-        self._reports.append(Report(device, reported.version, reported.settings, time.time_ns()))
+        self._reports.append(SettingsReport(device, reported.version, reported.settings, time.time_ns()))
         self._write()
         return True
 
@@ -119,7 +121,7 @@ class SettingsExchange:
         reports, self._reports = self._reports[:MAX_TOGETHER], self._reports[MAX_TOGETHER:]
         self._writer.submit(partial(self._twins.report, reports)).add_done_callback(partial(self._written, reports))
 
-    def _written(self, reports: list[Report], done: asyncio.Future[list[str]]) -> None:
+    def _written(self, reports: list[SettingsReport], done: asyncio.Future[list[str]]) -> None:
         self._writing = False
         for report in reports:
             self._waiting[report.device] -= 1

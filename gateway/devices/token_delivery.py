@@ -3,7 +3,7 @@
 Rules that hold here:
 
 * Each step is written to the file before it is done. After a crash, the time in the registry tells whether a token was
-  made: it is the time that the request names (`Request.delivered_ns`).
+  made: it is the time that the request names (`EnrolmentRequest.delivered_ns`).
 * A token that no device is left to receive is taken back.
 """
 
@@ -19,7 +19,7 @@ from gateway.errors import RegistryError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from gateway.state.enrolments import Enrolments, Request
+    from gateway.state.enrolments import EnrolmentRequest, Enrolments
     from gateway.state.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class TokenDelivery:
         self._store = store
         self._registry = registry
 
-    def make(self, due: Sequence[Request]) -> tuple[list[str | None], frozenset[str]]:
+    def make(self, due: Sequence[EnrolmentRequest]) -> tuple[list[str | None], frozenset[str]]:
         """A token for each request, None where its approval is void; and the devices whose older tokens have ended.
 
         Raises:
@@ -42,7 +42,7 @@ class TokenDelivery:
         tokens = [self._make(request) for request in due]
         return tokens, self._registry.refresh()
 
-    def _make(self, request: Request) -> str | None:
+    def _make(self, request: EnrolmentRequest) -> str | None:
         approval, again, now_ns = request.approval, request.delivered_ns > 0, time.time_ns()
         known = self._registry.devices.lookup(request.id)
         void = again and (known is None or known.changed_ns != request.delivered_ns)
@@ -58,7 +58,7 @@ class TokenDelivery:
         request.delivered_ns = now_ns
         return token
 
-    def was_made(self, request: Request) -> bool:
+    def was_made(self, request: EnrolmentRequest) -> bool:
         """Whether the token of a request that an earlier run has left was made, not only announced."""
         known = self._registry.devices.lookup(request.id)
         return known is not None and known.changed_ns >= request.delivered_ns

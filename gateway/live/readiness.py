@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gateway.devices.connection_places import shortage
 
 if TYPE_CHECKING:
-    from gateway.config.active import ActiveConfig
+    from gateway.config.active_config import ActiveConfig
     from gateway.delivery.forwarder import Forwarder
     from gateway.delivery.sink import ActiveSink
     from gateway.devices.connections import Connections

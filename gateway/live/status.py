@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Counter, Gauge, Histogram
 
-    from gateway.config.active import ActiveConfig
+    from gateway.config.active_config import ActiveConfig
     from gateway.delivery.dead_letters import DeadLetters
     from gateway.delivery.forwarder import Forwarder
     from gateway.delivery.sink import ActiveSink

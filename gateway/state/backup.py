@@ -39,17 +39,17 @@ if TYPE_CHECKING:
     from gateway.config import Config
 
 MANIFEST = "backup.json"
-VERSION = 1
+BACKUP_VERSION = 1
 STATE, SPOOL, DATABASE = "state", "spool", "database.db"
 SEGMENTS = "*.seg"
-MOST_TRIES = 50
+MAX_TRIES = 50
 _SQLITE = b"SQLite format 3\x00"
 _BESIDE = ("-wal", "-shm", "-journal", NEW)
 """Endings of files that are part of a write or of another file."""
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class BackupManifest:
     """A finished copy: names below its directory and their bytes."""
 
     made_ns: int
@@ -61,7 +61,7 @@ class Copied:
         return sum(self.files.values())
 
 
-def backup(config: Config, target: Path, *, database: bool = True) -> Copied:
+def backup(config: Config, target: Path, *, database: bool = True) -> BackupManifest:
     """Copy state and spool, and the embedded database if that is the sink and ``database`` is true, into ``target``.
 
     Raises:
@@ -85,7 +85,7 @@ def backup(config: Config, target: Path, *, database: bool = True) -> Copied:
     return _finish(target)
 
 
-def restore(config: Config, source: Path) -> Copied:
+def restore(config: Config, source: Path) -> BackupManifest:
     """Put the copy in ``source`` where ``config`` has its directories, which must be empty.
 
     Raises:
@@ -126,7 +126,7 @@ def _give(path: Path) -> None:
         os.chown(path, around.st_uid, around.st_gid)
 
 
-def read_manifest(source: Path) -> Copied:
+def read_manifest(source: Path) -> BackupManifest:
     """What is in the copy in ``source``.
 
     Raises:
@@ -136,16 +136,16 @@ def read_manifest(source: Path) -> Copied:
         found = json.loads((source / MANIFEST).read_bytes())
     except FileNotFoundError:
         raise GatewayError(f"{source} holds no finished copy: it has no {MANIFEST}") from None
-    if found["version"] > VERSION:
+    if found["version"] > BACKUP_VERSION:
         raise GatewayError(
             f"the copy in {source} was made by gateway {found['gateway']} in version {found['version']}, this gateway "
-            f"reads up to {VERSION}: restore it with that gateway or a later one"
+            f"reads up to {BACKUP_VERSION}: restore it with that gateway or a later one"
         )
     for name, size in found["files"].items():
         path = source / name
         if not path.is_file() or path.stat().st_size != size:
             raise GatewayError(f"the copy in {source} is not whole: {name} should have {size} bytes")
-    return Copied(found["made_ns"], found["files"])
+    return BackupManifest(found["made_ns"], found["files"])
 
 
 def _begin(target: Path) -> None:
@@ -154,10 +154,10 @@ def _begin(target: Path) -> None:
         raise GatewayError(f"{target} is not empty: a copy is made into a directory of its own")
 
 
-def _finish(target: Path) -> Copied:
+def _finish(target: Path) -> BackupManifest:
     files = {str(path.relative_to(target)): path.stat().st_size for path in sorted(target.rglob("*")) if path.is_file()}
-    copied = Copied(time.time_ns(), files)
-    document = {"version": VERSION, "gateway": __version__, "made_ns": copied.made_ns, "files": files}
+    copied = BackupManifest(time.time_ns(), files)
+    document = {"version": BACKUP_VERSION, "gateway": __version__, "made_ns": copied.made_ns, "files": files}
     disk = Files()
     for directory in {(target / name).parent for name in files}:
         disk.sync_dir(directory)
@@ -180,7 +180,7 @@ def _together(
     state: Path, spool: Path, target: Path, stack: contextlib.ExitStack
 ) -> tuple[bytes | None, bytes | None, dict[str, tuple[BinaryIO, int]]]:
     """Checkpoint, cursor and open segments that belong together; the dead letters that do are copied."""
-    for _ in range(MOST_TRIES):
+    for _ in range(MAX_TRIES):
         with contextlib.ExitStack() as opened:
             position, ledger = _content(spool / cursor.NAME), _content(state / LEDGER)
             segments = _opened(spool, opened)

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+LAYOUT_VERSION = 1
 """One without a version is of the first."""
-STEP = 256
-PAUSE = 0.0005
+ACCOUNTS_PER_PAUSE = 256
+PAUSE_SECONDS = 0.0005
 """Seconds after every so many accounts: a thread that only computes lets others wait 5 ms each time."""
 
 
@@ -42,10 +42,10 @@ def load(path: Path) -> Ledger:
     """
     try:
         found = _checked(path.read_bytes())
-        if (version := found.get("version", VERSION)) > VERSION:
+        if (version := found.get("version", LAYOUT_VERSION)) > LAYOUT_VERSION:
             raise GatewayError(
                 f"ledger checkpoint {path} was written by a newer gateway (its layout is version {version}, this "
-                f"gateway knows up to {VERSION}): run that gateway or a later one"
+                f"gateway knows up to {LAYOUT_VERSION}): run that gateway or a later one"
             )
         return Ledger.restored(found)
     except FileNotFoundError:
@@ -85,7 +85,7 @@ def encode(snapshot: Snapshot) -> bytes:
     rows = []
     for number, (device, row) in enumerate(snapshot.rows(), 1):
         rows.append(f"{json.dumps(device)}:{row}")
-        if number % STEP == 0:
-            time.sleep(PAUSE)
+        if number % ACCOUNTS_PER_PAUSE == 0:
+            time.sleep(PAUSE_SECONDS)
     marks = "".join(f'"{name}":{mark},' for name, mark in snapshot.marks.items())
-    return f'{{"version":{VERSION},{marks}"accounts":{{{",".join(rows)}}}}}'.encode()
+    return f'{{"version":{LAYOUT_VERSION},{marks}"accounts":{{{",".join(rows)}}}}}'.encode()

@@ -6,8 +6,8 @@ Rules that hold here:
   kept for a sleeping device survives a restart.
 * A command has one answer: the first that is written down stays. One that came after the deadline counts as an answer
   too; that it was late can be seen.
-* Only what has ended is forgotten: of a device all but the newest `MOST_OF_DEVICE`, of all devices all but about the
-  newest `MOST`.
+* Only commands that have ended are deleted: all but the newest `MAX_COMMANDS_PER_DEVICE` of a device, and all but about
+  the newest `MAX_COMMANDS` of all devices.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "commands.db"
-VERSION = 1
-MOST_OF_DEVICE = 200
-MOST = 20_000
-RESTART = "restart"
+LAYOUT_VERSION = 1
+MAX_COMMANDS_PER_DEVICE = 200
+MAX_COMMANDS = 20_000
+ERROR_RESTART = "restart"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS commands (
@@ -59,7 +59,7 @@ _OPEN = "state IN ('waiting', 'sent')"
 _GIVEN = "id, device, name, params, keep, role, address, created_ns, expires_ns"
 
 
-class State(StrEnum):
+class CommandState(StrEnum):
     """How far a command is; the last three are ends."""
 
     WAITING = "waiting"
@@ -85,14 +85,14 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class CommandResult:
     """What became of a command: ``ok`` and ``value`` (JSON) only of one that was answered.
 
     ``error`` is the device's own word, or of one that was not answered the reason: ``no_answer``, ``not_sent`` in time,
     ``not_connected``, ``connection_lost`` or ``restart``.
     """
 
-    state: State
+    state: CommandState
     at_ns: int
     ok: bool | None = None
     value: bytes | None = None
@@ -100,13 +100,13 @@ class Ending:
 
 
 @dataclass(slots=True)
-class Note:
+class CommandProgress:
     """What became of a command since it was last written down: sent ``sends`` times more, and how far it is now."""
 
-    state: State = State.WAITING
+    state: CommandState = CommandState.WAITING
     sends: int = 0
     sent_ns: int | None = None
-    ending: Ending | None = None
+    ending: CommandResult | None = None
     """If it has one, ``state`` says nothing."""
 
 
@@ -116,7 +116,7 @@ class CommandLog:
     def __init__(self, path: Path) -> None:
         """Raises: GatewayError if a newer gateway wrote the file."""
         self._lock = threading.Lock()
-        self._db = open_store(path, "commands", VERSION, _SCHEMA)
+        self._db = open_store(path, "commands", LAYOUT_VERSION, _SCHEMA)
 
     def add(self, command: Command) -> None:
         """Write down a command that has not been sent yet."""
@@ -130,7 +130,7 @@ class CommandLog:
             command.address,
             command.created_ns,
             command.expires_ns,
-            State.WAITING,
+            CommandState.WAITING,
         )
         with self._lock, transaction(self._db):
             self._db.execute(f"INSERT INTO commands ({_GIVEN}, state) VALUES (?,?,?,?,?,?,?,?,?,?)", values)
@@ -139,12 +139,14 @@ class CommandLog:
     def _forget(self, device: str) -> None:
         self._db.execute(
             f"DELETE FROM commands WHERE device = ? AND NOT {_OPEN} AND n <= (SELECT n FROM commands"
-            f" WHERE device = ? AND NOT {_OPEN} ORDER BY n DESC LIMIT 1 OFFSET {MOST_OF_DEVICE})",
+            f" WHERE device = ? AND NOT {_OPEN} ORDER BY n DESC LIMIT 1 OFFSET {MAX_COMMANDS_PER_DEVICE})",
             (device, device),
         )
-        self._db.execute(f"DELETE FROM commands WHERE NOT {_OPEN} AND n <= (SELECT max(n) FROM commands) - {MOST}")
+        self._db.execute(
+            f"DELETE FROM commands WHERE NOT {_OPEN} AND n <= (SELECT max(n) FROM commands) - {MAX_COMMANDS}"
+        )
 
-    def write(self, notes: Mapping[str, Note]) -> None:
+    def write(self, notes: Mapping[str, CommandProgress]) -> None:
         """Write down what became of commands, by their ids; what has ended stays so, but for an answer that is late."""
         steps = [(note.state, note.sends, note.sent_ns, command_id) for command_id, note in notes.items()]
         ends = [
@@ -171,9 +173,9 @@ class CommandLog:
         with self._lock, transaction(self._db):
             self._db.execute(
                 f"UPDATE commands SET state = ?, ended_ns = ?, error = ? WHERE {_OPEN} AND NOT keep",
-                (State.FAILED, now_ns, RESTART),
+                (CommandState.FAILED, now_ns, ERROR_RESTART),
             )
-            self._db.execute(f"UPDATE commands SET state = ? WHERE {_OPEN}", (State.WAITING,))
+            self._db.execute(f"UPDATE commands SET state = ? WHERE {_OPEN}", (CommandState.WAITING,))
             rows = self._db.execute(f"SELECT {_GIVEN}, sends > 0 FROM commands WHERE {_OPEN} ORDER BY n").fetchall()
         return [(Command(*given), bool(sent)) for *given, sent in rows]
 

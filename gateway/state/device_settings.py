@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gateway.protocol.merge_patch import Settings
 
 NAME = "settings.db"
-VERSION = 1
+LAYOUT_VERSION = 1
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS twins (
@@ -57,7 +57,7 @@ class VersionConflict(GatewayError):
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
+class DeviceSettings:
     """Settings are JSON, times ns since 1970, 0 for never."""
 
     device: str
@@ -92,7 +92,7 @@ class Twin:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class SettingsReport:
     """What a device said of its settings: a patch (JSON) of what it said before, and the version it has seen."""
 
     device: str
@@ -101,31 +101,31 @@ class Report:
     at_ns: int
 
 
-class Twins:
+class DeviceSettingsStore:
     """The file at ``path``. Methods block, may be called from any thread, and raise sqlite3.Error when it fails."""
 
     def __init__(self, path: Path) -> None:
         """Raises: GatewayError if a newer gateway wrote the file."""
         self._lock = threading.Lock()
-        self._db = open_store(path, "settings", VERSION, _SCHEMA)
+        self._db = open_store(path, "settings", LAYOUT_VERSION, _SCHEMA)
 
     def desiring(self) -> set[str]:
         """The devices of which settings are desired."""
         with self._lock:
             return {row[0] for row in self._db.execute("SELECT device FROM twins WHERE version > 0")}
 
-    def show(self, device: str) -> Twin:
+    def show(self, device: str) -> DeviceSettings:
         """The twin of a device, empty if nothing was ever said about its settings."""
         with self._lock:
             return self._twin(device)
 
-    def _twin(self, device: str) -> Twin:
+    def _twin(self, device: str) -> DeviceSettings:
         row = self._db.execute("SELECT * FROM twins WHERE device = ?", (device,)).fetchone()
-        return Twin(device) if row is None else Twin(*row)
+        return DeviceSettings(device) if row is None else DeviceSettings(*row)
 
     def change(
         self, device: str, patch: Settings, version: int | None, role: str, address: str, now_ns: int
-    ) -> tuple[Twin, bool]:
+    ) -> tuple[DeviceSettings, bool]:
         """Change what is desired, if it is still at ``version``; the twin, and whether anything has changed.
 
         Raises:
@@ -145,7 +145,7 @@ class Twins:
             self._put(after)
             return after, True
 
-    def report(self, reports: Iterable[Report]) -> list[str]:
+    def report(self, reports: Iterable[SettingsReport]) -> list[str]:
         """Take what devices say of their settings; the devices whose settings would be too large, where nothing is."""
         refused = []
         with self._lock, transaction(self._db):
@@ -160,7 +160,7 @@ class Twins:
                     self._put(replace(before, reported=reported, reported_version=seen, reported_ns=report.at_ns))
         return refused
 
-    def _put(self, twin: Twin) -> None:
+    def _put(self, twin: DeviceSettings) -> None:
         self._db.execute(
             "REPLACE INTO twins VALUES (?,?,?,?,?,?,?,?,?)",
             (

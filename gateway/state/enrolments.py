@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "enrolments.db"
-VERSION = 1
+LAYOUT_VERSION = 1
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS enrolments (
@@ -59,11 +59,11 @@ UPDATE enrolments SET state = ?, expires_ns = ?, profile = ?, tags = ?, replaces
 WHERE device = ? AND claim = ?
 """
 
-Key = tuple[str, str]
+EnrolmentKey = tuple[str, str]
 """Device id and claim."""
 
 
-class State(StrEnum):
+class EnrolmentState(StrEnum):
     """What was decided of a request."""
 
     PENDING = "pending"
@@ -72,10 +72,10 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class EnrolmentDecision:
     """What an operator says to a request, for the log ``by`` whom; None for profile and tags: as they are."""
 
-    state: State
+    state: EnrolmentState
     by: str
     expires_ns: int
     """An approval that was not fetched by then is void."""
@@ -86,7 +86,7 @@ class Decision:
 
 
 @dataclass(slots=True)
-class Request:
+class EnrolmentRequest:
     """A device that asks; times in ns since 1970, ``delivered_ns`` is when its token was made, 0 before."""
 
     id: str
@@ -97,19 +97,19 @@ class Request:
     expires_ns: int
     info: dict[str, Any] = field(default_factory=dict)
     contested: bool = False
-    decision: Decision | None = None
+    decision: EnrolmentDecision | None = None
     delivered_ns: int = 0
 
     @property
-    def key(self) -> Key:
+    def key(self) -> EnrolmentKey:
         """What names it."""
         return self.id, self.claim
 
     @property
-    def approval(self) -> Decision | None:
+    def approval(self) -> EnrolmentDecision | None:
         """What was decided, if it is yes."""
         decision = self.decision
-        return decision if decision is not None and decision.state is State.APPROVED else None
+        return decision if decision is not None and decision.state is EnrolmentState.APPROVED else None
 
     def shown(self) -> dict[str, Any]:
         """As the API and the command line show it."""
@@ -132,27 +132,27 @@ class Enrolments:
         """Raises: GatewayError if a newer gateway wrote the file."""
         self._lock = threading.Lock()
         # A power cut may take a request or a decision back: then it is made again.
-        self._db = open_store(path, "enrolments", VERSION, _SCHEMA, synchronous="NORMAL")
+        self._db = open_store(path, "enrolments", LAYOUT_VERSION, _SCHEMA, synchronous="NORMAL")
 
-    def waiting(self, now_ns: int) -> list[Request]:
+    def waiting(self, now_ns: int) -> list[EnrolmentRequest]:
         """Requests that have not expired, the oldest first."""
         with self._lock:
             return self._list("expires_ns > ?", now_ns)
 
-    def _list(self, where: str, *values: Any) -> list[Request]:
+    def _list(self, where: str, *values: Any) -> list[EnrolmentRequest]:
         rows = self._db.execute(f"SELECT * FROM enrolments WHERE {where} ORDER BY since_ns", values).fetchall()
         return [_request(row) for row in rows]
 
-    def sync(self, changed: Collection[Request], gone: Collection[Key]) -> list[Request]:
+    def sync(self, changed: Collection[EnrolmentRequest], gone: Collection[EnrolmentKey]) -> list[EnrolmentRequest]:
         """Write down what changed and forget what is ``gone``; all requests that were decided."""
         with self._lock:
             if changed or gone:
                 with transaction(self._db) as db:
                     db.executemany("DELETE FROM enrolments WHERE device = ? AND claim = ?", gone)
                     db.executemany(_WRITE, [_row(request) for request in changed])
-            return self._list("state <> ?", State.PENDING)
+            return self._list("state <> ?", EnrolmentState.PENDING)
 
-    def write(self, request: Request) -> None:
+    def write(self, request: EnrolmentRequest) -> None:
         """Write down one that changed."""
         with self._lock, transaction(self._db) as db:
             db.execute(_WRITE, _row(request))
@@ -161,10 +161,10 @@ class Enrolments:
         self,
         device: str,
         claim: str | None,
-        decision: Decision,
+        decision: EnrolmentDecision,
         now_ns: int,
         accept: Callable[[], None] = lambda: None,
-    ) -> Request:
+    ) -> EnrolmentRequest:
         """Say yes or no to a pending request of ``device``; ``claim`` may be left out where there is just one.
 
         ``accept`` has the last word: nothing is decided if it raises.
@@ -174,9 +174,9 @@ class Enrolments:
             EnrolmentConflict: there are several, or two devices have shown this claim.
         """
         with self._lock, transaction(self._db) as db:
-            waiting = self._list("state = ? AND expires_ns > ? AND device = ?", State.PENDING, now_ns, device)
+            waiting = self._list("state = ? AND expires_ns > ? AND device = ?", EnrolmentState.PENDING, now_ns, device)
             request = _only(device, claim, [request for request in waiting if claim in {None, request.claim}])
-            if request.contested and decision.state is State.APPROVED:
+            if request.contested and decision.state is EnrolmentState.APPROVED:
                 raise EnrolmentConflict(
                     f"another device has shown the claim {request.claim}, too: refuse it, and have the device make"
                     " a new one"
@@ -192,7 +192,7 @@ class Enrolments:
             self._db.close()
 
 
-def _only(device: str, claim: str | None, found: list[Request]) -> Request:
+def _only(device: str, claim: str | None, found: list[EnrolmentRequest]) -> EnrolmentRequest:
     if not found:
         shown = "" if claim is None else " with this claim"
         raise UnknownEnrolment(f"no device {device[:128]} waits to be approved{shown}")
@@ -202,27 +202,29 @@ def _only(device: str, claim: str | None, found: list[Request]) -> Request:
     return found[0]
 
 
-def _decided(decision: Decision | None) -> tuple[Any, ...]:
+def _decided(decision: EnrolmentDecision | None) -> tuple[Any, ...]:
     """State, expiry, profile, tags, replaces and by whom, as in a row."""
     if decision is None:
-        return State.PENDING, 0, None, None, False, ""
+        return EnrolmentState.PENDING, 0, None, None, False, ""
     tags = None if decision.tags is None else orjson.dumps(decision.tags).decode()
     return decision.state, decision.expires_ns, decision.profile, tags, decision.replaces, decision.by
 
 
-def _row(request: Request) -> tuple[Any, ...]:
+def _row(request: EnrolmentRequest) -> tuple[Any, ...]:
     state, _, *decided = _decided(request.decision)
     asked = (*request.key, request.secret_sha256, request.address, request.since_ns, request.expires_ns)
     info = orjson.dumps(request.info).decode()
     return (*asked, info, request.contested, state, *decided, request.delivered_ns)
 
 
-def _request(row: tuple[Any, ...]) -> Request:
+def _request(row: tuple[Any, ...]) -> EnrolmentRequest:
     device, claim, secret, address, since_ns, expires_ns, info, contested, state, *decided = row
     profile, tags, replaces, by, delivered_ns = decided
     decision = None
-    if state != State.PENDING:
+    if state != EnrolmentState.PENDING:
         known = None if tags is None else orjson.loads(tags)
-        decision = Decision(State(state), by, expires_ns, profile, known, bool(replaces))
+        decision = EnrolmentDecision(EnrolmentState(state), by, expires_ns, profile, known, bool(replaces))
     told = orjson.loads(info)
-    return Request(device, claim, secret, address, since_ns, expires_ns, told, bool(contested), decision, delivered_ns)
+    return EnrolmentRequest(
+        device, claim, secret, address, since_ns, expires_ns, told, bool(contested), decision, delivered_ns
+    )

@@ -15,7 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from gateway.state.sqlite_file import damaged, open_store, transaction
+from gateway.state.sqlite_file import is_damaged, open_store, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAME = "field_types.db"
-VERSION = 1
+LAYOUT_VERSION = 1
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS types (
@@ -104,7 +104,7 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         return _connect(path)
     except sqlite3.DatabaseError as error:
-        if not damaged(error):
+        if not is_damaged(error):
             raise
         log.warning("field types: %s is damaged and begun anew", path)
         for suffix in ("", "-wal", "-shm"):
@@ -113,4 +113,4 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    return open_store(path, "field types", VERSION, _SCHEMA, "NORMAL")  # see above: the newest may be lost
+    return open_store(path, "field types", LAYOUT_VERSION, _SCHEMA, "NORMAL")  # see above: the newest may be lost

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from gateway.config.sections import DEFAULT_PROFILE
 from gateway.errors import DeviceExists, RegistryError, UnknownDevice
-from gateway.state.known_devices import KnownDevices
 from gateway.state.new_device import check_device
-from gateway.state.registry_layout import NEXT_VERSION, Known, as_json, hashed, known, new_token, prepare
-from gateway.state.sqlite_file import BUSY_TIMEOUT, no_access, transaction
+from gateway.state.registry_cache import RegistryCache
+from gateway.state.registry_schema import NEXT_VERSION, DeviceRow, as_json, hashed, new_token, parse_row, prepare
+from gateway.state.sqlite_file import BUSY_TIMEOUT, access_hint, transaction
 from gateway.time_units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_TOLD = 20
+MAX_CHANGES_LOGGED = 20
 """Changes of another process that are logged one by one."""
 
 
@@ -47,7 +47,7 @@ def _nowhere(_token: str) -> None:
 class Registry:
     """The file at ``path``, which is made if it is missing, and the ``devices`` in it.
 
-    Methods block, and may be called from any thread; `KnownDevices` says what may be asked at any time.
+    Methods block, and may be called from any thread; `RegistryCache` says what may be asked at any time.
 
     Raises:
         RegistryError: the file cannot be used; so do all methods but `refresh`.
@@ -56,7 +56,7 @@ class Registry:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self.devices = KnownDevices()
+        self.devices = RegistryCache()
         self._version = 0
         self._data_version = -1
         self._readable = True
@@ -237,22 +237,22 @@ class Registry:
             self._absorb()
             self.devices.written_down(over)
 
-    def _tell(self, changes: Sequence[tuple[Known | None, Known]]) -> None:
+    def _tell(self, changes: Sequence[tuple[DeviceRow | None, DeviceRow]]) -> None:
         """Log what another process did."""
         if self._data_version < 0:
             return
-        for before, now in changes[:MOST_TOLD]:
+        for before, now in changes[:MAX_CHANGES_LOGGED]:
             device_id, what = now.device.id, _change_of(before, now)
             log.info("device %s %s, by another process", device_id, what, extra={"device": device_id})
-        if len(changes) > MOST_TOLD:
-            log.info("%d more devices were registered or changed by another process", len(changes) - MOST_TOLD)
+        if len(changes) > MAX_CHANGES_LOGGED:
+            log.info("%d more devices were registered or changed by another process", len(changes) - MAX_CHANGES_LOGGED)
 
-    def _absorb(self) -> Sequence[tuple[Known | None, Known]]:
+    def _absorb(self) -> Sequence[tuple[DeviceRow | None, DeviceRow]]:
         """Take new rows in; what was known of their devices, and is."""
         rows = self._db.execute("SELECT * FROM devices WHERE version > ? ORDER BY version", (self._version,)).fetchall()
         if not rows:
             return ()
-        found = [known(row) for row in rows]
+        found = [parse_row(row) for row in rows]
         self._version = found[-1][1]
         return self.devices.take_in(device for device, _version in found)
 
@@ -269,7 +269,7 @@ class Registry:
         try:
             yield
         except sqlite3.Error as error:
-            raise RegistryError(f"registry {self._path}: {error}{changed}{no_access(self._path)}") from error
+            raise RegistryError(f"registry {self._path}: {error}{changed}{access_hint(self._path)}") from error
 
     def close(self) -> None:
         """Let go of the file."""
@@ -277,7 +277,7 @@ class Registry:
             self._db.close()
 
 
-def _change_of(before: Known | None, now: Known) -> str:
+def _change_of(before: DeviceRow | None, now: DeviceRow) -> str:
     if before is None:
         return "was registered"
     if before.token != now.token:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-T = TypeVar("T")
+StoreT = TypeVar("StoreT")
 
 BUSY_TIMEOUT = 10.0
 """Seconds to wait for another process's transaction."""
@@ -48,13 +48,13 @@ def open_store(
     return db
 
 
-def damaged(error: sqlite3.Error) -> bool:
+def is_damaged(error: sqlite3.Error) -> bool:
     """Whether it says that the file is no database, or not a whole one."""
     primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return primary in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 
 
-def no_access(path: Path) -> str:
+def access_hint(path: Path) -> str:
     """Whose ``path`` or its directory is, where this process may not read and write there, to be added to an error."""
     for place, how in (path.parent, os.R_OK | os.W_OK | os.X_OK), (path, os.R_OK | os.W_OK):
         if os.access(place, os.F_OK) and not os.access(place, how):
@@ -98,18 +98,18 @@ def check_layout(db: sqlite3.Connection, path: Path, what: str, known: int) -> i
     return found
 
 
-def opened(what: str, store: Callable[[Path], T], path: Path) -> T:
+def open_naming_file(what: str, store: Callable[[Path], StoreT], path: Path) -> StoreT:
     """The store at ``path``.
 
     Raises:
-        GatewayError: as `naming`.
+        GatewayError: as `errors_name_file`.
     """
-    with naming(what, path):
+    with errors_name_file(what, path):
         return store(path)
 
 
 @contextmanager
-def naming(what: str, path: Path) -> Iterator[None]:
+def errors_name_file(what: str, path: Path) -> Iterator[None]:
     """Have an error of a store name its file, and say what to do.
 
     Raises:
@@ -119,4 +119,4 @@ def naming(what: str, path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         advice = f"; put a copy in its place, or move it away ({path.name}-wal and -shm, too) and go on without it"
-        raise GatewayError(f"{what} {path}: {error}{advice if damaged(error) else no_access(path)}") from error
+        raise GatewayError(f"{what} {path}: {error}{advice if is_damaged(error) else access_hint(path)}") from error

@@ -12,14 +12,14 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.config import Config
-from gateway.config.active import ActiveConfig
+from gateway.config.active_config import ActiveConfig
 from gateway.delivery import health
 from gateway.http.certificate_expiry import Expiry
 from gateway.live.readiness import Readiness
 from gateway.metrics import Metrics
 from gateway.process.clock import WallClock
 from gateway.sinks.influxdb.http_response import REFUSALS
-from gateway.state.command_log import State
+from gateway.state.command_log import CommandState
 from tests.support.gateway import running_gateway, wait_for
 from tests.support.servers import free_port
 from tests.support.visitor import Visitor
@@ -69,7 +69,7 @@ def test_what_an_alert_waits_for_once_is_shown_before_it_happens() -> None:
     awaited |= {("gateway_connections_total", result) for result in ("too_many", "unauthorized")}
     awaited |= {("gateway_disconnects_total", reason) for reason in ("keepalive", "lost")}
     awaited |= {("gateway_enrolments_total", result) for result in ("pushed_out", "left", "void")}
-    awaited |= {("gateway_commands_total", state) for state in State if state not in ("waiting", "sent")}
+    awaited |= {("gateway_commands_total", state) for state in CommandState if state not in ("waiting", "sent")}
     assert {shown.get(name) for name in awaited} == {0.0}
 
 

@@ -18,7 +18,7 @@ from gateway.devices import settings
 from gateway.protocol.merge_patch import MAX_SETTINGS
 from gateway.protocol.messages import Reported
 from gateway.protocol.reports import reported
-from gateway.state.device_settings import Report, Twins
+from gateway.state.device_settings import DeviceSettingsStore, SettingsReport
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.simulator import simulate
 from tests.support.visitor import Answer, Visitor
@@ -163,10 +163,10 @@ def test_settings_are_an_administrators_business(gateway: RunningGateway) -> Non
 
 def test_no_more_reports_wait_than_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        twins, goes_on = Twins(tmp_path / "settings.db"), threading.Event()
+        twins, goes_on = DeviceSettingsStore(tmp_path / "settings.db"), threading.Event()
         write = twins.report
 
-        def slow(reports: list[Report]) -> list[str]:
+        def slow(reports: list[SettingsReport]) -> list[str]:
             assert goes_on.wait(20)
             return write(reports)
 
@@ -198,7 +198,7 @@ def test_reports_that_wait_take_the_room_of_their_bytes(tmp_path: Path, monkeypa
     most = b'{"type":"reported","settings":{"a":[%s]}}' % b",".join([b"[]"] * (MAX_SETTINGS // 3 - 10))
 
     async def main() -> int:
-        twins, goes_on = Twins(tmp_path / "settings.db"), threading.Event()
+        twins, goes_on = DeviceSettingsStore(tmp_path / "settings.db"), threading.Event()
         monkeypatch.setattr(twins, "report", lambda _reports: [] if goes_on.wait(20) else None)
         link = settings.SettingsExchange(twins, lambda _device: None)
         tracemalloc.start()

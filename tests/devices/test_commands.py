@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 from gateway.devices import commands
 from gateway.protocol.messages import Result
-from gateway.state.command_log import Command, CommandLog, Note
+from gateway.state.command_log import Command, CommandLog, CommandProgress
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.simulator import simulate
 from tests.support.visitor import Answer, Visitor
@@ -374,7 +374,7 @@ def test_a_device_that_comes_and_goes_leaves_one_note_of_each_command(
     log, goes_on = CommandLog(tmp_path / "commands.db"), threading.Event()
     write, written = log.write, list[int]()
 
-    def slow(notes: Mapping[str, Note]) -> None:
+    def slow(notes: Mapping[str, CommandProgress]) -> None:
         assert goes_on.wait(20)
         written.append(len(notes))
         write(notes)

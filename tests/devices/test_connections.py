@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from gateway.config import Config
-from gateway.config.active import ActiveConfig
+from gateway.config.active_config import ActiveConfig
 from gateway.devices import connections
 from gateway.devices.connections import FIRST_RECONNECT_MS, RECONNECTS_PER_SECOND, Connections
 from gateway.devices.fleet import Fleet

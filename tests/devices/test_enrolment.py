@@ -20,15 +20,15 @@ from gateway.devices.enrolment import Enrolment, EnrolmentRefused
 from gateway.errors import DeviceExists, EnrolmentConflict, UnknownEnrolment
 from gateway.protocol.messages import Enrol
 from gateway.protocol.session import CloseReason
-from gateway.state.enrolments import Decision, Enrolments, Request, State
+from gateway.state.enrolments import EnrolmentDecision, EnrolmentRequest, Enrolments, EnrolmentState
 from gateway.state.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gateway.state.registry_layout import Device
+    from gateway.state.registry_schema import Device
 
-Approved: TypeAlias = "Callable[[str | None], tuple[Socket, Request]]"
+Approved: TypeAlias = "Callable[[str | None], tuple[Socket, EnrolmentRequest]]"
 SECRET, OTHER = "s" * 22, "o" * 22
 EXPIRY = 900.0
 STRANGER = "203.0.113.66"
@@ -72,7 +72,7 @@ class World:
 
     def ask(
         self, socket: Socket, claim: str | None = "ABCD-EFGH", secret: str | None = SECRET
-    ) -> Request | EnrolmentRefused:
+    ) -> EnrolmentRequest | EnrolmentRefused:
         return self.enrolling.ask(socket, Enrol(claim, secret), EXPIRY)
 
     def settle(self) -> None:
@@ -102,7 +102,9 @@ class World:
             asyncio.run(both())
         return tokens
 
-    def decide(self, claim: str | None = None, state: State = State.APPROVED, **more: Any) -> Request:
+    def decide(
+        self, claim: str | None = None, state: EnrolmentState = EnrolmentState.APPROVED, **more: Any
+    ) -> EnrolmentRequest:
         """As over HTTP."""
         return asyncio.run(self.enrolling.decide("d1", claim, decision(state, **more)))
 
@@ -119,8 +121,10 @@ class World:
         self.registry.close()
 
 
-def decision(state: State = State.APPROVED, seconds: float = EXPIRY, **more: Any) -> Decision:
-    return Decision(state, "a test", time.time_ns() + round(seconds * 1e9), **more)
+def decision(
+    state: EnrolmentState = EnrolmentState.APPROVED, seconds: float = EXPIRY, **more: Any
+) -> EnrolmentDecision:
+    return EnrolmentDecision(state, "a test", time.time_ns() + round(seconds * 1e9), **more)
 
 
 @pytest.fixture
@@ -137,7 +141,7 @@ def lets_in(world: World, token: str) -> bool:
 def test_a_device_that_is_approved_gets_a_token_that_is_good(world: World) -> None:
     socket = Socket(info={"model": "kiln-2"})
     request = world.ask(socket)
-    assert isinstance(request, Request)
+    assert isinstance(request, EnrolmentRequest)
     (shown,) = world.enrolling.shown()
     assert 899_000 < shown["expires"] - shown["since"] <= 900_000
     assert (shown["claim"], shown["address"], shown["info"]) == ("ABCD-EFGH", "192.0.2.1", {"model": "kiln-2"})
@@ -160,9 +164,9 @@ def test_the_command_line_decides_through_the_file(world: World) -> None:
             ("d2", "ABCD-EFGH", None),
         ]
         store.decide("d1", None, decision(), time.time_ns())
-        store.decide("d2", None, decision(State.REFUSED), time.time_ns())
+        store.decide("d2", None, decision(EnrolmentState.REFUSED), time.time_ns())
         with pytest.raises(UnknownEnrolment, match=r"no device d1 waits to be approved$"):
-            store.decide("d1", None, decision(State.REFUSED), time.time_ns())
+            store.decide("d1", None, decision(EnrolmentState.REFUSED), time.time_ns())
     world.settle()
     assert (len(approved.tokens), approved.ended) == (1, [])
     assert (refused.tokens, refused.ended) == ([], ["not_approved"])
@@ -199,7 +203,7 @@ def test_strangers_use_up_nothing_of_the_lines_that_devices_may_cause(
 
 def test_a_gateway_makes_claims_that_nobody_has_twice(world: World) -> None:
     requests = [world.ask(Socket(f"d{n}"), claim=None, secret=None) for n in range(40)]
-    claims = {request.claim for request in requests if isinstance(request, Request)}
+    claims = {request.claim for request in requests if isinstance(request, EnrolmentRequest)}
     assert len(claims) == 40
     assert all(len(claim) == 9 and claim[4] == "-" for claim in claims)
 
@@ -230,7 +234,7 @@ def test_who_shows_a_claim_without_its_secret_gets_nothing_and_spoils_it(
     assert [shown["contested"] for shown in world.enrolling.shown()] == [True]
     with pytest.raises(EnrolmentConflict, match="another device has shown the claim"):
         world.decide()
-    world.decide(state=State.REFUSED)
+    world.decide(state=EnrolmentState.REFUSED)
     assert socket.ended == ["not_approved"]
 
 
@@ -268,13 +272,13 @@ def test_what_was_approved_of_a_device_without_a_secret_ends_with_its_connection
 
 
 @pytest.fixture
-def approved(world: World) -> Callable[[str | None], tuple[Socket, Request]]:
+def approved(world: World) -> Callable[[str | None], tuple[Socket, EnrolmentRequest]]:
     """A device with this secret that asks and is approved; its token is still to be made."""
 
-    def approve(secret: str | None) -> tuple[Socket, Request]:
+    def approve(secret: str | None) -> tuple[Socket, EnrolmentRequest]:
         socket = Socket()
         request = world.ask(socket, secret=secret)
-        assert isinstance(request, Request)
+        assert isinstance(request, EnrolmentRequest)
         with world.another_process() as store:
             store.decide("d1", None, decision(), time.time_ns())
         return socket, request
@@ -420,7 +424,7 @@ def test_a_registered_id_asks_like_any_other_and_is_replaced_only_expressly(worl
         world.registry.revoke("d1")
     world.registry.refresh()
     socket = Socket()
-    assert isinstance(world.ask(socket), Request)
+    assert isinstance(world.ask(socket), EnrolmentRequest)
     assert [shown["registered"] for shown in world.enrolling.shown()] == [True]
     with pytest.raises(DeviceExists, match="with replace"):
         world.decide()
@@ -508,7 +512,7 @@ def test_what_was_refused_while_the_gateway_was_down_stays_so_and_is_asked_anew(
     world.enrolling.left(socket, request)  # type: ignore[arg-type]
     with world.another_process() as store:
         world.enrolling.close()
-        store.decide("d1", None, decision(State.REFUSED), time.time_ns())
+        store.decide("d1", None, decision(EnrolmentState.REFUSED), time.time_ns())
     world.enrolling = world.begin()
     world.ask(back)
     world.settle()
@@ -539,7 +543,7 @@ def test_an_approval_that_is_not_fetched_expires(world: World) -> None:
     assert len(world.enrolling) == 0
 
 
-def full(asked: Request | EnrolmentRefused) -> bool:
+def full(asked: EnrolmentRequest | EnrolmentRefused) -> bool:
     return isinstance(asked, EnrolmentRefused) and asked.why is CloseReason.APPROVAL_QUEUE_FULL
 
 
@@ -590,7 +594,7 @@ def test_who_was_approved_gives_way_to_nobody(world: World) -> None:
     sockets = [Socket("d1", f"203.0.113.{n % 4}") for n in range(waiting.MAX_OF_DEVICE)]
     requests = [world.ask(socket, f"AAAA-AAA{n}", secret=None) for n, socket in enumerate(sockets)]
     for request in requests:
-        assert isinstance(request, Request)
+        assert isinstance(request, EnrolmentRequest)
         request.decision = decision()
     assert full(world.ask(Socket("d1", "192.0.2.1"), "KKKK-KKKK"))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.config import Config
-from gateway.config.active import ActiveConfig
+from gateway.config.active_config import ActiveConfig
 from gateway.devices.fleet import Fleet
 from gateway.devices.presence import Presence
 from gateway.devices.profiles import Profiles

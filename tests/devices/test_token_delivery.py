@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.devices.token_delivery import TokenDelivery
-from gateway.state.enrolments import Decision, Enrolments, Request, State
+from gateway.state.enrolments import EnrolmentDecision, EnrolmentRequest, Enrolments, EnrolmentState
 from gateway.state.registry import Registry
 
 if TYPE_CHECKING:
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 EXPIRY_NS = 900 * 10**9
 
 
-@pytest.mark.parametrize(("state", "made"), [(State.APPROVED, True), (State.REFUSED, False), (None, False)])
-def test_a_token_is_made_for_who_was_approved(tmp_path: Path, state: State | None, made: bool) -> None:
+@pytest.mark.parametrize(
+    ("state", "made"), [(EnrolmentState.APPROVED, True), (EnrolmentState.REFUSED, False), (None, False)]
+)
+def test_a_token_is_made_for_who_was_approved(tmp_path: Path, state: EnrolmentState | None, made: bool) -> None:
     now = time.time_ns()
-    decided = None if state is None else Decision(state, "a test", now + EXPIRY_NS)
-    request = Request("d1", "ABCD-EFGH", b"", "192.0.2.1", now, now + EXPIRY_NS, decision=decided)
+    decided = None if state is None else EnrolmentDecision(state, "a test", now + EXPIRY_NS)
+    request = EnrolmentRequest("d1", "ABCD-EFGH", b"", "192.0.2.1", now, now + EXPIRY_NS, decision=decided)
     store, registry = Enrolments(tmp_path / "enrolments.db"), Registry(tmp_path / "registry.db")
     with contextlib.closing(store), contextlib.closing(registry):
         (token,), ended = TokenDelivery(store, registry).make([request])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from gateway.cli.log_quota import OF_A_DEVICE
+from gateway.cli.log_quota import MAX_LINES_PER_DEVICE
 from tests.support.device import answer
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.scripted import Reply, ScriptedServer
@@ -106,7 +106,7 @@ def test_whatever_is_sent_no_token_and_no_payload_is_logged(tmp_path: Path) -> N
 
 
 def test_one_broken_device_does_not_fill_the_log(tmp_path: Path) -> None:
-    times = 3 * OF_A_DEVICE
+    times = 3 * MAX_LINES_PER_DEVICE
     with running_gateway(tmp_path, {"logging": {"format": "json"}}) as gateway:
         for _ in range(times):
             with connect(f"{gateway.ws}/v1/devices/broken/stream", compression=None) as socket:
@@ -118,5 +118,5 @@ def test_one_broken_device_does_not_fill_the_log(tmp_path: Path) -> None:
         assert gateway.stop() == 0
         lines = [json.loads(line) for line in gateway.log.splitlines()]
     about = [line["message"] for line in lines if line.get("device") == "broken"]
-    assert len(about) == OF_A_DEVICE + 1
+    assert len(about) == MAX_LINES_PER_DEVICE + 1
     assert "further lines are left out and counted" in about[-1]

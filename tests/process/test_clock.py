@@ -37,7 +37,7 @@ MAY_ASK_THE_TIME = {
     "devices/settings.py",
     "live/status.py",
     "api/status.py",
-    "cli/enrolling.py",
+    "cli/enrolment.py",
     "cli/spool.py",
     "delivery/dead_letters.py",
     "delivery/dispatcher.py",
@@ -60,7 +60,7 @@ MAY_ASK_THE_TIME = {
     "spool/queue.py",
     "state/backup.py",
     "state/field_types.py",
-    "state/known_devices.py",
+    "state/registry_cache.py",
     "state/registry.py",
 }
 """Modules that stamp what they write or show with the wall clock, or compare stamps. Timers are not among them."""

@@ -17,7 +17,7 @@ from gateway.spool.files import Files
 from gateway.spool.segment import _CRC, _OPENING, SegmentHeader, SegmentWriter, path_of, read_header
 from gateway.state import backup, checkpoint
 from gateway.state.command_log import CommandLog
-from gateway.state.device_settings import Twins
+from gateway.state.device_settings import DeviceSettingsStore
 from gateway.state.enrolments import Enrolments
 from gateway.state.field_types import FieldTypeStore
 from gateway.state.registry import Registry
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-STORES = [CommandLog, DeadLetters, Enrolments, FieldTypeStore, Registry, Twins]
+STORES = [CommandLog, DeadLetters, Enrolments, FieldTypeStore, Registry, DeviceSettingsStore]
 
 
 def set_version(path: Path, version: int) -> None:
@@ -38,7 +38,8 @@ def set_version(path: Path, version: int) -> None:
 
 @pytest.mark.parametrize("store", STORES)
 def test_a_newer_store_is_refused_in_words_and_not_touched(
-    tmp_path: Path, store: Callable[[Path], CommandLog | DeadLetters | Enrolments | FieldTypeStore | Registry | Twins]
+    tmp_path: Path,
+    store: Callable[[Path], CommandLog | DeadLetters | Enrolments | FieldTypeStore | Registry | DeviceSettingsStore],
 ) -> None:
     path = tmp_path / "store.db"
     store(path).close()
@@ -103,7 +104,7 @@ def test_a_segment_of_a_newer_gateway_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_copy_of_a_newer_gateway_is_refused(tmp_path: Path) -> None:
-    manifest = {"version": backup.VERSION + 1, "gateway": "9.0", "made_ns": 0, "files": {}}
+    manifest = {"version": backup.BACKUP_VERSION + 1, "gateway": "9.0", "made_ns": 0, "files": {}}
     (tmp_path / backup.MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(GatewayError, match=r"made by gateway 9\.0 in version 2"):
         backup.read_manifest(tmp_path)

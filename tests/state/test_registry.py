@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 
 from gateway.config.names import DEVICE_ID
 from gateway.errors import DeviceExists, RegistryError, UnknownDevice
-from gateway.state import registry_layout
+from gateway.state import registry_schema
 from gateway.state.new_device import NewDevice
 from gateway.state.registry import Registry
-from gateway.state.registry_layout import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,7 +160,7 @@ def test_a_revoked_device_has_no_old_token_to_overlap(registry: Registry) -> Non
 
 def test_no_token_begins_like_an_option_or_a_formula(monkeypatch: pytest.MonkeyPatch, registry: Registry) -> None:
     made = iter(["-abc", "-def", "good"])
-    monkeypatch.setattr("gateway.state.registry_layout.secrets.token_urlsafe", lambda _n: next(made))
+    monkeypatch.setattr("gateway.state.registry_schema.secrets.token_urlsafe", lambda _n: next(made))
     assert registry.add("kiln-1") == "good"
 
 
@@ -347,9 +346,9 @@ def test_two_that_make_the_file_at_once_share_it(path: Path, monkeypatch: pytest
     first = Registry(path)
     token = first.add("a")
     first.close()
-    original = registry_layout._version
+    original = registry_schema._version
     answers = [0]
-    monkeypatch.setattr(registry_layout, "_version", lambda *given: answers.pop() if answers else original(*given))
+    monkeypatch.setattr(registry_schema, "_version", lambda *given: answers.pop() if answers else original(*given))
     second = Registry(path)
     assert second.devices.authenticate("a", token) is not None
     second.close()
@@ -358,10 +357,12 @@ def test_two_that_make_the_file_at_once_share_it(path: Path, monkeypatch: pytest
 def test_a_file_of_a_newer_gateway_is_left_alone(path: Path) -> None:
     Registry(path).close()
     db = sqlite3.connect(path)
-    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    db.execute(f"PRAGMA user_version = {registry_schema.LAYOUT_VERSION + 1}")
     db.close()
     before = path.read_bytes()
-    with pytest.raises(RegistryError, match=f"written by a newer gateway .*version {SCHEMA_VERSION + 1}"):
+    with pytest.raises(
+        RegistryError, match=f"written by a newer gateway .*version {registry_schema.LAYOUT_VERSION + 1}"
+    ):
         Registry(path)
     assert path.read_bytes() == before
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.errors import GatewayError
-from gateway.state.sqlite_file import open_store, opened, transaction
+from gateway.state.sqlite_file import open_naming_file, open_store, transaction
 
 if TYPE_CHECKING:
     import sqlite3
@@ -67,9 +67,9 @@ def test_an_error_names_the_store_and_says_what_to_do_where_the_file_is_damaged(
         return open_store(path, "things", 1, SCHEMA)
 
     path = tmp_path / "s.db"
-    opened("things", store, path).close()
+    open_naming_file("things", store, path).close()
     path.write_bytes(b"no database " * 500)
     with pytest.raises(GatewayError, match=r"things .*s\.db: file is not a database; put a copy .*s\.db-wal and -shm"):
-        opened("things", store, path)
+        open_naming_file("things", store, path)
     with pytest.raises(GatewayError, match=r"things .*missing/s\.db: unable to open database file$"):
-        opened("things", store, tmp_path / "missing/s.db")
+        open_naming_file("things", store, tmp_path / "missing/s.db")

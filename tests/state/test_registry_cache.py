@@ -8,23 +8,23 @@ from dataclasses import replace
 import pytest
 
 from gateway.errors import UnknownDevice
-from gateway.state.known_devices import KnownDevices
-from gateway.state.registry_layout import NOBODYS, Device, Known, hashed
+from gateway.state.registry_cache import RegistryCache
+from gateway.state.registry_schema import NO_TOKEN, Device, DeviceRow, hashed
 
 HOUR_NS = 3600 * 10**9
 
 
-def device(name: str, token: str = "own", old: str | None = None, until_ns: int = 0) -> Known:
+def device(name: str, token: str = "own", old: str | None = None, until_ns: int = 0) -> DeviceRow:
     own = hashed(token)
-    return Known(Device(name, old_until_ns=until_ns, proof=own), own, NOBODYS if old is None else hashed(old))
+    return DeviceRow(Device(name, old_until_ns=until_ns, proof=own), own, NO_TOKEN if old is None else hashed(old))
 
 
-def revoked(name: str) -> Known:
-    return Known(Device(name, revoked=True), NOBODYS, NOBODYS)
+def revoked(name: str) -> DeviceRow:
+    return DeviceRow(Device(name, revoked=True), NO_TOKEN, NO_TOKEN)
 
 
-def knowing(*devices: Known) -> KnownDevices:
-    known = KnownDevices()
+def knowing(*devices: DeviceRow) -> RegistryCache:
+    known = RegistryCache()
     known.take_in(devices)
     return known
 

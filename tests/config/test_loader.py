@@ -9,7 +9,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.config import Config, find, load, loading
+from gateway.config import Config, find, load, loader
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 
 def problems_of(path: Path | None, environ: Mapping[str, str]) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
-        loading.read(path, environ, writing=True)
+        loader.read(path, environ, writing=True)
     return caught.value.problems
 
 
@@ -56,7 +56,7 @@ def test_what_overrides_what(path: Path, tmp_path: Path) -> None:
         "GATEWAY_INFLUXDB__TOKEN": "from-the-environment",
         "GATEWAY_INFLUXDB__BUCKET": "c",
     }
-    loaded = loading.read(path, environ, {"sink": "influxdb"})
+    loaded = loader.read(path, environ, {"sink": "influxdb"})
     config = loaded.config
     secrets = (config.influxdb.token, config.influxdb.password, config.auth.admin_token, config.auth.viewer_token)
     assert [secret and secret.get_secret_value() for secret in secrets] == [
@@ -168,7 +168,7 @@ def test_where_the_state_directory_is(path: Path, directory: str, environ: dict[
 
 def test_the_installed_file_has_its_state_in_var_lib(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text("")
-    monkeypatch.setattr(loading, "INSTALLED", path)
+    monkeypatch.setattr(loader, "INSTALLED_CONFIG", path)
     assert load(path, {}).state.directory == Path("/var/lib/telemetry-gateway/data")
 
 
@@ -184,13 +184,13 @@ def test_the_file_is_looked_for_here_and_then_in_etc(
     tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(loading, "INSTALLED", tmp_path / "etc.yaml")
+    monkeypatch.setattr(loader, "INSTALLED_CONFIG", tmp_path / "etc.yaml")
     assert find() is None
     (tmp_path / "etc.yaml").write_text("")
     assert find() == tmp_path / "etc.yaml"
     path.write_text("")
     assert find() == Path("config.yaml")
-    assert loading.INSTALLED.is_absolute()
+    assert loader.INSTALLED_CONFIG.is_absolute()
 
 
 _KEYS = st.sampled_from(

@@ -19,7 +19,7 @@ from gateway.config.checks import conflicts, missing_secrets
 from gateway.config.model import Config
 from gateway.config.problems import explain, problem
 from gateway.config.sections import StateSection
-from gateway.config.sources import Source, credentials, environment, merged, yaml_file
+from gateway.config.sources import SettingsSource, credentials, environment, merged, yaml_file
 from gateway.config.tls import unusable
 from gateway.errors import ConfigError
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from gateway.config.sources import Location
 
 TLS_FILES = "certificate", "key", "client_ca"
-INSTALLED = Path("/etc/telemetry-gateway/config.yaml")
+INSTALLED_CONFIG = Path("/etc/telemetry-gateway/config.yaml")
 INSTALLED_STATE = Path("/var/lib/telemetry-gateway")
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedConfig:
     """A configuration, and where each setting that is not a default was set."""
 
     config: Config
@@ -44,7 +44,7 @@ class Loaded:
 
 def find() -> Path | None:
     """The configuration file to use when none is named."""
-    return next((path for path in (Path("config.yaml"), INSTALLED) if path.is_file()), None)
+    return next((path for path in (Path("config.yaml"), INSTALLED_CONFIG) if path.is_file()), None)
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
@@ -63,7 +63,7 @@ def read(
     *,
     serving: bool = False,
     writing: bool = False,
-) -> Loaded:
+) -> LoadedConfig:
     """As `load`, with origins; ``overrides`` are nested values that go before all others.
 
     ``writing`` asks for the secrets that only who writes to the database needs. ``serving`` does, too, and looks into
@@ -72,9 +72,9 @@ def read(
     Raises:
         ConfigError: with every problem, each as ``path: text``.
     """
-    source = yaml_file(path) if path is not None else Source()
+    source = yaml_file(path) if path is not None else SettingsSource()
     source = source.overridden_by(credentials(environ.get("CREDENTIALS_DIRECTORY")))
-    source = source.overridden_by(environment(environ)).overridden_by(Source(dict(overrides or {})))
+    source = source.overridden_by(environment(environ)).overridden_by(SettingsSource(dict(overrides or {})))
     values = _anchored(source.values, _file_home(path), _state_home(path, environ))
     config, faults = _validated(values, source.origins)
     found = list(conflicts(config))
@@ -85,7 +85,7 @@ def read(
     problems = [*source.problems, *faults.values(), *_told(found, faults, source.origins)]
     if problems:
         raise ConfigError(problems)
-    return Loaded(config, source.origins)
+    return LoadedConfig(config, source.origins)
 
 
 def _validated(values: dict[str, Any], origins: Mapping[Location, str]) -> tuple[Config, dict[Location, str]]:
@@ -117,7 +117,7 @@ def _state_home(path: Path | None, environ: Mapping[str, str]) -> Path:
     if given:
         return Path(given)
     home = _file_home(path)
-    return INSTALLED_STATE if home == INSTALLED.parent else home
+    return INSTALLED_STATE if home == INSTALLED_CONFIG.parent else home
 
 
 def _anchored(values: dict[str, Any], file_home: Path, state_home: Path) -> dict[str, Any]:

@@ -16,9 +16,9 @@ import click
 
 from gateway.cli.options import json_option, with_config
 from gateway.cli.output import moment, print_json, print_table
-from gateway.cli.registry import opened, parse_tags, path_of
+from gateway.cli.registry import open_registry, parse_tags, registry_path
 from gateway.errors import UnknownEnrolment
-from gateway.state.enrolments import NAME, Decision, Enrolments, Request, State
+from gateway.state.enrolments import NAME, EnrolmentDecision, EnrolmentRequest, Enrolments, EnrolmentState
 from gateway.state.new_device import check_device, check_profile
 from gateway.time_units import NS_PER_S
 
@@ -50,7 +50,7 @@ def print_pending(config: Config, *, as_json: bool) -> None:
         print_table(("id", "claim", "address", "since", "until", "tells"), [_row(request) for request in found])
 
 
-def _row(request: Request) -> tuple[object, ...]:
+def _row(request: EnrolmentRequest) -> tuple[object, ...]:
     told = " ".join(f"{name}={value}" for name, value in request.info.items())
     claim = f"{request.claim} (twice!)" if request.contested else request.claim
     since, until = moment(request.since_ns), moment(request.expires_ns)
@@ -92,7 +92,7 @@ def approve(
     decided = {"profile": profile, "tags": tags or None, "replaces": replace}
     if claim is None and sys.stdin.isatty():
         claim = _compared(config, device)
-    _decide(config, device, claim, State.APPROVED, as_json=as_json, **decided)
+    _decide(config, device, claim, EnrolmentState.APPROVED, as_json=as_json, **decided)
 
 
 @click.command()
@@ -106,7 +106,7 @@ def refuse(config: Config, device: str, claim: str | None, *, as_json: bool) -> 
     \b
     Example:  gateway devices refuse kiln-7
     """
-    _decide(config, device, claim, State.REFUSED, as_json=as_json)
+    _decide(config, device, claim, EnrolmentState.REFUSED, as_json=as_json)
 
 
 def _compared(config: Config, device: str) -> str | None:
@@ -122,16 +122,18 @@ def _compared(config: Config, device: str) -> str | None:
     return claim
 
 
-def _accept(config: Config, device: str, decision: Decision) -> None:
-    if decision.state is State.APPROVED and not decision.replaces and path_of(config).exists():
-        with opened(config) as registry:
+def _accept(config: Config, device: str, decision: EnrolmentDecision) -> None:
+    if decision.state is EnrolmentState.APPROVED and not decision.replaces and registry_path(config).exists():
+        with open_registry(config) as registry:
             registry.check_new(device)
 
 
-def _decide(config: Config, device: str, claim: str | None, state: State, *, as_json: bool, **decided: Any) -> None:
+def _decide(
+    config: Config, device: str, claim: str | None, state: EnrolmentState, *, as_json: bool, **decided: Any
+) -> None:
     now = time.time_ns()
     by = f"the command line (uid {os.geteuid()})"
-    decision = Decision(state, by, now + round(config.auth.enrol_expiry * NS_PER_S), **decided)
+    decision = EnrolmentDecision(state, by, now + round(config.auth.enrol_expiry * NS_PER_S), **decided)
     with _store(config) as store:
         if store is None:
             raise UnknownEnrolment(f"no device waits to be approved: there is no {config.state.directory / NAME}")

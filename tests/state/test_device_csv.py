@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from gateway.config.names import DEVICE_ID
 from gateway.errors import RegistryError
-from gateway.state.device_table import Table, write_devices, write_table
+from gateway.state.device_csv import DeviceTable, write_devices, write_table
 from gateway.state.new_device import check_device
-from gateway.state.registry_layout import Device
+from gateway.state.registry_schema import Device
 
 PROFILES = ("default", "kiln")
 TOKEN = "a-token-of-32-printable-letters!"
 
 
-def table(text: str, known: tuple[str, ...] = ()) -> Table:
-    return Table(io.StringIO(text, newline=""), PROFILES, known)
+def table(text: str, known: tuple[str, ...] = ()) -> DeviceTable:
+    return DeviceTable(io.StringIO(text, newline=""), PROFILES, known)
 
 
 def test_a_table_is_read_by_its_headings() -> None:
@@ -104,7 +104,7 @@ def test_a_table_that_is_none_is_told(text: str, words: str) -> None:
 
 def test_bytes_that_are_no_text_are_told() -> None:
     lines = io.TextIOWrapper(io.BytesIO(b"id\ngood\n\xff\n"), encoding="utf-8", newline="")
-    assert "not UTF-8" in Table(lines, PROFILES, ()).problems[0]
+    assert "not UTF-8" in DeviceTable(lines, PROFILES, ()).problems[0]
 
 
 def possible(tags: dict[str, str]) -> bool:
@@ -131,7 +131,7 @@ def test_what_is_written_is_read_back_and_no_cell_is_a_formula(fleet: dict[str, 
     for row in csv.reader(file):
         assert not [cell for cell in row if cell.startswith(tuple("=+-@\t\r"))]
     file.seek(0)
-    found = Table(file, PROFILES, ())
+    found = DeviceTable(file, PROFILES, ())
     assert found.problems == []
     assert [(d.id, dict(d.tags), d.revoked) for d in found.devices] == [(d.id, d.tags, d.revoked) for d in devices]
 

@@ -4,7 +4,7 @@ Rules that hold here:
 
 * An unknown device, a revoked one and a wrong token cost the same time and give the same answer.
 * The mapping is replaced and never changed: who asks takes no lock, and may do so on the event loop while another
-  thread is in `KnownDevices.take_in`.
+  thread is in `RegistryCache.take_in`.
 * An old token that counts beside a new one ends at its time, or when the new one was first used: at once in this
   process, and in the file when the registry writes down what is `over`.
 """
@@ -17,23 +17,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import UnknownDevice
-from gateway.state.registry_layout import NOBODYS, Device, Known, hashed
+from gateway.state.registry_schema import NO_TOKEN, Device, DeviceRow, hashed
 
 if TYPE_CHECKING:
     from _collections_abc import dict_keys
     from collections.abc import Iterable, Sequence
 
-_NOBODY = Known(Device("", revoked=True), NOBODYS, NOBODYS)
+_NOBODY = DeviceRow(Device("", revoked=True), NO_TOKEN, NO_TOKEN)
 
 
-class KnownDevices:
+class RegistryCache:
     """What `take_in` was given last of each device.
 
     `take_in`, `over`, `written_down` and `take_ended` are called under one lock, the registry's.
     """
 
     def __init__(self) -> None:
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, DeviceRow] = {}
         self._ended: set[str] = set()
         self._overlaps: dict[str, int] = {}
         self._used: dict[str, bytes] = {}
@@ -43,7 +43,7 @@ class KnownDevices:
         found, given = self._known.get(device_id, _NOBODY), hashed(token)
         own, old = hmac.compare_digest(given, found.token), hmac.compare_digest(given, found.old)
         if own:
-            if found.old is not NOBODYS:
+            if found.old is not NO_TOKEN:
                 self._used[device_id] = found.token
             return found.device
         return replace(found.device, proof=found.old) if old and self._counts(found, found.old) else None
@@ -55,7 +55,7 @@ class KnownDevices:
             return self._counts(found, device.proof)
         return not found.device.revoked
 
-    def _counts(self, found: Known, token: bytes) -> bool:
+    def _counts(self, found: DeviceRow, token: bytes) -> bool:
         used = self._used.get(found.device.id) == found.token
         return token == found.token if used else found.counts(token, time.time_ns())
 
@@ -84,18 +84,18 @@ class KnownDevices:
         known = self._known
         return [known[device_id].device for device_id in sorted(known)]
 
-    def take_in(self, changed: Iterable[Known]) -> Sequence[tuple[Known | None, Known]]:
+    def take_in(self, changed: Iterable[DeviceRow]) -> Sequence[tuple[DeviceRow | None, DeviceRow]]:
         """Know these from now on; each after what was known of it, None for a new one."""
-        changes: list[tuple[Known | None, Known]] = []
+        changes: list[tuple[DeviceRow | None, DeviceRow]] = []
         all_known, now_ns = dict(self._known), time.time_ns()
         for known in changed:
             device = known.device
             before = all_known.get(device.id)
             tokens = () if before is None else (before.token, before.old)
-            if any(token is not NOBODYS and not known.counts(token, now_ns) for token in tokens):
+            if any(token is not NO_TOKEN and not known.counts(token, now_ns) for token in tokens):
                 self._ended.add(device.id)
             all_known[device.id] = known
-            if known.old is NOBODYS:
+            if known.old is NO_TOKEN:
                 self._overlaps.pop(device.id, None)
             else:
                 self._overlaps[device.id] = device.old_until_ns

@@ -21,20 +21,20 @@ from gateway.state.new_device import NewDevice, check_device, check_profile
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from gateway.state.registry_layout import Device
+    from gateway.state.registry_schema import Device
 
 TAG = "tag:"
 PASSED_OVER = "registered", "token_changed"
 COLUMNS = "id", "profile", "state", "token", *PASSED_OVER
 STATES = "active", "revoked"
-MOST = 1_000_000
+MAX_DEVICES = 1_000_000
 TOKEN_LENGTH = range(32, 513)
 """Characters of a token that another system has made: 128 random bits even in hexadecimal. Whether it is random is not
 to be seen: one that can be guessed lets in who guesses it, or reads its hash."""
 _FORMULA = "=+-@\t\r"
 
 
-class Table:
+class DeviceTable:
     """What a CSV file says: ``devices`` by the way they stand there, and every one of its ``problems``."""
 
     def __init__(self, lines: Iterable[str], profiles: Collection[str], known: Collection[str]) -> None:
@@ -49,8 +49,8 @@ class Table:
         try:
             columns = self._header(next(reader, []))
             for cells in reader if columns else ():
-                if len(self.devices) == MOST:
-                    self._wrong(reader.line_num, f"more than {MOST} devices")
+                if len(self.devices) == MAX_DEVICES:
+                    self._wrong(reader.line_num, f"more than {MAX_DEVICES} devices")
                     break
                 if any(cells):
                     self._row(reader.line_num, columns, cells)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-SCHEMA_VERSION = 2
+LAYOUT_VERSION = 2
 TOKEN_BYTES = 32
-NOBODYS = secrets.token_bytes(32)
+NO_TOKEN = secrets.token_bytes(32)
 
 _SCHEMA = """
 CREATE TABLE devices (
@@ -65,8 +65,8 @@ class Device:
     proof: bytes = field(default=b"", repr=False, compare=False)
 
 
-class Known(NamedTuple):
-    """A device and the hashes of its tokens, `NOBODYS` where it has none."""
+class DeviceRow(NamedTuple):
+    """A device and the hashes of its tokens, `NO_TOKEN` where it has none."""
 
     device: Device
     token: bytes
@@ -84,7 +84,7 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
         RegistryError: a newer gateway wrote it.
         sqlite3.Error: it cannot be used.
     """
-    if _version(db, path) == SCHEMA_VERSION:
+    if _version(db, path) == LAYOUT_VERSION:
         return
     with transaction(db):
         found = _version(db, path)  # somebody may have been faster
@@ -93,23 +93,23 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
         elif found == 1:
             for statement in _SECOND:
                 db.execute(statement)
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute(f"PRAGMA user_version = {LAYOUT_VERSION}")
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
     try:
-        return check_layout(db, path, "registry", SCHEMA_VERSION)
+        return check_layout(db, path, "registry", LAYOUT_VERSION)
     except GatewayError as error:
         raise RegistryError(str(error)) from error
 
 
-def known(row: tuple[Any, ...]) -> tuple[Known, int]:
+def parse_row(row: tuple[Any, ...]) -> tuple[DeviceRow, int]:
     """What a row says, and its version."""
     device_id, profile, tags, token, created_ns, changed_ns, version, old, until_ns = row
     device = Device(
         device_id, profile, json.loads(tags), created_ns, changed_ns, token is None, until_ns or 0, token or b""
     )
-    return Known(device, token or NOBODYS, old or NOBODYS), version
+    return DeviceRow(device, token or NO_TOKEN, old or NO_TOKEN), version
 
 
 def new_token() -> str:

@@ -12,14 +12,14 @@ import click
 
 from gateway.cli.options import with_config
 from gateway.cli.output import moment
-from gateway.cli.registry import opened, path_of, shown_or_undone
-from gateway.state.device_table import Table, write_devices, write_table
+from gateway.cli.registry import open_registry, registry_path, show_or_undo
+from gateway.state.device_csv import DeviceTable, write_devices, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gateway.config import Config
-    from gateway.state.registry_layout import Device
+    from gateway.state.registry_schema import Device
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -40,9 +40,9 @@ def import_devices(config: Config, file: Path, output: Path | None) -> None:
     """
     made: list[tuple[str, str]] = []
     written: list[Path] = []
-    with opened(config, create=True) as registry:
+    with open_registry(config, create=True) as registry:
         with file.open(newline="", encoding="utf-8-sig") as lines:
-            table = Table(lines, config.profiles, registry.devices.ids())
+            table = DeviceTable(lines, config.profiles, registry.devices.ids())
         if table.problems:
             for problem in table.problems:
                 click.echo(f"{file}, {problem}", err=True)
@@ -53,7 +53,7 @@ def import_devices(config: Config, file: Path, output: Path | None) -> None:
             made.extend(tokens)
             if output is None:
                 # Before anything is done for good: whoever cannot be told the tokens has no devices, either.
-                with shown_or_undone():
+                with show_or_undo():
                     write_table(sys.stdout, ("id", "token"), tokens)
                     sys.stdout.flush()
             else:
@@ -80,8 +80,8 @@ def export_devices(config: Config, output: Path | None) -> None:
     Example:  gateway devices export > fleet.csv
     """
     devices: list[Device] = []
-    if path_of(config).exists():
-        with opened(config) as registry:
+    if registry_path(config).exists():
+        with open_registry(config) as registry:
             devices = registry.devices.list()
     described = (_cells(device) for device in devices)
     with contextlib.nullcontext(sys.stdout) if output is None else _for_its_owner(output) as target:
