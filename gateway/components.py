@@ -51,9 +51,9 @@ from gateway.live.status import Status
 from gateway.metrics import Metrics
 from gateway.page.files import PageFiles
 from gateway.process.threads import BoundedThreads
-from gateway.protocol.fields import Rulebook
+from gateway.protocol.field_rules import Rulebook
+from gateway.protocol.field_types import FieldTypes, declared_by
 from gateway.protocol.series_budgets import Budgets
-from gateway.protocol.types import FieldTypes, declared_by
 from gateway.sinks import make_sink
 from gateway.spool.files import Files
 from gateway.spool.queue import SpoolQueue

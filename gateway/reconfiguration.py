@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from gateway.config.tls import owners_of_authorities, server_context
 from gateway.http.certificate_expiry import read_ends
 from gateway.http.client_address import Proxies
-from gateway.protocol.types import declared_by
+from gateway.protocol.field_types import declared_by
 from gateway.sinks import make_sink
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import click
 from gateway.cli.options import json_option, with_config
 from gateway.cli.output import moment, print_json, print_table
 from gateway.errors import GatewayError
-from gateway.protocol.types import declared_by
+from gateway.protocol.field_types import declared_by
 from gateway.state.field_types import NAME, FieldTypeStore
 
 if TYPE_CHECKING:

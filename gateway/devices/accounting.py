@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from gateway.devices.fleet import Fleet
     from gateway.ledger import Ledger
     from gateway.metrics import Metrics
-    from gateway.protocol.types import FieldTypes
+    from gateway.protocol.field_types import FieldTypes
     from gateway.spool.files import Files
     from gateway.websocket.handler import Write
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gateway.config.active_config import ActiveConfig
     from gateway.config.sections import LimitsSection
     from gateway.devices.device_view import DeviceView
-    from gateway.protocol.fields import Rulebook
+    from gateway.protocol.field_rules import Rulebook
     from gateway.state.registry_schema import Device
 
 

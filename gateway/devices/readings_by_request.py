@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gateway.devices.profiles import Profiles
     from gateway.metrics import Metrics
     from gateway.process.clock import WallClock
-    from gateway.protocol.encoded import Encoded
+    from gateway.protocol.encoded_message import EncodedMessage
     from gateway.protocol.rate_limits import Allowance, Excess
     from gateway.spool.queue import SpoolQueue
     from gateway.state.registry_schema import Device
@@ -164,7 +164,7 @@ class ReadingsByRequest:
             with contextlib.suppress(SpoolFull):
                 self._spool.append(entry, None)
 
-    async def _store(self, encoded: Encoded, now_ns: int) -> None:
+    async def _store(self, encoded: EncodedMessage, now_ns: int) -> None:
         commit = PendingCommit()
         try:
             self._spool.append(encoded.entry(now_ns), commit)

@@ -39,8 +39,8 @@ from gateway.protocol.messages import (
     all_of,
 )
 from gateway.protocol.session import CloseReason, Session
-from gateway.protocol.shown import cut
 from gateway.protocol.subprotocols import JSON, SENML, SUBPROTOCOLS
+from gateway.protocol.value_text import cut
 from gateway.time_units import NS_PER_MS
 from gateway.websocket.handler import BINARY, TEXT, StreamHandler
 

@@ -16,20 +16,20 @@ import orjson
 
 from gateway.errors import MessageError, ReadingError
 from gateway.ledger import NO_SEQ
-from gateway.protocol.encoded import Encoded
+from gateway.protocol.encoded_message import EncodedMessage
 from gateway.protocol.field import NUMBERS
-from gateway.protocol.flatten import MAX_FIELDS
+from gateway.protocol.field_rules import MAX_FIELDS
 from gateway.protocol.messages import Code
 from gateway.protocol.series import check_repeated
-from gateway.protocol.shown import shown
 from gateway.protocol.timestamps import MAX_NS, MIN_NS, aged, from_ms, in_range, is_number
+from gateway.protocol.value_text import shown
 from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gateway.protocol.encoded import Point
-    from gateway.protocol.fields import Rules
+    from gateway.protocol.encoded_message import Point
+    from gateway.protocol.field_rules import Rules
     from gateway.protocol.messages import Block
     from gateway.protocol.series import DeviceSeries
     from gateway.protocol.time_bounds import Vetting
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
 def encode_block(
     block: Block, device: str, rules: Rules, series: DeviceSeries, now_ns: int, vetting: Vetting | None = None
-) -> Encoded:
+) -> EncodedMessage:
     """Judge and write every sample of ``block``.
 
     Raises:
         MessageError: the message is refused whole.
     """
-    encoded = Encoded(device)
+    encoded = EncodedMessage(device)
     if not block.samples:
         return encoded
     try:
@@ -94,7 +94,7 @@ def _start(block: Block, now_ns: int) -> int:
 
 
 def _quickly(
-    block: Block, rules: Rules, prefix: str, start_ns: int, encoded: Encoded, learn: Callable[[], None]
+    block: Block, rules: Rules, prefix: str, start_ns: int, encoded: EncodedMessage, learn: Callable[[], None]
 ) -> bool:
     times = _times(block, start_ns)
     formats = _formats(block, rules)

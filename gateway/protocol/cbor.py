@@ -23,12 +23,12 @@ import cbor2
 
 from gateway.errors import MessageError
 from gateway.protocol.messages import Code
-from gateway.protocol.shown import Foreign, cut
+from gateway.protocol.value_text import Foreign, cut
 
 MAX_DEPTH = 64
 """Levels of arrays and maps. A message with readings has at most six."""
 
-_LEAST_INT = -(2**63)
+_MIN_INT = -(2**63)
 _PLAIN = frozenset((str, bool, type(None)))
 _KNOWN_TAGS = frozenset(
     (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
@@ -95,7 +95,7 @@ def _scalar(value: Any) -> Any:
     if kind is float:
         return value if math.isfinite(value) else Foreign("NaN" if math.isnan(value) else "infinity")
     if kind is int:
-        return value if value >= _LEAST_INT else float(value)  # what JSON of such a number is read as
+        return value if value >= _MIN_INT else float(value)  # what JSON of such a number is read as
     if kind in _PLAIN:
         return value
     if value is cbor2.undefined:

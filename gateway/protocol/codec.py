@@ -20,9 +20,9 @@ from gateway.errors import MessageError
 from gateway.ledger import NO_SEQ
 from gateway.protocol import reports
 from gateway.protocol.messages import MAX_SEQ, Ack, Block, Code, Hello, Readings
-from gateway.protocol.shown import cut, kind_of, shown
 from gateway.protocol.time_exchange import time_request
 from gateway.protocol.timestamps import is_number
+from gateway.protocol.value_text import cut, kind_of, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

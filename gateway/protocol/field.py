@@ -3,7 +3,7 @@
 Rules that hold here:
 
 * A number is written as float unless the profile says ``int``: a device that sends 22 and then 22.5 must not conflict.
-* `Field.write` has every rule; `Field.column_format`, and the short ways of `gateway.protocol.fields`, write the same.
+* `Field.write` has every rule. `Field.column_format` and `gateway.protocol.field_rules` write the same, faster.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from gateway.config.names import check_name
 from gateway.errors import ReadingError
 from gateway.line_protocol import quote
 from gateway.protocol.messages import Code
-from gateway.protocol.shown import MAX_SHOWN_NAME, cut, kind_of, shown
+from gateway.protocol.value_text import MAX_SHOWN_NAME, cut, kind_of, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gateway.protocol.types import Type
+    from gateway.protocol.field_types import FieldType
 
 MAX_TEXT_BYTES = 1024
 INT_LIMIT = 2**63
@@ -35,7 +35,7 @@ class Field:
 
     name: str
     key: str
-    type: Type | None = None
+    type: FieldType | None = None
     low: float | None = None
     high: float | None = None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.protocol.shown import Foreign, kind_of
+from gateway.protocol.value_text import Foreign, kind_of
 
 MAX_DEPTH = 8
 """Objects and arrays within each other, the settings themselves included."""

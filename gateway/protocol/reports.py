@@ -12,7 +12,7 @@ import orjson
 from gateway.errors import MessageError
 from gateway.protocol.merge_patch import MAX_SETTINGS, check_value
 from gateway.protocol.messages import MAX_SEQ, Code, Reported, Result
-from gateway.protocol.shown import kind_of, shown
+from gateway.protocol.value_text import kind_of, shown
 
 MAX_COMMAND_ID = 64
 MAX_RESULT = 8 * 1024

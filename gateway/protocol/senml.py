@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any
 from gateway.errors import MessageError, ReadingError
 from gateway.ledger import NO_SEQ
 from gateway.protocol import codec
-from gateway.protocol.encoded import Encoded, Point
+from gateway.protocol.encoded_message import EncodedMessage, Point
 from gateway.protocol.messages import Code, Readings
-from gateway.protocol.shown import MAX_SHOWN_NAME, cut, kind_of, shown
 from gateway.protocol.timestamps import MAX_NS, in_range, moment
+from gateway.protocol.value_text import MAX_SHOWN_NAME, cut, kind_of, shown
 from gateway.time_units import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from gateway.protocol.fields import Rules
+    from gateway.protocol.field_rules import Rules
     from gateway.protocol.messages import Message
     from gateway.protocol.series import DeviceSeries
     from gateway.protocol.time_bounds import Vetting
@@ -55,7 +55,7 @@ _REGULAR = frozenset(("n", "u", "t", "ut", "s", *_VALUES))
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class SenmlRecord:
     """One record without base fields.
 
     ``seconds`` are since 1970, or below `RELATIVE` from now on. ``local``: there was no base name.
@@ -92,7 +92,7 @@ def interpret(value: Any) -> Message:
     return Pack(seq=NO_SEQ, items=[_resolved(record, base, index, count) for index, record in enumerate(value)])
 
 
-def _resolved(record: Any, base: dict[str, Any], index: int, count: int) -> Record | ReadingError | None:
+def _resolved(record: Any, base: dict[str, Any], index: int, count: int) -> SenmlRecord | ReadingError | None:
     if record.__class__ is not dict:
         return ReadingError(Code.WRONG_TYPE, f"expected object, got {kind_of(record)}")
     problem = _take_base(record, base)
@@ -120,12 +120,12 @@ def _take_base(record: Mapping[str, Any], base: dict[str, Any]) -> str | None:
     return None
 
 
-def _record(record: Mapping[str, Any], base: Mapping[str, Any]) -> Record:
+def _record(record: Mapping[str, Any], base: Mapping[str, Any]) -> SenmlRecord:
     before, after = base.get("bn", ""), _given(record, "n", "string") or ""
     unit = _given(record, "u", "string") or base.get("bu") or None
     total = _total(base.get("bs"), _given(record, "s", "number"), "s")
     seconds = _total(base.get("bt"), _given(record, "t", "number"), "t") or 0
-    return Record(before + after, not before, unit, _value(record, base, total), total, seconds)
+    return SenmlRecord(before + after, not before, unit, _value(record, base, total), total, seconds)
 
 
 def _given(record: Mapping[str, Any], label: str, expected: str) -> Any:
@@ -168,14 +168,14 @@ def encode_pack(
     now_ns: int,
     units: dict[str, str] | None,
     vetting: Vetting | None = None,
-) -> Encoded:
+) -> EncodedMessage:
     """Judge and write every record of ``pack``; what accepted ones say of units goes to ``units``, if there is any.
 
     Raises:
         MessageError: the pack is refused whole.
     """
 
-    def point(item: Record | ReadingError | None) -> Point | None:
+    def point(item: SenmlRecord | ReadingError | None) -> Point | None:
         if item is None:
             return None
         if isinstance(item, ReadingError):
@@ -195,7 +195,7 @@ def encode_pack(
             units[field] = item.unit
         return f"{series.default}{text} {time_ns}\n", time_ns, fields
 
-    encoded = Encoded(device)
+    encoded = EncodedMessage(device)
     if vetting is not None:
         vetting.look(_own_times(pack.items, now_ns))
     encoded.collect(pack, pack.items, point)
@@ -203,7 +203,7 @@ def encode_pack(
     return encoded
 
 
-def _field(record: Record, device: str) -> str:
+def _field(record: SenmlRecord, device: str) -> str:
     """What a record is called within its device; a nameless one by its unit, so that several can share a time."""
     name, unit = record.name, record.unit
     if unit is not None and (len(unit) > MAX_UNIT or _CONTROL.search(unit)):
@@ -220,7 +220,7 @@ def _field(record: Record, device: str) -> str:
     raise ReadingError(Code.BAD_NAME, "expected a name below the device's own id", cut(name, MAX_SHOWN_NAME))
 
 
-def _values(record: Record, field: str) -> dict[str, Any]:
+def _values(record: SenmlRecord, field: str) -> dict[str, Any]:
     if record.sum is None:
         return {field: record.value}
     total = {f"{field}.sum": record.sum}
@@ -230,7 +230,7 @@ def _values(record: Record, field: str) -> dict[str, Any]:
 def _own_times(items: Iterable[Any], now_ns: int) -> Iterator[int]:
     """The times in ns that records were given by the device's clock; what no database holds is about to be refused."""
     for item in items:
-        if isinstance(item, Record) and item.seconds >= RELATIVE:
+        if isinstance(item, SenmlRecord) and item.seconds >= RELATIVE:
             with suppress(ReadingError):
                 yield _time(item.seconds, now_ns)
 

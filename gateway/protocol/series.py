@@ -15,20 +15,20 @@ from gateway.config.names import DEVICE_TAG, TAG_VALUE_LENGTH, check_measurement
 from gateway.errors import ReadingError
 from gateway.line_protocol import Series
 from gateway.protocol.messages import Code
-from gateway.protocol.shown import MAX_SHOWN_NAME, cut, kind_of
 from gateway.protocol.time_bounds import DEVICE_TIME
+from gateway.protocol.value_text import MAX_SHOWN_NAME, cut, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gateway.config.sections import ProfileSection
-    from gateway.protocol.encoded import Lesson
-    from gateway.protocol.fields import Rules
+    from gateway.protocol.encoded_message import Lesson
+    from gateway.protocol.field_rules import Rules
     from gateway.protocol.series_budgets import Budgets
 
 KEPT = 64
 """Series remembered per device beside its default one."""
-MOST_REPEATED = 4 * 1024**2
+MAX_REPEATED = 4 * 1024**2
 """Bytes that a message may say once and have in every one of its points: 64 times the longest message by default."""
 
 
@@ -107,9 +107,9 @@ class DeviceSeries:
 
 def check_repeated(size: int, times: int) -> str | None:
     """What is wrong with a message that has ``size`` bytes written into each of ``times`` points, if anything is."""
-    if size * times <= MOST_REPEATED:
+    if size * times <= MAX_REPEATED:
         return None
-    return f"names and tags that every point repeats would be {size * times} bytes, of at most {MOST_REPEATED}"
+    return f"names and tags that every point repeats would be {size * times} bytes, of at most {MAX_REPEATED}"
 
 
 def _check_measurement(measurement: Any) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from gateway.errors import ReadingError
 from gateway.protocol.messages import Code
-from gateway.protocol.shown import MAX_SHOWN_NAME, cut
+from gateway.protocol.value_text import MAX_SHOWN_NAME, cut
 from gateway.time_units import NS_PER_DAY, NS_PER_HOUR
 
 if TYPE_CHECKING:

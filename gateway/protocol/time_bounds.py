@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from gateway.config.units import format_duration
 from gateway.errors import ReadingError
 from gateway.protocol.messages import Code
-from gateway.protocol.shown import shown
 from gateway.protocol.timestamps import MAX_NS, MIN_NS
+from gateway.protocol.value_text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

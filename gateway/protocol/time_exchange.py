@@ -15,8 +15,8 @@ from typing import Any
 from gateway.errors import MessageError
 from gateway.protocol.device_clock import RESOLUTION_NS, Sample, both
 from gateway.protocol.messages import MAX_SEQ, Code, TimeRequest
-from gateway.protocol.shown import kind_of, shown
 from gateway.protocol.timestamps import from_ms, is_number
+from gateway.protocol.value_text import kind_of, shown
 
 MAX_TIME_MS = MAX_SEQ
 ARRIVED_NS = 10_000_000_000

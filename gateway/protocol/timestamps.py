@@ -14,15 +14,15 @@ from typing import Any
 
 from gateway.errors import ReadingError
 from gateway.protocol.messages import Code
-from gateway.protocol.shown import shown
+from gateway.protocol.value_text import shown
 from gateway.time_units import NS_PER_MS, NS_PER_S
 
 MIN_NS = -9223372036854775806
 MAX_NS = 9223372036854775806
 
 # Milliseconds from 1973 to 2262: integers that are milliseconds by their magnitude and in range.
-LEAST_MS = 10**11
-MOST_MS = MAX_NS // NS_PER_MS
+MIN_MS = 10**11
+MAX_MS = MAX_NS // NS_PER_MS
 
 # Numbers smaller than these in magnitude are seconds, milliseconds and microseconds; the rest are nanoseconds.
 _SECONDS = 10**11

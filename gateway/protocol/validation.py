@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 from gateway.errors import MessageError, ReadingError
 from gateway.ledger import NO_SEQ
 from gateway.protocol.blocks import encode_block
-from gateway.protocol.encoded import Encoded, Point
+from gateway.protocol.encoded_message import EncodedMessage, Point
+from gateway.protocol.message_shapes import ShapedReadings
 from gateway.protocol.messages import Block, Code
 from gateway.protocol.senml import Pack, encode_pack
 from gateway.protocol.series import DeviceSeries, check_repeated
-from gateway.protocol.shapes import Rows
-from gateway.protocol.shown import kind_of
 from gateway.protocol.time_bounds import Vetting, bounds_of
-from gateway.protocol.timestamps import LEAST_MS, MOST_MS, aged, moment
+from gateway.protocol.timestamps import MAX_MS, MIN_MS, aged, moment
+from gateway.protocol.value_text import kind_of
 from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
     from gateway.config.sections import ProfileSection
     from gateway.protocol.device_clock import DeviceClock
-    from gateway.protocol.encoded import Lesson
-    from gateway.protocol.fields import Rulebook, Rules
+    from gateway.protocol.encoded_message import Lesson
+    from gateway.protocol.field_rules import Rulebook, Rules
     from gateway.protocol.messages import Readings
 
-MOST_MISSES = 8
+MAX_MISSES = 8
 """Messages in a row that are not of the shape expected, after which none is expected any more."""
 
-MOST_OTHERS = 8
+MAX_OTHERS = 8
 """Measurements beside its own whose rules a session holds; each is a KiB, and all rules are in the book for a while."""
 
 RESERVED = frozenset(("seq", "ts", "age_ms", "m", "tags", "type", "values", "readings", "columns"))
@@ -79,7 +79,7 @@ class Encoder:
         self.clock = other.clock
         self.units = other.units
 
-    def encode(self, message: Readings, now_ns: int) -> Encoded:
+    def encode(self, message: Readings, now_ns: int) -> EncodedMessage:
         """Judge and write every reading of ``message``, which arrived at ``now_ns``.
 
         Raises:
@@ -93,12 +93,12 @@ class Encoder:
             return encode_block(message, self._device, rules, self._series, now_ns, vetting)
         if isinstance(message, Pack):
             return encode_pack(message, self._device, self._rules, self._series, now_ns, self.units, vetting)
-        if isinstance(message, Rows):
+        if isinstance(message, ShapedReadings):
             return message.encode(self._device, self._prefix)
         encoded = self._encode_ordinary(message, vetting)
         if encoded is None:
             self._check_repeated(message, now_ns)
-            encoded = Encoded(self._device)
+            encoded = EncodedMessage(self._device)
             if vetting is not None:
                 vetting.look(_own_times(message.items))
             encoded.collect(
@@ -107,7 +107,7 @@ class Encoder:
             encoded.corrected = 0 if vetting is None else vetting.corrected
         return encoded
 
-    def _encode_ordinary(self, message: Readings, vetting: Vetting | None) -> Encoded | None:
+    def _encode_ordinary(self, message: Readings, vetting: Vetting | None) -> EncodedMessage | None:
         """What `encode` does where all readings are `ordinary`, and all values numbers; None where they are not."""
         if message.measurement is not None or message.tags is not None:
             return None
@@ -127,18 +127,18 @@ class Encoder:
         latest = taken[count - 1 - times[::-1].index(newest)]
         line = (self._prefix.replace(b"%", b"%%") + b"%b %d\n").__mod__
         payload = b"".join(map(line, zip(fields, times, strict=True)))
-        return Encoded(self._device, count, payload, count, latest, newest)
+        return EncodedMessage(self._device, count, payload, count, latest, newest)
 
     def _expect(self, names: tuple[str, ...]) -> None:
         """The next message may have readings of these names alone, all of which were met."""
-        if self._misses < MOST_MISSES:
+        if self._misses < MAX_MISSES:
             self._misses += 1
             self.shape = names
             self._rules.shape(names)
         else:
             self.shape = None
 
-    def recognised(self, data: bytes, now_ns: int) -> Rows | None:
+    def recognised(self, data: bytes, now_ns: int) -> ShapedReadings | None:
         """The message that ``data`` is in JSON, if it is of the `shape` expected and stays so; else None.
 
         All its times are within the bounds at ``now_ns``.
@@ -204,7 +204,7 @@ class Encoder:
         if measurement is not None or tags is not None:
             prefix = self._series.prefix(measurement, tags, now_ns)
         ts = item.get("ts")
-        if ts.__class__ is int and LEAST_MS <= ts <= MOST_MS:
+        if ts.__class__ is int and MIN_MS <= ts <= MAX_MS:
             time_ns = ts * NS_PER_MS
         else:
             time_ns = self._time(ts, item.get("age_ms"), now_ns)
@@ -223,7 +223,7 @@ class Encoder:
             return self._rules
         found = self._others.get(measurement)
         if found is None:
-            if len(self._others) >= MOST_OTHERS:
+            if len(self._others) >= MAX_OTHERS:
                 self._others = {}
             found = self._others[measurement] = self._book.rules(self._profile, measurement)
         return found
@@ -245,7 +245,7 @@ def _ordinary(reading: Mapping[str, Any], size: int) -> tuple[dict[str, Any], in
     values, ts = reading.get("values"), reading.get("ts")
     if values.__class__ is not dict or ts.__class__ is not int or len(reading) != size:
         return None
-    return (values, ts * NS_PER_MS) if LEAST_MS <= ts <= MOST_MS else None
+    return (values, ts * NS_PER_MS) if MIN_MS <= ts <= MAX_MS else None
 
 
 def _own_times(items: Iterable[Any]) -> Iterator[int]:

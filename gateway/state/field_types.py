@@ -4,7 +4,7 @@ Rules that hold here:
 
 * What is here is a memory, not a promise: the newest half second may be missing after a crash, and a file that cannot
   be used is begun anew. The types are learned again from the next readings; until then the database is the judge.
-* The gateway's copy is in memory (`gateway.protocol.types`). `FieldTypeStore.refresh` brings both together.
+* The gateway's copy is in memory (`gateway.protocol.field_types`). `FieldTypeStore.refresh` brings both together.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from gateway.protocol.types import Key, Type
+    from gateway.protocol.field_types import FieldType, Key
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class FieldTypeStore:
         self._data_version = -1
         self._failed = False
 
-    def refresh(self, new: Mapping[Key, Type], doubted: Iterable[Key]) -> dict[Key, Type] | None:
+    def refresh(self, new: Mapping[Key, FieldType], doubted: Iterable[Key]) -> dict[Key, FieldType] | None:
         """Forget what is ``doubted``, keep what is ``new``; all that is kept, at first and after others changed it.
 
         A file that fails is logged, once; what was new is then not kept.
@@ -71,7 +71,7 @@ class FieldTypeStore:
         self._failed = False
         return {(measurement, field): found for measurement, field, found in rows}
 
-    def _change(self, new: Mapping[Key, Type], doubted: Sequence[Key]) -> None:
+    def _change(self, new: Mapping[Key, FieldType], doubted: Sequence[Key]) -> None:
         if not new and not doubted:
             return
         now = time.time_ns()

@@ -16,7 +16,7 @@ from gateway.devices.fleet import Fleet
 from gateway.devices.presence import Presence
 from gateway.ledger import Entry, Kind, Ledger
 from gateway.metrics import Metrics
-from gateway.protocol.types import FieldTypes
+from gateway.protocol.field_types import FieldTypes
 from gateway.spool.files import Files
 from gateway.state import checkpoint
 

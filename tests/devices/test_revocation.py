@@ -15,9 +15,9 @@ from gateway.devices.profiles import Profiles
 from gateway.devices.revocation import Revocation
 from gateway.http.client_certificates import Authorities
 from gateway.ledger import Ledger
-from gateway.protocol.fields import Rulebook
+from gateway.protocol.field_rules import Rulebook
+from gateway.protocol.field_types import FieldTypes
 from gateway.protocol.series_budgets import Budgets
-from gateway.protocol.types import FieldTypes
 from gateway.state.registry import Registry
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from gateway.protocol.counted_session import CountedSession
 from gateway.protocol.device_clock import DeviceClock, Sample
 from gateway.protocol.messages import Code, Readings, TimeRequest
 from gateway.protocol.session import CloseReason
-from gateway.protocol.shown import Foreign
 from gateway.protocol.subprotocols import CBOR, JSON, SENML
 from gateway.protocol.time_exchange import Exchange
+from gateway.protocol.value_text import Foreign
 from gateway.spool.log import Log
 from gateway.spool.record import Record, decode_run, encode, find_fault
 from gateway.spool.scan import LogReader, discover

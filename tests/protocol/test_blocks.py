@@ -16,7 +16,7 @@ from tests.support.readings import FLOATS, NAMES
 from tests.support.sessions import NOW_NS, encoder
 
 if TYPE_CHECKING:
-    from gateway.protocol.encoded import Encoded
+    from gateway.protocol.encoded_message import EncodedMessage
     from tests.support.servers import Influxd
 
 NUMBERS = st.one_of(FLOATS, st.integers(-(2**63), 2**64 - 1), st.integers(-20, 20))
@@ -37,13 +37,13 @@ def block_messages(draw: st.DrawFn, cells: st.SearchStrategy[Any] = CELLS) -> di
     }
 
 
-def encode(message: dict[str, Any], profile: dict[str, Any] | None = None) -> Encoded:
+def encode(message: dict[str, Any], profile: dict[str, Any] | None = None) -> EncodedMessage:
     block = decode(orjson.dumps(message))
     assert isinstance(block, Block)
     return encoder(profile).encode(block, NOW_NS)
 
 
-def points(encoded: Encoded) -> list[Any]:
+def points(encoded: EncodedMessage) -> list[Any]:
     return [parse_line(line) for line in split_lines(encoded.payload, encoded.lines)]
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from gateway.errors import MessageError
 from gateway.protocol import cbor
-from gateway.protocol.shown import Foreign
 from gateway.protocol.subprotocols import CBOR
+from gateway.protocol.value_text import Foreign
 from tests.support.collisions import cbor_map, colliding
 from tests.support.sessions import Bench
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.protocol import codec, field, flatten, merge_patch, reports
+from gateway.protocol import codec, field, field_rules, merge_patch, reports
 from gateway.protocol.messages import Ack, CloseCode, Code
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/reference/protocol.md").read_text(encoding="utf-8")
@@ -47,8 +47,8 @@ def test_every_throttle_is_explained(limit: str) -> None:
     "limit",
     [
         codec.MAX_READINGS,
-        flatten.MAX_FIELDS,
-        flatten.MAX_DEPTH,
+        field_rules.MAX_FIELDS,
+        field_rules.MAX_DEPTH,
         field.MAX_TEXT_BYTES,
         codec.MAX_BOOT,
         reports.MAX_RESULT,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.protocol.merge_patch import MAX_DEPTH, check_value, difference, merged
-from gateway.protocol.shown import Foreign
+from gateway.protocol.value_text import Foreign
 
 
 @pytest.mark.parametrize(

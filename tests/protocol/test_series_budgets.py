@@ -8,10 +8,10 @@ import pytest
 from gateway.config.sections import ProfileSection
 from gateway.errors import MessageError, ReadingError
 from gateway.protocol import codec, series
-from gateway.protocol.fields import Rulebook
+from gateway.protocol.field_rules import Rulebook
+from gateway.protocol.field_types import FieldTypes
 from gateway.protocol.series_budgets import ASSURED, MAX_SHARED, PER_DAY, Budgets
-from gateway.protocol.types import FieldTypes
-from gateway.protocol.validation import MOST_OTHERS, Encoder
+from gateway.protocol.validation import MAX_OTHERS, Encoder
 from gateway.time_units import NS_PER_DAY as DAY_NS
 
 NOW = 1_700_000_000_000_000_000
@@ -167,7 +167,7 @@ def test_a_bomb_of_fields_leaves_room_for_those_of_others(bomb: bytes) -> None:
 def test_what_is_said_once_cannot_become_much_more_in_the_points(
     message: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(series, "MOST_REPEATED", 1024**2)
+    monkeypatch.setattr(series, "MAX_REPEATED", 1024**2)
     data = orjson.dumps(message)
     assert len(data) < 128 * 1024
     with pytest.raises(MessageError) as caught:
@@ -178,6 +178,6 @@ def test_what_is_said_once_cannot_become_much_more_in_the_points(
 
 def test_a_session_holds_the_rules_of_few_measurements() -> None:
     some = encoder(Budgets())
-    for n in range(5 * MOST_OTHERS):
+    for n in range(5 * MAX_OTHERS):
         assert errors(some, b'{"m":"m%d","values":{"a":1}}' % n) == []
-        assert len(some._others) <= MOST_OTHERS
+        assert len(some._others) <= MAX_OTHERS

@@ -7,11 +7,11 @@ import pytest
 from gateway.config.sections import ProfileSection, TimestampsSection
 from gateway.errors import ReadingError
 from gateway.protocol.device_clock import DeviceClock, Sample
-from gateway.protocol.fields import Rulebook
+from gateway.protocol.field_rules import Rulebook
+from gateway.protocol.field_types import FieldTypes
 from gateway.protocol.subprotocols import CBOR, SENML
 from gateway.protocol.time_bounds import DEVICE_TIME, Vetting, bounds_of
 from gateway.protocol.timestamps import MAX_NS, MIN_NS
-from gateway.protocol.types import FieldTypes
 from tests.support.sessions import NOW_NS, Bench
 
 SECOND = 1_000_000_000

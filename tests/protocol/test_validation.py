@@ -10,7 +10,7 @@ from gateway.errors import MessageError
 from gateway.ledger import NO_SEQ
 from gateway.line_protocol import parse_line, split_lines
 from gateway.protocol.codec import decode
-from gateway.protocol.flatten import too_deep
+from gateway.protocol.field_rules import too_deep
 from gateway.protocol.messages import Readings
 from gateway.protocol.validation import RESERVED, Encoder
 from tests.support.readings import FLOATS, NAMES, TEXT

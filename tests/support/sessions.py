@@ -10,7 +10,8 @@ import orjson
 from gateway.config.sections import ProfileSection
 from gateway.ledger import NO_SEQ, Entry, Ledger
 from gateway.protocol.device_clock import DeviceClock
-from gateway.protocol.fields import Rulebook
+from gateway.protocol.field_rules import Rulebook
+from gateway.protocol.field_types import FieldTypes
 from gateway.protocol.messages import (
     AckLater,
     Authenticate,
@@ -26,7 +27,6 @@ from gateway.protocol.messages import (
 from gateway.protocol.rate_limits import Allowance, Quota, Rates
 from gateway.protocol.session import Session, Terms
 from gateway.protocol.subprotocols import JSON, Subprotocol
-from gateway.protocol.types import FieldTypes
 from gateway.protocol.validation import Encoder
 
 if TYPE_CHECKING:

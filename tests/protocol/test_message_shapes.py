@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from gateway.ledger import NO_SEQ
 from gateway.protocol.codec import MAX_READINGS, decode
-from gateway.protocol.fields import KEPT_SHAPES
+from gateway.protocol.field_rules import KEPT_SHAPES
 from gateway.protocol.messages import Readings
 from gateway.protocol.subprotocols import CBOR
-from gateway.protocol.validation import MOST_MISSES, Encoder
+from gateway.protocol.validation import MAX_MISSES, Encoder
 from tests.support.sessions import NOW_NS, Bench, encoder
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def test_times_outside_of_the_bounds_go_the_long_way() -> None:
 
 def test_who_never_sends_the_same_shape_twice_is_not_expected_to() -> None:
     made = expecting(["temp"])
-    for number in range(MOST_MISSES):
+    for number in range(MAX_MISSES):
         names = FIELDS[: 1 + number % 2]
         made.encode(Readings(NO_SEQ, [{"ts": 10**12, "values": dict.fromkeys(names, 1)}] * 2), NOW_NS)
     assert made.shape is None

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.protocol.shown import cut, kind_of, shown
+from gateway.protocol.value_text import cut, kind_of, shown
 
 
 @pytest.mark.parametrize(

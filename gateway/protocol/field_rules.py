@@ -5,7 +5,7 @@ Rules that hold here:
 * `Field.write` has every rule. The loop of `Rules.write` writes the common case itself: a number under a name for which
   any number will do (`Rules.plain`). `Rules.write_known` is the short way for readings of known fields. All write the
   same points; only an exponent may look different (`gateway.protocol.blocks`).
-* A field has the type that its measurement has it with (`gateway.protocol.types`). Rules are per profile and
+* A field has the type that its measurement has it with (`gateway.protocol.field_types`). Rules are per profile and
   measurement, so that it costs nothing once a name was met; they are shared by all sessions, and bounded.
 """
 
@@ -17,22 +17,25 @@ from weakref import WeakValueDictionary
 
 import orjson
 
+from gateway.config.names import NAME_LENGTH
 from gateway.errors import ReadingError
 from gateway.line_protocol import escape
 from gateway.protocol.field import Field, check_field_name
-from gateway.protocol.flatten import MAX_FIELDS, TOO_DEEP, flatten, too_deep
+from gateway.protocol.message_shapes import Shape
 from gateway.protocol.messages import Code
 from gateway.protocol.series_budgets import Budgets
-from gateway.protocol.shapes import Shape
-from gateway.protocol.shown import MAX_SHOWN_NAME, cut
 from gateway.protocol.time_bounds import DEVICE_TIME
+from gateway.protocol.value_text import MAX_SHOWN_NAME, cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from gateway.config.sections import ProfileSection
-    from gateway.protocol.types import FieldTypes, Type
+    from gateway.protocol.field_types import FieldType, FieldTypes
 
+MAX_DEPTH = 3
+MAX_FIELDS = 256
+TOO_DEEP = f"expected at most {MAX_DEPTH} levels of objects"
 KNOWN_NAMES = 4096
 KEPT_RULES = 256
 """Rules kept though no session uses them just now."""
@@ -43,7 +46,7 @@ _JSON_ONLY = b'{}"'
 _JSON_LISTS = b'{[]"'
 _IN_JSON = frozenset('{}[]":\\')
 
-_TYPES: dict[type, Type] = {float: "float", int: "float", bool: "bool", str: "string"}
+_TYPES: dict[type, FieldType] = {float: "float", int: "float", bool: "bool", str: "string"}
 
 
 class Rules:
@@ -59,7 +62,7 @@ class Rules:
         self._verbatim: set[str] = set()
         self.shapes: dict[tuple[str, ...] | None, Shape] = {}
         """Those of messages whose readings all have the same names, each of them known and good for any number."""
-        self.fresh: list[tuple[str, Type]] = []
+        self.fresh: list[tuple[str, FieldType]] = []
         """Fields of the reading written last whose type is not known yet: `learn` them once it is accepted."""
 
     def write(self, values: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -203,7 +206,7 @@ class Rules:
                 self._remember(self.field(name))
         self.fresh = []
 
-    def unlearn(self, fields: Sequence[tuple[str, Type]]) -> None:
+    def unlearn(self, fields: Sequence[tuple[str, FieldType]]) -> None:
         """The message whose readings taught these `fresh` fields is not taken: they are not known again."""
         self._types.unlearn(self.measurement, fields)
         for name, _ in fields:
@@ -250,3 +253,46 @@ class Rulebook:
     def _forget(self) -> None:
         for rules in list(self._all.values()):
             rules.forget()
+
+
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` without objects and nulls.
+
+    Raises:
+        ReadingError: ``bad_message`` below `MAX_DEPTH`, ``too_many_fields``, ``bad_name`` for a name that comes up
+            twice or for a path too long to be a name.
+    """
+    flat: dict[str, Any] = {}
+    _collect(values, "", 1, flat)
+    return flat
+
+
+def _collect(values: Mapping[str, Any], path: str, depth: int, flat: dict[str, Any]) -> None:
+    if depth > MAX_DEPTH:
+        raise ReadingError(Code.BAD_MESSAGE, TOO_DEEP, _shown(path[:-1]))
+    if len(path) > NAME_LENGTH:  # else a long path times many names would be much more than was sent
+        raise ReadingError(Code.BAD_NAME, f"a name has 1 to {NAME_LENGTH} characters", _shown(path[:-1]))
+    for name, value in values.items():
+        if value.__class__ is dict:
+            _collect(value, f"{path}{name}.", depth + 1, flat)
+        elif value is not None:
+            _add(flat, path + name, value)
+
+
+def _add(flat: dict[str, Any], name: str, value: Any) -> None:
+    if name in flat:
+        raise ReadingError(Code.BAD_NAME, "two values have this name", _shown(name))
+    if len(flat) >= MAX_FIELDS:
+        raise ReadingError(Code.TOO_MANY_FIELDS, f"expected at most {MAX_FIELDS} fields")
+    flat[name] = value
+
+
+def _shown(name: str) -> str:
+    return cut(name, MAX_SHOWN_NAME)
+
+
+def too_deep(value: Any, depth: int = 0) -> bool:
+    """Whether there are objects below `MAX_DEPTH`; looks neither further down than that nor into arrays."""
+    if value.__class__ is not dict:
+        return False
+    return depth >= MAX_DEPTH or any(too_deep(member, depth + 1) for member in value.values())

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from gateway.config.sections import ProfileSection
-from gateway.protocol.types import FieldTypes, declared_by
+from gateway.protocol.field_types import FieldTypes, declared_by
 
 
 def test_the_first_type_counts_and_is_handed_out_once() -> None:

@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gateway.protocol.codec import MAX_READINGS
-from gateway.protocol.encoded import Encoded
+from gateway.protocol.encoded_message import EncodedMessage
 from gateway.protocol.messages import MAX_SEQ, Readings
-from gateway.protocol.timestamps import LEAST_MS, MOST_MS
+from gateway.protocol.timestamps import MAX_MS, MIN_MS
 from gateway.time_units import NS_PER_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_LONGEST_START = 64
+_MAX_START = 64
 """Bytes within which the readings of a message begin."""
 _NUMBERS_ONLY = bytes(byte if byte in b"0123456789.-" else ord(" ") for byte in range(256))
 _NEITHER_NUMBERS_NOR_COMMAS = bytes(byte for byte in range(256) if byte not in b"0123456789.-,")
@@ -36,7 +36,7 @@ _NS_OF_MS = b"000000"
 
 
 @dataclass(slots=True, kw_only=True)
-class Rows(Readings):
+class ShapedReadings(Readings):
     """Readings of the same names: ``numbers`` are the seq, then times (ms) and values row by row; ``texts`` as written.
 
     ``items`` is empty. ``oldest`` and ``newest`` are the first and the last of the times.
@@ -53,7 +53,7 @@ class Rows(Readings):
         """Readings in the message."""
         return len(self.texts) // self.shape.width
 
-    def encode(self, device: str, prefix: bytes) -> Encoded:
+    def encode(self, device: str, prefix: bytes) -> EncodedMessage:
         """Write every reading behind ``prefix``. None is refused: the names are known, and take any number."""
         width, texts, count = self.shape.width, self.texts, self.count
         first, *between = self.shape.keys
@@ -70,7 +70,7 @@ class Rows(Readings):
         payload = start + b"".join(lines)
         last = (count - 1 - self.numbers[-width:0:-width].index(self.newest)) * width + 2
         latest = dict(zip(self.shape.names, self.numbers[last : last + width - 1], strict=True))
-        return Encoded(device, count, payload, count, latest, self.newest * NS_PER_MS)
+        return EncodedMessage(device, count, payload, count, latest, self.newest * NS_PER_MS)
 
 
 class Shape:
@@ -92,7 +92,7 @@ class Shape:
         self._known = _Text(encoded, b",", b":")
         self._spaced = _Text(encoded, b", ", b": ")
 
-    def read(self, data: bytes) -> Rows | None:
+    def read(self, data: bytes) -> ShapedReadings | None:
         """The message that ``data`` is; None if it is not of this shape, or not sure to be right."""
         return (self._spaced if data[7:8] == b" " else self._known).read(data, self)
 
@@ -116,9 +116,9 @@ class _Text:
         """Where the numbers of each column begin among all that look like numbers, the ``seq`` before them."""
         self._stride = self._from[-1]
 
-    def read(self, data: bytes, shape: Shape) -> Rows | None:
+    def read(self, data: bytes, shape: Shape) -> ShapedReadings | None:
         """See `Shape.read`."""
-        if self._first not in data[:_LONGEST_START]:
+        if self._first not in data[:_MAX_START]:
             return None
         if self._stride == shape.width:
             text = data.translate(None, _NEITHER_NUMBERS_NOR_COMMAS)  # of which there is one between two numbers
@@ -134,7 +134,7 @@ class _Text:
         again[-1] = b"}}]}"
         if b"".join(again) != data:
             return None
-        return _rows(shape, text, found)
+        return _shaped_readings(shape, text, found)
 
     def _without_names(self, found: list[bytes]) -> list[bytes]:
         count, rest = divmod(len(found) - 1, self._stride)
@@ -147,7 +147,7 @@ class _Text:
         return numbers
 
 
-def _rows(shape: Shape, text: bytes, texts: list[bytes]) -> Rows | None:
+def _shaped_readings(shape: Shape, text: bytes, texts: list[bytes]) -> ShapedReadings | None:
     """The message of these numbers, its ``seq`` first; None if one is no number, or not what it should be here."""
     text = b"[%b]" % text
     try:
@@ -160,6 +160,6 @@ def _rows(shape: Shape, text: bytes, texts: list[bytes]) -> Rows | None:
     seq, times = numbers[0], sorted(numbers[1 :: shape.width])
     if seq.__class__ is not int or not 0 <= seq <= MAX_SEQ or set(map(type, times)) != {int}:
         return None
-    if times[0] < LEAST_MS or times[-1] > MOST_MS:
+    if times[0] < MIN_MS or times[-1] > MAX_MS:
         return None
-    return Rows(seq, (), shape=shape, texts=texts, numbers=numbers, oldest=times[0], newest=times[-1])
+    return ShapedReadings(seq, (), shape=shape, texts=texts, numbers=numbers, oldest=times[0], newest=times[-1])

@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
     from gateway.config.sections import ProfileSection
 
-Type = Literal["float", "int", "bool", "string"]
+FieldType = Literal["float", "int", "bool", "string"]
 Key = tuple[str, str]
 """Measurement and field."""
 
-MOST_TYPES = 50_000
+MAX_TYPES = 50_000
 
 
 class FieldTypes:
     """The types by measurement and field; ``declared`` are the profiles', which nothing learned overrides."""
 
-    def __init__(self, declared: Mapping[Key, Type] | None = None, most: int = MOST_TYPES) -> None:
+    def __init__(self, declared: Mapping[Key, FieldType] | None = None, most: int = MAX_TYPES) -> None:
         self._declared = dict(declared or {})
         self._most = most
-        self._types: dict[Key, Type] = dict(self._declared)
-        self._new: dict[Key, Type] = {}
+        self._types: dict[Key, FieldType] = dict(self._declared)
+        self._new: dict[Key, FieldType] = {}
         self._doubted: set[Key] = set()
         self._watchers: list[Callable[[], None]] = []
         self.unsure: dict[Key, int] = {}
@@ -53,11 +53,11 @@ class FieldTypes:
         """Have ``forgotten`` called when types that were known may not be any more."""
         self._watchers.append(forgotten)
 
-    def get(self, measurement: str, field: str) -> Type | None:
+    def get(self, measurement: str, field: str) -> FieldType | None:
         """The type of a field; None when it is not known."""
         return self._types.get((measurement, field))
 
-    def learn(self, measurement: str, fields: Iterable[tuple[str, Type]], now_ns: int) -> None:
+    def learn(self, measurement: str, fields: Iterable[tuple[str, FieldType]], now_ns: int) -> None:
         """These fields were accepted, in a message that arrived at ``now_ns``."""
         for field, found in fields:
             key = measurement, field
@@ -69,7 +69,7 @@ class FieldTypes:
             self._types[key] = self._new[key] = found
             self.unsure[key] = now_ns
 
-    def unlearn(self, measurement: str, fields: Iterable[tuple[str, Type]]) -> None:
+    def unlearn(self, measurement: str, fields: Iterable[tuple[str, FieldType]]) -> None:
         """These fields, which were not known before `learn` and have not been asked for since, were not accepted."""
         for field, _ in fields:
             self._types.pop((measurement, field), None)
@@ -99,19 +99,19 @@ class FieldTypes:
         if keys:
             self._tell()
 
-    def declare(self, declared: Mapping[Key, Type]) -> None:
+    def declare(self, declared: Mapping[Key, FieldType]) -> None:
         """The profiles changed: what they declare now counts, and what only they declared is learned anew."""
         before, self._declared = self._declared, dict(declared)
         self._types = {key: found for key, found in self._types.items() if key not in before} | self._declared
         self._tell()
 
-    def take_changes(self) -> tuple[dict[Key, Type], set[Key]]:
+    def take_changes(self) -> tuple[dict[Key, FieldType], set[Key]]:
         """What was learned and, before that, doubted since the last call: for who keeps it."""
         new, doubted = self._new, self._doubted
         self._new, self._doubted = {}, set()
         return new, doubted
 
-    def replace(self, kept: Mapping[Key, Type]) -> None:
+    def replace(self, kept: Mapping[Key, FieldType]) -> None:
         """Know what is kept, what profiles declare and what changed since `take_changes`, and nothing else."""
         sure = {key: found for key, found in kept.items() if key not in self._doubted}
         self._types = {**sure, **self._new, **self._declared}
@@ -122,9 +122,9 @@ class FieldTypes:
             forgotten()
 
 
-def declared_by(profiles: Iterable[ProfileSection]) -> dict[Key, Type]:
+def declared_by(profiles: Iterable[ProfileSection]) -> dict[Key, FieldType]:
     """What profiles say about the fields of their measurement; of two that differ the first counts."""
-    declared: dict[Key, Type] = {}
+    declared: dict[Key, FieldType] = {}
     for profile in profiles:
         for name, field in profile.fields.items():
             declared.setdefault((profile.measurement, name), field.type)

@@ -12,27 +12,27 @@ from gateway.protocol.messages import Code, verdicts
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from gateway.protocol.field_types import FieldType
     from gateway.protocol.messages import Fault, Readings
-    from gateway.protocol.types import Type
 
 Point = tuple[str, int, "Mapping[str, Any]"]
 """A line, its time in ns and its fields."""
 
 
 class FieldRules(Protocol):
-    """The rules of one measurement that have learned fields: `gateway.protocol.fields.Rules`."""
+    """The rules of one measurement that have learned fields: `gateway.protocol.field_rules.Rules`."""
 
-    def unlearn(self, fields: Sequence[tuple[str, Type]]) -> None:
+    def unlearn(self, fields: Sequence[tuple[str, FieldType]]) -> None:
         """Forget fields, each with its type."""
         ...
 
 
-Lesson = tuple[FieldRules, "list[tuple[str, Type]]"]
+Lesson = tuple[FieldRules, "list[tuple[str, FieldType]]"]
 """Fields that a reading was the first to have, with their types, and the rules that know them since."""
 
 
 @dataclass(slots=True)
-class Encoded:
+class EncodedMessage:
     """``lines`` points in ``payload``, ``rejects`` for the rest of the ``received`` readings.
 
     ``corrected`` of the points have another time than they came with. ``latest`` (field to value) and ``time_ns`` are
