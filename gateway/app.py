@@ -15,7 +15,7 @@ from gateway.process.clock import WallClock
 from gateway.process.periodic import PeriodicTasks
 from gateway.process.reload import Reloader
 from gateway.reconfiguration import Reconfiguration
-from gateway.state import command_log, enrolments, file_names
+from gateway.state import file_names
 from gateway.state.sqlite_file import errors_name_file
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ class Gateway:
     def _resume(self) -> None:
         """Go on with commands and enrolments that were open. Before the spool is locked, they might be another's."""
         state = self.config.state.directory
-        with errors_name_file("commands", state / command_log.NAME):
+        with errors_name_file("commands", state / file_names.COMMANDS):
             self.parts.commands.recover()
-        with errors_name_file("enrolments", state / enrolments.NAME):
+        with errors_name_file("enrolments", state / file_names.ENROLMENTS):
             self.parts.enrolment.recover()
 
     def _warn(self) -> None:

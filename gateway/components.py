@@ -57,7 +57,7 @@ from gateway.protocol.series_budgets import Budgets
 from gateway.sinks import make_sink
 from gateway.spool.files import Files
 from gateway.spool.queue import SpoolQueue
-from gateway.state import checkpoint, command_log, device_settings, enrolments, field_types, file_names
+from gateway.state import checkpoint, file_names
 from gateway.state.command_log import CommandLog
 from gateway.state.device_settings import DeviceSettingsStore
 from gateway.state.enrolments import Enrolments
@@ -107,9 +107,9 @@ class Components:
         self.dead_letters = open_naming_file("dead letters", DeadLetters, state / file_names.DEAD_LETTERS)
         self.ledger = checkpoint.load(state / file_names.LEDGER)
         self.field_types = FieldTypes(declared_by(config.profiles.values()))
-        self.field_type_store = open_naming_file("field types", FieldTypeStore, state / field_types.NAME)
-        self.command_log = open_naming_file("commands", CommandLog, state / command_log.NAME)
-        self.enrolment_store = open_naming_file("enrolments", Enrolments, state / enrolments.NAME)
+        self.field_type_store = open_naming_file("field types", FieldTypeStore, state / file_names.FIELD_TYPES)
+        self.command_log = open_naming_file("commands", CommandLog, state / file_names.COMMANDS)
+        self.enrolment_store = open_naming_file("enrolments", Enrolments, state / file_names.ENROLMENTS)
         self.write_log = WriteLog(state / file_names.WRITE_LOG)
 
     def _build_spool(self, config: Config) -> None:
@@ -178,7 +178,7 @@ class Components:
         self.device_settings = open_naming_file(
             "settings",
             lambda path: SettingsExchange(DeviceSettingsStore(path), connection),
-            config.state.directory / device_settings.NAME,
+            config.state.directory / file_names.DEVICE_SETTINGS,
         )
         self.problems = Problems()
         self.keepalive = Keepalive(

@@ -13,7 +13,7 @@ from gateway.api.registry_changes import RegistryHandler, tags_of
 from gateway.config import DEFAULT_PROFILE
 from gateway.devices.device_list import SORT_ORDERS
 from gateway.devices.device_view import STATES
-from gateway.state.new_device import check_profile
+from gateway.state.registered_device import check_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

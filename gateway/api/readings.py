@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.http.client_certificates import Authorities
     from gateway.http.connection_bounds import PlainConnections
     from gateway.protocol.rate_limits import Excess
-    from gateway.state.registry_schema import Device
+    from gateway.state.registered_device import Device
 
 MAX_DISCARDED_BYTES = 64 * 1024**2
 """Bytes of a body that is too large which are still read and discarded."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gateway.config import Config
-    from gateway.state.registry_schema import Device
+    from gateway.state.registered_device import Device
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 

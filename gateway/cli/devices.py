@@ -13,13 +13,13 @@ from gateway.cli.output import moment, print_json, print_table
 from gateway.cli.registry import open_registry, parse_tags, registry_path, show_or_undo
 from gateway.config import DEFAULT_PROFILE
 from gateway.config.units import parse_duration
-from gateway.state.new_device import check_profile
+from gateway.state.registered_device import check_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.config import Config
-    from gateway.state.registry_schema import Device
+    from gateway.state.registered_device import Device
 
 MAX_OVERLAP = 30 * 86400
 

@@ -18,8 +18,9 @@ from gateway.cli.options import json_option, with_config
 from gateway.cli.output import moment, print_json, print_table
 from gateway.cli.registry import open_registry, parse_tags, registry_path
 from gateway.errors import UnknownEnrolment
-from gateway.state.enrolments import NAME, EnrolmentDecision, EnrolmentRequest, Enrolments, EnrolmentState
-from gateway.state.new_device import check_device, check_profile
+from gateway.state.enrolments import EnrolmentDecision, EnrolmentRequest, Enrolments, EnrolmentState
+from gateway.state.file_names import ENROLMENTS
+from gateway.state.registered_device import check_device, check_profile
 from gateway.time_units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def _store(config: Config) -> Iterator[Enrolments | None]:
     """The store; None when no gateway has made one, so that looking makes no file."""
-    path = config.state.directory / NAME
+    path = config.state.directory / ENROLMENTS
     if not path.exists():
         yield None
         return
@@ -136,7 +137,7 @@ def _decide(
     decision = EnrolmentDecision(state, by, now + round(config.auth.enrol_expiry * NS_PER_S), **decided)
     with _store(config) as store:
         if store is None:
-            raise UnknownEnrolment(f"no device waits to be approved: there is no {config.state.directory / NAME}")
+            raise UnknownEnrolment(f"no device waits to be approved: there is no {config.state.directory / ENROLMENTS}")
         request = store.decide(device, claim, decision, now, partial(_accept, config, device, decision))
     if as_json:
         print_json({"id": device, "claim": request.claim, "state": str(state)})

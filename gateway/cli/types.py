@@ -11,7 +11,8 @@ from gateway.cli.options import json_option, with_config
 from gateway.cli.output import moment, print_json, print_table
 from gateway.errors import GatewayError
 from gateway.protocol.field_types import declared_by
-from gateway.state.field_types import NAME, FieldTypeStore
+from gateway.state.field_types import FieldTypeStore
+from gateway.state.file_names import FIELD_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ def types() -> None:
 @contextlib.contextmanager
 def _store(config: Config) -> Iterator[FieldTypeStore | None]:
     """The store; None when nothing was ever learned, so that looking makes no file."""
-    path = config.state.directory / NAME
+    path = config.state.directory / FIELD_TYPES
     if not path.exists():
         yield None
         return

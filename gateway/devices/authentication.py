@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gateway.state.registry_schema import Device
+from gateway.state.registered_device import Device
 
 if TYPE_CHECKING:
     from gateway.config.active_config import ActiveConfig

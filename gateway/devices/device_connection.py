@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gateway.ledger import Entry
     from gateway.protocol.session import CloseReason
     from gateway.state.command_log import Command
-    from gateway.state.registry_schema import Device
+    from gateway.state.registered_device import Device
     from gateway.websocket.handler import Write
 
 

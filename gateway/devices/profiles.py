@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.config.sections import LimitsSection
     from gateway.devices.device_view import DeviceView
     from gateway.protocol.field_rules import Rulebook
-    from gateway.state.registry_schema import Device
+    from gateway.state.registered_device import Device
 
 
 class Profiles:

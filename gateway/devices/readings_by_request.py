@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gateway.protocol.encoded_message import EncodedMessage
     from gateway.protocol.rate_limits import Allowance, Excess
     from gateway.spool.queue import SpoolQueue
-    from gateway.state.registry_schema import Device
+    from gateway.state.registered_device import Device
 
 SPOOL_FULL = "spool_full", "the gateway cannot keep more readings now; send them again later"
 

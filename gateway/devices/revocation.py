@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from gateway.devices.fleet import Fleet
     from gateway.devices.profiles import Profiles
     from gateway.http.client_certificates import Authorities, Chain
+    from gateway.state.registered_device import Device
     from gateway.state.registry import Registry
-    from gateway.state.registry_schema import Device
 
 log = logging.getLogger(__name__)
 

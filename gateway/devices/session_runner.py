@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from gateway.spool.queue import SpoolQueue
     from gateway.state.command_log import Command
     from gateway.state.enrolments import EnrolmentRequest
-    from gateway.state.registry_schema import Device
+    from gateway.state.registered_device import Device
     from gateway.websocket.handler import Write
 
 log = logging.getLogger(__name__)

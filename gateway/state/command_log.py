@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-NAME = "commands.db"
 LAYOUT_VERSION = 1
 MAX_COMMANDS_PER_DEVICE = 200
 MAX_COMMANDS = 20_000

@@ -16,12 +16,12 @@ from typing import IO, TYPE_CHECKING
 
 from gateway.config.sections import DEFAULT_PROFILE
 from gateway.errors import RegistryError
-from gateway.state.new_device import NewDevice, check_device, check_profile
+from gateway.state.registered_device import NewDevice, check_device, check_profile
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from gateway.state.registry_schema import Device
+    from gateway.state.registered_device import Device
 
 TAG = "tag:"
 PASSED_OVER = "registered", "token_changed"

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from gateway.protocol.merge_patch import Settings
 
-NAME = "settings.db"
 LAYOUT_VERSION = 1
 
 _SCHEMA = """

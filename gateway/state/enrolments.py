@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
-NAME = "enrolments.db"
 LAYOUT_VERSION = 1
 
 _SCHEMA = """

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NAME = "field_types.db"
 LAYOUT_VERSION = 1
 
 _SCHEMA = """

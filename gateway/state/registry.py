@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from gateway.config.sections import DEFAULT_PROFILE
 from gateway.errors import DeviceExists, RegistryError, UnknownDevice
-from gateway.state.new_device import check_device
+from gateway.state.registered_device import DeviceRow, check_device, hashed, new_token
 from gateway.state.registry_cache import RegistryCache
-from gateway.state.registry_schema import NEXT_VERSION, DeviceRow, as_json, hashed, new_token, parse_row, prepare
-from gateway.state.sqlite_file import BUSY_TIMEOUT, access_hint, transaction
+from gateway.state.registry_schema import NEXT_VERSION, as_json, parse_row, prepare
+from gateway.state.sqlite_file import access_hint, connect, transaction
 from gateway.time_units import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from gateway.state.new_device import NewDevice
+    from gateway.state.registered_device import NewDevice
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Registry:
         self._data_version = -1
         self._readable = True
         with self._errors():
-            self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+            self._db = connect(path)
             try:
                 prepare(self._db, path)
                 self._absorb()

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import UnknownDevice
-from gateway.state.registry_schema import NO_TOKEN, Device, DeviceRow, hashed
+from gateway.state.registered_device import NO_TOKEN, Device, DeviceRow, hashed
 
 if TYPE_CHECKING:
     from _collections_abc import dict_keys

@@ -1,21 +1,15 @@
-"""The registry's file: its layout, how an older one becomes this one, and what a row is in memory.
+"""The schema of the registry's file, the step from an older version to this one, and how a row is read.
 
-Rules that hold here:
-
-* Tokens are there as SHA-256 only. In memory a random one stands for none, so that every comparison can be made.
-* A layout grows by columns; a file of the first one is opened and kept.
+A new version of the schema only adds columns, so a file of the first version is opened and keeps its rows.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import secrets
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from gateway.config.sections import DEFAULT_PROFILE
 from gateway.errors import GatewayError, RegistryError
+from gateway.state.registered_device import NO_TOKEN, Device, DeviceRow
 from gateway.state.sqlite_file import check_layout, transaction
 
 if TYPE_CHECKING:
@@ -24,8 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LAYOUT_VERSION = 2
-TOKEN_BYTES = 32
-NO_TOKEN = secrets.token_bytes(32)
 
 _SCHEMA = """
 CREATE TABLE devices (
@@ -36,62 +28,33 @@ CREATE TABLE devices (
     created_ns INTEGER NOT NULL,
     changed_ns INTEGER NOT NULL, -- when the token was made or revoked
     version INTEGER NOT NULL UNIQUE,
-    old_sha256 BLOB,             -- a token that counts beside it, until `old_until_ns`
+    old_sha256 BLOB,             -- the previous token, valid too until `old_until_ns`
     old_until_ns INTEGER
 ) WITHOUT ROWID
 """
-_SECOND = (
+_FROM_1_TO_2 = (
     "ALTER TABLE devices ADD COLUMN old_sha256 BLOB",
     "ALTER TABLE devices ADD COLUMN old_until_ns INTEGER",
 )
 NEXT_VERSION = "(SELECT coalesce(max(version), 0) + 1 FROM devices)"
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A registered device; times in ns since 1970, ``changed_ns`` is when its token was made or revoked.
-
-    ``proof`` is the hash of the token it was let in with, empty where that was something else. ``old_until_ns`` is not
-    0 while an older token counts, too.
-    """
-
-    id: str
-    profile: str = DEFAULT_PROFILE
-    tags: Mapping[str, str] = field(default_factory=dict)
-    created_ns: int = 0
-    changed_ns: int = 0
-    revoked: bool = False
-    old_until_ns: int = 0
-    proof: bytes = field(default=b"", repr=False, compare=False)
-
-
-class DeviceRow(NamedTuple):
-    """A device and the hashes of its tokens, `NO_TOKEN` where it has none."""
-
-    device: Device
-    token: bytes
-    old: bytes
-
-    def counts(self, token: bytes, now_ns: int) -> bool:
-        """Whether a token of this hash lets the device in."""
-        return token == self.token or (token == self.old and now_ns < self.device.old_until_ns)
+"""SQL for the ``version`` of the next change of a row."""
 
 
 def prepare(db: sqlite3.Connection, path: Path) -> None:
-    """Give the file this layout, if it has an older one or none.
+    """Create the schema in a new file, and upgrade an older one.
 
     Raises:
-        RegistryError: a newer gateway wrote it.
-        sqlite3.Error: it cannot be used.
+        RegistryError: a newer gateway wrote the file.
+        sqlite3.Error: the file cannot be used.
     """
     if _version(db, path) == LAYOUT_VERSION:
         return
     with transaction(db):
-        found = _version(db, path)  # somebody may have been faster
+        found = _version(db, path)  # another process may have done it since
         if found == 0:
             db.execute(_SCHEMA)
         elif found == 1:
-            for statement in _SECOND:
+            for statement in _FROM_1_TO_2:
                 db.execute(statement)
         db.execute(f"PRAGMA user_version = {LAYOUT_VERSION}")
 
@@ -104,7 +67,7 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
 
 
 def parse_row(row: tuple[Any, ...]) -> tuple[DeviceRow, int]:
-    """What a row says, and its version."""
+    """The device of a row, and the row's version."""
     device_id, profile, tags, token, created_ns, changed_ns, version, old, until_ns = row
     device = Device(
         device_id, profile, json.loads(tags), created_ns, changed_ns, token is None, until_ns or 0, token or b""
@@ -112,18 +75,6 @@ def parse_row(row: tuple[Any, ...]) -> tuple[DeviceRow, int]:
     return DeviceRow(device, token or NO_TOKEN, old or NO_TOKEN), version
 
 
-def new_token() -> str:
-    """256 random bits; none that a command line takes for an option, or a table for a formula."""
-    while (token := secrets.token_urlsafe(TOKEN_BYTES)).startswith("-"):
-        pass
-    return token
-
-
-def hashed(token: str) -> bytes:
-    """What is kept of a token."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-
-
 def as_json(tags: Mapping[str, str]) -> str:
-    """Tags as in a row."""
+    """Tags as a row has them."""
     return json.dumps(dict(tags), sort_keys=True)

@@ -52,7 +52,7 @@ def test_a_registry_of_somebody_else_is_named_with_its_owner(gateway: Command, n
     result = in_a_process("devices", "add", "b", "--config", str(gateway.config), as_others=True)
     place.chmod(before.st_mode)
     assert (result.returncode, result.stdout) == (1, "")
-    owner = f"{place} belongs to {place.owner()} (user {before.st_uid}), and this runs as user {os.geteuid()}\n"
+    owner = f"{place} belongs to {place.owner()} (user {before.st_uid}), and this process runs as user {os.geteuid()}\n"
     assert result.stderr.endswith(owner)
     assert result.stderr.startswith(f"gateway: registry {gateway.directory}/registry.db: ")
 

@@ -26,7 +26,7 @@ from gateway.state.registry import Registry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gateway.state.registry_schema import Device
+    from gateway.state.registered_device import Device
 
 Approved: TypeAlias = "Callable[[str | None], tuple[Socket, EnrolmentRequest]]"
 SECRET, OTHER = "s" * 22, "o" * 22

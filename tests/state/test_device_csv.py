@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from gateway.config.names import DEVICE_ID
 from gateway.errors import RegistryError
 from gateway.state.device_csv import DeviceTable, write_devices, write_table
-from gateway.state.new_device import check_device
-from gateway.state.registry_schema import Device
+from gateway.state.registered_device import Device, check_device
 
 PROFILES = ("default", "kiln")
 TOKEN = "a-token-of-32-printable-letters!"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from gateway.config.names import DEVICE_ID
 from gateway.errors import DeviceExists, RegistryError, UnknownDevice
 from gateway.state import registry_schema
-from gateway.state.new_device import NewDevice
+from gateway.state.registered_device import NewDevice
 from gateway.state.registry import Registry
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def test_a_revoked_device_has_no_old_token_to_overlap(registry: Registry) -> Non
 
 def test_no_token_begins_like_an_option_or_a_formula(monkeypatch: pytest.MonkeyPatch, registry: Registry) -> None:
     made = iter(["-abc", "-def", "good"])
-    monkeypatch.setattr("gateway.state.registry_schema.secrets.token_urlsafe", lambda _n: next(made))
+    monkeypatch.setattr("gateway.state.registered_device.secrets.token_urlsafe", lambda _n: next(made))
     assert registry.add("kiln-1") == "good"
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from gateway.errors import UnknownDevice
+from gateway.state.registered_device import NO_TOKEN, Device, DeviceRow, hashed
 from gateway.state.registry_cache import RegistryCache
-from gateway.state.registry_schema import NO_TOKEN, Device, DeviceRow, hashed
 
 HOUR_NS = 3600 * 10**9
 

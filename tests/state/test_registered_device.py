@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import RegistryError
-from gateway.state.new_device import check_device, check_profile
+from gateway.state.registered_device import check_device, check_profile
 
 
 @pytest.mark.parametrize("device", ["", "a b", "a/b", "a" * 129, "ü", "a\n", "a%20"])
