@@ -69,7 +69,7 @@ def test_an_error_names_the_store_and_says_what_to_do_where_the_file_is_damaged(
     path = tmp_path / "s.db"
     open_naming_file("things", store, path).close()
     path.write_bytes(b"no database " * 500)
-    with pytest.raises(GatewayError, match=r"things .*s\.db: file is not a database; put a copy .*s\.db-wal and -shm"):
+    with pytest.raises(GatewayError, match=r"things .*s\.db: file is not a database; restore it .*s\.db-wal and -shm"):
         open_naming_file("things", store, path)
     with pytest.raises(GatewayError, match=r"things .*missing/s\.db: unable to open database file$"):
         open_naming_file("things", store, tmp_path / "missing/s.db")
