@@ -191,19 +191,15 @@ def test_messages_are_refused_while_the_spool_is_full_and_arrive_later(tmp_path:
         with running_gateway(tmp_path / "gateway", {"sink": "influxdb", "influxdb": influx, "spool": spool}) as gateway:
             server.stop()
             arguments = ["--url", gateway.ws, "--scenario", str(scenario), "--interval", "20ms", "--prefix", "full-"]
-            with simulate(tmp_path, "run", *arguments, "--duration", "3s", "--grace", "60s") as simulation:
-                wait_for(lambda: full(gateway), "a full spool", 30)
+            with simulate(tmp_path, "run", *arguments) as simulation:
+                full = 'gateway_throttles_total{limit="spool_bytes"}'
+                wait_for(lambda: gateway.metric(full) > 0, "a full spool", 60)
+                simulation.end_readings()
                 server.start()
                 summary = simulation.finish(100)["summary"]
             verify(tmp_path / "report.json", server.url, "--db", "late", "--wait", "60s")
     assert summary["throttled"]["spool_bytes"] > 0
     assert summary["resent"] > 0
-
-
-def full(gateway: RunningGateway) -> bool:
-    lines = gateway.request("/metrics")[1].splitlines()
-    (value,) = [line.split()[1] for line in lines if line.startswith("gateway_spool_bytes ")]
-    return float(value) > 900_000
 
 
 def test_tokens_over_tls(tmp_path: Path) -> None:

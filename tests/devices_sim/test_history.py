@@ -5,6 +5,7 @@ import itertools
 import json
 import sqlite3
 import time
+from collections import Counter
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -12,28 +13,23 @@ import pytest
 
 from devices_sim.fleet import Fleet, names
 from devices_sim.history import MINUTE_MS, PERIOD, History, Past
-from devices_sim.run import Outcome, Plan, conduct
+from devices_sim.run import Outcome, Plan
 from devices_sim.scenario import Faults, Group
 from devices_sim.sensors import KINDS, Sensor
-from tests.support.gateway import running_gateway
+from tests.support.gateway import running_gateway, wait_for
 from tests.support.meaning import meaning
 from tests.support.peer import LIMITS, Peer
-from tests.support.simulator import simulate, verify
+from tests.support.simulator import conducted, simulate, verify
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from devices_sim.tally import Tally
 
 BEGIN = 1_795_000_020_000
 """A whole minute."""
 FIRST = BEGIN // MINUTE_MS
 HOURS = 3
-
-
-class Silent:
-    """No progress."""
-
-    def progress(self, *_: object) -> None:
-        pass
 
 
 def past(outage: float = 0.0) -> Past:
@@ -79,8 +75,14 @@ def run(peer: Peer, *groups: Group) -> Outcome:
     async def main() -> Outcome:
         identities = [(name, None) for name in names(groups, "d")]
         devices = Fleet(groups, identities, 0.05, 1, "durable", keep_report=True, history=HOURS * 3600)
-        async with asyncio.timeout(30), peer.serving():
-            return await conduct(Plan(peer.url, 0.6, 5.0), devices.build, Silent())
+        async with peer.serving():
+            return await conducted(Plan(peer.url, grace=30.0), devices.build, until=all_stream)
+
+    def all_stream(_tally: Tally) -> bool:
+        arrived: Counter[str] = Counter()
+        for device, message in peer.stored:
+            arrived[device] += len(message.get("readings", (message,)))
+        return len(arrived) == 12 and min(arrived.values()) > HOURS * 60
 
     return asyncio.run(main())
 
@@ -111,10 +113,22 @@ def test_a_gateway_that_has_it_gets_only_what_is_missing_since(tmp_path: Path) -
     histories: list[int] = []
     with running_gateway(tmp_path / "gateway") as gateway:
         database = gateway.directory / "data.db"
-        arguments = ["--url", gateway.ws, "--scenario", str(scenario), "--interval", "100ms", "--duration", "300ms"]
-        for history in ("2h", "3h"):
+        arguments = ["--url", gateway.ws, "--scenario", str(scenario), "--interval", "100ms"]
+
+        def received(device: str) -> int:
+            status, body = gateway.request(f"/v1/devices/{device}")
+            return int(body["ledger"]["received"]) if status == 200 else 0
+
+        def streams(past: dict[str, int]) -> bool:
+            """Whether each device has sent more than its past."""
+            return all(received(device) > readings + 4 for device, readings in past.items())
+
+        for history, before in (("2h", 120), ("3h", None)):
+            past = {name: before or received(name) for name in ("a-1", "b-1")}
             with simulate(tmp_path, "run", *arguments, "--history", history) as simulation:
-                histories.append(simulation.finish(30)["summary"]["history"])
+                wait_for(lambda past=past: streams(past), "both devices to stream", 60)  # type: ignore[misc]
+                simulation.end_readings()
+                histories.append(simulation.finish(90)["summary"]["history"])
         verify(tmp_path / "report.json", f"sqlite:{database}")
         times = points_of(database, "a-1")
     assert histories[0] == 120 + 120
