@@ -37,7 +37,7 @@ def show_now(parts: Components) -> None:
     metrics.warnings.set_function(lambda: len(parts.readiness.warnings()))
     metrics.connections_limit.set_function(lambda: parts.connections.limit)
     metrics.spool_limit.set_function(lambda: limits.max_bytes)
-    metrics.disk_free.set_function(lambda: spool.floor.free)
+    metrics.disk_free.set_function(lambda: spool.free_space.free)
     metrics.clock_jumps.set_function(lambda: parts.clock.jumps)
     metrics.config_refused.set_function(lambda: bool(parts.active.refused))
     metrics.loop_lag.set_function(lambda: parts.keepalive.lags.worst(loop.time()))

@@ -16,7 +16,7 @@ from gateway.ledger import NO_SEQ
 from gateway.line_protocol import split_lines
 from gateway.spool import inspection
 from gateway.spool.files import Files
-from gateway.spool.scan import discover
+from gateway.spool.log_reader import discover
 from gateway.time_units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _status(config: Config, now_ns: int) -> dict[str, Any]:
     if segments:
         delivered = inspection.cursor_position(directory)
         # From the last segment's beginning even when all of it was delivered: the present rate is in there.
-        for record in inspection.scan(directory, min(delivered, segments[-1].first_id - 1)):
+        for record in inspection.records(directory, min(delivered, segments[-1].first_id - 1)):
             if record.id > delivered:
                 waiting.add(record)
             if record.committed_ns >= now_ns - RATE_SECONDS * NS_PER_S:
@@ -181,7 +181,7 @@ def dump(config: Config, device: str | None, *, everything: bool, as_json: bool)
     if not _exists(directory):
         return
     delivered = inspection.cursor_position(directory)
-    for record in inspection.scan(directory, 0 if everything else delivered):
+    for record in inspection.records(directory, 0 if everything else delivered):
         for entry in record.entries:
             if device is not None and entry.device != device:
                 continue

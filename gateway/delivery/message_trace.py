@@ -20,7 +20,7 @@ from gateway.delivery.settled_dead_letters import Settlement
 from gateway.ledger import NO_SEQ
 from gateway.line_protocol import split_lines
 from gateway.spool.inspection import cursor_position
-from gateway.spool.search import Search
+from gateway.spool.message_search import MessageSearch
 from gateway.time_units import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from gateway.delivery.dead_letters import DeadLetters
     from gateway.delivery.write_log import Write
-    from gateway.spool.search import Found
+    from gateway.spool.message_search import Found
 
 MAX_COPIES = 20
 """Messages in one answer: the first copy and its resends."""
@@ -60,7 +60,7 @@ def by_number(files: TraceFiles, device: str, seq: int, boot: str | None = None)
     Raises:
         SpoolError, OSError, sqlite3.Error: a file cannot be read.
     """
-    search = Search(files.spool)
+    search = MessageSearch(files.spool)
     if (unknown := _unknown(files, search, device)) is not None:
         return {"device": device, "boot": boot, "seq": seq, **unknown}
     found = [each for each in search.numbered(device, seq) if boot in {None, each.entry.boot}]
@@ -78,7 +78,7 @@ def by_time(files: TraceFiles, device: str, time_ns: int) -> dict[str, Any]:
 
     The object and the exceptions are as for `by_number`.
     """
-    search = Search(files.spool)
+    search = MessageSearch(files.spool)
     asked = {"device": device, "time": moment(time_ns)}
     if (unknown := _unknown(files, search, device)) is not None:
         return {**asked, **unknown}
@@ -203,14 +203,14 @@ def _verdicts(data: bytes) -> Any:
     return json.loads(data) if data else []
 
 
-def _unknown(files: TraceFiles, search: Search, device: str) -> dict[str, Any] | None:
+def _unknown(files: TraceFiles, search: MessageSearch, device: str) -> dict[str, Any] | None:
     if files.known or search.has(device):
         return None
     text = "no device of that name is registered, and none has ever sent anything"
     return {"found": False, "answer": text, "messages": []}
 
 
-def _absent(search: Search, device: str, seq: int, boot: str | None) -> dict[str, Any]:
+def _absent(search: MessageSearch, device: str, seq: int, boot: str | None) -> dict[str, Any]:
     if boot is None:
         newest = search.newest(device)
         if newest is None:
@@ -233,7 +233,7 @@ def _between(before: Found | None, after: Found | None, boot: str, seq: int) -> 
     return "its record is damaged or missing: see `gateway spool verify`"
 
 
-def _nothing(search: Search, text: str) -> dict[str, Any]:
+def _nothing(search: MessageSearch, text: str) -> dict[str, Any]:
     first = search.begins()
     begins = None if first is None else moment(first.committed_ns)
     kept = "The spool is empty" if begins is None else f"Kept history begins at {begins}"

@@ -45,7 +45,7 @@ class Readiness:
         if not self._spool.healthy:
             reasons.append(f"the spool cannot be written: {self._spool.last_error}")
         elif not self._spool.room:
-            reasons.append(self._spool.floor.reason or "the spool is full")
+            reasons.append(self._spool.free_space.reason or "the spool is full")
         if self._clock.wrong is not None:
             reasons.append(self._clock.wrong)
         return reasons

@@ -16,8 +16,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
+from gateway.spool.disk_errors import Area, DiskErrors
 from gateway.spool.segment import Damage
-from gateway.spool.trouble import Area, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from gateway.spool.backlog import Backlog
     from gateway.spool.cursor import Cursor
     from gateway.spool.log import Log
-    from gateway.spool.ports import SpoolListener
+    from gateway.spool.log_reader import LogReader, Segment
     from gateway.spool.record import Record
+    from gateway.spool.reports import SpoolListener
     from gateway.spool.retention import Reserve, Retention
-    from gateway.spool.scan import LogReader, Segment
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -53,7 +53,7 @@ class Housekeeper:
         retention: Retention,
         reserve: Reserve,
         listener: SpoolListener,
-        trouble: Trouble,
+        disk_errors: DiskErrors,
         *,
         damaged: Callable[[Damage], None],
         done: Callable[[], None],
@@ -68,7 +68,7 @@ class Housekeeper:
         self._retention = retention
         self._reserve = reserve
         self._listener = listener
-        self._trouble = trouble
+        self._disk_errors = disk_errors
         self._damaged = damaged
         self._done = done
         self._thread = ThreadPoolExecutor(1, "spool-housekeeping")
@@ -82,15 +82,15 @@ class Housekeeper:
         self._seen: list[Segment] | None = None
 
     async def store_cursor(self) -> None:
-        """Make the backlog's cursor durable; a failure is trouble, not an error."""
+        """Make the backlog's cursor durable; a failure is kept in `DiskErrors`, not raised."""
         cursor = self._backlog.cursor if self._dropped_after is None else self._dropped_after
         try:
             await self._in_thread(self._cursor.store, cursor)
         except OSError as error:
-            self._trouble.note(Area.CURSOR, error)
+            self._disk_errors.note(Area.CURSOR, error)
             self._checkpointed = _NEVER  # a round is due: it has the means against a full disk
         else:
-            self._trouble.clear(Area.CURSOR)
+            self._disk_errors.clear(Area.CURSOR)
 
     def committed(self) -> None:
         """A record was added: see to it, but only if that can have changed anything."""
@@ -147,14 +147,14 @@ class Housekeeper:
             write_checkpoint = self._listener.checkpoint()
             await self._in_thread(self._remove, write_checkpoint, cursor, going)
         except Exception as error:  # noqa: BLE001 - whatever it was, readings must go on being taken
-            self._trouble.note(Area.HOUSEKEEPING, error)
+            self._disk_errors.note(Area.HOUSEKEEPING, error)
             loop = asyncio.get_running_loop()
             self._not_before = loop.time() + RETRY_SECONDS
             # An idle gateway has nothing else that looks; and uvloop counts in whole milliseconds.
             self._retry = loop.call_at(self._not_before + 0.001, self.look)
         else:
             self._checkpointed, self._urgent, self._dropped_after = _boundaries(sealed, cursor), False, None
-            self._trouble.clear(Area.HOUSEKEEPING)
+            self._disk_errors.clear(Area.HOUSEKEEPING)
         finally:
             self._round, self.squeezed, self._needed = None, False, 0
             self._done()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from gateway.spool import cursor
 from gateway.spool.files import Files
-from gateway.spool.scan import LogReader, Segment, discover
+from gateway.spool.log_reader import LogReader, Segment, discover
 from gateway.spool.segment import Damage, is_tail
 
 if TYPE_CHECKING:
@@ -36,18 +36,6 @@ class SegmentReport:
     last_id: int | None
     damage: tuple[Damage, ...]
     unfinished: int
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """What is not delivered yet; the times (ns since 1970) are its oldest and newest commit's, None without one."""
-
-    cursor: int
-    records: int
-    bytes: int
-    readings: int
-    oldest_ns: int | None
-    newest_ns: int | None
 
 
 def verify(directory: Path, files: Files | None = None) -> Iterator[SegmentReport]:
@@ -86,7 +74,7 @@ def _check(reader: LogReader, segment: Segment, *, newest: bool) -> SegmentRepor
     )
 
 
-def scan(directory: Path, after: int = 0, files: Files | None = None) -> Iterator[Record]:
+def records(directory: Path, after: int = 0, files: Files | None = None) -> Iterator[Record]:
     """The whole records after ``after``, delivered ones included as long as they are kept, in order.
 
     Raises:
@@ -106,19 +94,3 @@ def cursor_position(directory: Path, files: Files | None = None) -> int:
     """Every record up to this id is delivered; 0 when that is not known."""
     found = cursor.load(files or Files(), directory)
     return found[1] if found else 0
-
-
-def waiting(directory: Path, files: Files | None = None) -> Waiting:
-    """What is behind the cursor.
-
-    Raises:
-        SpoolError, OSError: as `verify`.
-    """
-    position = cursor_position(directory, files)
-    records = size = readings = 0
-    oldest_ns = newest_ns = None
-    for record in scan(directory, position, files):
-        records, size, readings = records + 1, size + record.size, readings + record.readings
-        newest_ns = record.committed_ns
-        oldest_ns = newest_ns if oldest_ns is None else oldest_ns
-    return Waiting(position, records, size, readings, oldest_ns, newest_ns)

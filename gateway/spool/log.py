@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import AppendFailed
 from gateway.spool.files import NEW
+from gateway.spool.log_reader import LogReader, Segment, discover
 from gateway.spool.record import encode, readings_in
-from gateway.spool.scan import LogReader, Segment, discover
 from gateway.spool.segment import Damage, SegmentHeader, SegmentWriter, is_tail, path_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from gateway.ledger import Entry
     from gateway.spool.files import Files
-    from gateway.spool.patience import Patience
+    from gateway.spool.read_retries import ReadRetries
     from gateway.spool.record import Record
 
 
@@ -201,9 +201,9 @@ class Log:
                 segment = Segment(active.first_id, self.last_id, active.path, end, end)
                 self._sealed = [*self._sealed, segment]
 
-    def reader(self, after: int, patience: Patience | None = None) -> LogReader:
+    def reader(self, after: int, retries: ReadRetries | None = None) -> LogReader:
         """A position behind record ``after``, to be moved along `segments`."""
-        return LogReader(self._files, after, patience)
+        return LogReader(self._files, after, retries)
 
     def segments(self) -> list[Segment]:
         """The segments that hold records, oldest first, as far as they are durable now."""

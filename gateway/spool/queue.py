@@ -23,26 +23,26 @@ from gateway.errors import SpoolError, SpoolFull
 from gateway.spool.backlog import Backlog
 from gateway.spool.committer import Committer, Item
 from gateway.spool.cursor import Cursor
+from gateway.spool.disk_errors import Area, DiskErrors
 from gateway.spool.files import File, Files
-from gateway.spool.floor import Floor
+from gateway.spool.free_space import FreeSpace
 from gateway.spool.housekeeper import Housekeeper
 from gateway.spool.log import Commit, Log
-from gateway.spool.ports import SpoolStatus
 from gateway.spool.quarantine import Quarantine
+from gateway.spool.reader import SpoolReader
 from gateway.spool.record import ENTRY_BYTES, HEADER_BYTES
 from gateway.spool.recovery import recover
+from gateway.spool.reports import SpoolStatus
 from gateway.spool.retention import Reserve, Retention
 from gateway.spool.segment import START
-from gateway.spool.source import Source
-from gateway.spool.trouble import Area, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from gateway.ledger import Entry
-    from gateway.spool.ports import Recovery, SpoolListener
     from gateway.spool.record import Record
+    from gateway.spool.reports import Recovery, SpoolListener
 
 LOCK = "lock"
 COMMIT_OVERHEAD = START + HEADER_BYTES
@@ -78,7 +78,7 @@ class SpoolQueue:
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._files = files = files or Files()
-        self.floor = Floor(files, directory, min_free)
+        self.free_space = FreeSpace(files, directory, min_free)
         reserve = min(MAX_RESERVE_BYTES, max_bytes // 32)
         segment_bytes = min(segment_bytes, max_bytes // 4)
         self._directory = directory
@@ -102,8 +102,8 @@ class SpoolQueue:
         self._retention = Retention(
             max_bytes=self._max_bytes, segment_bytes=segment_bytes, keep_delivered=keep_delivered, drop=self._drop
         )
-        self._source = Source(self._log, Quarantine(files, directory))
-        self._trouble = Trouble()
+        self._reader = SpoolReader(self._log, Quarantine(files, directory))
+        self._disk_errors = DiskErrors()
         self._lock: File | None = None
         self._started = self._closed = False
         self._easy = 0
@@ -129,13 +129,13 @@ class SpoolQueue:
         try:
             self._log.start()
         except OSError as error:  # what is there can be delivered, which may be what helps
-            self._trouble.note(Area.APPEND, error)
+            self._disk_errors.note(Area.APPEND, error)
         return recovery
 
     def _recover(self, committed_to: int, delivered_to: int) -> Recovery:
         cursor = Cursor(self._files, self._directory)
         self._backlog = Backlog(max(cursor.stored, delivered_to), self._listener.left)
-        recovery = recover(self._log, self._backlog, self._source, self._listener, committed_to, delivered_to)
+        recovery = recover(self._log, self._backlog, self._reader, self._listener, committed_to, delivered_to)
         cursor.make()
         self._housekeeper = Housekeeper(
             self._log,
@@ -144,8 +144,8 @@ class SpoolQueue:
             self._retention,
             self._reserve,
             self._listener,
-            self._trouble,
-            damaged=self._source.note,
+            self._disk_errors,
+            damaged=self._reader.note,
             done=self._round_done,
         )
         return recovery
@@ -183,7 +183,7 @@ class SpoolQueue:
         if self._started:
             await self._committer.stop()
             await self._housekeeper.finish()
-        self._source.close()
+        self._reader.close()
         self._log.close()
         self._release_directory()
 
@@ -201,7 +201,7 @@ class SpoolQueue:
 
     def _measure(self) -> int:
         """What may be queued now, in bytes; to be asked again whenever something on the disk has changed."""
-        if self._closed or self.floor.reason is not None:
+        if self._closed or self.free_space.reason is not None:
             return -1
         if self._drop:
             return sys.maxsize
@@ -212,14 +212,14 @@ class SpoolQueue:
     @property
     def fullness(self) -> str:
         """Why there is no room, where there is none."""
-        return self.floor.reason or f"the spool {self._directory} is full"
+        return self.free_space.reason or f"the spool {self._directory} is full"
 
     async def look_at_disk(self) -> None:
         """See whether the disk has room for others; where it has not, what was delivered is not kept any longer.
 
         After a failed commit, see whether it works again: who is told that it does not may send nothing to show it.
         """
-        full = await asyncio.to_thread(self.floor.look)
+        full = await asyncio.to_thread(self.free_space.look)
         self._easy = 0
         if full:
             self._housekeeper.disk_is_full()
@@ -234,7 +234,7 @@ class SpoolQueue:
     @property
     def healthy(self) -> bool:
         """Whether the last commit reached the disk."""
-        return Area.APPEND not in self._trouble
+        return Area.APPEND not in self._disk_errors
 
     @property
     def commit_seconds(self) -> float:
@@ -244,7 +244,7 @@ class SpoolQueue:
     @property
     def last_error(self) -> str | None:
         """What is wrong with the disk, in words for an operator; None when all is well."""
-        return self._trouble.text
+        return self._disk_errors.text
 
     def append(self, entry: Entry, owner: object) -> None:
         """Put an entry into the next commit; `SpoolListener` hears of it with its ``owner``.
@@ -278,11 +278,11 @@ class SpoolQueue:
     def committed(self, commit: Commit, items: list[Item], seconds: float) -> None:
         """See `gateway.spool.committer.CommitSink`."""
         self._easy = 0
-        self._trouble.clear(Area.APPEND)
+        self._disk_errors.clear(Area.APPEND)
         entries = (entry for entry, _ in items)
         self._backlog.add(commit.record_id, commit.size, commit.readings, commit.committed_ns, entries)
         self._housekeeper.committed()
-        self._source.wake()
+        self._reader.wake()
         try:
             self._listener.committed(commit.record_id, commit.committed_ns, items, seconds)
         finally:
@@ -292,7 +292,7 @@ class SpoolQueue:
         """See `gateway.spool.committer.CommitSink`."""
         self._easy = 0
         if not isinstance(error, SpoolFull):
-            self._trouble.note(Area.APPEND, error)
+            self._disk_errors.note(Area.APPEND, error)
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}:
             self._housekeeper.disk_is_full()
@@ -321,13 +321,13 @@ class SpoolQueue:
         Raises:
             OSError: the disk cannot be read.
         """
-        records = await self._source.read(max(after_id, self._backlog.cursor), max_bytes)
+        records = await self._reader.read(max(after_id, self._backlog.cursor), max_bytes)
         self._backlog.read(records)
         return records
 
     async def wait(self, after_id: int) -> None:
         """Return once there is a durable record after ``after_id``."""
-        await self._source.wait(after_id)
+        await self._reader.wait(after_id)
 
     async def acknowledge(self, record_id: int) -> None:
         """Records up to ``record_id`` are delivered: from now on they are not dropped, at the end that is durable.
@@ -357,5 +357,5 @@ class SpoolQueue:
             cursor=backlog.cursor,
             next_id=self._log.last_id + 1,
             segments=len(self._log.segments()),
-            damaged=len(self._source.damage),
+            damaged=len(self._reader.damage),
         )

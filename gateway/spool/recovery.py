@@ -12,18 +12,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from gateway.spool.ports import Recovery
+from gateway.spool.reports import Recovery
 from gateway.spool.segment import Damage
 
 if TYPE_CHECKING:
     from gateway.spool.backlog import Backlog
     from gateway.spool.log import Log
-    from gateway.spool.ports import SpoolListener
-    from gateway.spool.source import Source
+    from gateway.spool.reader import SpoolReader
+    from gateway.spool.reports import SpoolListener
 
 
 def recover(
-    log: Log, backlog: Backlog, source: Source, listener: SpoolListener, committed_to: int, delivered_to: int
+    log: Log, backlog: Backlog, reader: SpoolReader, listener: SpoolListener, committed_to: int, delivered_to: int
 ) -> Recovery:
     """Go through ``log``, and fill the empty ``backlog``, whose cursor is the mark of what is delivered.
 
@@ -37,7 +37,7 @@ def recover(
     records = pending = 0
     for item in log.recover(min(committed_to, delivered_to), max(done, committed_to), done):
         if isinstance(item, Damage):
-            source.found(item)
+            reader.found(item)
             continue
         records += 1
         if item.id > committed_to or delivered_to < item.id <= done:
@@ -47,14 +47,14 @@ def recover(
             backlog.add(item.id, item.size, item.readings, item.committed_ns)
     torn = log.torn
     if torn is not None:
-        source.found_torn(torn)
+        reader.found_torn(torn)
     listener.left(backlog.readings, lambda: log.readings(done))
     return Recovery(
         records=records,
         pending=pending,
         pending_readings=backlog.readings,
         torn_bytes=torn.length if torn is not None else 0,
-        damage=source.damage,
+        damage=reader.damage,
         cursor=done,
         next_id=log.last_id + 1,
         seconds=time.perf_counter() - started,

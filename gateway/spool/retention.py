@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.spool.files import Files
-    from gateway.spool.scan import Segment
+    from gateway.spool.log_reader import Segment
 
 RESERVE = "reserve"
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.spool.files import File, Files
-    from gateway.spool.patience import Patience
+    from gateway.spool.read_retries import ReadRetries
     from gateway.spool.record import Record
 
 VERSION = 1
@@ -175,11 +175,11 @@ class SegmentWriter:
 class SegmentReader:
     """Reads a segment run by run, with its own descriptor and a constant amount of memory.
 
-    A sector that the disk cannot read is damage like any other, but only when ``patience``, if there is any, is over: a
+    A sector that the disk cannot read is damage like any other, but only when ``retries``, if there is any, is over: a
     disk that is away for a moment must not cost the records on it.
     """
 
-    def __init__(self, files: Files, path: Path, first_id: int, patience: Patience | None = None) -> None:
+    def __init__(self, files: Files, path: Path, first_id: int, retries: ReadRetries | None = None) -> None:
         """Raises: OSError when it cannot be opened."""
         self.path = path
         self.first_id = first_id
@@ -187,7 +187,7 @@ class SegmentReader:
         """Where the next read begins."""
         self._file = files.open(path)
         self._due = first_id
-        self._patience = patience
+        self._retries = retries
 
     def read(self, end: int) -> list[Record] | Damage | None:
         """The next records, or the damage before them, of the first ``end`` bytes; None behind the last.
@@ -202,8 +202,8 @@ class SegmentReader:
             return None
         records, fault = self._run_at(start, end)
         behind = start + sum(record.size for record in records) if records else self._next_record(start, end)
-        if self._patience is not None:
-            self._patience.answered(self.path, start)
+        if self._retries is not None:
+            self._retries.forget(self.path, start)
         self.offset = behind
         if not records:
             return Damage(self.path, start, self.offset - start, fault)
@@ -249,8 +249,8 @@ class SegmentReader:
         try:
             return self._file.read(at, size)
         except OSError as error:
-            patience = self._patience
-            if error.errno != errno.EIO or (patience and not patience.is_over(self.path, self.offset, at + size)):
+            retries = self._retries
+            if error.errno != errno.EIO or (retries and not retries.is_exhausted(self.path, self.offset, at + size)):
                 raise
             return read_pages(self._file, at, size)
 

@@ -25,8 +25,8 @@ from gateway.protocol.subprotocols import CBOR, JSON, SENML
 from gateway.protocol.time_exchange import Exchange
 from gateway.protocol.value_text import Foreign
 from gateway.spool.log import Log
+from gateway.spool.log_reader import LogReader, discover
 from gateway.spool.record import Record, decode_run, encode, find_fault
-from gateway.spool.scan import LogReader, discover
 from gateway.spool.segment import SegmentHeader, SegmentWriter
 from gateway.websocket.frames import BINARY, CLOSE, TEXT, Frame, FrameParser, Violation, decode_close
 from tests.support.faulty_files import FaultyFiles

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.spool import cursor, quarantine, queue, record, segment, source
+from gateway.spool import cursor, quarantine, queue, reader, record, segment
 
 TEXT = " ".join((Path(__file__).parents[2] / "docs/reference/files.md").read_text().split())
 MIB = 1024**2
@@ -34,6 +34,6 @@ def test_a_number_in_the_document_is_the_one_in_the_code(said: str, number: int)
     assert int(found[1]) == number
 
 
-def test_patience_is_what_is_said() -> None:
+def test_a_place_is_read_as_often_as_the_document_says() -> None:
     assert "raised and tried again, eight times" in TEXT
-    assert source.PATIENCE == 8
+    assert reader.MAX_READ_RETRIES == 8

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gateway.ledger import Entry
     from gateway.spool.files import Files
-    from gateway.spool.scan import LogReader, Segment
+    from gateway.spool.log_reader import LogReader, Segment
 
 SETTINGS: dict[str, Any] = {"segment_bytes": 500, "max_bytes": 64_000}
 

@@ -47,15 +47,9 @@ def test_a_spool_in_use_can_be_looked_at_and_is_not_touched() -> None:
         ]
         assert all(not report.damage and not report.unfinished for report in reports)
         assert sum(report.size for report in reports) == process.queue.status().bytes_total
-        assert [record.id for record in inspection.scan(SPOOL, 4, disk)] == [5, 6, 7, 8, 9, 10]
+        assert [record.id for record in inspection.records(SPOOL, 4, disk)] == [5, 6, 7, 8, 9, 10]
         status = process.queue.status()
         assert inspection.cursor_position(SPOOL, disk) == status.cursor == 3
-        waiting = inspection.waiting(SPOOL, disk)
-        await process.readable()
-        assert (waiting.cursor, waiting.records) == (3, 7)
-        assert (waiting.bytes, waiting.readings) == (status.bytes_pending, status.readings_pending)
-        assert waiting.oldest_ns == process.queue.status().oldest_ns
-        assert waiting.newest_ns is not None
         assert (disk.operations, disk.content()) == (operations, content)
         await process.queue.close()
 
@@ -69,7 +63,7 @@ def test_a_record_being_written_is_not_damage() -> None:
         disk.names_now[path_of(SPOOL, 10)].data += b"\xffTGR..."
         *_, newest = inspection.verify(SPOOL, disk)
         assert (newest.records, newest.unfinished, newest.damage) == (1, 7, ())
-        assert [record.id for record in inspection.scan(SPOOL, 9, disk)] == [10]
+        assert [record.id for record in inspection.records(SPOOL, 9, disk)] == [10]
         await process.queue.close()
 
     asyncio.run(main())
@@ -86,7 +80,7 @@ def test_damage_is_reported_with_its_place() -> None:
         [damage] = reports[1].damage
         assert (damage.path, damage.reason) == (path, "the checksum of record 6 does not fit")
         assert reports[1].records == 2
-        assert [record.id for record in inspection.scan(SPOOL, 0, disk)] == [1, 2, 3, 4, 5, 7, 8, 9, 10]
+        assert [record.id for record in inspection.records(SPOOL, 0, disk)] == [1, 2, 3, 4, 5, 7, 8, 9, 10]
         await process.queue.close()
 
     asyncio.run(main())
@@ -97,7 +91,7 @@ def test_segments_that_go_while_they_are_looked_at_are_passed() -> None:
         disk = FaultyFiles()
         process = await used(disk)
         reports = inspection.verify(SPOOL, disk)
-        records = inspection.scan(SPOOL, 0, disk)
+        records = inspection.records(SPOOL, 0, disk)
         assert next(reports).first_id == 1
         assert next(records).id == 1
         process.queue._log.remove(process.queue._log.sealed()[:2])
@@ -111,10 +105,8 @@ def test_segments_that_go_while_they_are_looked_at_are_passed() -> None:
 def test_nothing_is_something_to_look_at() -> None:
     disk = FaultyFiles()
     assert list(inspection.verify(SPOOL, disk)) == []
-    assert list(inspection.scan(SPOOL, 0, disk)) == []
+    assert list(inspection.records(SPOOL, 0, disk)) == []
     assert inspection.cursor_position(SPOOL, disk) == 0
-    waiting = inspection.waiting(SPOOL, disk)
-    assert (waiting.records, waiting.oldest_ns, waiting.newest_ns) == (0, None, None)
 
 
 def test_a_newer_version_is_said(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.spool.log_reader import Segment
 from gateway.spool.retention import RESERVE, Reserve, Retention
-from gateway.spool.scan import Segment
 from tests.support.faulty_files import FaultyFiles
 
 HERE = Path("/spool")

@@ -8,7 +8,7 @@ import pytest
 from gateway.errors import SpoolError
 from gateway.ledger import Entry
 from gateway.spool import segment
-from gateway.spool.patience import Patience
+from gateway.spool.read_retries import ReadRetries
 from gateway.spool.record import Record, encode
 from gateway.spool.segment import (
     START,
@@ -212,7 +212,7 @@ def test_a_bad_sector_behind_the_first_page_of_a_read_is_met_with_patience_and_c
     writer = written(disk, *(record(number, 9000) for number in range(1, 91)))
     size = len(record(1, 9000))
     disk.unreadable = {(writer.path.name, START + 40 * size + 4500)}
-    reader = SegmentReader(disk, writer.path, 1, patience := Patience(1))
+    reader = SegmentReader(disk, writer.path, 1, retries := ReadRetries(1))
     found: list[int | Damage] = []
     errors = 0
     while True:
@@ -220,7 +220,7 @@ def test_a_bad_sector_behind_the_first_page_of_a_read_is_met_with_patience_and_c
             item = reader.read(writer.end)
         except OSError:
             errors += 1
-            patience.spend()
+            retries.count_failure()
             continue
         if item is None:
             break
@@ -236,11 +236,11 @@ def test_the_tries_run_out_where_only_the_end_of_a_large_record_cannot_be_read()
     disk = FaultyFiles()
     writer = written(disk, record(1, 600_000), record(2))
     disk.unreadable = {(writer.path.name, START + 500_000)}
-    reader = SegmentReader(disk, writer.path, 1, patience := Patience(3))
+    reader = SegmentReader(disk, writer.path, 1, retries := ReadRetries(3))
     for _ in range(3):
         with pytest.raises(OSError, match="bad sector"):
             reader.read(writer.end)
-        patience.spend()
+        retries.count_failure()
     assert isinstance(reader.read(writer.end), Damage)
     assert [one.id for one in reader.read(writer.end) or () if isinstance(one, Record)] == [2]
 
@@ -248,12 +248,12 @@ def test_the_tries_run_out_where_only_the_end_of_a_large_record_cannot_be_read()
 def test_a_disk_that_is_away_for_a_moment_costs_nothing() -> None:
     disk = FaultyFiles()
     writer = written(disk, record(1))
-    reader = SegmentReader(disk, writer.path, 1, patience := Patience(2))
+    reader = SegmentReader(disk, writer.path, 1, retries := ReadRetries(2))
     disk.unreadable = {(writer.path.name, START + 5)}
     for _ in range(2):
         with pytest.raises(OSError, match="bad sector"):
             reader.read(writer.end)
-        patience.spend()
+        retries.count_failure()
     disk.unreadable = set()
     assert [one.id for one in reader.read(writer.end) or () if isinstance(one, Record)] == [1]
     writer.append(record(2))
@@ -261,7 +261,7 @@ def test_a_disk_that_is_away_for_a_moment_costs_nothing() -> None:
     for _ in range(2):
         with pytest.raises(OSError, match="bad sector"):
             reader.read(writer.end)
-        patience.spend()
+        retries.count_failure()
     assert isinstance(reader.read(writer.end), Damage)
 
 

@@ -17,7 +17,7 @@ MORE = 8
 MIB = 1024**2
 
 
-class Floor:
+class FreeSpace:
     """``min_free`` bytes of the disk that holds ``directory``; 0 for no floor. ``reason`` says why nothing is taken."""
 
     def __init__(self, files: Files, directory: Path, min_free: int) -> None:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.ledger import NO_SEQ, Kind
 from gateway.spool.files import Files
+from gateway.spool.log_reader import discover
 from gateway.spool.record import HEADER_BYTES, MAGIC, MAX_BODY_BYTES, decode_run, needle, unpack
-from gateway.spool.scan import discover
 from gateway.spool.segment import START
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from gateway.ledger import Entry
     from gateway.spool.files import File
+    from gateway.spool.log_reader import Segment
     from gateway.spool.record import Record
-    from gateway.spool.scan import Segment
 
 _PIECE = 1024**2
 _NEAR = 64 * 1024
@@ -66,7 +66,7 @@ class _Part:
         return self.first + self.segment.end
 
 
-class Search:
+class MessageSearch:
     """Questions to the spool in ``directory`` as it was when this was made; records written later are not seen.
 
     Methods raise OSError when the disk cannot be read.

@@ -4,7 +4,7 @@ import errno
 from pathlib import Path
 
 from gateway.spool.files import Files
-from gateway.spool.floor import Floor
+from gateway.spool.free_space import FreeSpace
 
 MIB = 1024**2
 
@@ -21,29 +21,29 @@ class Disk(Files):
 
 def test_below_the_floor_there_is_a_reason_and_it_goes_a_little_above() -> None:
     disk = Disk()
-    floor = Floor(disk, Path("/spool"), 64 * MIB)
-    assert not floor.look()
+    space = FreeSpace(disk, Path("/spool"), 64 * MIB)
+    assert not space.look()
     disk.left = 63 * MIB
-    assert bool(floor.look())
-    assert floor.reason == "the disk of /spool has 63 MiB left, below spool.min_free (64 MiB)"
+    assert bool(space.look())
+    assert space.reason == "the disk of /spool has 63 MiB left, below spool.min_free (64 MiB)"
     disk.left = 70 * MIB
-    assert floor.look()
+    assert space.look()
     disk.left = 72 * MIB
-    assert not floor.look()
-    assert not floor.reason
-    assert floor.free == 72 * MIB
+    assert not space.look()
+    assert not space.reason
+    assert space.free == 72 * MIB
 
 
 def test_a_disk_that_does_not_say_is_not_full() -> None:
     disk = Disk()
-    floor = Floor(disk, Path("/spool"), 64 * MIB)
+    space = FreeSpace(disk, Path("/spool"), 64 * MIB)
     disk.left = 0
-    assert floor.look()
+    assert space.look()
     disk.left = None
-    assert not floor.look()
+    assert not space.look()
 
 
 def test_no_floor_is_never_reached() -> None:
     disk = Disk()
     disk.left = 0
-    assert not Floor(disk, Path("/spool"), 0).look()
+    assert not FreeSpace(disk, Path("/spool"), 0).look()

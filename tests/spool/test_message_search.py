@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.ledger import NO_SEQ, Entry, Kind
-from gateway.spool import search
+from gateway.spool import message_search
 from gateway.spool.files import Files
 from gateway.spool.log import Log
-from gateway.spool.search import Search
+from gateway.spool.message_search import MessageSearch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gateway.spool.search import Found
+    from gateway.spool.message_search import Found
 
 START_NS = 1_764_000_000_000_000_000
 MS = 1_000_000
@@ -26,9 +26,9 @@ DEVICES = ("a", "ab", "kiln-7", "oven_é")
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few kilobytes have as many borders as gigabytes."""
-    monkeypatch.setattr(search, "_PIECE", 256)
-    monkeypatch.setattr(search, "_NEAR", 64)
-    monkeypatch.setattr(search, "_CLOSE_ENOUGH", 300)
+    monkeypatch.setattr(message_search, "_PIECE", 256)
+    monkeypatch.setattr(message_search, "_NEAR", 64)
+    monkeypatch.setattr(message_search, "_CLOSE_ENOUGH", 300)
 
 
 def message(device: str, seq: int, at: int, boot: str = "b1", **over: object) -> Entry:
@@ -73,8 +73,8 @@ class Spool:
                     self.commit(*part)
 
     @property
-    def search(self) -> Search:
-        return Search(self.directory)
+    def search(self) -> MessageSearch:
+        return MessageSearch(self.directory)
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_an_unfinished_write_and_a_segment_that_goes_are_no_error(spool: Spool) 
 
 
 def test_an_empty_spool_has_no_beginning(tmp_path: Path) -> None:
-    nothing = Search(tmp_path / "none")
+    nothing = MessageSearch(tmp_path / "none")
     assert nothing.begins() is None
     assert nothing.neighbours("a", "b", 1) == (None, None)
     assert list(nothing.arrived("a", 0, START_NS)) == []

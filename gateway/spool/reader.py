@@ -14,7 +14,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from gateway.spool.patience import Patience
+from gateway.spool.read_retries import ReadRetries
 from gateway.spool.record import Record
 from gateway.spool.segment import Damage
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.spool.log import Log
+    from gateway.spool.log_reader import Segment
     from gateway.spool.quarantine import Quarantine
-    from gateway.spool.scan import Segment
 
 log = logging.getLogger(__name__)
 
 DAMAGE_LISTED = 1000
 """Places remembered, so that they are not reported again when they are read again."""
-PATIENCE = 8
+MAX_READ_RETRIES = 8
 """Reads of one place that may fail before it is given up; who reads waits longer after each."""
 
 
-class Source:
+class SpoolReader:
     """What delivery reads from. Loop thread, but for `_read` and for `found` while the spool is opened."""
 
     def __init__(self, records: Log, quarantine: Quarantine) -> None:
         self._log = records
         self._quarantine = quarantine
-        self._patience = Patience(PATIENCE)
-        self._reader = records.reader(0, self._patience)
+        self._retries = ReadRetries(MAX_READ_RETRIES)
+        self._reader = records.reader(0, self._retries)
         self._thread = ThreadPoolExecutor(1, "spool-read")
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._nothing_to = 0
@@ -64,7 +64,7 @@ class Source:
                 self.note(item)
         if not records:
             if failure is not None:
-                self._patience.spend()
+                self._retries.count_failure()
                 raise failure
             self._nothing_to = max(self._nothing_to, last_id)  # what is left is damaged: `wait` is for more than that
         return records
@@ -75,8 +75,8 @@ class Source:
         """What could be read, and what kept it from being more."""
         if self._reader.last_id != after:
             self._reader.close()
-            self._patience.keep({segment.path for segment in segments})
-            self._reader = self._log.reader(after, self._patience)
+            self._retries.keep_only({segment.path for segment in segments})
+            self._reader = self._log.reader(after, self._retries)
         found: list[Record | Damage] = []
         size = 0
         try:

@@ -9,8 +9,8 @@ import pytest
 from gateway.ledger import Entry
 from gateway.spool.log import Log
 from gateway.spool.quarantine import Quarantine
+from gateway.spool.reader import DAMAGE_LISTED, MAX_READ_RETRIES, SpoolReader
 from gateway.spool.segment import START, Damage, path_of
-from gateway.spool.source import DAMAGE_LISTED, PATIENCE, Source
 from tests.support.faulty_files import FaultyFiles
 
 if TYPE_CHECKING:
@@ -28,23 +28,23 @@ def run(work: Coroutine[None, None, None]) -> None:
     asyncio.run(limited())
 
 
-def source(disk: FaultyFiles, records: int = 9) -> tuple[Source, Log]:
+def spool_reader(disk: FaultyFiles, records: int = 9) -> tuple[SpoolReader, Log]:
     """Records of about 130 bytes, four in a segment."""
     log = Log(disk, HERE, 600)
     assert list(log.recover(0, 0)) == []
     log.start()
     for _ in range(records):
         log.append([Entry("d", payload=b"x" * 30)], 0)
-    return Source(log, Quarantine(disk, HERE)), log
+    return SpoolReader(log, Quarantine(disk, HERE)), log
 
 
-async def ids(reading: Source, after: int) -> list[int]:
+async def ids(reading: SpoolReader, after: int) -> list[int]:
     return [record.id for record in await reading.read(after, ALL)]
 
 
 def test_reading_can_go_on_or_begin_anywhere() -> None:
     async def main() -> None:
-        reading, log = source(FaultyFiles())
+        reading, log = spool_reader(FaultyFiles())
         assert await ids(reading, 0) == list(range(1, 10))
         log.append([Entry("d")], 0)
         assert await ids(reading, 9) == [10]
@@ -57,7 +57,7 @@ def test_reading_can_go_on_or_begin_anywhere() -> None:
 def test_a_segment_given_up_while_it_is_to_be_read_is_no_damage() -> None:
     async def main() -> None:
         disk = FaultyFiles()
-        reading, log = source(disk)
+        reading, log = spool_reader(disk)
         segments = log.segments()
         log.remove(log.sealed()[:1])
         log.segments = lambda: segments  # type: ignore[method-assign] # the list was made before
@@ -74,7 +74,7 @@ def test_a_segment_given_up_while_it_is_to_be_read_is_no_damage() -> None:
 def test_a_file_that_was_taken_away_is_reported() -> None:
     async def main() -> None:
         disk = FaultyFiles()
-        reading, _ = source(disk)
+        reading, _ = spool_reader(disk)
         disk.unlink(path_of(HERE, 5))
         assert await ids(reading, 0) == [1, 2, 3, 4, 9]
         assert [damage.reason for damage in reading.damage] == ["the file is gone"]
@@ -86,9 +86,9 @@ def test_a_file_that_was_taken_away_is_reported() -> None:
 def test_a_disk_that_does_not_answer_raises_before_anything_is_passed_over() -> None:
     async def main() -> None:
         disk = FaultyFiles()
-        reading, log = source(disk, 1)
+        reading, log = spool_reader(disk, 1)
         disk.unreadable = {(path_of(HERE, 1).name, 100)}
-        for _ in range(PATIENCE):
+        for _ in range(MAX_READ_RETRIES):
             with pytest.raises(OSError, match="bad sector"):
                 await reading.read(0, ALL)
         assert await ids(reading, 0) == []
@@ -102,7 +102,7 @@ def test_a_disk_that_does_not_answer_raises_before_anything_is_passed_over() -> 
     run(main())
 
 
-async def read_as_delivery_does(reading: Source) -> tuple[list[int], int]:
+async def read_as_delivery_does(reading: SpoolReader) -> tuple[list[int], int]:
     """From the first record again after each error, because none was delivered yet; and the number of errors."""
     found: list[int] = []
     errors = 0
@@ -111,7 +111,7 @@ async def read_as_delivery_does(reading: Source) -> tuple[list[int], int]:
             new = [record.id for record in await reading.read(found[-1] if found else 0, 100_000)]
         except OSError:
             errors += 1
-            assert errors < 10 * PATIENCE, "for ever"
+            assert errors < 10 * MAX_READ_RETRIES, "for ever"
             found.clear()
             continue
         if not new:
@@ -138,7 +138,7 @@ def with_bad_sectors() -> tuple[FaultyFiles, Log]:
 def test_what_stands_before_a_place_that_cannot_be_read_is_returned_first() -> None:
     async def main() -> None:
         disk, log = with_bad_sectors()
-        reading = Source(log, Quarantine(disk, HERE))
+        reading = SpoolReader(log, Quarantine(disk, HERE))
         before = [record.id for record in await reading.read(0, 1 << 30)]
         assert before == list(range(1, len(before) + 1))
         assert 10 < len(before) < 31
@@ -152,10 +152,10 @@ def test_what_stands_before_a_place_that_cannot_be_read_is_returned_first() -> N
 def test_places_that_cannot_be_read_are_passed_though_nothing_before_them_is_delivered_yet() -> None:
     async def main() -> None:
         disk, log = with_bad_sectors()
-        reading = Source(log, Quarantine(disk, HERE))
+        reading = SpoolReader(log, Quarantine(disk, HERE))
         found, errors = await read_as_delivery_does(reading)
         assert found == [number for number in range(1, 101) if number not in {31, 45, 72}]
-        assert errors == 3 * PATIENCE
+        assert errors == 3 * MAX_READ_RETRIES
         assert len(reading.damage) == 3
         reading.close()
 
@@ -168,7 +168,7 @@ def test_an_error_behind_a_damaged_place_is_no_end_of_the_records() -> None:
         first, second = log.segments()[:2]
         disk.unlink(first.path)
         disk.unreadable = {(second.path.name, START + 5)}
-        reading = Source(log, Quarantine(disk, HERE))
+        reading = SpoolReader(log, Quarantine(disk, HERE))
         with pytest.raises(OSError, match="bad sector"):
             await reading.read(0, 1 << 30)
         assert [damage.reason for damage in reading.damage] == ["the file is gone"]
@@ -178,7 +178,7 @@ def test_an_error_behind_a_damaged_place_is_no_end_of_the_records() -> None:
 
 
 def test_places_are_remembered_up_to_a_bound(caplog: pytest.LogCaptureFixture) -> None:
-    reading, _ = source(FaultyFiles(), 0)
+    reading, _ = spool_reader(FaultyFiles(), 0)
     for offset in range(DAMAGE_LISTED + 5):
         for _ in range(2):
             reading.found(Damage(path_of(HERE, 1), offset, 0, "missing"))
@@ -188,7 +188,7 @@ def test_places_are_remembered_up_to_a_bound(caplog: pytest.LogCaptureFixture) -
 
 def test_a_torn_tail_is_kept_and_not_counted() -> None:
     disk = FaultyFiles()
-    reading, log = source(disk, 1)
+    reading, log = spool_reader(disk, 1)
     reading.found_torn(Damage(log.segments()[0].path, 50, 10, "cut short"))
     assert reading.damage == ()
     assert disk.names(HERE / "quarantine") == [f"{path_of(HERE, 1).name}@50.torn"]

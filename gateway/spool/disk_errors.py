@@ -16,7 +16,7 @@ class Area(Enum):
     HOUSEKEEPING = "delivered segments cannot be removed"
 
 
-class Trouble:
+class DiskErrors:
     """Remembers the last error of each area until it works again; logs when that changes, not each time."""
 
     def __init__(self) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from gateway.ledger import Entry
 from gateway.spool.log import Log
+from gateway.spool.log_reader import LogReader, Segment, discover
 from gateway.spool.record import Record, encode
-from gateway.spool.scan import LogReader, Segment, discover
 from gateway.spool.segment import START, Damage, SegmentHeader, SegmentWriter, path_of
 from tests.support.faulty_files import FaultyFiles
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Patience:
+class ReadRetries:
     """``tries`` for each place. One thread at a time."""
 
     def __init__(self, tries: int) -> None:
@@ -27,7 +27,7 @@ class Patience:
         self._last: tuple[Path, int] | None = None
         self._given_up: dict[tuple[Path, int], int] = {}
 
-    def is_over(self, path: Path, start: int, end: int) -> bool:
+    def is_exhausted(self, path: Path, start: int, end: int) -> bool:
         """Whether the bytes from ``start`` to ``end``, which could not be read, are damage now."""
         if any(path == other and at <= start < until for (other, at), until in self._given_up.items()):
             return True
@@ -37,16 +37,16 @@ class Patience:
         self._given_up[self._last] = end
         return True
 
-    def spend(self) -> None:
+    def count_failure(self) -> None:
         """The last place asked for has failed one who waits before he tries again."""
         if self._last is not None:
             self._failed[self._last] += 1
 
-    def answered(self, path: Path, start: int) -> None:
+    def forget(self, path: Path, start: int) -> None:
         """What begins there could be read, or is passed."""
         self._failed.pop((path, start), None)
 
-    def keep(self, paths: Container[Path]) -> None:
+    def keep_only(self, paths: Container[Path]) -> None:
         """Forget what is not in these files."""
         self._failed = Counter({place: count for place, count in self._failed.items() if place[0] in paths})
         self._given_up = {place: until for place, until in self._given_up.items() if place[0] in paths}

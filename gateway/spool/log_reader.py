@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.spool.files import Files
-    from gateway.spool.patience import Patience
+    from gateway.spool.read_retries import ReadRetries
     from gateway.spool.record import Record
 
 NO_LIMIT = 2**64 - 1
@@ -67,15 +67,15 @@ def discover(files: Files, directory: Path) -> list[Segment]:
 class LogReader:
     """A position in the sequence of records, behind record ``last_id``. Holds one descriptor; not for two threads.
 
-    ``patience`` as for `SegmentReader`.
+    ``retries`` as for `SegmentReader`.
     """
 
-    def __init__(self, files: Files, after: int, patience: Patience | None = None) -> None:
+    def __init__(self, files: Files, after: int, retries: ReadRetries | None = None) -> None:
         self.last_id = after
         self.offset = 0
         """Where in its segment the last record begins."""
         self._files = files
-        self._patience = patience
+        self._retries = retries
         self._due = after + 1 if after else 0
         self._reader: SegmentReader | None = None
         self._run: deque[Record] = deque()
@@ -87,7 +87,7 @@ class LogReader:
             if self._reader is None or self._reader.first_id != segment.first_id:
                 self.close()
                 try:
-                    self._reader = SegmentReader(self._files, segment.path, segment.first_id, self._patience)
+                    self._reader = SegmentReader(self._files, segment.path, segment.first_id, self._retries)
                 except FileNotFoundError:
                     yield self._damage(Damage(segment.path, 0, 0, "the file is gone"))
                     continue
