@@ -115,7 +115,7 @@ class Gateway:
     async def _look_at_machine(self) -> None:
         """The room on its disk, its clock, and how long its certificates are good."""
         self.clock.look()
-        self.parts.expiry.tell()
+        self.parts.certificate_expiry.log_warnings()
         await self.parts.spool.look_at_disk()
 
     async def _revoke(self) -> None:

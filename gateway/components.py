@@ -38,13 +38,13 @@ from gateway.devices.settings import SettingsExchange
 from gateway.devices.unauthenticated import UnauthenticatedConnections
 from gateway.errors import GatewayError
 from gateway.http.access import Access
-from gateway.http.certificate_expiry import Expiry, read_ends
-from gateway.http.client_address import Proxies
+from gateway.http.certificate_expiry import CertificateExpiry, read_ends
+from gateway.http.client_address import TrustedProxies
 from gateway.http.client_certificates import Authorities
-from gateway.http.connect_rates import Connects
-from gateway.http.connection_bounds import PlainConnections
+from gateway.http.connect_rates import ConnectRates
+from gateway.http.connection_bounds import ConnectionBounds
 from gateway.http.listener import Listener
-from gateway.http.login import SECRET, load_secret
+from gateway.http.login import SECRET_FILE, load_secret
 from gateway.live.feed import LiveFeed
 from gateway.live.readiness import Readiness
 from gateway.live.status import Status
@@ -213,9 +213,15 @@ class Components:
         state = config.state.directory
         self.device_ids = DeviceIds(self.registry.devices.ids, self.fleet.known)
         self.threads = BoundedThreads(CLIENT_THREADS, "client-call", MAX_WAITING_CALLS)
-        self.expiry = Expiry(read_ends(config))
+        self.certificate_expiry = CertificateExpiry(read_ends(config))
         self.readiness = Readiness(
-            self.active, self.clock, self.spool, self.forwarder, self.active_sink, self.connections, self.expiry
+            self.active,
+            self.clock,
+            self.spool,
+            self.forwarder,
+            self.active_sink,
+            self.connections,
+            self.certificate_expiry,
         )
         self.status = Status(
             active=self.active,
@@ -229,9 +235,9 @@ class Components:
             threads=self.threads,
         )
         self.feed = LiveFeed(self.fleet, self.metrics, self.status.totals)
-        self.access = Access(load_secret(state / SECRET))
-        self.connection_bounds = PlainConnections(lambda why: self.metrics.requests_cut.labels(why).inc())
-        self.connect_rates = Connects(
+        self.access = Access(load_secret(state / SECRET_FILE))
+        self.connection_bounds = ConnectionBounds(lambda why: self.metrics.requests_cut.labels(why).inc())
+        self.connect_rates = ConnectRates(
             config.server.connects_per_second,
             config.server.connect_burst,
             refused=self.metrics.connections_total.labels("too_often").inc,
@@ -283,12 +289,12 @@ class Components:
         """The HTTP server of the one port; `gateway.app` gives it its sockets."""
         self.listener = Listener(
             application(self.services),
-            turned_away=self.metrics.connections_total.labels("too_many").inc,
-            proxies=Proxies(config.server.trusted_proxies),
+            on_turned_away=self.metrics.connections_total.labels("too_many").inc,
+            proxies=TrustedProxies(config.server.trusted_proxies),
             ssl_options=tls,
-            shaken=self.authorities.shaken,
-            may_connect=self.connect_rates.may,
-            plain=self.connection_bounds,
+            on_tls_handshake=self.authorities.handshake_done,
+            may_connect=self.connect_rates.allow,
+            bounds=self.connection_bounds,
         )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from gateway.config.tls import owners_of_authorities, server_context
 from gateway.http.certificate_expiry import read_ends
-from gateway.http.client_address import Proxies
+from gateway.http.client_address import TrustedProxies
 from gateway.protocol.field_types import declared_by
 from gateway.sinks import make_sink
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SLICE = 200
-"""Sessions that are judged and renewed before the event loop serves others."""
+"""Logins that are judged and renewed before the event loop serves others."""
 SESSION_SETTINGS = "profiles", "limits."
 
 
@@ -78,9 +78,9 @@ class Reconfiguration:
         config = change.config
         self.active.config = config
         parts.authorities.renew(prepared.authorities)
-        parts.expiry.renew(prepared.certificate_ends)
+        parts.certificate_expiry.renew(prepared.certificate_ends)
         parts.profiles.renew()
-        parts.listener.renew(prepared.tls, Proxies(config.server.trusted_proxies))
+        parts.listener.renew(prepared.tls, TrustedProxies(config.server.trusted_proxies))
         if prepared.sink is not None:
             self._redirect(prepared.sink)
         if "profiles" in change.live:

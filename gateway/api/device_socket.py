@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from gateway.api.handler import JsonErrors
 from gateway.config.names import DEVICE_ID
 from gateway.devices.session_runner import SessionRunner
-from gateway.http.access import bearer_token, page_may_send
+from gateway.http.access import bearer_token, origin_allowed, token_among, without_token
 from gateway.http.client_address import came_through_proxy
 from gateway.protocol.subprotocols import SUBPROTOCOLS
-from gateway.websocket.handshake import VERSION, lacking, offered_subprotocols, offered_token
+from gateway.websocket.handshake import VERSION, missing_for_upgrade, offered_subprotocols
 
 if TYPE_CHECKING:
     from gateway.devices.session_runner import SessionServices
     from gateway.http.client_certificates import Authorities
-    from gateway.http.connect_rates import Connects
+    from gateway.http.connect_rates import ConnectRates
 
 
 class DeviceSocket(JsonErrors, SessionRunner):
@@ -26,10 +26,12 @@ class DeviceSocket(JsonErrors, SessionRunner):
     __slots__ = ("authorities", "connect_rates")
 
     authorities: Authorities
-    connect_rates: Connects
+    connect_rates: ConnectRates
     session_services: SessionServices
 
-    def initialize(self, session_services: SessionServices, authorities: Authorities, connect_rates: Connects) -> None:
+    def initialize(
+        self, session_services: SessionServices, authorities: Authorities, connect_rates: ConnectRates
+    ) -> None:
         """Take what all device sockets share."""
         self.authorities = authorities
         self.connect_rates = connect_rates
@@ -42,24 +44,25 @@ class DeviceSocket(JsonErrors, SessionRunner):
         self.session_id = secrets.token_hex(8)
         self.remote = self.request.remote_ip or "?"
         headers, results = self.request.headers, services.metrics.connections_total
-        if came_through_proxy(headers) and not self.connect_rates.may(self.remote):
+        if came_through_proxy(headers) and not self.connect_rates.allow(self.remote):
             self.set_header("Retry-After", "1")
             return self.refuse(429, "too_often", "this address connects too often, try again later")
         if not DEVICE_ID.fullmatch(device_id):
             return self.refuse(400, "bad_device_id", "a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
-        if problem := lacking(headers):
+        if problem := missing_for_upgrade(headers):
             self.set_header("Upgrade", "websocket")
             self.set_header("Sec-WebSocket-Version", VERSION)
             return self.refuse(426, "upgrade_required", problem)
-        if not page_may_send(self.request, services.active.config):
+        if not origin_allowed(self.request, services.active.config):
             results.labels("bad_origin").inc()
             return self.refuse(403, "bad_origin", "server.allowed_origins does not name the page this comes from")
-        offered = offered_subprotocols(headers)
+        subprotocols = offered_subprotocols(headers)
+        offered = without_token(subprotocols)
         if offered and SUBPROTOCOLS.keys().isdisjoint(offered):
             results.labels("bad_subprotocol").inc()
             known = list(SUBPROTOCOLS)
             return self.refuse(400, "unknown_subprotocol", f"this gateway speaks {', '.join(known)}", known=known)
-        token = bearer_token(self.request) or offered_token(headers)
+        token = bearer_token(self.request) or token_among(subprotocols)
         self.device = None
         if services.connections.draining:
             return self.refuse(503, "restarting", "the gateway is shutting down")

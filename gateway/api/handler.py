@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from tornado.web import HTTPError, RequestHandler
 
-from gateway.http.access import CSRF_HEADER, Grant, TooManyGuesses, from_elsewhere, from_here, lacks_csrf_token
+from gateway.http.access import CSRF_HEADER, Grant, TooManyGuesses, is_cross_origin, is_local, lacks_csrf_token
 from gateway.http.login import Role
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gateway.config.active_config import ActiveConfig
     from gateway.devices.failed_credentials import FailedCredentials
     from gateway.http.access import Access
-    from gateway.http.login import Session
+    from gateway.http.login import Login
 
 log = logging.getLogger(__name__)
 
@@ -153,14 +153,14 @@ class ApiHandler(JsonErrors):
         elif grant.role < needed:
             self.refuse(403, "forbidden", "this needs the admin token; it is auth.admin_token of the configuration")
         else:
-            return grant.session is None or self.request.method in READING or self.may_change_by(grant.session)
+            return grant.login is None or self.request.method in READING or self.may_change_by(grant.login)
         return False
 
-    def may_change_by(self, session: Session) -> bool:
-        """Whether this request comes from the page that ``session`` belongs to; if not, it was refused."""
-        if from_elsewhere(self.request):
+    def may_change_by(self, login: Login) -> bool:
+        """Whether this request comes from the page that ``login`` belongs to; if not, it was refused."""
+        if is_cross_origin(self.request):
             self.refuse(403, "bad_origin", "the page of another origin cannot use the login here")
-        elif lacks_csrf_token(self.request, session):
+        elif lacks_csrf_token(self.request, login):
             self.refuse(403, "bad_csrf_token", f"this needs the header {CSRF_HEADER} with csrf of /v1/session")
         else:
             return True
@@ -183,7 +183,7 @@ class OperationsHandler(ApiHandler):
 
     def prepare(self) -> None:
         """Refuse any other client."""
-        if not from_here(self.request):
+        if not is_local(self.request):
             self.permits(Role.VIEWER)
 
 

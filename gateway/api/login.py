@@ -16,7 +16,7 @@ from tornado.web import HTTPError
 
 from gateway import __version__
 from gateway.api.handler import MALFORMED, ApiHandler
-from gateway.http.access import Grant, from_elsewhere
+from gateway.http.access import Grant, is_cross_origin
 from gateway.http.login import LIFETIME, Role, token_of
 
 
@@ -29,7 +29,7 @@ class LoginHandler(ApiHandler):
 
     def post(self) -> None:
         """Log in with ``{"token":".."}``."""
-        if from_elsewhere(self.request):
+        if is_cross_origin(self.request):
             return self.refuse(403, "bad_origin", "the page of another origin cannot log in here")
         token = self.body_object({"token": str}).get("token")
         if not token:
@@ -38,17 +38,17 @@ class LoginHandler(ApiHandler):
         role = access.role_of(token, self.request, auth)
         if role is Role.NONE:
             return self.refuse(401, "wrong_token", "this is neither the viewer's token nor the admin's")
-        cookie = access.sessions.begin(role, auth)
+        cookie = access.logins.begin(role, auth)
         self.set_cookie(access.cookie_name(self.request), cookie, max_age=LIFETIME, **self._attributes())
-        return self._tell(Grant(role, token, access.sessions.read(cookie, auth)))
+        return self._tell(Grant(role, token, access.logins.read(cookie, auth)))
 
     def delete(self) -> None:
         """Log out. A copy of the cookie is worth nothing from then on."""
-        access, session = self.access, self.grant().session
-        if session is not None:
-            if not self.may_change_by(session):
+        access, login = self.access, self.grant().login
+        if login is not None:
+            if not self.may_change_by(login):
                 return None
-            access.sessions.end(session)
+            access.logins.end(login)
             access.enforce(self.active.config.auth)
             self.clear_cookie(access.cookie_name(self.request), **self._attributes())
         return self._tell(self.grant())
@@ -61,7 +61,7 @@ class LoginHandler(ApiHandler):
         self.answer(
             {
                 "role": grant.role.name.lower(),
-                "csrf": None if grant.session is None else grant.session.csrf,
+                "csrf": None if grant.login is None else grant.login.csrf,
                 "login": any(role > grant.role and token_of(role, auth) is not None for role in Role),
                 "version": __version__ if known else None,
                 "name": platform.node() if known else None,

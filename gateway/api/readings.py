@@ -12,7 +12,7 @@ from gateway.api.handler import ApiHandler
 from gateway.config.names import DEVICE_ID
 from gateway.devices.readings_by_request import NotNow, TooFast, TooLarge
 from gateway.errors import MessageError
-from gateway.http.access import bearer_token, page_may_send
+from gateway.http.access import bearer_token, origin_allowed
 
 if TYPE_CHECKING:
     from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.devices.failed_credentials import FailedCredentials
     from gateway.devices.readings_by_request import ReadingsByRequest
     from gateway.http.client_certificates import Authorities
-    from gateway.http.connection_bounds import PlainConnections
+    from gateway.http.connection_bounds import ConnectionBounds
     from gateway.protocol.rate_limits import Excess
     from gateway.state.registered_device import Device
 
@@ -39,7 +39,7 @@ class ReadingsHandler(ApiHandler):
 
     authentication: Authentication
     authorities: Authorities
-    connection_bounds: PlainConnections
+    connection_bounds: ConnectionBounds
     failures: FailedCredentials
     readings: ReadingsByRequest
 
@@ -51,7 +51,7 @@ class ReadingsHandler(ApiHandler):
         self._body = bytearray()
         self._size = 0
         connection = cast("HTTP1ServerConnection", self.request.server_connection)
-        self.connection_bounds.keep(connection, self._limit if self._known else 0)
+        self.connection_bounds.limit_kept_body(connection, self._limit if self._known else 0)
         cast("HTTP1Connection", self.request.connection).set_max_body_size(MAX_DISCARDED_BYTES)
 
     def data_received(self, chunk: bytes) -> None:
@@ -67,7 +67,7 @@ class ReadingsHandler(ApiHandler):
         """Accept the readings, or say why not."""
         if not DEVICE_ID.fullmatch(device_id):
             return self.refuse(400, "bad_device_id", "a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
-        if not page_may_send(self.request, self.active.config):
+        if not origin_allowed(self.request, self.active.config):
             return self.refuse(403, "bad_origin", "server.allowed_origins does not name the page this comes from")
         device = self._authenticate(device_id) if self._known else None  # it may have been revoked while it sent
         if device is None:

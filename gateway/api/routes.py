@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from gateway.devices.settings import SettingsExchange
     from gateway.http.access import Access
     from gateway.http.client_certificates import Authorities
-    from gateway.http.connect_rates import Connects
-    from gateway.http.connection_bounds import PlainConnections
+    from gateway.http.connect_rates import ConnectRates
+    from gateway.http.connection_bounds import ConnectionBounds
     from gateway.live.feed import LiveFeed
     from gateway.live.readiness import Readiness
     from gateway.live.status import Status
@@ -63,8 +63,8 @@ class Services:
     authorities: Authorities
     command_log: CommandLog
     commands: Commands
-    connect_rates: Connects
-    connection_bounds: PlainConnections
+    connect_rates: ConnectRates
+    connection_bounds: ConnectionBounds
     connections: Connections
     dead_letters: DeadLetters
     device_settings: SettingsExchange

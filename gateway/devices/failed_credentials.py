@@ -20,7 +20,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.http.token_guesses import network_of
+from gateway.http.client_address import network_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -246,7 +246,7 @@ class SessionRunner(StreamHandler):
             services.metrics.connections_total.labels("too_many").inc()
             self._run(session.busy(FULL))
             return
-        self.admit_messages(services.active.config.server.max_message_bytes)
+        self.set_max_message_size(services.active.config.server.max_message_bytes)
         self._welcome(session, device)
 
     def _enrol(self, session: Session, enrol: Enrol) -> None:
@@ -455,7 +455,7 @@ class SessionRunner(StreamHandler):
     def replace(self) -> None:
         """A newer connection of this device took over; what this one has sent before still counts."""
         if self.paused:
-            self.deliver_held()
+            self.deliver_backlog()
         self._end(CloseReason.REPLACED)
 
     def expire(self) -> None:

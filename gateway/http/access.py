@@ -1,11 +1,11 @@
-"""Who may do what over HTTP, from a bearer token, a session's cookie, or the place a request comes from.
+"""Who may do what over HTTP, from a bearer token, a login's cookie, or the place a request comes from.
 
 Rules that hold here:
 
-* A bearer token goes before a cookie. What a cookie may change, it may only with the session's CSRF token beside it.
+* A bearer token goes before a cookie. What a cookie may change, it may only with the login's CSRF token beside it.
 * An answer without an end is cut when the token or the login that it was given for ends.
 * Looking is free where no viewer token is set and the gateway listens on this machine only, and then only under a name
-  of this machine (`from_here`): a page whose own name was made to lead here (DNS rebinding), and what a proxy lets in,
+  of this machine (`is_local`): a page whose own name was made to lead here (DNS rebinding), and what a proxy lets in,
   has no part.
 """
 
@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING
 
 from gateway.config import ListenAddress
 from gateway.http.client_address import came_through_proxy
-from gateway.http.login import Role, Session, Sessions, token_of
-from gateway.http.token_guesses import Guesses
+from gateway.http.login import Login, Logins, Role, token_of
+from gateway.http.token_guesses import TokenGuesses
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tornado.httputil import HTTPServerRequest
     from tornado.iostream import IOStream
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CSRF_HEADER = "X-CSRF-Token"
+TOKEN_PREFIX = "bearer."  # noqa: S105 - what stands before a token
 
 
 class TooManyGuesses(Exception):
@@ -42,19 +45,19 @@ class TooManyGuesses(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a request may do, by which ``token`` (None: it is free), and by the cookie of which ``session``, if any."""
+    """What a request may do, by which ``token`` (None: it is free), and by the cookie of which ``login``, if any."""
 
     role: Role
     token: str | None = field(default=None, repr=False)
-    session: Session | None = None
+    login: Login | None = None
 
 
 class Access:
     """Judges requests to one gateway; ``secret`` signs its cookies."""
 
     def __init__(self, secret: bytes) -> None:
-        self.sessions = Sessions(secret)
-        self._guesses = Guesses()
+        self.logins = Logins(secret)
+        self._guesses = TokenGuesses()
         self._endless: dict[IOStream, Grant] = {}
 
     def judge(self, request: HTTPServerRequest, config: Config) -> Grant:
@@ -65,13 +68,13 @@ class Access:
         """
         token = bearer_token(request)
         if token is not None:
-            role, session = self.role_of(token, request, config.auth), None
+            role, login = self.role_of(token, request, config.auth), None
         else:
-            session = self._session(request, config.auth)
-            role = Role.NONE if session is None else session.role
+            login = self._session(request, config.auth)
+            role = Role.NONE if login is None else login.role
         if role is Role.NONE:
             return Grant(Role.VIEWER if _free(request, config) else Role.NONE)
-        return Grant(role, token_of(role, config.auth), session)
+        return Grant(role, token_of(role, config.auth), login)
 
     def bind(self, answer: IOStream, grant: Grant) -> None:
         """Have `enforce` cut an answer that has no end of its own once ``grant`` does not last."""
@@ -87,7 +90,7 @@ class Access:
 
     def lasts(self, grant: Grant, auth: AuthSection) -> bool:
         """Whether what was granted still is."""
-        if grant.session is not None and not self.sessions.lasts(grant.session):
+        if grant.login is not None and not self.logins.lasts(grant.login):
             return False
         return grant.token == token_of(grant.role, auth)
 
@@ -98,20 +101,20 @@ class Access:
             TooManyGuesses: the address may not try one now.
         """
         address = request.remote_ip or ""
-        if (seconds := self._guesses.wait(address)) > 0:
+        if (seconds := self._guesses.seconds_to_wait(address)) > 0:
             raise TooManyGuesses(seconds)
         fits = [role for role in (Role.VIEWER, Role.ADMIN) if _same(token_of(role, auth), token)]
-        if not fits and self._guesses.wrong(address, token):
+        if not fits and self._guesses.count_wrong(address, token):
             log.warning("many wrong tokens for HTTP came from %s, it has to wait between two from now on", address)
         return max(fits, default=Role.NONE)
 
     def cookie_name(self, request: HTTPServerRequest) -> str:
-        """The name of the session's cookie; over TLS one that browsers take only from this host, and only over TLS."""
-        return f"{'__Host-' if request.protocol == 'https' else ''}{self.sessions.cookie_name}"
+        """The name of the login's cookie; over TLS one that browsers take only from this host, and only over TLS."""
+        return f"{'__Host-' if request.protocol == 'https' else ''}{self.logins.cookie_name}"
 
-    def _session(self, request: HTTPServerRequest, auth: AuthSection) -> Session | None:
+    def _session(self, request: HTTPServerRequest, auth: AuthSection) -> Login | None:
         cookie = request.cookies.get(self.cookie_name(request))
-        return None if cookie is None else self.sessions.read(cookie.value, auth)
+        return None if cookie is None else self.logins.read(cookie.value, auth)
 
 
 def bearer_token(request: HTTPServerRequest) -> str | None:
@@ -120,13 +123,24 @@ def bearer_token(request: HTTPServerRequest) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
-def from_here(request: HTTPServerRequest) -> bool:
+def token_among(subprotocols: Sequence[str]) -> str | None:
+    """The token that a browser offers as the WebSocket subprotocol ``bearer.TOKEN``; it cannot set headers there."""
+    found = (name for name in subprotocols if name.startswith(TOKEN_PREFIX))
+    return next((name.removeprefix(TOKEN_PREFIX) for name in found), None)
+
+
+def without_token(subprotocols: Sequence[str]) -> list[str]:
+    """The offered subprotocols that are no token."""
+    return [name for name in subprotocols if not name.startswith(TOKEN_PREFIX)]
+
+
+def is_local(request: HTTPServerRequest) -> bool:
     """Whether somebody on this machine asks for it by a name of this machine."""
     names = request.remote_ip or "", request.host_name.strip("[]")
     return all(ListenAddress(name, 0).loopback for name in names) and not came_through_proxy(request.headers)
 
 
-def from_elsewhere(request: HTTPServerRequest) -> bool:
+def is_cross_origin(request: HTTPServerRequest) -> bool:
     """Whether a browser says that the page of another origin sends this (RFC 6454 section 7).
 
     A page may have come over TLS that ended before the gateway.
@@ -136,7 +150,7 @@ def from_elsewhere(request: HTTPServerRequest) -> bool:
     return origin is not None and origin.lower() not in {f"{request.protocol}://{host}", f"https://{host}"}
 
 
-def page_may_send(request: HTTPServerRequest, config: Config) -> bool:
+def origin_allowed(request: HTTPServerRequest, config: Config) -> bool:
     """Whether the page that sends this, if one does, may speak as a device.
 
     Its own page may. But where no token is needed that would be any page whose name was made to lead here (DNS
@@ -145,17 +159,17 @@ def page_may_send(request: HTTPServerRequest, config: Config) -> bool:
     origin, allowed = request.headers.get("Origin"), config.server.allowed_origins
     if origin is None or "*" in allowed or origin in allowed:
         return True
-    return not from_elsewhere(request) and (config.auth.mode == "token" or from_here(request))
+    return not is_cross_origin(request) and (config.auth.mode == "token" or is_local(request))
 
 
-def lacks_csrf_token(request: HTTPServerRequest, session: Session) -> bool:
+def lacks_csrf_token(request: HTTPServerRequest, login: Login) -> bool:
     """Whether a change by cookie comes without what only the gateway's own page can read."""
     given = request.headers.get(CSRF_HEADER, "")
-    return not hmac.compare_digest(session.csrf.encode(), given.encode(errors="surrogatepass"))
+    return not hmac.compare_digest(login.csrf.encode(), given.encode(errors="surrogatepass"))
 
 
 def _free(request: HTTPServerRequest, config: Config) -> bool:
-    return config.auth.viewer_token is None and config.server.listen.loopback and from_here(request)
+    return config.auth.viewer_token is None and config.server.listen.loopback and is_local(request)
 
 
 def _same(expected: str | None, token: str) -> bool:

@@ -19,13 +19,13 @@ import logging
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from gateway.http.token_guesses import network_of
+from gateway.http.client_address import network_of
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-Waiting = tuple["socket.socket", Any]
+Accepted = tuple["socket.socket", Any]
 
 log = logging.getLogger(__name__)
 
@@ -33,21 +33,21 @@ ACCEPTED_PER_TURN = 64
 """Taking a connection from the kernel costs some 20 us."""
 ADMITTED_PER_TURN = 4
 """A handshake costs a third of a millisecond, over TLS more than one."""
-MOST_SILENT = 16_384
-MOST_READY = 16_384
+MAX_SILENT = 16_384
+MAX_READY = 16_384
 """Of those who have spoken, too: a fleet of 10,000 is through in some 5 s."""
 SILENT_SECONDS = 30.0
 PAUSE_SECONDS = 1.0
 """Until the next try after the system had no more files or memory for a connection."""
 
 
-class Line:
+class FairQueue:
     """Connections by network, each network's in the order in which they came, each with its address."""
 
     def __init__(self) -> None:
         self._networks: OrderedDict[str, OrderedDict[socket.socket, Any]] = OrderedDict()
         self._by_size: dict[int, OrderedDict[str, None]] = {}
-        self._most = 0
+        self._largest = 0
         self._size = 0
 
     def __len__(self) -> int:
@@ -58,7 +58,7 @@ class Line:
         network = network_of(_host(address))
         of_network = self._networks.setdefault(network, OrderedDict())
         of_network[connection] = address
-        self._grown(network, len(of_network), 1)
+        self._count_size(network, len(of_network), 1)
 
     def remove(self, connection: socket.socket, address: Any) -> None:
         """It waits here no more."""
@@ -67,9 +67,9 @@ class Line:
         del of_network[connection]
         if not of_network:
             del self._networks[network]
-        self._grown(network, len(of_network), -1)
+        self._count_size(network, len(of_network), -1)
 
-    def _grown(self, network: str, size: int, by: int) -> None:
+    def _count_size(self, network: str, size: int, by: int) -> None:
         self._size += by
         before = self._by_size.get(size - by)
         if before is not None:
@@ -78,13 +78,13 @@ class Line:
                 del self._by_size[size - by]
         if size:
             self._by_size.setdefault(size, OrderedDict())[network] = None
-        self._most = max(self._most, size) if by > 0 else self._most - (self._most not in self._by_size)
+        self._largest = max(self._largest, size) if by > 0 else self._largest - (self._largest not in self._by_size)
 
-    def of_most(self) -> Waiting:
+    def oldest_of_largest(self) -> Accepted:
         """The oldest of the network that has the most."""
-        return next(iter(self._networks[next(iter(self._by_size[self._most]))].items()))
+        return next(iter(self._networks[next(iter(self._by_size[self._largest]))].items()))
 
-    def take(self) -> Waiting:
+    def take(self) -> Accepted:
         """The oldest of the network whose turn it is, taken out."""
         network = next(iter(self._networks))
         connection, address = next(iter(self._networks[network].items()))
@@ -94,30 +94,30 @@ class Line:
         return connection, address
 
 
-class Gate:
+class Admission:
     """Accepts on ``listening`` from now on; ``admit`` gets each connection, non-blocking, with its address."""
 
     def __init__(
         self,
         listening: socket.socket,
         admit: Callable[[socket.socket, Any], None],
-        turned_away: Callable[[], None],
+        on_turned_away: Callable[[], None],
         *,
         may_connect: Callable[[str], bool] = lambda _address: True,
-        most_silent: int = MOST_SILENT,
-        most_ready: int = MOST_READY,
+        max_silent: int = MAX_SILENT,
+        max_ready: int = MAX_READY,
         silent_seconds: float = SILENT_SECONDS,
     ) -> None:
         self._listening = listening
         self._admit = admit
-        self._turned_away = turned_away
+        self._on_turned_away = on_turned_away
         self._may_connect = may_connect
-        self._most_silent = most_silent
-        self._most_ready = most_ready
+        self._max_silent = max_silent
+        self._max_ready = max_ready
         self._silent_seconds = silent_seconds
         self._silent: dict[socket.socket, tuple[float, Any]] = {}
-        self._silent_line = Line()
-        self._ready = Line()
+        self._silent_queue = FairQueue()
+        self._ready = FairQueue()
         self._expiring: asyncio.TimerHandle | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -143,29 +143,29 @@ class Gate:
 
     def _wait_for(self, connection: socket.socket, address: Any) -> None:
         connection.setblocking(False)  # noqa: FBT003 - the socket module's own signature
-        self._loop.add_reader(connection, self._spoke, connection, address)
+        self._loop.add_reader(connection, self._readable, connection, address)
         self._silent[connection] = self._loop.time() + self._silent_seconds, address
-        self._silent_line.add(connection, address)
-        if len(self._silent) > self._most_silent:
-            self._turned_away()
-            self._forget(self._silent_line.of_most()[0])
+        self._silent_queue.add(connection, address)
+        if len(self._silent) > self._max_silent:
+            self._on_turned_away()
+            self._forget(self._silent_queue.oldest_of_largest()[0])
         if self._expiring is None:
             self._expiring = self._loop.call_later(self._silent_seconds, self._expire)
 
-    def _spoke(self, connection: socket.socket, address: Any) -> None:
+    def _readable(self, connection: socket.socket, address: Any) -> None:
         self._loop.remove_reader(connection)
         del self._silent[connection]
-        self._silent_line.remove(connection, address)
+        self._silent_queue.remove(connection, address)
         if not self._ready:
-            self._loop.call_soon(self._let_in)
+            self._loop.call_soon(self._admit_some)
         self._ready.add(connection, address)
-        if len(self._ready) > self._most_ready:
-            self._turned_away()
-            given_up = self._ready.of_most()
+        if len(self._ready) > self._max_ready:
+            self._on_turned_away()
+            given_up = self._ready.oldest_of_largest()
             self._ready.remove(*given_up)
             given_up[0].close()
 
-    def _let_in(self) -> None:
+    def _admit_some(self) -> None:
         for _ in range(ADMITTED_PER_TURN):
             if not self._ready:
                 return
@@ -176,7 +176,7 @@ class Gate:
                 log.exception("a connection from %s could not be let in", address)
                 connection.close()
         if self._ready:
-            self._loop.call_soon(self._let_in)
+            self._loop.call_soon(self._admit_some)
 
     def _expire(self) -> None:
         self._expiring = None
@@ -190,7 +190,7 @@ class Gate:
     def _forget(self, connection: socket.socket) -> None:
         self._loop.remove_reader(connection)
         _, address = self._silent.pop(connection)
-        self._silent_line.remove(connection, address)
+        self._silent_queue.remove(connection, address)
         connection.close()
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ _VERSION, _UTC_TIME = 0xA0, 0x17
 """Tags (X.690, section 8.1.2): of the version in a certificate, and of a time with two digits for the year."""
 
 
-class Expiry:
+class CertificateExpiry:
     """``ends`` is when the first certificate of each file ends, in seconds since 1970."""
 
     def __init__(
@@ -43,12 +43,12 @@ class Expiry:
         self._ends = dict(ends or {})
         self._wall = wall
         self._monotonic = monotonic
-        self._tell_at = -inf
+        self._log_at = -inf
 
     def renew(self, ends: Mapping[Path, float]) -> None:
-        """Watch these files from now on, and log their warnings at the next `tell`."""
+        """Watch these files from now on, and log their warnings at the next `log_warnings`."""
         self._ends = dict(ends)
-        self._tell_at = -inf
+        self._log_at = -inf
 
     def warnings(self) -> Iterator[str]:
         """What an operator should know."""
@@ -58,11 +58,11 @@ class Expiry:
                 when = datetime.fromtimestamp(end, UTC).isoformat().replace("+00:00", "Z")
                 yield f"a certificate in {path} {'ends' if end > now else 'ended'} at {when}"
 
-    def tell(self) -> None:
+    def log_warnings(self) -> None:
         """Log the warnings, unless that was done within a day."""
         now = self._monotonic()
-        if now >= self._tell_at:
-            self._tell_at = now + DAY
+        if now >= self._log_at:
+            self._log_at = now + DAY
             for warning in self.warnings():
                 log.warning("%s", warning)
 

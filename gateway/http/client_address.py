@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
     from tornado.httputil import HTTPConnection, HTTPHeaders, RequestStartLine, ResponseStartLine
 
+MAX_REMEMBERED = 4096
+"""Texts of addresses whose parsed form is remembered."""
 CHAIN = "X-Forwarded-For"
 SCHEME = "X-Forwarded-Proto"
-SIGNS = CHAIN, SCHEME, "X-Real-IP", "Forwarded", "Via"
+PROXY_HEADERS = CHAIN, SCHEME, "X-Real-IP", "Forwarded", "Via"
 """Headers that show that a proxy was there, trusted or not."""
 
 
-class Proxies:
+class TrustedProxies:
     """The proxies in ``networks`` (addresses, or with a prefix as in 10.0.0.0/8)."""
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
@@ -57,10 +59,10 @@ class Proxies:
         return address, told if told in {"http", "https"} else scheme
 
 
-class Unveiled(HTTPMessageDelegate):
+class ForwardedRequest(HTTPMessageDelegate):
     """Hands a request to ``inner`` as if its client had connected itself."""
 
-    def __init__(self, inner: HTTPMessageDelegate, connection: HTTPConnection, proxies: Proxies) -> None:
+    def __init__(self, inner: HTTPMessageDelegate, connection: HTTPConnection, proxies: TrustedProxies) -> None:
         self._inner = inner
         self._context: Any = getattr(connection, "context")  # noqa: B009 - Tornado's types leave it out
         self._proxies = proxies
@@ -93,10 +95,27 @@ class Unveiled(HTTPMessageDelegate):
 
 def came_through_proxy(headers: HTTPHeaders) -> bool:
     """Whether a proxy handed this on, trusted or not."""
-    return any(name in headers for name in SIGNS)
+    return any(name in headers for name in PROXY_HEADERS)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(MAX_REMEMBERED)  # admission asks for the network of one address again and again
+def network_of(address: str) -> str:
+    """The network that counts as one client: an IPv4 address, or the /64 of an IPv6 address, which has one owner.
+
+    What is no address is its own network.
+    """
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((int(found), 64), strict=False))
+
+
+@lru_cache(MAX_REMEMBERED)
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """None if ``text`` is no address."""
     try:

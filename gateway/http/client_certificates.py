@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tornado.httputil import HTTPServerRequest
 
 ALTERNATIVES = "DNS", "URI"
-MOST_REMEMBERED = 65_536
+MAX_REMEMBERED = 65_536
 NONE: frozenset[str] = frozenset()
 Chain: TypeAlias = tuple[bytes, ...]
 
@@ -59,7 +59,7 @@ class Authorities:
         self._owners = owners
         self._profiles = frozenset[str]().union(*owners.values()) - {GENERAL}
 
-    def shaken(self, sock: ssl.SSLSocket) -> None:
+    def handshake_done(self, sock: ssl.SSLSocket) -> None:
         """A handshake is done: keep what was shown for those who resume its session."""
         if sock.getpeercert(binary_form=True):
             self._chain(sock)
@@ -96,7 +96,7 @@ class Authorities:
             return ()
         self._chains[leaf] = chain
         self._chains.move_to_end(leaf)
-        if len(self._chains) > MOST_REMEMBERED:
+        if len(self._chains) > MAX_REMEMBERED:
             self._chains.popitem(last=False)
         return chain
 

@@ -13,15 +13,15 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from gateway.http.token_guesses import network_of
+from gateway.http.client_address import network_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MOST_ADDRESSES = 16_384
+MAX_ADDRESSES = 16_384
 
 
-class Connects:
+class ConnectRates:
     """Connections by address: ``rate`` a second for each, ``burst`` at once."""
 
     def __init__(
@@ -41,14 +41,14 @@ class Connects:
     def __len__(self) -> int:
         return len(self._left)
 
-    def may(self, address: str) -> bool:
+    def allow(self, address: str) -> bool:
         """Whether ``address`` may connect once more, which is counted; a refusal is, too."""
         network, now = network_of(address), self._clock()
         left, at = self._left.pop(network, (self._burst, now))
         left = min(self._burst, left + (now - at) * self._rate)
         allowed = left >= 1
         self._left[network] = (left - 1 if allowed else left, now)
-        if len(self._left) > MOST_ADDRESSES:
+        if len(self._left) > MAX_ADDRESSES:
             self._left.popitem(last=False)
         if not allowed:
             self._refused()

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
     from tornado.httputil import HTTPHeaders, RequestStartLine, ResponseStartLine
 
-MOST_CONNECTIONS = 4096
-MOST_BODY_BYTES = 32 * 1024**2
+MAX_CONNECTIONS = 4096
+MAX_BODY_BYTES = 32 * 1024**2
 """Kept of all requests that are not whole yet."""
 ANSWER_SECONDS = 60.0
 """For the last byte of an answer to be on its way."""
@@ -39,14 +39,14 @@ REQUESTS_PER_TURN = 8
 """A request costs a third of a millisecond."""
 
 
-class Cut(StrEnum):
+class CutReason(StrEnum):
     """Why a connection was closed before its time."""
 
     GAVE_WAY = "gave_way"
     SLOW_READER = "slow_reader"
 
 
-class Turns:
+class RequestTurns:
     """Who may begin in this turn of the event loop, and who has to wait for one of the next."""
 
     def __init__(self, per_turn: int = REQUESTS_PER_TURN) -> None:
@@ -82,72 +82,72 @@ class Turns:
 
 
 @dataclass(slots=True)
-class Body:
+class IncompleteBody:
     """Of a request that is not whole yet: bytes that are kept, and how many will be at most."""
 
     kept: int = 0
     most: float = math.inf
 
 
-class PlainConnections:
+class ConnectionBounds:
     """The connections of a listener; ``count`` hears why one was cut."""
 
     def __init__(
         self,
-        count: Callable[[Cut], None],
+        count: Callable[[CutReason], None],
         *,
-        most: int = MOST_CONNECTIONS,
-        most_bytes: int = MOST_BODY_BYTES,
+        max_connections: int = MAX_CONNECTIONS,
+        max_bytes: int = MAX_BODY_BYTES,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._count = count
-        self._most = most
-        self._most_bytes = most_bytes
+        self._max_connections = max_connections
+        self._max_bytes = max_bytes
         self._answer_seconds = answer_seconds
-        self._asking: dict[HTTP1ServerConnection, Body] = {}
+        self._incomplete: dict[HTTP1ServerConnection, IncompleteBody] = {}
         self._answered: dict[HTTP1ServerConnection, float] = {}
         self._bytes = 0
-        self.turns = Turns()
+        self.turns = RequestTurns()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._asking) + len(self._answered)
+        return len(self._incomplete) + len(self._answered)
 
     def make_room(self) -> bool:
         """Whether there is room for one more, which may be at the cost of another."""
-        return len(self) < self._most or self._give_way()
+        return len(self) < self._max_connections or self._give_way()
 
-    def await_request(self, connection: HTTP1ServerConnection) -> bool:
+    def request_expected(self, connection: HTTP1ServerConnection) -> bool:
         """A request is expected from ``connection``: whether it is new, or else has its last answer."""
-        self._asking[connection] = Body()
+        self._incomplete[connection] = IncompleteBody()
         return self._answered.pop(connection, None) is None
 
-    def keep(self, connection: HTTP1ServerConnection, most: int) -> None:
+    def limit_kept_body(self, connection: HTTP1ServerConnection, most: int) -> None:
         """Only so many bytes of the body that begins will be kept; the others are nobody's burden."""
-        if connection in self._asking:
-            self._asking[connection].most = most
+        if connection in self._incomplete:
+            self._incomplete[connection].most = most
 
-    def took(self, connection: HTTP1ServerConnection, size: int) -> None:
+    def body_received(self, connection: HTTP1ServerConnection, size: int) -> None:
         """So many bytes of a body came."""
-        body = self._asking.get(connection)
+        body = self._incomplete.get(connection)
         if body is not None and body.kept + size <= body.most:
             body.kept += size
             self._bytes += size
-            while self._bytes > self._most_bytes and self._give_way(with_body=True):
+            while self._bytes > self._max_bytes and self._give_way(with_body=True):
                 pass
 
-    def answer(self, connection: HTTP1ServerConnection) -> None:
+    def request_complete(self, connection: HTTP1ServerConnection) -> None:
         """The request is whole."""
-        if connection in self._asking:
-            self._bytes -= self._asking.pop(connection).kept
+        if connection in self._incomplete:
+            self._bytes -= self._incomplete.pop(connection).kept
             self._answered[connection] = self._loop.time()
             if self._timer is None:
                 self._timer = self._loop.call_later(min(SCAN_SECONDS, self._answer_seconds), self._scan)
 
-    def forget(self, connection: HTTP1ServerConnection) -> None:
+    def remove(self, connection: HTTP1ServerConnection) -> None:
         """The connection has ended, or become something else."""
-        self._bytes -= self._asking.pop(connection, Body()).kept
+        self._bytes -= self._incomplete.pop(connection, IncompleteBody()).kept
         self._answered.pop(connection, None)
 
     def stop(self) -> None:
@@ -158,16 +158,16 @@ class PlainConnections:
 
     def _give_way(self, *, with_body: bool = False) -> bool:
         """Close the request awaited for longest, else the answer that waits to be taken; whether there was any."""
-        found = next((known for known, body in self._asking.items() if body.kept or not with_body), None)
+        found = next((known for known, body in self._incomplete.items() if body.kept or not with_body), None)
         if found is None and not with_body:
             found = next((known for known in self._answered if known.stream.writing()), None)
         if found is None:
             return False
-        self._cut(found, Cut.GAVE_WAY)
+        self._cut(found, CutReason.GAVE_WAY)
         return True
 
-    def _cut(self, connection: HTTP1ServerConnection, why: Cut) -> None:
-        self.forget(connection)
+    def _cut(self, connection: HTTP1ServerConnection, why: CutReason) -> None:
+        self.remove(connection)
         self._count(why)
         connection.stream.close()
 
@@ -178,12 +178,12 @@ class PlainConnections:
             if not connection.stream.writing():
                 self._answered[connection] = now  # it is the gateway that is slow
             elif now - since >= self._answer_seconds:
-                self._cut(connection, Cut.SLOW_READER)
+                self._cut(connection, CutReason.SLOW_READER)
         if self._answered:
             self._timer = self._loop.call_later(min(SCAN_SECONDS, self._answer_seconds), self._scan)
 
 
-class Watched(HTTPMessageDelegate):
+class BoundedRequest(HTTPMessageDelegate):
     """Hands a request to ``inner``, and tells ``connections`` how far it is."""
 
     def __init__(
@@ -191,13 +191,13 @@ class Watched(HTTPMessageDelegate):
         inner: HTTPMessageDelegate,
         connection: HTTP1ServerConnection,
         request: HTTP1Connection,
-        connections: PlainConnections,
+        connections: ConnectionBounds,
     ) -> None:
         self._inner = inner
         self._connection = connection
         self._connections = connections
         self._request = request
-        self._first = connections.await_request(connection)
+        self._first = connections.request_expected(connection)
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
@@ -222,12 +222,12 @@ class Watched(HTTPMessageDelegate):
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         """A piece of the body."""
-        self._connections.took(self._connection, len(chunk))
+        self._connections.body_received(self._connection, len(chunk))
         return self._inner.data_received(chunk)
 
     def finish(self) -> None:
         """The request is whole."""
-        self._connections.answer(self._connection)
+        self._connections.request_complete(self._connection)
         self._inner.finish()
 
     def on_connection_close(self) -> None:

@@ -19,9 +19,9 @@ from tornado.netutil import bind_sockets, ssl_wrap_socket
 
 from gateway.config.units import ListenAddress
 from gateway.errors import GatewayError
-from gateway.http.admission import Gate
-from gateway.http.client_address import Proxies, Unveiled
-from gateway.http.connection_bounds import Watched
+from gateway.http.admission import Admission
+from gateway.http.client_address import ForwardedRequest, TrustedProxies
+from gateway.http.connection_bounds import BoundedRequest
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
     from tornado.httputil import HTTPConnection, HTTPMessageDelegate
     from tornado.web import Application
 
-    from gateway.http.connection_bounds import PlainConnections
+    from gateway.http.connection_bounds import ConnectionBounds
 
-NO_PROXIES = Proxies()
+NO_TRUSTED_PROXIES = TrustedProxies()
 BACKLOG = 4096
 """Connections that the kernel keeps until they are accepted."""
 IDLE_TIMEOUT = 30.0
 """Seconds until the headers of a next request."""
 BODY_TIMEOUT = 30.0
 """Seconds from the headers to the end of the body."""
-LARGEST_HEADER = 16 * 1024
-LARGEST_BODY = 128 * 1024
+MAX_HEADER_BYTES = 16 * 1024
+MAX_BODY_BYTES = 128 * 1024
 """What is longer, such as readings, is for its handler to take piece by piece."""
 ADVICE: dict[int | None, str] = {
     errno.EADDRINUSE: "; stop what listens there, perhaps another gateway, or choose another port",
@@ -76,51 +76,53 @@ def listening_sockets(listen: ListenAddress, inherited: Sequence[socket.socket] 
 
 
 class Listener(HTTPServer):
-    """Serves ``application``; ``turned_away`` hears of each connection too many, ``plain`` has the bounds."""
+    """Serves ``application``; ``on_turned_away`` hears of each connection too many, ``bounds`` has the bounds."""
 
     def initialize(  # type: ignore[override] # noqa: PLR0913 - what it is asked to do, a part each
         self,
         application: Application,
         *,
-        turned_away: Callable[[], None],
-        plain: PlainConnections,
-        proxies: Proxies = NO_PROXIES,
+        on_turned_away: Callable[[], None],
+        bounds: ConnectionBounds,
+        proxies: TrustedProxies = NO_TRUSTED_PROXIES,
         may_connect: Callable[[str], bool] = lambda _address: True,
         ssl_options: ssl.SSLContext | None = None,
-        shaken: Callable[[ssl.SSLSocket], None] = lambda _sock: None,
+        on_tls_handshake: Callable[[ssl.SSLSocket], None] = lambda _sock: None,
         body_timeout: float = BODY_TIMEOUT,
         idle_timeout: float = IDLE_TIMEOUT,
     ) -> None:
-        """Set up; called by Tornado's constructor. ``shaken`` gets each socket whose TLS handshake is done."""
-        self._turned_away = turned_away
+        """Set up; called by Tornado's constructor. ``on_tls_handshake`` gets each socket once its handshake is done."""
+        self._on_turned_away = on_turned_away
         self._proxies = proxies
         self._may_connect = may_connect
-        self._shaken = shaken
-        self._plain = plain
-        self._gates: list[Gate] = []
+        self._on_tls_handshake = on_tls_handshake
+        self._bounds = bounds
+        self._admissions: list[Admission] = []
         super().initialize(
             application,
             ssl_options=ssl_options,
             idle_connection_timeout=idle_timeout,
             body_timeout=body_timeout,
-            max_header_size=LARGEST_HEADER,
-            max_body_size=LARGEST_BODY,
+            max_header_size=MAX_HEADER_BYTES,
+            max_body_size=MAX_BODY_BYTES,
         )
 
-    def renew(self, tls: ssl.SSLContext | None, proxies: Proxies) -> None:
+    def renew(self, tls: ssl.SSLContext | None, proxies: TrustedProxies) -> None:
         """Shake hands with these certificates and trust these proxies from now on; what is connected stays so."""
         self.ssl_options = tls
         self._proxies = proxies
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         """Take a request for its client's, where a trusted proxy hands it on."""
-        found = Unveiled(super().start_request(server_conn, request_conn), request_conn, self._proxies)
+        found = ForwardedRequest(super().start_request(server_conn, request_conn), request_conn, self._proxies)
         connection, request = cast("HTTP1ServerConnection", server_conn), cast("HTTP1Connection", request_conn)
-        return Watched(found, connection, request, self._plain)
+        return BoundedRequest(found, connection, request, self._bounds)
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Accept connections on these."""
-        self._gates += [Gate(sock, self._let_in, self._turned_away, may_connect=self._may) for sock in sockets]
+        self._admissions += [
+            Admission(sock, self._let_in, self._on_turned_away, may_connect=self._may) for sock in sockets
+        ]
 
     def _may(self, address: str) -> bool:
         """Whether this may connect; whom a trusted proxy brings is judged when its address is known."""
@@ -128,9 +130,9 @@ class Listener(HTTPServer):
 
     def stop(self) -> None:
         """Accept no more."""
-        while self._gates:
-            self._gates.pop().close()
-        self._plain.stop()
+        while self._admissions:
+            self._admissions.pop().close()
+        self._bounds.stop()
 
     def _let_in(self, connection: socket.socket, address: Any) -> None:
         stream: IOStream
@@ -140,25 +142,25 @@ class Listener(HTTPServer):
             else:
                 wrapped = ssl_wrap_socket(connection, self.ssl_options, server_side=True, do_handshake_on_connect=False)
                 stream = secured = SSLIOStream(wrapped, self.max_buffer_size, read_chunk_size=self.read_chunk_size)
-                secured.wait_for_handshake().add_done_callback(self._shake)
+                secured.wait_for_handshake().add_done_callback(self._handshake_done)
         except OSError:  # it has left already
             connection.close()
         else:
             self.handle_stream(stream, address)
 
-    def _shake(self, done: asyncio.Future[SSLIOStream]) -> None:
+    def _handshake_done(self, done: asyncio.Future[SSLIOStream]) -> None:
         if done.exception() is None and not done.result().closed():
-            self._shaken(done.result().socket)
+            self._on_tls_handshake(done.result().socket)
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         """Serve a new connection, or close it."""
-        if self._plain.make_room():
+        if self._bounds.make_room():
             super().handle_stream(stream, address)
         else:
-            self._turned_away()
+            self._on_turned_away()
             stream.close()
 
     def on_close(self, server_conn: object) -> None:
         """A connection has ended, or become a device's socket."""
-        self._plain.forget(cast("HTTP1ServerConnection", server_conn))
+        self._bounds.remove(cast("HTTP1ServerConnection", server_conn))
         super().on_close(server_conn)

@@ -1,11 +1,11 @@
-"""Sessions of people who logged in: a signed cookie says who one is, nothing is kept per session.
+"""Logins of people who logged in: a signed cookie says who one is, nothing is kept per login.
 
 Rules that hold here:
 
 * A cookie is signed with a key made of the gateway's secret and of the token it was got for. So every cookie of a role
   dies in the moment that the operator changes the token of that role, and none is valid without the secret.
 * Nothing of a cookie is looked at before its signature holds.
-* A session that was ended is remembered until it would have expired: a copy of its cookie is worth nothing.
+* A login that was ended is remembered until it would have expired: a copy of its cookie is worth nothing.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 
 LIFETIME = 12 * 3600
 """Seconds."""
-SECRET = "session.key"  # noqa: S105 - the name of the file
+SECRET_FILE = "session.key"  # noqa: S105 - the name of the file
 SECRET_BYTES = 32
-MOST_ENDED = 10_000
+MAX_ENDED = 10_000
 _OTHERS = 0o077
 
 
@@ -46,7 +46,7 @@ class Role(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class Login:
     """What a cookie says: ``expires`` in s since 1970, ``csrf`` has to come with every change."""
 
     id: str
@@ -55,7 +55,7 @@ class Session:
     csrf: str
 
 
-class Sessions:
+class Logins:
     """Makes and reads the cookies of one gateway."""
 
     def __init__(self, secret: bytes, clock: Callable[[], float] = time.time) -> None:
@@ -66,34 +66,34 @@ class Sessions:
         self.cookie_name = f"gateway-{sha256(b'name' + secret).hexdigest()[:8]}"
 
     def begin(self, role: Role, auth: AuthSection) -> str:
-        """The cookie of a new session; the token of ``role`` must be configured."""
+        """The cookie of a new login; the token of ``role`` must be configured."""
         said = f"{role.name}.{int(self._clock()) + LIFETIME}.{secrets.token_urlsafe(16)}"
         return f"{said}.{self._sign(said, role, auth)}"
 
-    def read(self, cookie: str, auth: AuthSection) -> Session | None:
-        """The session of a cookie; None if it is forged, expired, ended, or older than the token it was got for."""
+    def read(self, cookie: str, auth: AuthSection) -> Login | None:
+        """The login of a cookie; None if it is forged, expired, ended, or older than the token it was got for."""
         said, _, signature = cookie.rpartition(".")
         role = {"VIEWER": Role.VIEWER, "ADMIN": Role.ADMIN}.get(said.partition(".")[0])
         if role is None or token_of(role, auth) is None:
             return None
         if not hmac.compare_digest(self._sign(said, role, auth).encode(), signature.encode(errors="surrogatepass")):
             return None
-        _, expires, session_id = said.split(".")
-        session = Session(session_id, role, int(expires), self._sign(f"csrf.{session_id}", role, auth))
-        return session if self.lasts(session) else None
+        _, expires, login_id = said.split(".")
+        login = Login(login_id, role, int(expires), self._sign(f"csrf.{login_id}", role, auth))
+        return login if self.lasts(login) else None
 
-    def lasts(self, session: Session) -> bool:
-        """Whether a session was neither ended nor has expired, its token apart."""
+    def lasts(self, login: Login) -> bool:
+        """Whether a login was neither ended nor has expired, its token apart."""
         # One that would last longer than any can was begun by a clock that was ahead: it would live too long.
-        return 0 < session.expires - self._clock() <= LIFETIME and session.id not in self._ended
+        return 0 < login.expires - self._clock() <= LIFETIME and login.id not in self._ended
 
-    def end(self, session: Session) -> None:
-        """Let a session's cookie count no more."""
+    def end(self, login: Login) -> None:
+        """Let a login's cookie count no more."""
         now = self._clock()
         self._ended = {ended: expires for ended, expires in self._ended.items() if expires > now}
-        if len(self._ended) >= MOST_ENDED:
+        if len(self._ended) >= MAX_ENDED:
             del self._ended[next(iter(self._ended))]
-        self._ended[session.id] = session.expires
+        self._ended[login.id] = login.expires
 
     def _sign(self, text: str, role: Role, auth: AuthSection) -> str:
         key = hmac.digest(self._secret, f"{role.name}.{token_of(role, auth)}".encode(), sha256)

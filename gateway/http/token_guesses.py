@@ -10,12 +10,12 @@ Rules that hold here:
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from gateway.http.client_address import network_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BURST = 10
 EVERY = 10.0
 """Seconds until one more guess."""
-MOST_ADDRESSES = 4096
+MAX_ADDRESSES = 4096
 _KNOWN_WRONG = 4
 
 
@@ -34,19 +34,19 @@ class _Guesser:
     wrong: deque[int] = field(default_factory=lambda: deque(maxlen=_KNOWN_WRONG))
 
 
-class Guesses:
+class TokenGuesses:
     """Wrong tokens, by the address they came from."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._guessers: OrderedDict[str, _Guesser] = OrderedDict()
 
-    def wait(self, address: str) -> float:
+    def seconds_to_wait(self, address: str) -> float:
         """Seconds until ``address`` may try a token; 0 at most times."""
         guesser = self._guessers.get(network_of(address))
         return 0.0 if guesser is None else max(0.0, (1 - self._left(guesser)) * EVERY)
 
-    def wrong(self, address: str, token: str) -> bool:
+    def count_wrong(self, address: str, token: str) -> bool:
         """Count a wrong token; whether it was the last guess that the address had."""
         network, now = network_of(address), self._clock()
         guesser = self._guessers.setdefault(network, _Guesser(BURST, now))
@@ -55,23 +55,9 @@ class Guesses:
             return False
         guesser.left, guesser.at = self._left(guesser) - 1, now
         guesser.wrong.append(hash(token))
-        if len(self._guessers) > MOST_ADDRESSES:
+        if len(self._guessers) > MAX_ADDRESSES:
             self._guessers.popitem(last=False)
         return guesser.left < 1
 
     def _left(self, guesser: _Guesser) -> float:
         return min(BURST, guesser.left + (self._clock() - guesser.at) / EVERY)
-
-
-@lru_cache(MOST_ADDRESSES)  # a newcomer's is compared with those of all who wait
-def network_of(address: str) -> str:
-    """What one guesser has at the least: an IPv4 address, or the 64 bits of IPv6 that any of its hosts may vary."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv4Address):
-        return address
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return str(ipaddress.ip_network((int(found), 64), strict=False))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gateway.delivery.forwarder import Forwarder
     from gateway.delivery.sink import ActiveSink
     from gateway.devices.connections import Connections
-    from gateway.http.certificate_expiry import Expiry
+    from gateway.http.certificate_expiry import CertificateExpiry
     from gateway.process.clock import WallClock
     from gateway.spool.queue import SpoolQueue
 
@@ -27,7 +27,7 @@ class Readiness:
         forwarder: Forwarder,
         active_sink: ActiveSink,
         connections: Connections,
-        expiry: Expiry,
+        certificate_expiry: CertificateExpiry,
     ) -> None:
         self._active = active
         self._clock = clock
@@ -35,7 +35,7 @@ class Readiness:
         self._forwarder = forwarder
         self._active_sink = active_sink
         self._connections = connections
-        self._expiry = expiry
+        self._certificate_expiry = certificate_expiry
 
     def blocking(self) -> list[str]:
         """The reasons for which the gateway takes no readings now."""
@@ -69,7 +69,7 @@ class Readiness:
             warnings.append(f"{part}: {state.reason}; {status.readings_pending} readings wait in the spool")
         warnings += self._active.warnings()
         warnings += self._clock.warnings()
-        warnings += self._expiry.warnings()
+        warnings += self._certificate_expiry.warnings()
         wanted = self._active.config.server.max_connections
         if problem := shortage(self._connections.devices_allowed, wanted):
             warnings.append(problem)

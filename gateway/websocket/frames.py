@@ -33,14 +33,14 @@ _LENGTH = 0x7F
 _RESERVED = 0x70
 _CONTROL = 0x08
 _MASKED = 0x80
-_LARGEST_SHORT = 125
-_LARGEST_REASON = 123
-_LEAST = 6
+_MAX_SHORT = 125
+_MAX_REASON = 123
+_MIN_FRAME = 6
 """Bytes of the shortest frame of a client."""
 _OPCODES = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
 
-LEAST_PIECES = 64
-BYTES_A_PIECE = 16
+MIN_FRAGMENTS = 64
+BYTES_PER_FRAGMENT = 16
 """A message may be in so many pieces, and in one more for so many bytes of the limit."""
 
 PROTOCOL_ERROR = 1002
@@ -80,7 +80,7 @@ def too_big(limit: int) -> Violation:
 def encode_frame(first: int, payload: bytes) -> bytes:
     """A server's frame, unmasked; ``first`` is its first byte: `FINAL`, flags and opcode."""
     length = len(payload)
-    if length <= _LARGEST_SHORT:
+    if length <= _MAX_SHORT:
         return _short_header(first, length) + payload
     if length <= 0xFFFF:
         return _medium_header(first, 126, length) + payload
@@ -93,7 +93,7 @@ def encode_close(code: int | None, reason: str | None) -> bytes:
         if reason is None:
             return b""
         code = 1000
-    text = (reason or "").encode()[:_LARGEST_REASON].decode(errors="ignore")
+    text = (reason or "").encode()[:_MAX_REASON].decode(errors="ignore")
     return _close_code.pack(code) + text.encode()
 
 
@@ -121,14 +121,14 @@ class FrameParser:
     """
 
     __slots__ = (
-        "_begun",
         "_compression",
         "_data",
+        "_fragments",
         "_kind",
         "_message",
+        "_message_number",
         "_needed",
         "_partial",
-        "_pieces",
         "_position",
         "_short",
         "_unmask",
@@ -145,10 +145,10 @@ class FrameParser:
         self._partial: bytearray | None = None
         self._needed = 0
         self._message: bytearray | None = None
-        self._pieces = 0
-        self._begun = 1
+        self._fragments = 0
+        self._message_number = 1
         self._kind = 0
-        self._short = _MASKED | min(limit, _LARGEST_SHORT)
+        self._short = _MASKED | min(limit, _MAX_SHORT)
         """The second byte up to which the short way of `_parse` applies; 0 inside a fragmented message."""
         self.violation: Violation | None = None
         """Set once the peer broke the protocol; it comes after the frames returned with it."""
@@ -156,19 +156,19 @@ class FrameParser:
     @property
     def unfinished(self) -> int:
         """0 between messages; inside one a number of its own, the same until it has ended."""
-        return 0 if self._message is None and self._partial is None else self._begun
+        return 0 if self._message is None and self._partial is None else self._message_number
 
     @property
-    def pending(self) -> bool:
-        """Whether the last call stopped at `FRAMES_PER_TURN` with bytes left for `more`."""
+    def has_more(self) -> bool:
+        """Whether the last call stopped at `FRAMES_PER_TURN` with bytes left for `next_frames`."""
         return bool(self._data)
 
-    def sole(self, data: bytes) -> bytes | None:
+    def single_text(self, data: bytes) -> bytes | None:
         """The payload of ``data`` where it is one whole text message with nothing before it; None: `feed` it.
 
         What nearly every read from a device brings, without a list of frames for it.
         """
-        if self._partial is not None or self._data or len(data) < _LEAST or data[0] != _WHOLE_TEXT:
+        if self._partial is not None or self._data or len(data) < _MIN_FRAME or data[0] != _WHOLE_TEXT:
             return None
         second = data[1]
         if _MASKED <= second <= self._short:
@@ -195,12 +195,12 @@ class FrameParser:
             data = self._data[self._position :] + data
         return self._parse(data, 0)
 
-    def forget(self) -> None:
+    def discard(self) -> None:
         """Let go of all that was given: nobody wants it any more."""
         self._data = b""
         self._partial = self._message = None
 
-    def more(self) -> list[Frame]:
+    def next_frames(self) -> list[Frame]:
         """The next frames of the bytes already given."""
         return self._parse(self._data, self._position) if self._data else []
 
@@ -229,7 +229,7 @@ class FrameParser:
                 return frames
         self._data = b""
         if frames and self._message is None:
-            self._begun += 1
+            self._message_number += 1
         if position < end and self.violation is None:
             self._partial = bytearray(data[position:])
         return frames
@@ -241,7 +241,7 @@ class FrameParser:
             return position
         length = data[position + 1] & _LENGTH
         start = position + 6
-        if length > _LARGEST_SHORT:
+        if length > _MAX_SHORT:
             start += 2 if length == 126 else 8
             if len(data) < start:
                 self._needed = start - position
@@ -262,7 +262,7 @@ class FrameParser:
         """What is too much about a frame of a message with ``length`` bytes."""
         if length + len(self._message or b"") > self.limit:
             return too_big(self.limit)
-        if self._pieces > (most := LEAST_PIECES + self.limit // BYTES_A_PIECE):
+        if self._fragments > (most := MIN_FRAGMENTS + self.limit // BYTES_PER_FRAGMENT):
             return Violation(POLICY, f"message is in more than {most} pieces")
         return None
 
@@ -279,7 +279,7 @@ class FrameParser:
         if opcode & _CONTROL:
             if not first & FINAL:
                 return "control frame is fragmented"
-            return "control frame is too long" if second > _MASKED | _LARGEST_SHORT else None
+            return "control frame is too long" if second > _MASKED | _MAX_SHORT else None
         if opcode == CONTINUATION:
             return "nothing to continue" if self._message is None else None
         return "message inside a fragmented message" if self._message is not None else None
@@ -290,16 +290,16 @@ class FrameParser:
         kind = first & (COMPRESSED | _OPCODE)
         if self._message is not None and opcode == CONTINUATION:
             self._message += payload
-            self._pieces += 1
+            self._fragments += 1
             if first & FINAL:
                 frames.append((self._kind, bytes(self._message)))
                 self._message = None
-                self._pieces = 0
-                self._short = _MASKED | min(self.limit, _LARGEST_SHORT)
+                self._fragments = 0
+                self._short = _MASKED | min(self.limit, _MAX_SHORT)
         elif first & FINAL:
             frames.append((kind, payload))
         else:
             self._kind = kind
             self._message = bytearray(payload)
-            self._begun += 1
+            self._message_number += 1
             self._short = 0

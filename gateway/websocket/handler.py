@@ -131,25 +131,25 @@ class StreamHandler(WebSocketHandler):
         """0 between messages; inside one a number of its own, the same until it has ended."""
         return 0 if self.ws_connection is None else self.ws_connection.unfinished
 
-    def admit_messages(self, size: int) -> None:
+    def set_max_message_size(self, size: int) -> None:
         """Take messages of up to ``size`` bytes from now on; before, `max_message_size` counts."""
         if self.ws_connection is not None:
-            self.ws_connection.admit(size)
+            self.ws_connection.set_limit(size)
 
     def pause_reading(self) -> None:
         """Hold messages back, also those that have arrived already."""
         if self.ws_connection is not None:
-            self.ws_connection.hold()
+            self.ws_connection.pause()
 
     def resume_reading(self) -> None:
         """Deliver what was held back, then read on; not from inside this call."""
         if self.ws_connection is not None:
-            self.ws_connection.release()
+            self.ws_connection.resume()
 
-    def deliver_held(self) -> None:
+    def deliver_backlog(self) -> None:
         """Deliver what has arrived and was held back by `pause_reading`; before a close, after which it is dropped."""
         if self.ws_connection is not None:
-            self.ws_connection.deliver_held()
+            self.ws_connection.deliver_backlog()
 
     def close(self, code: int | None = None, reason: str | None = None, *, timeout: float | None = None) -> None:
         """Send a Close frame and wait for the peer's, at most ``timeout`` seconds (`close_timeout`); then abort."""

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import asyncio
 
-RESUMED_PER_TURN = 4
+CONNECTIONS_PER_TURN = 4
 """Connections that go on in a turn of the loop; each may take two milliseconds."""
 
 
 class Resumable(Protocol):
     """Whoever stands in the line."""
 
-    def go_on(self) -> None:
+    def take_turn(self) -> None:
         """It is its turn."""
         ...
 
@@ -50,8 +50,8 @@ class ReadTurns(threading.local):
     def _advance(self, loop: asyncio.AbstractEventLoop) -> None:
         self._called = False
         try:
-            for _ in range(min(RESUMED_PER_TURN, len(self._standing))):
-                self._standing.popleft().go_on()
+            for _ in range(min(CONNECTIONS_PER_TURN, len(self._standing))):
+                self._standing.popleft().take_turn()
         finally:
             self._call(loop)
 

@@ -31,7 +31,7 @@ from gateway.websocket import frames
 from gateway.websocket.close_cause import CloseCause
 from gateway.websocket.frames import FrameParser, Violation
 from gateway.websocket.read_turns import read_turns
-from gateway.websocket.tls_transport import RecordProtocol, TLSTransport
+from gateway.websocket.tls_transport import TLSProtocol, TLSTransport
 from gateway.websocket.transport_stream import TransportStream
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ RECEIVE_BUFFER = 64 * 1024
 """What the kernel is asked to hold of a peer's bytes. By itself it lets that grow to megabytes for a peer that sends
 much, and uvloop takes up to 250 KB of it at once: too much to hold for each of thousands that are not read."""
 
-MOST_CONTROLS = 300
+MAX_CONTROLS = 300
 CONTROL_SECONDS = 10.0
 """A peer may send so many pings and pongs in so many seconds."""
 
 # Why reading is paused; a connection reads while none is set.
-_BY_HANDLER = 1
-_BY_AWAITED = 2
-_BY_TURN = 4
+_PAUSED_BY_HANDLER = 1
+_PAUSED_FOR_AWAITABLE = 2
+_PAUSED_FOR_TURN = 4
 
 
 Write = tuple[TransportStream, bytes]
@@ -120,7 +120,7 @@ class MessageHandler(Protocol):
         ...
 
 
-class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
+class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
     """Tornado's protocol on a transport.
 
     uvloop takes it for a `Protocol`, asyncio and `TLSTransport` for a `BufferedProtocol`: each its fastest way.
@@ -134,9 +134,9 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
         "_controls_since",
         "_deadline",
         "_heard_at",
-        "_holds",
         "_loop",
         "_parser",
+        "_pauses",
         "_record_since",
         "_transport",
     )
@@ -151,7 +151,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
         """The event loop's transport; None before the handshake is answered, and after the connection has ended."""
         self._backlog: list[frames.Frame] = []
         """Frames that were parsed and not delivered yet, because reading is paused."""
-        self._holds = 0
+        self._pauses = 0
         """How many pauses of reading are in force."""
         self._deadline: asyncio.TimerHandle | None = None
         """Aborts a connection that takes too long to close."""
@@ -169,7 +169,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
             await super().accept_connection(handler)
         finally:
             if self.stream is not None and self._transport is None:
-                self._ended()
+                self._connection_ended()
 
     def take_over(self, iostream: IOStream) -> TransportStream:
         """The stand-in for the stream that carried the handshake."""
@@ -207,10 +207,10 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed."""
-        self._ended()
+        self._connection_ended()
 
-    def _ended(self) -> None:
-        self._because(CloseCause.LOST)
+    def _connection_ended(self) -> None:
+        self._set_cause(CloseCause.LOST)
         self.client_terminated = self.server_terminated = True
         self._transport = None
         self._backlog = []
@@ -226,7 +226,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
         """Take bytes from uvloop, which reads on at once after a full chunk: others come first then."""
         handler = self.handler
         handler.last_byte_at = self._loop.time()
-        if self._holds or self.server_terminated or (text := self._parser.sole(data)) is None:
+        if self._pauses or self.server_terminated or (text := self._parser.single_text(data)) is None:
             self._receive(data)
         else:
             self._call(handler.on_text, text)
@@ -241,7 +241,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
         """Take bytes from asyncio or `TLSTransport`."""
         self.data_received(self._buffer[:nbytes].tobytes())
 
-    def heard(self) -> None:
+    def partial_record_received(self) -> None:
         """Take bytes of a TLS record that is not whole yet for life, but only for as long as a message may take."""
         handler, now = self.handler, self._loop.time()
         if handler.last_byte_at != self._heard_at:  # something whole has come since
@@ -251,7 +251,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
 
     def eof_received(self) -> None:
         """The peer sends nothing more and has not said goodbye; what was written may still reach it."""
-        self._because(CloseCause.LOST)
+        self._set_cause(CloseCause.LOST)
         self._set_deadline(self.handler.close_timeout)
         self.stream.close()
 
@@ -268,9 +268,9 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
         if self.client_terminated:
             return
         found = self._parser.feed(data)
-        if self._holds:  # uvloop reads once even when it was paused in connection_made
+        if self._pauses:  # uvloop reads once even when it was paused in connection_made
             self._backlog += found
-            self.hold(0)
+            self.pause(0)
         else:
             self._deliver(found)
 
@@ -281,14 +281,14 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
                 self._call(on_text, payload)
             else:
                 self._handle(kind, payload)
-            if self._holds:
+            if self._pauses:
                 self._backlog = found[index:]
                 return
             if self.client_terminated:
                 return
         if self._parser.violation is not None:
             self._fail(self._parser.violation)
-        elif self._parser.pending:
+        elif self._parser.has_more:
             self._yield_turn()
 
     def _handle(self, kind: int, payload: bytes) -> None:
@@ -302,10 +302,10 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
 
     def _take_control(self, kind: int, payload: bytes) -> None:
         self._controls += 1
-        if self._controls > MOST_CONTROLS:
+        if self._controls > MAX_CONTROLS:
             since, self._controls_since = self._controls_since, self.handler.last_byte_at
             if self._controls_since - since < CONTROL_SECONDS:
-                text = f"more than {MOST_CONTROLS} pings and pongs in {CONTROL_SECONDS:.0f} s"
+                text = f"more than {MAX_CONTROLS} pings and pongs in {CONTROL_SECONDS:.0f} s"
                 return self._fail(Violation(frames.POLICY, text))
             self._controls = 1
         if kind == frames.PING:
@@ -328,7 +328,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
         if isinstance(close, Violation):
             self._fail(close)
             return
-        self._because(CloseCause.PEER)
+        self._set_cause(CloseCause.PEER)
         if not self.server_terminated:
             self.close_code, self.close_reason = close
         self.client_terminated = True
@@ -340,7 +340,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
             result = callback(data)
             if result is not None:
                 asyncio.ensure_future(result).add_done_callback(self._awaited)
-                self.hold(_BY_AWAITED)
+                self.pause(_PAUSED_FOR_AWAITABLE)
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the handler's, and logged
             self._failed()
 
@@ -351,27 +351,27 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
             pass  # it wrote to a peer that had left
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the handler's, and logged
             self._failed()
-        self._go_on(_BY_AWAITED)
+        self._clear_pause(_PAUSED_FOR_AWAITABLE)
 
     def _failed(self) -> None:
         self.handler.log_exception(*sys.exc_info())
-        self._because(CloseCause.ERROR)
+        self._set_cause(CloseCause.ERROR)
         self.close(frames.INTERNAL_ERROR, "internal error")
 
     def _fail(self, violation: Violation) -> None:
         """Say why, and close. The peer's bytes are still read and dropped: a socket closed over unread bytes resets the
         connection, and the reset may overtake the Close frame (RFC 6455, 7.1.7; RFC 1122, 4.2.2.13)."""
-        self._because(CloseCause.VIOLATION)
+        self._set_cause(CloseCause.VIOLATION)
         self.close(*violation)
         self.client_terminated = True
         self._backlog = []
-        self._parser.forget()
+        self._parser.discard()
         self.stream.half_close()
 
     def _overflowed(self) -> None:
         self.abort(CloseCause.WRITE_LIMIT)
 
-    def _because(self, cause: CloseCause) -> None:
+    def _set_cause(self, cause: CloseCause) -> None:
         if self.handler.close_cause is None:
             self.handler.close_cause = cause
 
@@ -380,51 +380,51 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
         """What `FrameParser.unfinished` says; 0 before there is one."""
         return 0 if self._transport is None else self._parser.unfinished
 
-    def admit(self, size: int) -> None:
+    def set_limit(self, size: int) -> None:
         """Take messages of ``size`` bytes from now on."""
         self._parser.limit = size
 
-    def hold(self, reason: int = _BY_HANDLER) -> None:
+    def pause(self, reason: int = _PAUSED_BY_HANDLER) -> None:
         """Pause reading."""
-        self._holds |= reason
+        self._pauses |= reason
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
-    def release(self) -> None:
+    def resume(self) -> None:
         """Take the handler's pause back; the loop then goes on."""
-        self._holds &= ~_BY_HANDLER
+        self._pauses &= ~_PAUSED_BY_HANDLER
         self._loop.call_soon(self._continue)
 
-    def deliver_held(self) -> None:
+    def deliver_backlog(self) -> None:
         """Deliver what was read and is held back, at most a chunk, as something is about to end the connection."""
         found, self._backlog = self._backlog, []
         while found and not self.client_terminated:
             for kind, payload in found:
                 self._handle(kind, payload)
-            found = self._parser.more()
+            found = self._parser.next_frames()
 
     def _yield_turn(self) -> None:
         """Let the other connections have the loop first."""
-        if not self._holds & _BY_TURN:
-            self.hold(_BY_TURN)
+        if not self._pauses & _PAUSED_FOR_TURN:
+            self.pause(_PAUSED_FOR_TURN)
             read_turns.join(self._loop, self)
 
-    def go_on(self) -> None:
+    def take_turn(self) -> None:
         """The others have had the loop."""
-        self._go_on(_BY_TURN)
+        self._clear_pause(_PAUSED_FOR_TURN)
 
-    def _go_on(self, reason: int) -> None:
-        self._holds &= ~reason
+    def _clear_pause(self, reason: int) -> None:
+        self._pauses &= ~reason
         self._continue()
 
     def _continue(self) -> None:
         """Deliver what was held back, then read. Only ever called by the loop, so never from inside a delivery."""
-        if self._holds or self._transport is None:
+        if self._pauses or self._transport is None:
             return
         if not self.client_terminated:
             found, self._backlog = self._backlog, []
-            self._deliver(found or self._parser.more())
-        if not self._holds and not self._transport.is_closing():
+            self._deliver(found or self._parser.next_frames())
+        if not self._pauses and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def prepare(self, first: int, data: bytes) -> Write | None:
@@ -439,15 +439,15 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
         """Send a Close frame, or answer the peer's and close the socket; never waits longer than ``timeout``."""
         if not self.server_terminated:
             self.server_terminated = True
-            self._because(CloseCause.SERVER)
+            self._set_cause(CloseCause.SERVER)
             if not self.client_terminated:
                 self.close_code, self.close_reason = code, reason
             self._write_frame(fin=True, opcode=frames.CLOSE, data=frames.encode_close(code, reason))
         self._set_deadline(self.handler.close_timeout if timeout is None else timeout)
         if self.client_terminated:
             self.stream.close()
-        elif self._holds & _BY_HANDLER:
-            self.release()
+        elif self._pauses & _PAUSED_BY_HANDLER:
+            self.resume()
 
     def _set_deadline(self, seconds: float) -> None:
         if self._deadline is None and not self.stream.closed():
@@ -455,7 +455,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, RecordProtocol):
 
     def abort(self, cause: CloseCause) -> None:
         """Drop the connection."""
-        self._because(cause)
+        self._set_cause(cause)
         self.client_terminated = self.server_terminated = True
         self.stream.abort()
 

@@ -6,7 +6,7 @@ twice the time and more memory per connection; here OpenSSL reads and writes the
 Rules that hold here:
 
 * The protocol is a `BufferedProtocol`: bytes are decrypted straight into its buffer. It is also told of bytes that are
-  no whole record yet, as OpenSSL keeps them to itself (`RecordProtocol.heard`).
+  no whole record yet, as OpenSSL keeps them to itself (`TLSProtocol.partial_record_received`).
 * One read per wake-up, so that no peer keeps the loop to itself. What OpenSSL has decrypted and not handed over, for
   want of room in the buffer, does not make the socket readable again, so it is asked for.
 * OpenSSL takes a write whole or not at all, however much of it has gone out, so it gets one record at a time. A write
@@ -27,12 +27,12 @@ _HIGH_WATER = 64 * 1024
 _RECORD = 16 * 1024
 
 
-class RecordProtocol(asyncio.BufferedProtocol):
+class TLSProtocol(asyncio.BufferedProtocol):
     """A protocol on a `TLSTransport`."""
 
     __slots__ = ()
 
-    def heard(self) -> None:
+    def partial_record_received(self) -> None:
         """Bytes have come that are no whole record yet."""
         raise NotImplementedError
 
@@ -54,7 +54,7 @@ class TLSTransport(asyncio.Transport):
         "_writing_paused",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: ssl.SSLSocket, protocol: RecordProtocol) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: ssl.SSLSocket, protocol: TLSProtocol) -> None:
         super().__init__({"socket": sock})
         self._loop = loop
         self._sock = sock
@@ -88,7 +88,7 @@ class TLSTransport(asyncio.Transport):
             count: Any = self._sock.recv_into(buffer) if self._eof else self._sock.read(len(buffer), buffer)
         except _WOULD_BLOCK:
             if woken:
-                self._protocol.heard()
+                self._protocol.partial_record_received()
             return
         except OSError as error:
             self._end(error)

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.config import Config
 from gateway.config.active_config import ActiveConfig
 from gateway.delivery import health
-from gateway.http.certificate_expiry import Expiry
+from gateway.http.certificate_expiry import CertificateExpiry
 from gateway.live.readiness import Readiness
 from gateway.metrics import Metrics
 from gateway.process.clock import WallClock
@@ -118,7 +118,7 @@ def test_the_database_is_not_blamed_for_what_happens_in_the_gateway(kind: str, s
     spool.status.return_value = SimpleNamespace(damaged=0, readings_pending=3, bytes_pending=9)
     database.current.name = "influxdb"
     forwarder.state = health.DatabaseState("retrying", kind, "gone", 0.0)
-    readiness = Readiness(active, WallClock(), spool, forwarder, database, connections, Expiry())
+    readiness = Readiness(active, WallClock(), spool, forwarder, database, connections, CertificateExpiry())
     assert (readiness.blocking(), readiness.warnings()) == ([], [f"{said}; 3 readings wait in the spool"])
 
 

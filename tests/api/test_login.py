@@ -14,7 +14,7 @@ import pytest
 
 from gateway import __version__
 from gateway.config import AuthSection
-from gateway.http.login import LIFETIME, Role, Sessions
+from gateway.http.login import LIFETIME, Logins, Role
 from gateway.http.token_guesses import BURST
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.visitor import Visitor
@@ -148,10 +148,10 @@ def test_a_forged_cookie_is_none(admin: Visitor) -> None:
 def test_a_login_lasts_half_a_day(gateway: RunningGateway, hours_ago: int, role: str) -> None:
     secret = gateway.directory / "state/session.key"
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
-    sessions = Sessions(secret.read_bytes(), lambda: time.time() - 3600 * hours_ago)
-    cookie = sessions.begin(Role.ADMIN, AuthSection(admin_token=ADMIN))
+    logins = Logins(secret.read_bytes(), lambda: time.time() - 3600 * hours_ago)
+    cookie = logins.begin(Role.ADMIN, AuthSection(admin_token=ADMIN))
     prefix = "__Host-" if gateway.url.startswith("https") else ""
-    visitor = Visitor(gateway.url, cookies={prefix + sessions.cookie_name: cookie})
+    visitor = Visitor(gateway.url, cookies={prefix + logins.cookie_name: cookie})
     assert visitor.send("GET", "/v1/session").body["role"] == role
 
 

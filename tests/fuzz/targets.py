@@ -69,7 +69,7 @@ def frames(data: bytes) -> None:
         assert len(payload) <= (limit if kind & 0xF in {TEXT, BINARY} else 125)
         if kind == CLOSE and isinstance(found := decode_close(payload), Violation):
             assert found.code in {1002, 1007}
-    sole = FrameParser(limit, unmask, compression=compression).sole(stream)
+    sole = FrameParser(limit, unmask, compression=compression).single_text(stream)
     assert sole is None or (whole, problem) == ([(TEXT, sole)], None)
 
 
@@ -78,8 +78,8 @@ def _read(pieces: Sequence[bytes], limit: int, *, compression: bool) -> tuple[li
     found: list[Frame] = []
     for piece in pieces:
         found += parser.feed(piece)
-        while parser.pending:
-            found += parser.more()
+        while parser.has_more:
+            found += parser.next_frames()
     return found, parser.violation
 
 

@@ -9,7 +9,15 @@ import pytest
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 
 from gateway.config import AuthSection, Config, ServerSection
-from gateway.http.access import Access, TooManyGuesses, from_elsewhere, lacks_csrf_token, page_may_send
+from gateway.http.access import (
+    Access,
+    TooManyGuesses,
+    is_cross_origin,
+    lacks_csrf_token,
+    origin_allowed,
+    token_among,
+    without_token,
+)
 from gateway.http.login import Role
 from gateway.http.token_guesses import BURST
 
@@ -71,11 +79,11 @@ def test_a_bearer_token_is_what_it_was_configured_as(access: Access) -> None:
 
 def test_a_cookie_counts_where_there_is_no_bearer_token(access: Access) -> None:
     both = config(ALL, viewer_token=VIEWER, admin_token=ADMIN)
-    cookie = access.sessions.begin(Role.ADMIN, both.auth)
-    grant = access.judge(asks(Cookie=f"{access.sessions.cookie_name}={cookie}"), both)
+    cookie = access.logins.begin(Role.ADMIN, both.auth)
+    grant = access.judge(asks(Cookie=f"{access.logins.cookie_name}={cookie}"), both)
     assert grant.role is Role.ADMIN
-    assert grant.session is not None
-    named = f"{access.sessions.cookie_name}={cookie}"
+    assert grant.login is not None
+    named = f"{access.logins.cookie_name}={cookie}"
     assert access.judge(bearer(VIEWER, Cookie=named), both).role is Role.VIEWER
     assert access.judge(bearer("wrong", Cookie=named), both).role is Role.NONE
     assert access.judge(asks(Cookie=named, protocol="https"), both).role is Role.NONE
@@ -84,7 +92,7 @@ def test_a_cookie_counts_where_there_is_no_bearer_token(access: Access) -> None:
 
 def test_what_was_granted_lasts_until_its_token_its_session_or_its_freedom_ends(access: Access) -> None:
     both = config(viewer_token=VIEWER, admin_token=ADMIN)
-    cookie = f"{access.sessions.cookie_name}={access.sessions.begin(Role.ADMIN, both.auth)}"
+    cookie = f"{access.logins.cookie_name}={access.logins.begin(Role.ADMIN, both.auth)}"
     by_token, by_cookie = access.judge(bearer(VIEWER), both), access.judge(asks(Cookie=cookie), both)
     free = access.judge(asks(), config())
     for settings, lasting in (
@@ -94,8 +102,8 @@ def test_what_was_granted_lasts_until_its_token_its_session_or_its_freedom_ends(
         (config(), [False, False, True]),
     ):
         assert [access.lasts(grant, settings.auth) for grant in (by_token, by_cookie, free)] == lasting
-    assert by_cookie.session is not None
-    access.sessions.end(by_cookie.session)
+    assert by_cookie.login is not None
+    access.logins.end(by_cookie.login)
     assert not access.lasts(by_cookie, both.auth)
     assert ADMIN not in repr(by_cookie)
 
@@ -107,7 +115,7 @@ def test_guessing_by_bearer_token_is_slowed_for_that_address_only(access: Access
     with pytest.raises(TooManyGuesses, match=r"wait \d+ s"):
         access.judge(bearer(ADMIN), settings)
     assert access.judge(bearer(ADMIN, remote="192.0.2.1"), settings).role is Role.ADMIN
-    cookie = f"{access.sessions.cookie_name}={access.sessions.begin(Role.ADMIN, settings.auth)}"
+    cookie = f"{access.logins.cookie_name}={access.logins.begin(Role.ADMIN, settings.auth)}"
     assert access.judge(asks(Cookie=cookie), settings).role is Role.ADMIN
 
 
@@ -130,12 +138,12 @@ def test_guessing_by_bearer_token_is_slowed_for_that_address_only(access: Access
 )
 def test_a_page_of_another_origin_is_told_apart(origin: str | None, protocol: str, *, elsewhere: bool) -> None:
     headers = {} if origin is None else {"Origin": origin}
-    assert from_elsewhere(asks("gw.example:8080", protocol=protocol, **headers)) is elsewhere
+    assert is_cross_origin(asks("gw.example:8080", protocol=protocol, **headers)) is elsewhere
 
 
 def test_the_csrf_token_is_the_sessions_own(access: Access) -> None:
     auth = config(admin_token=ADMIN).auth
-    one, other = (access.sessions.read(access.sessions.begin(Role.ADMIN, auth), auth) for _ in range(2))
+    one, other = (access.logins.read(access.logins.begin(Role.ADMIN, auth), auth) for _ in range(2))
     assert one is not None
     assert other is not None
     assert not lacks_csrf_token(asks(**{"X-CSRF-Token": one.csrf}), one)
@@ -155,17 +163,24 @@ def opened(*origins: str, mode: str = "open") -> Config:
 @pytest.mark.parametrize("mode", ["open", "token"])
 def test_whose_page_may_speak_as_a_device(mode: str) -> None:
     nobody = opened(mode=mode)
-    assert page_may_send(says_page(None), nobody)
-    assert page_may_send(says_page("http://localhost:8080"), nobody)
+    assert origin_allowed(says_page(None), nobody)
+    assert origin_allowed(says_page("http://localhost:8080"), nobody)
     for origin in ("http://evil.example", "http://localhost:9090", "null", ""):
-        assert not page_may_send(says_page(origin), nobody)
-        assert page_may_send(says_page(origin), opened("*", mode=mode))
-    assert page_may_send(says_page("https://dash.example"), opened("https://dash.example", mode=mode))
+        assert not origin_allowed(says_page(origin), nobody)
+        assert origin_allowed(says_page(origin), opened("*", mode=mode))
+    assert origin_allowed(says_page("https://dash.example"), opened("https://dash.example", mode=mode))
 
 
 def test_without_tokens_the_own_page_has_to_be_under_a_name_of_this_machine() -> None:
     rebound = says_page("http://evil.example:8080", "evil.example:8080")
-    assert not page_may_send(rebound, opened())
-    assert page_may_send(rebound, opened(mode="token"))
+    assert not origin_allowed(rebound, opened())
+    assert origin_allowed(rebound, opened(mode="token"))
     proxied = says_page("https://gw.example", "gw.example", **{"X-Forwarded-For": "192.0.2.1"})
-    assert not page_may_send(proxied, opened())
+    assert not origin_allowed(proxied, opened())
+
+
+def test_a_token_among_the_subprotocols_is_none_of_them() -> None:
+    offered = ["telemetry.v1.json", "bearer.t0ken", "bearer.other", "x"]
+    assert without_token(offered) == ["telemetry.v1.json", "x"]
+    assert token_among(offered) == "t0ken"
+    assert (without_token([]), token_among([])) == ([], None)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gateway.http import admission as gate
-from gateway.http.admission import ADMITTED_PER_TURN, Gate
+from gateway.http import admission
+from gateway.http.admission import ADMITTED_PER_TURN, Admission
 from tests.support.modes import LOOPS, new_event_loop
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class World:
         listening.setblocking(False)
         listening.failures = failures
         self.address = listening.getsockname()
-        self.gate = Gate(listening, self._admit, self._turn_away, **bounds)
+        self.admission = Admission(listening, self._admit, self._turn_away, **bounds)
         self._tick()
 
     def _tick(self) -> None:
@@ -88,7 +88,7 @@ class World:
 
     def close(self) -> None:
         self._ticking.cancel()
-        self.gate.close()
+        self.admission.close()
 
 
 @pytest.fixture(params=LOOPS)
@@ -167,7 +167,7 @@ def test_of_too_many_silent_ones_the_oldest_of_the_largest_crowd_gives_way(run: 
         await world.until(lambda: len(world.admitted) == 3)
         assert sorted(world.sources) == ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
 
-    run(test, most_silent=3)
+    run(test, max_silent=3)
 
 
 def test_of_too_many_that_wait_for_their_turn_one_of_the_largest_crowd_gives_way(run: Run) -> None:
@@ -178,24 +178,24 @@ def test_of_too_many_that_wait_for_their_turn_one_of_the_largest_crowd_gives_way
         assert world.turned_away > 0
         assert {"127.0.0.2", "127.0.0.3"} < set(world.sources)
 
-    run(test, most_ready=10)
+    run(test, max_ready=10)
 
 
 def test_a_line_knows_its_largest_crowd_whatever_comes_and_goes() -> None:
-    random, line = Random(1), gate.Line()
+    random, queue = Random(1), admission.FairQueue()
     waiting: list[tuple[Any, Any]] = []
     for number in range(3000):
         if waiting and random.random() < 0.3 + 0.4 * (number % 1000 > 500):
-            found = line.of_most() if random.random() < 0.5 else random.choice(waiting)
+            found = queue.oldest_of_largest() if random.random() < 0.5 else random.choice(waiting)
             waiting.remove(found)
-            line.remove(*found)
+            queue.remove(*found)
         else:
             waiting.append((number, (f"127.0.0.{random.randrange(9)}", 0)))
-            line.add(*waiting[-1])
-        assert len(line) == len(waiting)
+            queue.add(*waiting[-1])
+        assert len(queue) == len(waiting)
         if waiting:
             crowds = Counter(address for _, address in waiting)
-            oldest, address = line.of_most()
+            oldest, address = queue.oldest_of_largest()
             assert crowds[address] == max(crowds.values())
             assert oldest == min(n for n, other in waiting if other == address)
 
@@ -203,7 +203,7 @@ def test_a_line_knows_its_largest_crowd_whatever_comes_and_goes() -> None:
 def test_it_goes_on_when_there_are_files_again(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(gate, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(admission, "PAUSE_SECONDS", 0.05)
 
     async def test(world: World) -> None:
         world.client(b"x")
@@ -243,7 +243,7 @@ def test_a_closed_gate_leaves_nobody_waiting(run: Run) -> None:
         silent = [world.client() for _ in range(3)]
         world.client(b"x")
         await world.until(lambda: len(world.admitted) == 1)
-        world.gate.close()
+        world.admission.close()
         assert all([await asyncio.to_thread(gone, client) for client in silent])
         with pytest.raises(ConnectionRefusedError):
             world.client()

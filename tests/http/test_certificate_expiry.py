@@ -11,7 +11,7 @@ import pytest
 
 from gateway.config import Config, ProfileSection, ServerSection, TlsSection
 from gateway.config.tls import certificates_in
-from gateway.http.certificate_expiry import DAY, NOTICE, Expiry, not_after, read_ends
+from gateway.http.certificate_expiry import DAY, NOTICE, CertificateExpiry, not_after, read_ends
 from tests.support.authority import Authority
 from tests.support.clock import Clock
 
@@ -44,7 +44,7 @@ def test_of_a_chain_the_first_to_end_is_told(authority: Authority, tmp_path: Pat
         certificate, _ = authority.issue(f"of-{days}", "/CN=gateway", days=days)
         with (tmp_path / "chain.pem").open("a") as chain:
             chain.write(f"# {days} days\n{certificate.read_text()}")
-    [warning] = Expiry(read_ends(with_files(tmp_path / "chain.pem"))).warnings()
+    [warning] = CertificateExpiry(read_ends(with_files(tmp_path / "chain.pem"))).warnings()
     [der] = certificates_in(tmp_path / "of-5.pem")
     end = datetime.fromtimestamp(not_after(der), UTC).isoformat().replace("+00:00", "Z")
     assert warning == f"a certificate in {tmp_path}/chain.pem ends at {end}"
@@ -52,10 +52,12 @@ def test_of_a_chain_the_first_to_end_is_told(authority: Authority, tmp_path: Pat
 
 def test_every_file_with_certificates_is_looked_at(authority: Authority, tmp_path: Path) -> None:
     files = [authority.issue(name, f"/CN={name}", days=3)[0] for name in ("served", "devices", "kilns")]
-    found = list(Expiry(read_ends(with_files(*files))).warnings())
+    found = list(CertificateExpiry(read_ends(with_files(*files))).warnings())
     assert [str(file) in warning for file, warning in zip(files, found, strict=True)] == [True] * 3
-    assert list(Expiry(read_ends(with_files(authority.issue("long", "/CN=long", days=15)[0]))).warnings()) == []
-    assert list(Expiry(read_ends(Config())).warnings()) == []
+    assert (
+        list(CertificateExpiry(read_ends(with_files(authority.issue("long", "/CN=long", days=15)[0]))).warnings()) == []
+    )
+    assert list(CertificateExpiry(read_ends(Config())).warnings()) == []
 
 
 @pytest.mark.parametrize("break_it", [Path.unlink, lambda path: path.write_text(PEM_OF_NOTHING)])
@@ -64,7 +66,7 @@ def test_a_file_that_cannot_be_read_any_more_stops_nothing(
 ) -> None:
     certificate, _ = authority.issue("gone", "/CN=gone", days=1)
     break_it(certificate)
-    assert list(Expiry(read_ends(with_files(certificate))).warnings()) == []
+    assert list(CertificateExpiry(read_ends(with_files(certificate))).warnings()) == []
     assert f"when the certificates in {certificate} end is not known" in caplog.text
 
 
@@ -74,7 +76,7 @@ PEM_OF_NOTHING = ssl.DER_cert_to_PEM_cert(b"\x30\x02\x30\x00")
 def test_it_is_told_from_two_weeks_before_the_end_on(caplog: pytest.LogCaptureFixture) -> None:
     wall, monotonic = Clock(NOON), Clock(0.0)
     path = Path("/etc/served.pem")
-    expiry = Expiry({path: NOON + NOTICE, Path("/etc/lasts.pem"): inf}, wall, monotonic)
+    expiry = CertificateExpiry({path: NOON + NOTICE, Path("/etc/lasts.pem"): inf}, wall, monotonic)
     assert list(expiry.warnings()) == []
     wall.now += 1
     assert list(expiry.warnings()) == ["a certificate in /etc/served.pem ends at 2026-03-15T12:00:00Z"]
@@ -82,5 +84,5 @@ def test_it_is_told_from_two_weeks_before_the_end_on(caplog: pytest.LogCaptureFi
     assert list(expiry.warnings()) == ["a certificate in /etc/served.pem ended at 2026-03-15T12:00:00Z"]
     for seconds, told in ((0.0, 1), (0.5, 1), (DAY - 1.0, 1), (0.5, 2), (DAY - 1.0, 2), (1.0, 3)):
         monotonic.now += seconds
-        expiry.tell()
+        expiry.log_warnings()
         assert caplog.messages.count("a certificate in /etc/served.pem ended at 2026-03-15T12:00:00Z") == told

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from tornado.httputil import HTTPHeaders
 
-from gateway.http.client_address import Proxies, came_through_proxy
+from gateway.http.client_address import MAX_REMEMBERED, TrustedProxies, came_through_proxy, network_of
 
 HERE, LAN = "127.0.0.1", ["127.0.0.1", "10.0.0.0/8"]
 
@@ -28,17 +28,26 @@ def test_the_chain_is_followed_as_far_as_trusted_proxies_wrote_it(
     trusted: list[str], peer: str, chain: str, found: str
 ) -> None:
     headers = HTTPHeaders({"X-Forwarded-For": chain} if chain else {})
-    assert Proxies(trusted).origin(peer, "http", headers) == (found, "http")
+    assert TrustedProxies(trusted).origin(peer, "http", headers) == (found, "http")
 
 
 def test_the_scheme_is_the_last_proxys_word() -> None:
     headers = HTTPHeaders({"X-Forwarded-Proto": "http, https"})
-    assert Proxies(LAN).origin(HERE, "http", headers) == (HERE, "https")
-    assert Proxies().origin(HERE, "http", headers) == (HERE, "http")
-    assert Proxies(LAN).origin(HERE, "http", HTTPHeaders({"X-Forwarded-Proto": "gopher"})) == (HERE, "http")
+    assert TrustedProxies(LAN).origin(HERE, "http", headers) == (HERE, "https")
+    assert TrustedProxies().origin(HERE, "http", headers) == (HERE, "http")
+    assert TrustedProxies(LAN).origin(HERE, "http", HTTPHeaders({"X-Forwarded-Proto": "gopher"})) == (HERE, "http")
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "Via"])
 def test_a_proxy_shows(header: str) -> None:
     assert came_through_proxy(HTTPHeaders({header: "x"}))
     assert not came_through_proxy(HTTPHeaders({"Host": "x"}))
+
+
+def test_an_address_is_read_once_and_only_so_many_are_kept() -> None:
+    network_of.cache_clear()
+    assert {network_of("2001:db8::1") for _ in range(1000)} == {"2001:db8::/64"}
+    assert network_of.cache_info().misses == 1
+    for number in range(MAX_REMEMBERED + 1):
+        network_of(f"2001:db8::{number:x}")
+    assert network_of.cache_info().currsize == MAX_REMEMBERED

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.config.tls import GENERAL
-from gateway.http import client_certificates as credentials
+from gateway.http import client_certificates
 from gateway.http.client_certificates import Authorities, Certificate
 
 
@@ -32,7 +32,7 @@ class Sock:
 
 @pytest.fixture(autouse=True)
 def _chains(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(credentials, "verified_chain", lambda sock: sock.chain)
+    monkeypatch.setattr(client_certificates, "verified_chain", lambda sock: sock.chain)
 
 
 def authorities(**owners: set[str]) -> Authorities:
@@ -64,8 +64,8 @@ def test_a_resumed_session_has_what_its_certificate_has_shown_before() -> None:
 def test_a_handshake_that_no_request_followed_has_shown_a_certificate_too() -> None:
     known = authorities(works={"kiln"})
     for leaf in (b"leaf", b""):
-        shaken: Any = Sock(leaf, b"works")
-        known.shaken(shaken)
+        sock: Any = Sock(leaf, b"works")
+        known.handshake_done(sock)
     assert issuer(known, b"leaf", resumed=True) == {"kiln"}
     assert issuer(known, b"", resumed=True) == set()
 
@@ -80,7 +80,7 @@ def test_what_was_shown_before_a_reload_is_remembered_after_it_and_judged_anew()
 
 
 def test_what_is_remembered_is_bounded_and_what_is_forgotten_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(credentials, "MOST_REMEMBERED", 3)
+    monkeypatch.setattr(client_certificates, "MAX_REMEMBERED", 3)
     known = authorities(works={"kiln"})
     for n in range(4):
         issuer(known, b"%d" % n, b"works")
@@ -110,6 +110,6 @@ def test_the_private_name_that_is_used_is_there() -> None:
 
     if sys.version_info < (3, 13):
         assert hasattr(_ssl._SSLSocket, "get_verified_chain")
-        assert credentials._DER == _ssl.ENCODING_DER
+        assert client_certificates._DER == _ssl.ENCODING_DER
     else:
         assert hasattr(ssl.SSLSocket, "get_verified_chain")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from gateway.http.connection_bounds import PlainConnections, Turns
+from gateway.http.connection_bounds import ConnectionBounds, RequestTurns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,10 +26,10 @@ class Connection:
         self.closed = True
 
 
-def world(test: Callable[[PlainConnections, list[str]], None], **bounds: Any) -> None:
+def world(test: Callable[[ConnectionBounds, list[str]], None], **bounds: Any) -> None:
     async def main() -> None:
         cut: list[str] = []
-        connections = PlainConnections(cut.append, **bounds)
+        connections = ConnectionBounds(cut.append, **bounds)
         test(connections, cut)
         connections.stop()
 
@@ -37,80 +37,80 @@ def world(test: Callable[[PlainConnections, list[str]], None], **bounds: Any) ->
 
 
 def test_bodies_under_way_have_a_bound_in_bytes() -> None:
-    def test(connections: PlainConnections, cut: list[str]) -> None:
+    def test(connections: ConnectionBounds, cut: list[str]) -> None:
         first, without, second = Connection(), Connection(), Connection()
         known: Any
         for known in (first, without, second):
-            connections.await_request(known)
-        connections.took(first, 60)  # type: ignore[arg-type]
-        connections.took(second, 40)  # type: ignore[arg-type]
+            connections.request_expected(known)
+        connections.body_received(first, 60)  # type: ignore[arg-type]
+        connections.body_received(second, 40)  # type: ignore[arg-type]
         assert cut == []
-        connections.took(second, 1)  # type: ignore[arg-type]
+        connections.body_received(second, 1)  # type: ignore[arg-type]
         assert (first.closed, without.closed, second.closed) == (True, False, False)
         assert cut == ["gave_way"]
-        connections.answer(second)  # type: ignore[arg-type]
+        connections.request_complete(second)  # type: ignore[arg-type]
         third: Any = Connection()
-        connections.await_request(third)
-        connections.took(third, 100)
+        connections.request_expected(third)
+        connections.body_received(third, 100)
         assert not third.closed, "what is whole is no body under way any more"
-        connections.took(third, 1)
+        connections.body_received(third, 1)
         assert third.closed
         assert len(connections) == 2
 
-    world(test, most_bytes=100)
+    world(test, max_bytes=100)
 
 
 def test_what_is_thrown_away_of_a_body_counts_for_nothing() -> None:
-    def test(connections: PlainConnections, cut: list[str]) -> None:
+    def test(connections: ConnectionBounds, cut: list[str]) -> None:
         half, stranger, large = Connection(), Connection(), Connection()
         known: Any
         for known in (half, stranger, large):
-            connections.await_request(known)
-        connections.took(half, 40)  # type: ignore[arg-type]
-        connections.keep(stranger, 0)  # type: ignore[arg-type]
-        connections.keep(large, 50)  # type: ignore[arg-type]
+            connections.request_expected(known)
+        connections.body_received(half, 40)  # type: ignore[arg-type]
+        connections.limit_kept_body(stranger, 0)  # type: ignore[arg-type]
+        connections.limit_kept_body(large, 50)  # type: ignore[arg-type]
         for known in (stranger, large) * 20:
-            connections.took(known, 25)
+            connections.body_received(known, 25)
         assert cut == []
-        connections.answer(large)  # type: ignore[arg-type]
-        connections.await_request(stranger)  # type: ignore[arg-type]
-        connections.took(stranger, 61)  # type: ignore[arg-type]
+        connections.request_complete(large)  # type: ignore[arg-type]
+        connections.request_expected(stranger)  # type: ignore[arg-type]
+        connections.body_received(stranger, 61)  # type: ignore[arg-type]
         assert half.closed, "the next request of a connection is one like any other"
 
-    world(test, most_bytes=100)
+    world(test, max_bytes=100)
 
 
 def test_an_answer_that_is_taken_and_one_that_is_made_keep_their_places() -> None:
-    def test(connections: PlainConnections, cut: list[str]) -> None:
+    def test(connections: ConnectionBounds, cut: list[str]) -> None:
         working: Any = Connection()
-        connections.await_request(working)
-        connections.answer(working)
+        connections.request_expected(working)
+        connections.request_complete(working)
         assert not connections.make_room()
         working.is_writing = True
         assert connections.make_room()
         assert (working.closed, cut, len(connections)) == (True, ["gave_way"], 0)
 
-    world(test, most=1)
+    world(test, max_connections=1)
 
 
 def test_the_next_request_of_a_connection_goes_to_the_end_of_the_line() -> None:
-    def test(connections: PlainConnections, _cut: list[str]) -> None:
+    def test(connections: ConnectionBounds, _cut: list[str]) -> None:
         kept, half = Connection(), Connection()
         known: Any
         for known in (kept, half):
-            connections.await_request(known)
+            connections.request_expected(known)
         known = kept
-        connections.answer(known)
-        connections.await_request(known)
+        connections.request_complete(known)
+        connections.request_expected(known)
         assert connections.make_room()
         assert (kept.closed, half.closed) == (False, True)
 
-    world(test, most=2)
+    world(test, max_connections=2)
 
 
 def test_few_are_begun_in_a_turn_and_first_requests_go_before_further_ones() -> None:
     async def main() -> None:
-        turns, begun = Turns(2), []
+        turns, begun = RequestTurns(2), []
 
         def ask(name: str, *, first: bool) -> None:
             turn = turns.take(first=first)
@@ -138,7 +138,7 @@ def test_few_are_begun_in_a_turn_and_first_requests_go_before_further_ones() -> 
 
 def test_who_gave_up_waiting_takes_nobodys_turn() -> None:
     async def main() -> None:
-        turns = Turns(1)
+        turns = RequestTurns(1)
         assert turns.take(first=True) is None
         gone, waits = turns.take(first=True), turns.take(first=True)
         assert gone is not None

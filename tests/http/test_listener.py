@@ -14,13 +14,13 @@ from tornado.websocket import WebSocketHandler
 
 from gateway.config.units import ListenAddress
 from gateway.errors import GatewayError
-from gateway.http.connection_bounds import PlainConnections
+from gateway.http.connection_bounds import ConnectionBounds
 from gateway.http.listener import Listener, listening_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gateway.http.connection_bounds import Cut
+    from gateway.http.connection_bounds import CutReason
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 UPGRADE = (
@@ -76,15 +76,15 @@ class World:
 
     def __init__(self, **bounds: Any) -> None:
         self.turned_away = 0
-        self.cut: list[Cut] = []
+        self.cut: list[CutReason] = []
         self.writers: list[asyncio.StreamWriter] = []
         application = Application(
             [("/", Hello), ("/late", Late), ("/counted", Counted), ("/long", Long), ("/socket", Socket)],
             log_function=lambda _: None,
         )
         times = {name: bounds.pop(name) for name in ("body_timeout", "idle_timeout") if name in bounds}
-        self.plain = PlainConnections(self.cut.append, **bounds)
-        self.server = Listener(application, turned_away=self._count, plain=self.plain, **times)
+        self.bounds = ConnectionBounds(self.cut.append, **bounds)
+        self.server = Listener(application, on_turned_away=self._count, bounds=self.bounds, **times)
         sockets = bind_sockets(0, "127.0.0.1")
         self.port = sockets[0].getsockname()[1]
         self.server.add_sockets(sockets)
@@ -94,7 +94,7 @@ class World:
 
     @property
     def connected(self) -> int:
-        return len(self.plain)
+        return len(self.bounds)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(WAIT):
@@ -109,7 +109,7 @@ class World:
         _, writer = await asyncio.open_connection(sock=sock, limit=1024)
         self.writers.append(writer)
         writer.write(REQUEST.replace(b"/", b"/long", 1))
-        await self.until(lambda: any(known.stream.writing() for known in self.plain._answered))
+        await self.until(lambda: any(known.stream.writing() for known in self.bounds._answered))
 
     async def ask(self, request: bytes) -> tuple[bytes, asyncio.StreamWriter]:
         """The first bytes of the answer; none when the connection was closed."""
@@ -149,7 +149,7 @@ def test_the_request_that_is_awaited_for_longest_gives_way() -> None:
         assert world.cut == ["gave_way"] * 2
         assert world.turned_away == 0
 
-    run(test, most=2)
+    run(test, max_connections=2)
 
 
 def test_what_is_being_answered_stays_and_one_too_many_is_closed() -> None:
@@ -163,7 +163,7 @@ def test_what_is_being_answered_stays_and_one_too_many_is_closed() -> None:
             assert (await task)[0].startswith(b"HTTP/1.1 200")
         assert (await world.ask(REQUEST))[0].startswith(b"HTTP/1.1 200")
 
-    run(test, most=2)
+    run(test, max_connections=2)
 
 
 def test_who_does_not_take_an_answer_in_time_is_cut() -> None:
@@ -181,7 +181,7 @@ def test_who_does_not_take_an_answer_gives_way() -> None:
         assert (await world.ask(REQUEST))[0].startswith(b"HTTP/1.1 200")
         assert world.cut == ["gave_way"]
 
-    run(test, most=1)
+    run(test, max_connections=1)
 
 
 def test_what_one_who_is_gone_has_sent_is_not_worked_off() -> None:
@@ -213,7 +213,7 @@ def test_a_device_counts_until_it_has_shaken_hands() -> None:
         assert (await world.ask(REQUEST))[0].startswith(b"HTTP/1.1 200")
         assert world.turned_away == 0
 
-    run(test, most=1)
+    run(test, max_connections=1)
 
 
 def test_half_a_body_is_not_waited_for() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.config import AuthSection
-from gateway.http.login import LIFETIME, MOST_ENDED, Role, Sessions, load_secret, token_of
+from gateway.http.login import LIFETIME, MAX_ENDED, Logins, Role, load_secret, token_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,13 +31,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def sessions(clock: Clock) -> Sessions:
-    return Sessions(SECRET, clock)
+def logins(clock: Clock) -> Logins:
+    return Logins(SECRET, clock)
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.ADMIN])
-def test_a_cookie_is_read_as_what_it_was_made_for(sessions: Sessions, role: Role) -> None:
-    first, second = (sessions.read(sessions.begin(role, AUTH), AUTH) for _ in range(2))
+def test_a_cookie_is_read_as_what_it_was_made_for(logins: Logins, role: Role) -> None:
+    first, second = (logins.read(logins.begin(role, AUTH), AUTH) for _ in range(2))
     assert first is not None
     assert second is not None
     assert (first.role, first.expires) == (role, NOW + LIFETIME)
@@ -45,80 +45,80 @@ def test_a_cookie_is_read_as_what_it_was_made_for(sessions: Sessions, role: Role
     assert first.csrf != second.csrf
 
 
-def test_any_other_character_makes_it_worthless(sessions: Sessions) -> None:
-    cookie = sessions.begin(Role.VIEWER, AUTH)
+def test_any_other_character_makes_it_worthless(logins: Logins) -> None:
+    cookie = logins.begin(Role.VIEWER, AUTH)
     for place in range(len(cookie) - 1):  # of the last character two bits mean nothing
         other = "B" if cookie[place] == "A" else "A"
-        assert sessions.read(cookie[:place] + other + cookie[place + 1 :], AUTH) is None, place
+        assert logins.read(cookie[:place] + other + cookie[place + 1 :], AUTH) is None, place
 
 
 @pytest.mark.parametrize("cookie", ["", ".", "...", "ADMIN", "ADMIN.9999999999.x.", "NONE.1.x.y", "ADMIN.x.y.é\udcff"])
-def test_what_is_no_cookie_is_none(sessions: Sessions, cookie: str) -> None:
-    assert sessions.read(cookie, AUTH) is None
+def test_what_is_no_cookie_is_none(logins: Logins, cookie: str) -> None:
+    assert logins.read(cookie, AUTH) is None
 
 
-def test_a_viewers_cookie_is_no_admins(sessions: Sessions) -> None:
-    _, rest = sessions.begin(Role.VIEWER, AUTH).split(".", 1)
-    assert sessions.read(f"ADMIN.{rest}", AUTH) is None
+def test_a_viewers_cookie_is_no_admins(logins: Logins) -> None:
+    _, rest = logins.begin(Role.VIEWER, AUTH).split(".", 1)
+    assert logins.read(f"ADMIN.{rest}", AUTH) is None
 
 
-def test_another_gateways_cookie_counts_for_nothing(sessions: Sessions) -> None:
-    other = Sessions(bytes(32))
-    assert sessions.read(other.begin(Role.ADMIN, AUTH), AUTH) is None
-    assert other.cookie_name != sessions.cookie_name
-    assert SECRET.hex()[:8] not in sessions.cookie_name
+def test_another_gateways_cookie_counts_for_nothing(logins: Logins) -> None:
+    other = Logins(bytes(32))
+    assert logins.read(other.begin(Role.ADMIN, AUTH), AUTH) is None
+    assert other.cookie_name != logins.cookie_name
+    assert SECRET.hex()[:8] not in logins.cookie_name
 
 
-def test_it_ends_with_its_time(sessions: Sessions, clock: Clock) -> None:
-    cookie = sessions.begin(Role.ADMIN, AUTH)
+def test_it_ends_with_its_time(logins: Logins, clock: Clock) -> None:
+    cookie = logins.begin(Role.ADMIN, AUTH)
     clock.now = NOW + LIFETIME - 1
-    assert sessions.read(cookie, AUTH) is not None
+    assert logins.read(cookie, AUTH) is not None
     clock.now = NOW + LIFETIME
-    assert sessions.read(cookie, AUTH) is None
+    assert logins.read(cookie, AUTH) is None
 
 
-def test_one_of_a_clock_that_was_ahead_does_not_live_longer(sessions: Sessions, clock: Clock) -> None:
-    cookie = sessions.begin(Role.ADMIN, AUTH)
+def test_one_of_a_clock_that_was_ahead_does_not_live_longer(logins: Logins, clock: Clock) -> None:
+    cookie = logins.begin(Role.ADMIN, AUTH)
     clock.now = NOW - 60
-    assert sessions.read(cookie, AUTH) is None
+    assert logins.read(cookie, AUTH) is None
 
 
-def test_a_new_token_ends_the_sessions_of_its_role(sessions: Sessions) -> None:
-    cookies = {role: sessions.begin(role, AUTH) for role in (Role.VIEWER, Role.ADMIN)}
+def test_a_new_token_ends_the_sessions_of_its_role(logins: Logins) -> None:
+    cookies = {role: logins.begin(role, AUTH) for role in (Role.VIEWER, Role.ADMIN)}
     changed = AUTH.model_copy(update={"admin_token": AuthSection(admin_token="b" * 20).admin_token})
-    assert sessions.read(cookies[Role.ADMIN], changed) is None
-    assert sessions.read(cookies[Role.VIEWER], changed) is not None
+    assert logins.read(cookies[Role.ADMIN], changed) is None
+    assert logins.read(cookies[Role.VIEWER], changed) is not None
     none = AuthSection()
-    assert [sessions.read(cookie, none) for cookie in cookies.values()] == [None, None]
+    assert [logins.read(cookie, none) for cookie in cookies.values()] == [None, None]
 
 
-def test_without_a_token_there_is_no_session_whatever_the_token_was(sessions: Sessions) -> None:
-    cookie = sessions.begin(Role.ADMIN, AuthSection(admin_token="None"))
-    assert sessions.read(cookie, AuthSection()) is None
+def test_without_a_token_there_is_no_session_whatever_the_token_was(logins: Logins) -> None:
+    cookie = logins.begin(Role.ADMIN, AuthSection(admin_token="None"))
+    assert logins.read(cookie, AuthSection()) is None
 
 
-def test_a_session_that_was_ended_stays_so(sessions: Sessions, clock: Clock) -> None:
-    cookies = [sessions.begin(Role.ADMIN, AUTH) for _ in range(2)]
-    ended = sessions.read(cookies[0], AUTH)
+def test_a_session_that_was_ended_stays_so(logins: Logins, clock: Clock) -> None:
+    cookies = [logins.begin(Role.ADMIN, AUTH) for _ in range(2)]
+    ended = logins.read(cookies[0], AUTH)
     assert ended is not None
-    sessions.end(ended)
-    assert sessions.read(cookies[0], AUTH) is None
-    assert sessions.read(cookies[1], AUTH) is not None
+    logins.end(ended)
+    assert logins.read(cookies[0], AUTH) is None
+    assert logins.read(cookies[1], AUTH) is not None
     clock.now += LIFETIME + 1
     for _ in range(2):
-        session = sessions.read(sessions.begin(Role.VIEWER, AUTH), AUTH)
-        assert session is not None
-        sessions.end(session)
-    assert len(sessions._ended) == 2  # what has expired needs no remembering
+        login = logins.read(logins.begin(Role.VIEWER, AUTH), AUTH)
+        assert login is not None
+        logins.end(login)
+    assert len(logins._ended) == 2  # what has expired needs no remembering
 
 
-def test_ended_sessions_have_a_bound(sessions: Sessions) -> None:
-    session = sessions.read(sessions.begin(Role.VIEWER, AUTH), AUTH)
-    assert session is not None
-    sessions._ended = {str(number): session.expires for number in range(MOST_ENDED)}
-    sessions.end(session)
-    assert len(sessions._ended) == MOST_ENDED
-    assert session.id in sessions._ended
+def test_ended_sessions_have_a_bound(logins: Logins) -> None:
+    login = logins.read(logins.begin(Role.VIEWER, AUTH), AUTH)
+    assert login is not None
+    logins._ended = {str(number): login.expires for number in range(MAX_ENDED)}
+    logins.end(login)
+    assert len(logins._ended) == MAX_ENDED
+    assert login.id in logins._ended
 
 
 def test_nobody_has_no_token() -> None:

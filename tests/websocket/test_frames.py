@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from gateway.websocket.frames import (
     BINARY,
-    BYTES_A_PIECE,
+    BYTES_PER_FRAGMENT,
     COMPRESSED,
     CONTINUATION,
     FINAL,
     FRAMES_PER_TURN,
-    LEAST_PIECES,
+    MIN_FRAGMENTS,
     PING,
     POLICY,
     PONG,
@@ -39,8 +39,8 @@ def parser(*, limit: int = LIMIT, compression: bool = False) -> FrameParser:
 
 def drain(reader: FrameParser, chunk: bytes) -> list[Frame]:
     found = reader.feed(chunk)
-    while reader.pending:
-        found += reader.more()
+    while reader.has_more:
+        found += reader.next_frames()
     return found
 
 
@@ -116,7 +116,7 @@ def test_nothing_is_read_after_a_violation() -> None:
     reader = parser()
     assert reader.feed(b"\x81\x00") == []
     assert reader.feed(client_frame(FINAL | TEXT, b"x")) == []
-    assert not reader.pending
+    assert not reader.has_more
 
 
 def test_a_message_of_the_limit_passes_and_one_byte_more_is_refused_by_its_header() -> None:
@@ -146,8 +146,8 @@ def test_one_call_parses_a_turn_and_more_the_rest() -> None:
     stream = b"".join(client_frame(FINAL | TEXT, b"%d" % i) for i in range(2 * FRAMES_PER_TURN + 1))
     reader = parser()
     sizes = [len(reader.feed(stream + b"\x81"))]
-    while reader.pending:
-        sizes.append(len(reader.more()))
+    while reader.has_more:
+        sizes.append(len(reader.next_frames()))
     assert sizes == [FRAMES_PER_TURN, FRAMES_PER_TURN, 1]
     assert drain(reader, client_frame(FINAL | TEXT, b"end")[1:]) == [(TEXT, b"end")]
 
@@ -155,14 +155,14 @@ def test_one_call_parses_a_turn_and_more_the_rest() -> None:
 def test_asking_for_more_does_not_forget_how_much_a_frame_needs() -> None:
     reader = parser()
     reader.feed(client_frame(FINAL | TEXT, b"x" * 1000)[:500])
-    assert reader.more() == []
+    assert reader.next_frames() == []
     assert reader._needed == 1008  # else the whole of it is looked at again for every chunk
 
 
 def test_empty_fragments_count_for_the_turn() -> None:
     reader = parser()
     assert reader.feed(client_frame(TEXT) + client_frame(CONTINUATION) * FRAMES_PER_TURN) == []
-    assert reader.pending
+    assert reader.has_more
 
 
 def test_bytes_that_come_before_a_turn_is_over_are_kept_in_order() -> None:
@@ -236,7 +236,7 @@ def test_masks_differ_per_frame() -> None:
 
 @pytest.mark.parametrize("piece", [b"", b"x"])
 def test_a_message_is_in_a_bounded_number_of_pieces(piece: bytes) -> None:
-    most = LEAST_PIECES + LIMIT // BYTES_A_PIECE
+    most = MIN_FRAGMENTS + LIMIT // BYTES_PER_FRAGMENT
     begun = client_frame(TEXT, b"") + client_frame(CONTINUATION, piece) * most
     end = client_frame(FINAL | CONTINUATION, piece)
     assert read(begun + end) == ([(TEXT, piece * (most + 1))], None)

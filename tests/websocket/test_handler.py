@@ -16,7 +16,7 @@ import pytest
 
 from gateway.websocket import stream_protocol
 from gateway.websocket.handler import RequestSummary, StreamHandler
-from gateway.websocket.stream_protocol import MOST_CONTROLS
+from gateway.websocket.stream_protocol import MAX_CONTROLS
 from tests.support.streams import (
     BINARY,
     CLOSE,
@@ -784,21 +784,21 @@ def test_a_second_connection_ends_the_first_in_its_open(serve: Serve) -> None:
 
 def test_pings_and_pongs_are_rationed(serve: Serve) -> None:
     with serve() as server, server.connect() as peer:
-        peer.send(client_frame(PING) * MOST_CONTROLS)
-        assert [peer.frame() for _ in range(MOST_CONTROLS)] == [(PONG, b"")] * MOST_CONTROLS
+        peer.send(client_frame(PING) * MAX_CONTROLS)
+        assert [peer.frame() for _ in range(MAX_CONTROLS)] == [(PONG, b"")] * MAX_CONTROLS
         peer.send(client_frame(PONG) + client_frame(PING) * 1000)
         code, reason = peer.closed_with()
         assert (code, "pings" in reason) == (1008, True)
         parser = server.handler().ws_connection._parser
-        assert not server.call(lambda: parser.pending), "nobody wants the rest"
+        assert not server.call(lambda: parser.has_more), "nobody wants the rest"
 
 
 def test_a_ration_of_pings_is_for_a_while_not_for_ever(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_protocol, "CONTROL_SECONDS", 0.0)
     with serve() as server, server.connect() as peer:
         for _ in range(3):
-            peer.send(client_frame(PING) * MOST_CONTROLS)
-            assert [peer.frame() for _ in range(MOST_CONTROLS)] == [(PONG, b"")] * MOST_CONTROLS
+            peer.send(client_frame(PING) * MAX_CONTROLS)
+            assert [peer.frame() for _ in range(MAX_CONTROLS)] == [(PONG, b"")] * MAX_CONTROLS
         assert not server.handler().unfinished
 
 
@@ -810,7 +810,7 @@ def test_who_is_inside_a_message_says_so_and_may_take_longer_ones_later(serve: S
         peer.send(client_frame(TEXT, b"b" * 99)[-1:] + client_frame(TEXT, b"c" * 50)[:20])
         assert server.event() == ("text", b"b" * 99)
         assert server.call(lambda: handler.unfinished)
-        server.call(lambda: handler.admit_messages(200))
+        server.call(lambda: handler.set_max_message_size(200))
         peer.send(client_frame(TEXT, b"c" * 50)[20:] + client_frame(TEXT, b"d" * 200))
         assert server.event() == ("text", b"c" * 50)
         assert server.event() == ("text", b"d" * 200)

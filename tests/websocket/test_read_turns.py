@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.websocket.read_turns import RESUMED_PER_TURN, ReadTurns
+from gateway.websocket.read_turns import CONNECTIONS_PER_TURN, ReadTurns
 
 
 def test_of_many_with_more_than_a_turns_worth_few_go_on_in_a_turn() -> None:
@@ -11,15 +11,15 @@ def test_of_many_with_more_than_a_turns_worth_few_go_on_in_a_turn() -> None:
         line, turn, went = ReadTurns(), 0, []
 
         class Waiting:
-            def go_on(self) -> None:
+            def take_turn(self) -> None:
                 went.append(turn)
 
-        for _ in range(3 * RESUMED_PER_TURN):
+        for _ in range(3 * CONNECTIONS_PER_TURN):
             line.join(loop, Waiting())
-        while len(went) < 3 * RESUMED_PER_TURN:
+        while len(went) < 3 * CONNECTIONS_PER_TURN:
             turn += 1
             await asyncio.sleep(0)
         return went
 
     for _ in range(2):  # a loop that has ended leaves nothing behind for the next one of its thread
-        assert asyncio.run(main()) == sorted([1, 2, 3] * RESUMED_PER_TURN)
+        assert asyncio.run(main()) == sorted([1, 2, 3] * CONNECTIONS_PER_TURN)

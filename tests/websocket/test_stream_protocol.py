@@ -188,7 +188,7 @@ def test_each_record_that_is_not_whole_has_a_time_of_its_own() -> None:
 
     def last_byte_at(now: float) -> float:
         loop.time.return_value = now
-        protocol.heard()
+        protocol.partial_record_received()
         return handler.last_byte_at
 
     assert [last_byte_at(now) for now in (100.0, 219.0, 221.0, 500.0)] == [100.0, 219.0, 219.0, 219.0]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.websocket.tls_transport import RecordProtocol, TLSTransport
+from gateway.websocket.tls_transport import TLSProtocol, TLSTransport
 from tests.support.modes import LOOPS, new_event_loop
 from tests.support.streams import PATIENCE
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Run = Callable[[Awaitable[None]], None]
 
 
-class Protocol(RecordProtocol):
+class Protocol(TLSProtocol):
     """Keeps what it gets, in a buffer of ``size`` bytes; ``calls`` says in which order things came."""
 
     def __init__(self, size: int = 1 << 16) -> None:
@@ -49,7 +49,7 @@ class Protocol(RecordProtocol):
         self.changed.set()
         self.on_bytes()
 
-    def heard(self) -> None:
+    def partial_record_received(self) -> None:
         self.heard_of += 1
         self.changed.set()
 
