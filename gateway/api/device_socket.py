@@ -6,7 +6,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
-from gateway.api.handler import JsonErrors
+from gateway.api.handler import FOREIGN_ORIGIN, JsonErrors
 from gateway.config.names import DEVICE_ID
 from gateway.devices.session_runner import SessionRunner
 from gateway.http.access import bearer_token, origin_allowed, token_among, without_token
@@ -55,7 +55,7 @@ class DeviceSocket(JsonErrors, SessionRunner):
             return self.refuse(426, "upgrade_required", problem)
         if not origin_allowed(self.request, services.active.config):
             results.labels("bad_origin").inc()
-            return self.refuse(403, "bad_origin", "server.allowed_origins does not name the page this comes from")
+            return self.refuse(403, "bad_origin", FOREIGN_ORIGIN)
         subprotocols = offered_subprotocols(headers)
         offered = without_token(subprotocols)
         if offered and SUBPROTOCOLS.keys().isdisjoint(offered):

@@ -37,7 +37,10 @@ MAX_DIGITS = 20
 
 READING = "GET", "HEAD"
 _JSON_TYPES = {str: "string", dict: "object", list: "array", int: "integer", bool: "boolean"}
-UNAUTHORIZED = "unknown device, or a token or certificate that is not its own"
+UNAUTHORIZED = "unknown device, or not its token (Authorization: Bearer TOKEN) or certificate"
+FOREIGN_ORIGIN = (
+    "server.allowed_origins does not name the Origin of this request; a client that is no browser needs none"
+)
 
 
 class JsonErrors(RequestHandler):

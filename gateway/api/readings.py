@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from tornado.web import stream_request_body
 
-from gateway.api.handler import ApiHandler
+from gateway.api.handler import FOREIGN_ORIGIN, ApiHandler
 from gateway.config.names import DEVICE_ID
 from gateway.devices.readings_by_request import NotNow, TooFast, TooLarge
 from gateway.errors import MessageError
@@ -68,7 +68,7 @@ class ReadingsHandler(ApiHandler):
         if not DEVICE_ID.fullmatch(device_id):
             return self.refuse(400, "bad_device_id", "a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
         if not origin_allowed(self.request, self.active.config):
-            return self.refuse(403, "bad_origin", "server.allowed_origins does not name the page this comes from")
+            return self.refuse(403, "bad_origin", FOREIGN_ORIGIN)
         device = self._authenticate(device_id) if self._known else None  # it may have been revoked while it sent
         if device is None:
             self.refuse_credentials(self.failures, device_id)

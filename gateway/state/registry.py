@@ -93,8 +93,8 @@ class Registry:
         with self._change() as db:
             found = db.execute("SELECT token_sha256 IS NULL FROM devices WHERE id = ?", (device_id,)).fetchone()
             if found is not None:
-                hint = "is revoked; rotate gives it a new token" if found[0] else "is registered already"
-                raise DeviceExists(f"the device {device_id} {hint}")
+                state = "is revoked" if found[0] else "is registered already"
+                raise DeviceExists(f"the device {device_id} {state}; rotate gives it a new token")
             _insert(db, device_id, profile, tags, token, now_ns)
             keep(token)
         return token

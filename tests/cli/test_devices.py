@@ -167,7 +167,7 @@ def test_looking_makes_no_registry(gateway: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["add", "a"], 1, "gateway: the device a is registered already"),
+        (["add", "a"], 1, "gateway: the device a is registered already; rotate gives it a new token"),
         (["add", "b", "--profile", "kilm"], 1, "gateway: the configuration has no profile kilm; it has default, kiln"),
         (["add", "b c"], 1, "gateway: a device id is 1 to 128 of"),
         (["add", "b", "--tag", "device=x"], 1, "gateway: the tag device is written by the gateway"),
