@@ -1,14 +1,14 @@
-"""Who sent what and what became of it: received = stored + duplicate + rejected + dropped + pending, per device.
+"""The account of every device: received = stored + duplicate + rejected + dropped + pending, in readings.
 
 Rules that hold here:
 
 * An `Entry` is what one message (or the gateway itself, for presence) adds to a group commit. It is written into the
-  spool's record, so every count below can be made again from the spool.
-* Counts change at these moments only: an entry became durable (`Ledger.committed`), left the spool for the database
-  (`Ledger.delivered`), or left it unread because the spool was full (`Ledger.dropped`) or damaged (`Ledger.write_off`);
-  a point that the database had refused was stored after all, or given up (`Ledger.settled`).
-* Sequence numbers are accepted before they are durable and durable before they are stored; a failed commit takes
-  ``accepted`` back to ``durable``, never the other way round.
+  spool's record, so every count below can be restored from the spool.
+* Counts change only when an entry becomes durable (`Ledger.committed`), is delivered (`Ledger.delivered`), or leaves
+  the spool undelivered because that was full (`Ledger.dropped`) or damaged (`Ledger.write_off`), and when a dead letter
+  is stored after all or given up (`Ledger.settled`).
+* A sequence number is accepted before it is durable, and durable before it is stored. A failed commit sets ``accepted``
+  back to ``durable``.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 NO_SEQ = -1
+"""In the place of a sequence number: there is none."""
 _json = json.JSONEncoder(separators=(",", ":")).encode
 BOOTS_KEPT = 8
-"""Runs of sequence numbers remembered per device: the current one and some that may still be in flight."""
+"""Boots remembered of each device: the present one, and some whose messages may still be in flight."""
 
 
 class Kind(IntEnum):
@@ -32,7 +33,7 @@ class Kind(IntEnum):
 
     READINGS = 0
     PRESENCE = 1
-    """Written by the gateway about a device; never part of the device's account."""
+    """Points that the gateway writes about a device; they are not in the device's account."""
 
 
 READINGS = Kind.READINGS  # a member is slow to look up in its class before Python 3.12
@@ -42,10 +43,11 @@ READINGS = Kind.READINGS  # a member is slow to look up in its class before Pyth
 class Entry:
     """One message's part of a commit: its counts (readings) and its encoded points.
 
-    ``payload`` is ``lines`` points of line protocol, each ended by a newline, nanosecond timestamps. ``seq`` is
-    `NO_SEQ` for a message without a number. ``verdicts`` is the JSON of its refusals, empty when there are none.
+    ``payload`` is ``lines`` points of line protocol, each ended by a newline, with timestamps in ns. ``seq`` is
+    `NO_SEQ` for a message without a number; ``gaps`` are the numbers that it skipped. ``verdicts`` is the JSON of its
+    refusals, empty if there are none. ``arrived_ns`` is its arrival, in ns since 1970.
     Not written to disk: ``latest`` (field to value of its newest reading) and its ``time_ns``, for viewers;
-    ``sequence``, the numbers that the session of the message goes by, None for an entry read back; and how many of the
+    ``sequence``, which the session of the message uses, None for an entry that was read back; and how many of the
     points have a ``corrected`` time.
     """
 
@@ -78,18 +80,19 @@ class Entry:
 
 @dataclass(slots=True)
 class Sequence:
-    """How far one boot's sequence numbers got; `NO_SEQ` where none did. Shared by all sessions of the device."""
+    """The highest sequence numbers of one boot, `NO_SEQ` before the first. All sessions of the device share it."""
 
     accepted: int = NO_SEQ
     durable: int = NO_SEQ
     stored: int = NO_SEQ
+    """The highest number in the database."""
     account: Account | None = field(default=None, repr=False, compare=False)
-    """Whose ``boots`` it is in, None while in none: spares two look-ups per message. Only `Account` sets it."""
+    """The account whose ``boots`` it is in, or None; saves two look-ups per message. Only `Account` sets it."""
 
 
 @dataclass(slots=True)
 class Account:
-    """One device's sums, in readings; ``gaps`` in skipped sequence numbers."""
+    """The sums of one device, in readings; ``gaps`` are skipped sequence numbers."""
 
     received: int = 0
     stored: int = 0
@@ -98,16 +101,17 @@ class Account:
     dropped: int = 0
     gaps: int = 0
     boots: dict[str, Sequence] = field(default_factory=dict)
+    """Sequences by boot, the least recently used one first."""
 
     @property
     def pending(self) -> int:
-        """Readings that are safe on disk and not yet in the database."""
+        """Readings that are durable and not yet delivered."""
         return self.received - self.stored - self.duplicate - self.rejected - self.dropped
 
     def sequence(self, boot: str) -> Sequence:
-        """The sequence state of ``boot``, made on first use; the least recently used boots are forgotten.
+        """The sequence of ``boot``, made on first use; the least recently used boots are forgotten.
 
-        Used, not made: a device that reconnects often must not push out the one it goes on with.
+        It goes by use, not by age: new boots must not push out the one that the device goes on with.
         """
         return self.keep(boot, self.boots.get(boot) or Sequence())
 
@@ -126,7 +130,7 @@ class Account:
             forgotten.account = None
 
     def sums(self) -> dict[str, int]:
-        """The account as INTERFACES names it."""
+        """The account by the names of the API."""
         return {
             "received": self.received,
             "stored": self.stored,
@@ -139,23 +143,26 @@ class Account:
 
 
 class Snapshot:
-    """A ledger as it was at one moment, with no copy made of it at once: that would take a quarter of a second.
+    """A ledger as it was at one moment. No copy is made of it at once, which would take a quarter of a second.
 
-    `rows` is read once, on any thread, while the ledger goes on. It keeps the row of each account that is about to
-    change. Whichever of the two is first to keep a row read it before the change: the other's, which may be torn, is
-    not used (``dict.setdefault`` is atomic).
+    `rows` is read once, on any thread, while the ledger goes on counting. The ledger keeps the row of each account that
+    is about to change. If both keep the row of an account, the first one counts, because it was read before the change
+    (``dict.setdefault`` is atomic); the other one may be torn and is not used.
     """
 
     def __init__(self, marks: Mapping[str, int], accounts: Mapping[str, Account]) -> None:
         self.marks = marks
+        """Up to which records of the spool the snapshot counts, by the names of the ledger's attributes."""
         self.ended = False
-        """A newer one was begun, and the ledger keeps nothing for this one any more."""
+        """Whether a newer snapshot was begun: the ledger keeps no rows for this one any more."""
         self.read = False
+        """Whether all rows have been read."""
         self._accounts = accounts
-        self._kept: dict[str, str] = {}  # as text, which the garbage collector does not have to go through
+        self._kept: dict[str, str] = {}
+        """The rows that were kept, by device; as text, which the garbage collector does not have to traverse."""
 
     def keep(self, device: str, account: Account) -> None:
-        """Keep the row of an account as it is, unless it is kept."""
+        """Keep the row of an account as it is now, unless it is kept already."""
         if device not in self._kept:
             self._kept.setdefault(device, _row(account))
 
@@ -163,7 +170,7 @@ class Snapshot:
         """Each device with the JSON of its sums and of its boots' sequence numbers.
 
         Raises:
-            RuntimeError: it took longer than until the next snapshot.
+            RuntimeError: the next snapshot began before all rows were read.
         """
         for device in list(self._accounts):
             if device not in self._kept:
@@ -181,15 +188,20 @@ def _row(account: Account) -> str:
 
 
 class Ledger:
-    """All accounts, the marks up to which the spool's records are counted in them, and their sum."""
+    """The accounts of all devices, their sum, and up to which records of the spool they count."""
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
         self.total = Account()
+        """The sums of all devices."""
         self._snapshot: Snapshot | None = None
+        """The snapshot that has not been read to its end; accounts are kept for it before they change."""
         self.committed_to = 0
+        """The id of the last record that is counted as durable."""
         self.delivered_to = 0
+        """The id of the last record that is counted as delivered or dropped."""
         self.settled_to = 0
+        """How far the changes of dead letters are counted (`settled`); its caller sets it."""
 
     def account(self, device: str) -> Account:
         """The account of ``device``, made on first use."""
@@ -199,14 +211,14 @@ class Ledger:
         return found
 
     def committed(self, record_id: int, entries: Iterable[Entry]) -> None:
-        """Count a record that became durable."""
+        """Count the entries of a record that became durable."""
         received = 0
         accounts = {} if self._snapshot else self.accounts
         for entry in entries:
             if entry.kind is not READINGS:
                 continue
             sequence, seq, lines = entry.sequence, entry.seq, entry.lines
-            # Without `accounts` every one goes through `_changing`, which keeps it for the snapshot.
+            # If `accounts` is empty, each account goes through `_changing`, which keeps it for the snapshot.
             if sequence is None or not accounts or (account := sequence.account) is None:
                 account = accounts.get(entry.device) or self._changing(entry.device)
                 if seq != NO_SEQ:
@@ -228,7 +240,7 @@ class Ledger:
         sequence = entry.sequence
         if sequence is None:
             return account.sequence(entry.boot)
-        if sequence.account is None:  # forgotten, though its session lives
+        if sequence.account is None:  # the account has forgotten it, but its session goes on
             account.keep(entry.boot, sequence)
         return sequence
 
@@ -239,7 +251,7 @@ class Ledger:
             sums.gaps += entry.gaps
 
     def delivered(self, record_id: int, entries: Iterable[Entry], refused: Mapping[str, int]) -> None:
-        """Count a record as in the database; ``refused`` (device to number) became dead letters instead."""
+        """Count a record as delivered, except ``refused`` (readings by device), which became dead letters."""
         left = dict(refused)
         stored = 0
         accounts = {} if self._snapshot else self.accounts
@@ -251,7 +263,7 @@ class Ledger:
             stored += entry.lines
             if left:
                 self._count_dead(account, entry, left)
-            sequence = account.boots.get(entry.boot)  # a boot that was forgotten meanwhile must not push out a live one
+            sequence = account.boots.get(entry.boot)  # a forgotten boot must not push out a live one
             if sequence is not None and entry.seq > sequence.stored:
                 sequence.stored = entry.seq
         self.total.stored += stored
@@ -273,10 +285,10 @@ class Ledger:
         self.delivered_to = max(self.delivered_to, record_id)
 
     def write_off(self, left: Mapping[str, int]) -> int:
-        """Count as dropped what pends beyond the readings ``left`` of each device: they were damaged. The number.
+        """Count as dropped the pending readings beyond those ``left`` in the spool, by device: they were damaged.
 
-        It is negative when more is left than pends. A disk can read today what it could not before: that is no longer
-        dropped, or was not even known to be received.
+        Returns the number of dropped readings. It is negative if more are left than pending: a disk may read today what
+        it could not read before. Such readings are no longer dropped, or were not even known to be received.
         """
         before = self.total.dropped
         for device in self.accounts.keys() | left.keys():
@@ -289,20 +301,20 @@ class Ledger:
         return self.total.dropped - before
 
     def settled(self, device: str, stored: int, dropped: int) -> None:
-        """Of readings counted as rejected so many are in the database now, and so many given up."""
+        """Of the readings counted as rejected, ``stored`` are in the database now, and ``dropped`` were given up."""
         for sums in (self._changing(device), self.total):
             sums.stored += stored
             sums.dropped += dropped
             sums.rejected -= stored + dropped
 
     def rolled_back(self, entry: Entry) -> int:
-        """Take back what the failed commit of ``entry`` had accepted; the last sequence number that is still safe."""
+        """Take back what the failed commit of ``entry`` had accepted; returns the last durable sequence number."""
         sequence = entry.sequence or self.account(entry.device).sequence(entry.boot)
         sequence.accepted = sequence.durable
         return sequence.durable
 
     def snapshot(self) -> Snapshot:
-        """The ledger as it is now, for the checkpoint written before a segment goes. The one before ends."""
+        """The ledger as it is now, for the checkpoint before a segment is deleted. It ends the snapshot before."""
         if self._snapshot is not None:
             self._snapshot.ended = True
         marks = {"committed_to": self.committed_to, "delivered_to": self.delivered_to, "settled_to": self.settled_to}
@@ -334,5 +346,5 @@ class Ledger:
                 setattr(ledger.total, name, getattr(ledger.total, name) + getattr(account, name))
         ledger.committed_to = snapshot["committed_to"]
         ledger.delivered_to = snapshot["delivered_to"]
-        ledger.settled_to = snapshot.get("settled_to", 0)  # 0: written before there was such a mark
+        ledger.settled_to = snapshot.get("settled_to", 0)  # snapshots of older versions have none
         return ledger

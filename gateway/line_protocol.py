@@ -1,14 +1,14 @@
-r"""A point in line protocol: written once when a reading is accepted, read back by what cannot take lines.
+r"""A point in line protocol: written when a reading is accepted, parsed for readers that need its values.
 
 Rules that hold here:
 
-* One point is one line ended by a newline, timestamp in nanoseconds. A newline inside a string value is legal and
-  stays, so a payload is cut by `split_lines`, never by a bare ``split(b"\n")``.
+* One point is one line that ends with a newline; its timestamp is in nanoseconds. A newline inside a string value is
+  legal and stays, so a payload is cut by `split_lines`, not by ``split(b"\n")``.
 * A backslash escapes ``,``, ``=`` and space in tag keys, tag values and field keys, ``,`` and space in measurements.
   Nothing escapes the backslash itself: names with a backslash before one of these, before ``"`` or another backslash
   or at the end have no line protocol; `gateway.config.names` refuses them. In string values ``"`` and ``\`` are
   escaped.
-* Names and tag values have no control characters; a caller has checked that.
+* Names and tag values have no control characters; the caller has checked that.
 * `parse_line` reads what `Series.line` writes, value for value: floats by their shortest repr, ints with ``i``.
 
 Source: the line protocol reference of InfluxDB 1.x, 2.x and 3.x, and what InfluxDB 1.6.7 was seen to do
@@ -29,7 +29,7 @@ Value = float | int | bool | str
 _NAME = str.maketrans({",": r"\,", "=": r"\=", " ": r"\ "})
 _MEASUREMENT = str.maketrans({",": r"\,", " ": r"\ "})
 
-# Possessive quantifiers (++): a long line that is none must not be tried in every other way.
+# Possessive quantifiers (++): no backtracking on a long text that is not a line.
 _WORD = r"(?:\\.|[^\\=, \n])++"
 _VALUE = r'(?:"(?:\\.|[^\\"])*+"|[^", \n]++)'
 _LINE = re.compile(
@@ -47,7 +47,7 @@ _ESCAPED_TEXT = re.compile(r'\\([\\"])')
 
 
 class Series:
-    """A measurement with its tags, ready to be put before fields: escaped, tags sorted by key."""
+    """A measurement with its tags: ``prefix`` is the line up to the fields, escaped, with tags sorted by key."""
 
     __slots__ = ("prefix",)
 
@@ -84,7 +84,7 @@ def parse_line(line: bytes) -> tuple[str, dict[str, str], dict[str, Value], int]
     """Measurement, tags, fields and time (ns since 1970) of one point, with its newline or without.
 
     Raises:
-        ValueError: this is no line of line protocol.
+        ValueError: this is not a line of line protocol.
     """
     text = line.decode()
     if "\\" in text or '"' in text:
@@ -152,7 +152,7 @@ def _boolean(text: str) -> bool:
 def split_lines(payload: bytes, lines: int | None = None) -> list[bytes]:
     """The points of a payload, each with its newline; newlines inside strings do not end a point.
 
-    ``lines`` is how many there are; who knows it gets a quicker answer.
+    ``lines`` is how many there are, if the caller knows it; that is faster.
 
     Raises:
         ValueError: the payload is not that many points of line protocol.

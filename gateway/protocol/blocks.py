@@ -2,10 +2,10 @@
 
 Rules that hold here:
 
-* Sample i of every column is one reading at ``t0 + i * dt``, or at ``t0 + dt[i]``. It is judged like any other.
-* A block of numbers that need no second look is written by one ``%`` format for all samples (`_quickly`), any other one
-  sample by sample (`_point`). Both write the same points. Only an exponent may look different: numbers are written by
-  orjson, in a quarter of the time of ``repr`` or less, and it puts ``1e-7`` where that has ``1e-07``.
+* Sample i of all columns together is one reading at ``t0 + i * dt``, or at ``t0 + dt[i]``. It is judged like any other.
+* An ordinary block of numbers is written by one ``%`` format for all samples (`_write_at_once`), any other block sample
+  by sample (`_point`). Both write the same points. Only an exponent may look different: orjson, which takes a quarter
+  of the time of ``repr`` or less, writes ``1e-7`` where ``repr`` writes ``1e-07``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def encode_block(
             series.learn(rules, now_ns, encoded.lessons)
 
     added = None if vetting is None else _correction(block, start_ns, vetting)
-    if added is not None or not _quickly(block, rules, prefix, start_ns, encoded, learn):
+    if added is not None or not _write_at_once(block, rules, prefix, start_ns, encoded, learn):
         vet = vetting if added is not None else None
         encoded.collect(
             block,
@@ -93,7 +93,7 @@ def _start(block: Block, now_ns: int) -> int:
     return in_range(from_ms(block.t0), block.t0, "t0")
 
 
-def _quickly(
+def _write_at_once(
     block: Block, rules: Rules, prefix: str, start_ns: int, encoded: EncodedMessage, learn: Callable[[], None]
 ) -> bool:
     times = _times(block, start_ns)
@@ -116,7 +116,7 @@ def _quickly(
 
 
 def _times(block: Block, start_ns: int) -> Sequence[int] | None:
-    """The time of every sample, None if one of them is none."""
+    """The time of every sample; None if one of them is not a valid time."""
     dt = block.dt
     if dt.__class__ is int and dt:
         step = dt * NS_PER_MS
@@ -133,7 +133,7 @@ def _offset(dt: Any, index: int) -> int:
 
 
 def _formats(block: Block, rules: Rules) -> list[bytes] | None:
-    """A ``%`` format for each column, None if a value needs a second look."""
+    """A ``%`` format for each column; None if a value has to be judged by itself."""
     if not 0 < len(block.columns) <= MAX_FIELDS:
         return None
     formats = []

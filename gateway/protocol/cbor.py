@@ -1,16 +1,15 @@
-"""CBOR (RFC 8949) as far as it says what JSON can say: bytes in, the value that the same message is as JSON out.
+"""The subset of CBOR (RFC 8949) that JSON can express: bytes in, the value out that the message would have in JSON.
 
 Rules that hold here:
 
-* What comes out has JSON's types only; whatever is done with a message afterwards knows nothing of CBOR. A number that
-  is none (NaN, infinity), a byte string and an unassigned simple value become `Foreign`, which refuses its reading.
-  ``undefined`` is null (RFC 8949 section 6.1).
-* No tag is followed. A tag can name a regular expression, a decimal of 10^9 digits or the item itself; the library
-  knows two dozen of them, so each is taken from it (`_REFUSED`), and a test tries all others.
-* Not valid, and refused whole: keys that are no text or come twice (section 5.6), text that is not UTF-8, bytes behind
-  the item. Indefinite lengths are allowed: devices with little memory need them, and they claim nothing in advance.
-* No key is hashed but text and byte strings, which Python hashes with a secret. Arrays can be made that all have one
-  hash, and a map of a few thousand such keys would hold up everybody.
+* The value has JSON's types only, so no other module knows of CBOR. NaN, infinity, a byte string and an unassigned
+  simple value become `Foreign`, which refuses its reading. ``undefined`` is null (RFC 8949 section 6.1).
+* Tags are refused. A tag can name a regular expression, a decimal of 10^9 digits or the item itself. The library acts
+  upon two dozen of them, so each is disabled in it (`_REFUSED`), and a test tries all others.
+* Not valid, and refused whole: keys that are not text or come twice (section 5.6), text that is not UTF-8, bytes after
+  the item. Indefinite lengths are allowed: devices with little memory need them, and they reserve no memory here.
+* Only text and byte strings are hashed as keys, because Python hashes these with a secret. A sender can make arrays
+  that all have one hash, and a map of a few thousand such keys would take so long that all connections wait.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from gateway.protocol.messages import Code
 from gateway.protocol.value_text import Foreign, cut
 
 MAX_DEPTH = 64
-"""Levels of arrays and maps. A message with readings has at most six."""
+"""Levels of arrays and maps. A message with readings needs six at most."""
 
 _MIN_INT = -(2**63)
 _PLAIN = frozenset((str, bool, type(None)))
 _KNOWN_TAGS = frozenset(
     (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799)
 )
-"""All that the library would act upon."""
+"""The tags that the library would act upon."""
 
 
 def _refuse(_value: Any, _immutable: bool) -> Any:  # noqa: FBT001 - the library's call
@@ -95,7 +94,7 @@ def _scalar(value: Any) -> Any:
     if kind is float:
         return value if math.isfinite(value) else Foreign("NaN" if math.isnan(value) else "infinity")
     if kind is int:
-        return value if value >= _MIN_INT else float(value)  # what JSON of such a number is read as
+        return value if value >= _MIN_INT else float(value)  # as codec.parse reads such a number from JSON
     if kind in _PLAIN:
         return value
     if value is cbor2.undefined:

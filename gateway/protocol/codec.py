@@ -1,12 +1,12 @@
-"""One message's text: JSON checked as far as it says what kind of message it is and how many readings it holds.
+"""From the JSON of a message to its class: its kind and the number of its readings are checked, not the readings.
 
 Rules that hold here:
 
-* Whatever is wrong here refuses the message whole. Its ``seq`` goes into the error where it can be read.
-* Sizes that decide how much work a message may cause are checked here: the number of readings, columns of one length,
-  what a hello holds. The message's own size is the session's business.
-* Of a key that comes twice the last counts (RFC 8259 section 4 leaves it open). A number too great for a double is
-  malformed, an integer beyond 64 bits is read as a double.
+* An error here refuses the whole message. The error has its ``seq`` where it can be read.
+* The sizes that decide how much work a message may cause are checked here: the number of readings, the length of
+  columns, the members of a hello. The session checks the size of the message itself.
+* If a key comes twice, the last one counts (RFC 8259 section 4 leaves it open). A number too great for a double is
+  malformed; an integer beyond 64 bits is read as a double.
 """
 
 from __future__ import annotations
@@ -30,13 +30,19 @@ if TYPE_CHECKING:
     from gateway.protocol.messages import Message
 
 MAX_READINGS = 5000
+"""Readings in a message, samples in a block and records in a pack."""
 MAX_BOOT = 64
+"""Characters of a boot, and of a name in the info of a hello."""
 MAX_TOKEN = 512
+"""Characters."""
 MAX_INFO = 32
+"""Members of the info of a hello."""
 MAX_INFO_TEXT = 256
+"""Characters of a string in it."""
 MAX_CLAIM = 32
+"""Characters."""
 SECRET = range(22, 129)
-"""Characters: from 128 bits in base64 on."""
+"""Lengths of a secret in characters: 22 of base64 are 128 bits."""
 
 _INFO = frozenset((str, int, float, bool, type(None)))
 _CLAIM = re.compile(r"[A-Z0-9](?:-?[A-Z0-9]){5,31}")
@@ -44,7 +50,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def decode(data: bytes) -> Message:
-    """The message that ``data`` (JSON in UTF-8, not yet checked) is.
+    """The message in ``data``, which should be JSON in UTF-8.
 
     Raises:
         MessageError: ``not_utf8``, ``malformed_json``, ``unknown_type`` or ``bad_message``.
@@ -53,7 +59,7 @@ def decode(data: bytes) -> Message:
 
 
 def parse(data: bytes) -> Any:
-    """The JSON value of ``data`` (UTF-8 not yet checked).
+    """The JSON value of ``data``, which should be UTF-8.
 
     Raises:
         MessageError: ``not_utf8`` or ``malformed_json``.
@@ -65,7 +71,7 @@ def parse(data: bytes) -> Any:
 
 
 def interpret(value: Any) -> Message:
-    """The message that a JSON value is.
+    """The message in a JSON value.
 
     Raises:
         MessageError: ``unknown_type`` or ``bad_message``.
@@ -144,7 +150,7 @@ def _block(value: dict[str, Any], seq: int | None, number: int) -> Block:
 
 
 def _shape(columns: Any) -> tuple[int, str | None]:
-    """How many samples the columns hold, and what is wrong with them."""
+    """How many samples the columns hold, and what is wrong with them, if anything."""
     if columns.__class__ is not dict:
         return 0, f"columns: expected object, got {kind_of(columns)}"
     samples = 0

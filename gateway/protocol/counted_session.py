@@ -4,9 +4,9 @@ Rules that hold here:
 
 * Both sides count alike. Every message that does not begin with ``{`` is counted, refused ones too; objects (a hello)
   are not. The first message after the welcome to a boot has the number after its ``last_seq``, or 1.
-* A device cannot tell a message that has to come again from those that were in flight after it, so nothing is ever
-  throttled. Where a session with numbers sends a throttle, this one closes with 1013, and the next connection counts
-  anew. Too high a rate closes nothing: the device is not read for a while.
+* Such a device cannot send one message again and then those that were in flight after it. So it gets no throttle: where
+  a session with numbers sends one, this session closes with 1013, and the next connection counts anew. A rate that is
+  too high closes nothing: the runner does not read the device for a while.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class CountedSession(Session):
         return self.busy(_LATER)
 
     def kept_waiting(self) -> Effects:
-        """The runner has not read this device for a second: there is no message that could say so."""
+        """The runner has not read this device for a second. SenML has no message that could say so."""
         return ()
 
     def append_failed(self, entries: Sequence[Entry], retry_after_ms: int) -> Effects:

@@ -1,4 +1,4 @@
-"""What became of one message's readings."""
+"""The result of judging one message: its points as line protocol, and why the other readings were refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FieldRules(Protocol):
 
 
 Lesson = tuple[FieldRules, "list[tuple[str, FieldType]]"]
-"""Fields that a reading was the first to have, with their types, and the rules that know them since."""
+"""The fields that a reading taught, with their types, and the rules that know them since."""
 
 
 @dataclass(slots=True)
@@ -36,8 +36,8 @@ class EncodedMessage:
     """``lines`` points in ``payload``, ``rejects`` for the rest of the ``received`` readings.
 
     ``corrected`` of the points have another time than they came with. ``latest`` (field to value) and ``time_ns`` are
-    of the newest point, None and 0 without any. ``lessons`` count already, as later readings of the message are judged
-    by them; who does not take the message has to `unlearn` them before another one is judged.
+    of the newest point, None and 0 without any. ``lessons`` are known already, because later readings of the message
+    are judged by them. If the message is not accepted, call `unlearn` before the next message is judged.
     """
 
     device: str
@@ -76,7 +76,7 @@ class EncodedMessage:
         self.received = len(lines) + len(self.rejects)
 
     def unlearn(self) -> None:
-        """The message is not taken: let what its readings taught about fields be unknown again."""
+        """The message is not accepted: forget the fields that its readings taught."""
         for rules, fields in self.lessons:
             rules.unlearn(fields)
         self.lessons = []

@@ -1,4 +1,4 @@
-"""One field's rules: value in, ``name=value`` out, or the reason why not.
+"""The rules of one field: a value in, ``name=value`` out, or the reason why it is refused.
 
 Rules that hold here:
 
@@ -23,15 +23,17 @@ if TYPE_CHECKING:
     from gateway.protocol.field_types import FieldType
 
 MAX_TEXT_BYTES = 1024
+"""Bytes of UTF-8 in a string value."""
 INT_LIMIT = 2**63
+"""The database has integers of 64 bits: from minus this on, and below this."""
 EXACT_LIMIT = 2**53
-"""Beyond it a double stands for several integers."""
+"""Beyond it, one double may stand for several integers."""
 NUMBERS = frozenset((int, float))
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field: ``key`` is ``name=`` escaped; without ``type`` it takes any scalar."""
+    """One field. ``key`` is ``name=`` escaped. Without ``type`` any scalar is accepted. ``low``, ``high``: bounds."""
 
     name: str
     key: str
@@ -77,7 +79,7 @@ class Field:
         """An integer that was written with a fraction or an exponent, or has more than 64 bits."""
         if not value.is_integer():
             raise self._refused(Code.WRONG_TYPE, f"expected int, got {shown(value)}")
-        if abs(value) > EXACT_LIMIT:  # what came may have been another integer
+        if abs(value) > EXACT_LIMIT:  # the device may have sent another integer
             raise self._refused(Code.OUT_OF_RANGE, f"expected an integer of 64 bits in digits, got {shown(value)}")
         return int(value)
 
@@ -88,7 +90,7 @@ class Field:
         return self.key + quote(value)
 
     def column_format(self, column: Sequence[Any]) -> bytes | None:
-        """A ``%`` format that takes any value of a column as JSON has it; None where only `write` can tell."""
+        """A ``%`` format for every value of a column as JSON writes it; None if each value needs `write`."""
         kinds = set(map(type, column))
         if not kinds <= NUMBERS or self.type not in {None, "float", "int"}:
             return None

@@ -1,12 +1,13 @@
-"""A profile's rules for the fields of a measurement, ready for use: values in, the fields of a line out.
+"""A profile's rules for the fields of a measurement: values in, the fields of a line out.
 
 Rules that hold here:
 
-* `Field.write` has every rule. The loop of `Rules.write` writes the common case itself: a number under a name for which
-  any number will do (`Rules.plain`). `Rules.write_known` is the short way for readings of known fields. All write the
+* `Field.write` has every rule. The loop of `Rules.write` writes the common case itself: a number under a name that
+  accepts any number (`Rules.plain`). `Rules.write_known` is the short way for readings of known fields. All write the
   same points; only an exponent may look different (`gateway.protocol.blocks`).
-* A field has the type that its measurement has it with (`gateway.protocol.field_types`). Rules are per profile and
-  measurement, so that it costs nothing once a name was met; they are shared by all sessions, and bounded.
+* The type of a field is that of its measurement (`gateway.protocol.field_types`). Rules are kept for each profile and
+  measurement, so that a known name costs no look-up. All sessions share them, and their number is bounded.
+* Objects in a reading become fields with dotted names: ``{"gps":{"lat":1}}`` is ``gps.lat``.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ MAX_DEPTH = 3
 MAX_FIELDS = 256
 TOO_DEEP = f"expected at most {MAX_DEPTH} levels of objects"
 KNOWN_NAMES = 4096
+"""Names that one `Rules` remembers; one more makes it forget all."""
 KEPT_RULES = 256
-"""Rules kept though no session uses them just now."""
+"""Rules kept although no session uses them at the moment."""
 KEPT_SHAPES = 64
+"""Shapes that one `Rules` remembers; one more makes it forget all."""
 
 _COLON_TO_EQUALS = bytes.maketrans(b":", b"=")
 _JSON_ONLY = b'{}"'
@@ -50,7 +53,7 @@ _TYPES: dict[type, FieldType] = {float: "float", int: "float", bool: "bool", str
 
 
 class Rules:
-    """What a profile says about the fields of one measurement, and the names met so far."""
+    """The rules of a profile for the fields of one measurement, and the names known so far."""
 
     def __init__(self, profile: ProfileSection, measurement: str, types: FieldTypes) -> None:
         self.strict = profile.strict
@@ -58,15 +61,18 @@ class Rules:
         self.measurement = measurement
         self._types = types
         self._known: dict[str, Field] = {}
+        """Fields by name whose type is known."""
         self.plain: dict[str, str] = {}
+        """The escaped ``name=`` of those that accept any number and write it as a float."""
         self._verbatim: set[str] = set()
+        """The names of those that JSON and a line write alike."""
         self.shapes: dict[tuple[str, ...] | None, Shape] = {}
-        """Those of messages whose readings all have the same names, each of them known and good for any number."""
+        """By names: the shape of messages whose readings all have these names, each known and accepting any number."""
         self.fresh: list[tuple[str, FieldType]] = []
-        """Fields of the reading written last whose type is not known yet: `learn` them once it is accepted."""
+        """Fields of the reading written last whose type is not known yet: call `learn` once it is accepted."""
 
     def write(self, values: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-        """The fields of one reading as they stand in a line, and by name; nothing if there is nothing to store.
+        """The fields of one reading as text of a line, and by name; both empty if there is nothing to store.
 
         Raises:
             ReadingError: any code that is about a field; ``bad_message`` for objects nested too deep.
@@ -76,12 +82,12 @@ class Rules:
         try:
             return self._write(values)
         except ReadingError:
-            if too_deep(values):  # refuses more than a reading, so it counts wherever it stands
+            if too_deep(values):  # refuses the whole message, so it comes before any other error
                 raise ReadingError(Code.BAD_MESSAGE, TOO_DEEP) from None
             raise
 
     def write_known(self, values: Mapping[str, Any]) -> bytes:
-        """What `write` makes of scalars under names met before; empty for anything else.
+        """What `write` makes of scalars under known names; empty for anything else.
 
         Numbers alone are written by orjson, whose JSON differs from the fields of a line in three characters.
 
@@ -93,20 +99,20 @@ class Rules:
         return self._write_scalars(values) if len(values) <= MAX_FIELDS else b""
 
     def write_numbers(self, readings: Sequence[Mapping[str, Any]]) -> list[bytes] | None:
-        """`write_known` of each of several readings, all at once; None if one has anything but numbers, or nothing."""
+        """`write_known` of several readings at once; None if one of them is empty or has other values than numbers."""
         if not readings or not all(map(self._verbatim_numbers, readings)):
             return None
         return orjson.dumps(readings).translate(_COLON_TO_EQUALS, _JSON_LISTS)[:-1].split(b"},")
 
     def shape(self, names: tuple[str, ...]) -> None:
-        """Know the shape of messages with these names, which `write_numbers` has just written."""
+        """Remember the shape of messages with these names, which `write_numbers` has just written."""
         if names not in self.shapes:
             if len(self.shapes) >= KEPT_SHAPES:
                 self.shapes.clear()
             self.shapes[names] = Shape(names)
 
     def _verbatim_numbers(self, values: Mapping[str, Any]) -> bool:
-        """Whether a reading has nothing but numbers under names that JSON and a line write alike, and some."""
+        """Whether a reading is not empty and has only numbers, under names that JSON and a line write alike."""
         verbatim = self._verbatim
         for name, value in values.items():
             kind = value.__class__
@@ -179,7 +185,7 @@ class Rules:
         return found
 
     def device_time(self, time_ms: int, fields: Mapping[str, Any]) -> str:
-        """The field for a device's own time, to be put behind its ``fields``, which are accepted.
+        """The field for a device's own time, to be appended to its ``fields``, which are accepted.
 
         Raises:
             ReadingError: ``bad_name`` if the device has such a field itself, ``wrong_type`` if others had it as text.
@@ -194,20 +200,19 @@ class Rules:
         return f",{DEVICE_TIME}={float(time_ms)!r}" if known == "float" else f",{DEVICE_TIME}={time_ms}i"
 
     def note(self, numbers: Iterable[str]) -> None:
-        """Fields of these names are about to be accepted, all of them as numbers: those not known yet are `fresh`."""
+        """Fields of these names are about to be accepted as numbers: those that are not known yet become `fresh`."""
         self.fresh = [(name, self.field(name).type or "float") for name in numbers if name not in self._known]
 
     def learn(self, now_ns: int) -> None:
-        """The reading written last, which arrived at ``now_ns``, is accepted: its fields have these types, if there is
-        room to know."""
+        """The reading written last, which arrived at ``now_ns``, is accepted: remember its types if there is room."""
         self._types.learn(self.measurement, self.fresh, now_ns)
         for name, _ in self.fresh:
-            if name != DEVICE_TIME:  # which a strict profile need not name
+            if name != DEVICE_TIME:  # a strict profile need not name it
                 self._remember(self.field(name))
         self.fresh = []
 
     def unlearn(self, fields: Sequence[tuple[str, FieldType]]) -> None:
-        """The message whose readings taught these `fresh` fields is not taken: they are not known again."""
+        """The message whose readings taught these `fresh` fields is not accepted: forget them."""
         self._types.unlearn(self.measurement, fields)
         for name, _ in fields:
             self._known.pop(name, None)
@@ -224,7 +229,7 @@ class Rules:
                 self._verbatim.add(field.name)
 
     def forget(self) -> None:
-        """Ask for every type again."""
+        """Forget all names, so that their types are looked up again."""
         self._known.clear()
         self.plain.clear()
         self._verbatim.clear()
@@ -232,17 +237,19 @@ class Rules:
 
 
 class Rulebook:
-    """The rules of each profile for each measurement, made once and shared by all sessions, as ``budgets`` are."""
+    """The rules of each profile for each measurement. All sessions share them, and the ``budgets`` of series."""
 
     def __init__(self, types: FieldTypes, budgets: Budgets | None = None) -> None:
         self._types = types
         self.budgets = Budgets() if budgets is None else budgets
         self._all: WeakValueDictionary[tuple[int, str], Rules] = WeakValueDictionary()
+        """By the profile's id() and the measurement."""
         self._kept: deque[Rules] = deque(maxlen=KEPT_RULES)
+        """Keeps the newest rules alive that no session uses."""
         types.watch(self._forget)
 
     def rules(self, profile: ProfileSection, measurement: str) -> Rules:
-        """Those for readings of this measurement; profiles are frozen, so the same object is the same profile."""
+        """The rules for readings of this measurement. Profiles are frozen, so the same object is the same profile."""
         # Rules keep their profile, which keeps its id from being given to another one.
         found = self._all.get((id(profile), measurement))
         if found is None:
@@ -270,7 +277,7 @@ def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
 def _collect(values: Mapping[str, Any], path: str, depth: int, flat: dict[str, Any]) -> None:
     if depth > MAX_DEPTH:
         raise ReadingError(Code.BAD_MESSAGE, TOO_DEEP, _shown(path[:-1]))
-    if len(path) > NAME_LENGTH:  # else a long path times many names would be much more than was sent
+    if len(path) > NAME_LENGTH:  # otherwise a long path in front of many names would be much longer than the message
         raise ReadingError(Code.BAD_NAME, f"a name has 1 to {NAME_LENGTH} characters", _shown(path[:-1]))
     for name, value in values.items():
         if value.__class__ is dict:
@@ -292,7 +299,7 @@ def _shown(name: str) -> str:
 
 
 def too_deep(value: Any, depth: int = 0) -> bool:
-    """Whether there are objects below `MAX_DEPTH`; looks neither further down than that nor into arrays."""
+    """Whether there are objects below `MAX_DEPTH`. Deeper levels and arrays are not searched."""
     if value.__class__ is not dict:
         return False
     return depth >= MAX_DEPTH or any(too_deep(member, depth + 1) for member in value.values())

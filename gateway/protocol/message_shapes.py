@@ -1,13 +1,13 @@
-"""Messages of one shape: the same text again but for its numbers, as nearly all of a device's messages of several are.
+"""The shape of messages: a device sends nearly the same text again and again, and only the numbers in it change.
 
-Reading such a message as JSON makes two dictionaries for each reading, only to find in all of them what was in the
-message before. Here the text is taken apart at its numbers, and put together again with the known text between them:
-if the same bytes come of it, then nothing but numbers has changed.
+Reading a message of several readings as JSON makes two dictionaries for each reading, with the same names as in the
+message before. Here the text is cut at its numbers, and put together again with the known text between them. If the
+same bytes result, then nothing but numbers has changed.
 
 Rules that hold here:
 
-* A shape takes a message only if that is so, byte by byte, and its numbers are numbers in JSON. Any other goes the
-  long way (`codec`, `validation`), which this one agrees with to the byte.
+* A shape fits a message only if that is so, byte by byte, and its numbers are numbers in JSON. Any other message goes
+  the long way (`codec`, `validation`). Both ways write the same bytes.
 * Numbers are written as orjson writes them, however the device did: ``22.50`` is 22.5.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MAX_START = 64
-"""Bytes within which the readings of a message begin."""
+"""The readings of a message begin within so many bytes."""
 _NUMBERS_ONLY = bytes(byte if byte in b"0123456789.-" else ord(" ") for byte in range(256))
 _NEITHER_NUMBERS_NOR_COMMAS = bytes(byte for byte in range(256) if byte not in b"0123456789.-,")
 _NS_OF_MS = b"000000"
@@ -93,7 +93,7 @@ class Shape:
         self._spaced = _Text(encoded, b", ", b": ")
 
     def read(self, data: bytes) -> ShapedReadings | None:
-        """The message that ``data`` is; None if it is not of this shape, or not sure to be right."""
+        """The message in ``data``; None if it does not have this shape, or may not be valid."""
         return (self._spaced if data[7:8] == b" " else self._known).read(data, self)
 
 
@@ -121,7 +121,7 @@ class _Text:
         if self._first not in data[:_MAX_START]:
             return None
         if self._stride == shape.width:
-            text = data.translate(None, _NEITHER_NUMBERS_NOR_COMMAS)  # of which there is one between two numbers
+            text = data.translate(None, _NEITHER_NUMBERS_NOR_COMMAS)  # one comma remains between two numbers
             found = text.split(b",")
         else:
             found = self._without_names(data.translate(_NUMBERS_ONLY).split())
@@ -148,7 +148,7 @@ class _Text:
 
 
 def _shaped_readings(shape: Shape, text: bytes, texts: list[bytes]) -> ShapedReadings | None:
-    """The message of these numbers, its ``seq`` first; None if one is no number, or not what it should be here."""
+    """The message with these numbers, its ``seq`` first; None if one is not a number, or not valid in its place."""
     text = b"[%b]" % text
     try:
         numbers: list[Any] = orjson.loads(text)

@@ -2,11 +2,11 @@
 
 Rules that hold here:
 
-* What is wrong with a base field, or must be understood and is not (labels that end in ``_``, section 4.4), refuses the
-  pack, because it is about more than its record. What is wrong with a record refuses that record.
+* A wrong base field refuses the pack, because it concerns more than its record. So does a label that ends in ``_`` and
+  is unknown (section 4.4: it must be understood). Any other error refuses its record only.
 * A record belongs to the device that sends it: its resolved name is the device's id, or begins with it and a separator,
-  or stands for itself where there is no base name. A device cannot speak for others.
-* Every record of a pack that has no time of its own is of the same moment, that of the pack's arrival.
+  or is the name of a field where there is no base name. A device cannot send records of other devices.
+* All records of a pack without a time of their own have the same time, that of the pack's arrival.
 """
 
 from __future__ import annotations
@@ -35,15 +35,17 @@ if TYPE_CHECKING:
     from gateway.protocol.time_bounds import Vetting
 
 VERSION = 10
+"""The version of SenML that RFC 8428 defines."""
 RELATIVE = 2**28
 """Times below this, in s, are relative to now (section 4.5.3)."""
 END = MAX_NS // NS_PER_S
-"""Times from here on, in s, no database can hold."""
+"""No database can hold times from here on, in s."""
 MAX_UNIT = 64
+"""Characters of a unit."""
 MAX_UNITS = 256
 """Fields of a device whose unit is remembered."""
 UNNAMED = "value"
-"""The field of a record that is named like the device and has no unit."""
+"""The field of a record whose name is the device's id and which has no unit."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:./_-]*", re.ASCII)
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
@@ -71,11 +73,11 @@ class SenmlRecord:
 
 @dataclass(slots=True, kw_only=True)
 class Pack(Readings):
-    """A SenML pack; its ``items`` are records, why one is refused, or None for one of base fields only."""
+    """A SenML pack. An item is a record, the error that refuses one, or None for a record with base fields only."""
 
 
 def interpret(value: Any) -> Message:
-    """The pack that an array is. An object is a message of the JSON protocol, which has to have a ``type``.
+    """The pack in an array, or the message in an object, which is one of the JSON protocol with a ``type``.
 
     Raises:
         MessageError: ``unknown_type`` or ``bad_message``.
@@ -107,7 +109,7 @@ def _resolved(record: Any, base: dict[str, Any], index: int, count: int) -> Senm
 
 
 def _take_base(record: Mapping[str, Any], base: dict[str, Any]) -> str | None:
-    """Let the base fields of ``record`` hold from here on; what is wrong with one."""
+    """Put the base fields of ``record`` into ``base``, for it and those after it; what is wrong with one, if any is."""
     for label, value in record.items():
         if label in _BASES and value is not None:
             if kind_of(value) != _BASES[label]:
@@ -136,7 +138,7 @@ def _given(record: Mapping[str, Any], label: str, expected: str) -> Any:
 
 
 def _total(base: float | None, own: float | None, label: str) -> float | None:
-    """The sum of both, of which one that is missing counts as 0 (sections 4.5.3 and 4.5.4); None without either."""
+    """The sum of both, where a missing one counts as 0 (sections 4.5.3 and 4.5.4); None if both are missing."""
     if base is None or own is None:
         return own if base is None else base
     total = base + own
@@ -169,7 +171,7 @@ def encode_pack(
     units: dict[str, str] | None,
     vetting: Vetting | None = None,
 ) -> EncodedMessage:
-    """Judge and write every record of ``pack``; what accepted ones say of units goes to ``units``, if there is any.
+    """Judge and write every record of ``pack``. The units of accepted records go into ``units``, if it is not None.
 
     Raises:
         MessageError: the pack is refused whole.
@@ -204,7 +206,7 @@ def encode_pack(
 
 
 def _field(record: SenmlRecord, device: str) -> str:
-    """What a record is called within its device; a nameless one by its unit, so that several can share a time."""
+    """The field name of a record. A nameless one is named by its unit, so that several can have one time."""
     name, unit = record.name, record.unit
     if unit is not None and (len(unit) > MAX_UNIT or _CONTROL.search(unit)):
         raise ReadingError(Code.TOO_LONG, f"expected at most {MAX_UNIT} characters, none of them control", "u")
@@ -228,7 +230,7 @@ def _values(record: SenmlRecord, field: str) -> dict[str, Any]:
 
 
 def _own_times(items: Iterable[Any], now_ns: int) -> Iterator[int]:
-    """The times in ns that records were given by the device's clock; what no database holds is about to be refused."""
+    """The times in ns by the device's clock. Those that no database holds are left out; they are refused later."""
     for item in items:
         if isinstance(item, SenmlRecord) and item.seconds >= RELATIVE:
             with suppress(ReadingError):

@@ -1,8 +1,8 @@
-"""Which series a reading belongs to: its measurement and tags, checked and escaped once and kept.
+"""The series of a reading: its measurement and tags, checked and escaped once and kept.
 
 Rules that hold here:
 
-* Tags of the reading go before those of the device, and those before the profile's. ``device`` is the gateway's own.
+* Tags of the reading override those of the device, and those override the profile's. Only the gateway sets ``device``.
 * A device may send only the tags that its profile allows, and only so many different ones
   (`gateway.protocol.series_budgets`).
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 KEPT = 64
 """Series remembered per device beside its default one."""
 MAX_REPEATED = 4 * 1024**2
-"""Bytes that a message may say once and have in every one of its points: 64 times the longest message by default."""
+"""Bytes of names and tags that a message has once and that its points repeat: 64 messages of the default maximum."""
 
 
 class DeviceSeries:
@@ -43,10 +43,11 @@ class DeviceSeries:
         self._profile = profile
         self._tags = tags
         self._kept: dict[Any, str] = {}
+        """Prefixes by the measurement and tags as the device sent them."""
         self.default = self._prefix(None, {})
 
     def prefix(self, measurement: Any, tags: Any, now_ns: int) -> str:
-        """What stands before the fields; measurement and tags as the device sent them.
+        """The line up to the fields. Measurement and tags are as the device sent them.
 
         Raises:
             ReadingError: ``wrong_type``, ``bad_name``, ``unknown_tag``, ``too_long`` or ``too_many_series``.
@@ -58,12 +59,12 @@ class DeviceSeries:
         key = measurement, *tags.items()
         try:
             found = self._kept.get(key)
-        except TypeError:  # an array or object in it: never kept, and about to be refused
+        except TypeError:  # it has an array or object, and is refused below
             found = None
         return found or self._learn(key, measurement, tags, now_ns)
 
     def learn(self, rules: Rules, now_ns: int, lessons: list[Lesson]) -> None:
-        """Let the fields be known that the reading written last by ``rules`` was the first to have, and note which.
+        """Make the `fresh` fields of ``rules`` known, and note them in ``lessons``: the reading is accepted.
 
         Raises:
             ReadingError: ``too_many_series``.

@@ -1,4 +1,4 @@
-"""One device's connection as a state machine: an event in, what to do about it out. No socket, no clock.
+"""One device's connection as a state machine: events in, effects out. No socket, no clock.
 
 ::
 
@@ -12,24 +12,25 @@
 `gateway.devices.session_runner` is the runner: it calls the methods, which are events, and carries out the effects that
 they return, in order. Rules that hold here:
 
-* UNKNOWN accepts nothing but a hello with a token, or one without where devices may ask for approval. Nothing that the
-  device says then reaches the ledger. PENDING waits for an operator, and is like UNKNOWN otherwise.
-* CLOSED accepts and says nothing. A session closes once.
-* A device that names no ``boot`` gets the session's id as its boot, so that numbers which restart with the device are
-  never taken for duplicates. A hello starts the sequence afresh, as a new connection does.
-* Every message with readings or a number yields one `Entry`, also a refused or repeated one, so that the ledger knows
-  where it is. Every message that cannot be accepted is answered.
-* A number at or below `Sequence.accepted` is a duplicate: not stored again, but acknowledged. All sessions of a device
-  share the sequence, so what is in flight on an older connection is a duplicate on a newer one.
-* After a throttle nothing above ``from_seq`` is accepted before ``from_seq`` itself: messages in flight must not
-  overtake those that have to be sent again.
+* UNKNOWN accepts nothing but a hello with a token, or one without where devices may ask for approval. Nothing of an
+  unauthenticated connection reaches the ledger. PENDING waits for an operator, and is like UNKNOWN otherwise.
+* CLOSED accepts nothing and sends nothing. A session closes once.
+* A device that names no ``boot`` gets the session's id as its boot. Otherwise numbers that restart with the device
+  would be taken for duplicates. A hello begins the sequence anew, as a new connection does.
+* Every message with readings or a number yields one `Entry` for the ledger, also a refused or repeated one. Every
+  message that cannot be accepted is answered.
+* A number at or below `Sequence.accepted` is a duplicate: it is not stored again, but acknowledged. All sessions of a
+  device share the sequence, so a message in flight on an older connection is a duplicate on a newer one.
+* After a throttle nothing above ``from_seq`` is accepted before ``from_seq`` itself. Messages in flight must not
+  overtake those that the device has to send again.
 * Readings are refused one by one (`reject`), whole messages by an `error`. An error is a strike; more strikes within a
   minute than allowed close the connection.
-* A device that sends no numbers, or wants no acks, does not send again: what cannot be accepted is refused for good. If
-  only its rate is too high, the message is accepted, and the runner reads nothing more of it for a while (`Rest`).
+* A device that sends no numbers, or wants no acks, does not send messages again: a message that cannot be accepted is
+  refused for good. If only the rate is too high, the message is accepted, and the runner stops reading this device for
+  a while (`Rest`).
 * An ack follows a commit (`durable`) or a delivery (`stored`) that the runner reports, and says what the ledger says by
-  then. Receiving a message never causes one. An ack may wait for more messages that it can cover, but not longer than
-  the welcome says, nor beyond a close that the session decides on.
+  then. Receiving a message never causes an ack. An ack may wait for more messages that it can cover, but not longer
+  than the welcome says, nor until after a close that the session decides on.
 """
 
 from __future__ import annotations
@@ -74,25 +75,32 @@ if TYPE_CHECKING:
     from gateway.protocol.validation import Encoder
 
 MAX_REASON_BYTES = 123
-"""What a close frame has room for (RFC 6455 section 5.5)."""
+"""The longest reason that fits into a close frame (RFC 6455 section 5.5)."""
 MIN_RESTS = 4
-"""Rests between two pings, at least: a device that is not read for longer believes that the gateway is gone."""
+"""A `Rest` lasts a quarter of the ping interval at most: a device that is not read for longer may reconnect."""
 STRIKE_WINDOW_NS = 60_000_000_000
+"""The minute in which strikes are counted."""
 ORDINARY_MEMBERS = 3
 """Members of an ordinary message: ``seq``, ``ts`` and ``values``."""
 LATER: Effects = (AckLater(),)
+"""The one effect of a commit whose ack may wait; made once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the gateway tells every device in its welcome, and how many strikes a device has in a minute."""
+    """The terms of a session, from the configuration: what the welcome says, and how many strikes a device has."""
 
     ping_interval_ms: int
+    """The time between two pings of the gateway."""
     timeout_ms: int
+    """The connection is closed when nothing has come from the device for so long."""
     max_message_bytes: int
     max_unacked: int
+    """Numbered messages that may be in flight without an ack."""
     strikes_per_minute: int
+    """Messages in a minute that may be refused whole; one more closes the connection."""
     ack_delay_ms: int
+    """An ack waits so long at most for more messages that it can cover; 0: it does not wait."""
     enrol: bool = False
     """Whether a device without a token may ask for approval."""
 
@@ -131,7 +139,7 @@ class CloseReason(Enum):
 
 
 class SessionState(Enum):
-    """How far a session is."""
+    """How far a session is; the diagram is at the head of the module."""
 
     UNKNOWN = auto()
     PENDING = auto()
@@ -144,7 +152,7 @@ _DURABLE = Ack.DURABLE
 
 
 class Session:
-    """What one connection of a device means."""
+    """The state machine of one connection."""
 
     __slots__ = (
         "_account", "_allowance", "_answers", "_clock", "_device", "_encoder", "_exchange", "_flow", "_greeted_ns",
@@ -153,18 +161,18 @@ class Session:
     )  # fmt: skip
 
     resends = True
-    """Whether a device can be told from which number on to send again."""
+    """Whether a throttle can tell the device from which number on to send again."""
 
     _account: Account
     """The device's part of the ledger. This and the following ones without a value are set by `welcome`."""
     _allowance: Allowance
     """What the device may still send, over all its connections."""
     _encoder: Encoder
-    """Turns readings into line protocol by the device's profile."""
+    """Turns readings into line protocol by the rules of the device's profile."""
     _clock: DeviceClock | None
-    """What is known of the device's clock; None if it never asked for the time."""
+    """The offset of the device's clock; None if the device never asked for the time."""
     _flow: FlowControl
-    """The numbered messages that are under way."""
+    """Which numbered messages may come next, wait for an ack, or have to be sent again."""
     _own_sequence: Sequence
     """The sequence of this connection, for a device that names no boot."""
     _greeted_ns: int
@@ -176,19 +184,22 @@ class Session:
         self._device = device_id
         self._session = session_id
         self._terms = terms
+        """The terms of now; `renew` replaces them after a change of the configuration."""
         self.subprotocol = subprotocol
         self._answers: Answers = subprotocol.answers
+        """Makes the messages to the device, as text or as CBOR."""
         self._state = SessionState.UNKNOWN
+        """Where in the diagram at the head of the module the session is."""
         self.boot = session_id
         """The device's boot, as its last hello named it; the session's id if it has named none."""
         self.ack = Ack.DURABLE
         """The level of acks that the last hello asked for."""
         self.info: dict[str, Any] = {}
-        """What the last hello said about the device."""
+        """The ``info`` of the last hello that had one: what the device says about itself."""
         self.late = False
         """Whether the last message with readings was backlog."""
         self._strikes: deque[int] | None = None
-        """When the last messages came that could not be accepted, in ns since 1970; None before the first."""
+        """When the strikes of the last minute came, in ns since 1970; None before the first."""
         self._exchange: Exchange | None = None
         """The exchange of times with the device; None before its first request."""
 
@@ -224,14 +235,14 @@ class Session:
         self.info = hello.info if hello.info is not None else self.info
 
     def pending(self, claim: str, expires_in_ms: int) -> Effects:
-        """The device waits for an operator, who compares the claim."""
+        """The device waits for the approval of an operator, who compares the claim."""
         if self._state is not SessionState.UNKNOWN:
             return ()
         self._state = SessionState.PENDING
         return (self._answers.pending(claim, expires_in_ms),)
 
     def enrolled(self, token: str) -> Effects:
-        """The operator has approved; `welcome` follows. Nothing if the device cannot be told any more."""
+        """The operator has approved; `welcome` follows. No effect unless the session is PENDING."""
         return (self._answers.token(token),) if self._state is SessionState.PENDING else ()
 
     def welcome(
@@ -246,7 +257,7 @@ class Session:
     ) -> Effects:
         """The credentials are good.
 
-        ``allowance`` is the device's over all its connections, ``clock`` what its earlier ones told of its own.
+        ``allowance`` is the device's over all its connections, ``clock`` what earlier connections told of its clock.
         ``opened_ns`` is when the handshake was answered, if that was before ``now_ns``.
         """
         if self._state not in {SessionState.UNKNOWN, SessionState.PENDING}:
@@ -286,13 +297,13 @@ class Session:
         )
 
     def _use_clock(self, clock: DeviceClock) -> None:
-        """Use what is known of the clock if it is of this boot, which the device may have named only now."""
+        """Use the known offset if it is of this boot, which the device may have named only now."""
         if clock.boot == self._session:
             clock.boot = self.boot
         self._encoder.clock = clock if clock.boot == self.boot else None
 
     def renew(self, terms: Terms, encoder: Encoder | None = None, rates: Rates | None = None) -> None:
-        """The configuration has changed. A throttle names its limit, so no new welcome is due for that."""
+        """The configuration has changed. No new welcome is needed: a throttle names the limit."""
         self._terms = terms
         if self._state is SessionState.READY and encoder is not None and rates is not None:
             self._allowance.renew(rates)
@@ -303,7 +314,7 @@ class Session:
     # Messages of the device
 
     def receive(self, data: bytes, now_ns: int, *, room: bool = True) -> OneOrMoreEffects:
-        """One message, nothing of it checked yet; ``room``: the spool takes readings."""
+        """One message, nothing of it checked yet. ``room``: the spool accepts readings."""
         size = len(data)
         if size > self._terms.max_message_bytes:
             return self.close(CloseReason.TOO_BIG)
@@ -331,9 +342,9 @@ class Session:
             return self._error(error, now_ns) + self._charge(error.readings, size, now_ns)
 
     def _ordinary(self, value: dict[str, Any], size: int, now_ns: int) -> Entry | None:
-        """The entry of a message that is as nearly all are: one reading in the common form, new, and not held back.
+        """The entry of an ordinary message: one reading in the common form, new, and within all limits.
 
-        None for any other: `_readings` comes to the same end for all of them, by a longer way.
+        None for any other message. `_readings` makes the same entry of all of them, by a longer way.
         """
         seq, flow = value.get("seq"), self._flow
         if seq.__class__ is not int or seq > MAX_SEQ or not flow.ready(seq):
@@ -388,17 +399,17 @@ class Session:
 
     @property
     def _comes_again(self) -> bool:
-        """Whether a numbered message that is not taken is sent again."""
+        """Whether the device sends a numbered message again that is not accepted."""
         return self.resends and self.ack is not Ack.NONE
 
     def _charge(self, readings: int, size: int, now_ns: int) -> Effects:
-        """A message that has no part in the order of numbers was as much work as one that has."""
+        """Charge a message that has no place in the sequence: it was as much work as one that has."""
         if self._state is not SessionState.READY:
             return ()
         return self._spend(self._allowance.lane(now_ns, backlog=False), readings, size, now_ns)
 
     def _spend(self, lane: Lane, readings: int, size: int, now_ns: int) -> Effects:
-        """Take a message that would not come again, and have no more of them read while there is a debt."""
+        """Charge a message that would not come again. While there is a debt, the device is not read."""
         lane.spend(readings, size)
         excess = lane.excess(readings, size, now_ns)
         if excess is None:
@@ -410,14 +421,17 @@ class Session:
         return Entry(self._device, self.boot, seq, arrived_ns=now_ns, sequence=self._flow.sequence)
 
     def _take(self, seq: int) -> int:
-        """Count a new message; how many numbers it skipped. A boot is remembered from its first number on: the many
-        that a connection has only until its hello must not push out those that are used."""
+        """Count a new message; how many numbers it skipped.
+
+        A boot is remembered from its first number on. The boots that connections have only until their hello must not
+        push out those that are used.
+        """
         if self._flow.sequence.accepted == NO_SEQ:
             self._account.keep(self.boot, self._flow.sequence)
         return self._flow.take(seq)
 
     def _repeated(self, message: Readings, size: int, now_ns: int) -> Effects:
-        """A duplicate; what was refused in it is said again, because the first reject may never have arrived."""
+        """A duplicate. Its reject is sent again, because the first one may never have arrived."""
         self.late = True
         encoded = self._encoder.encode(message, now_ns)
         encoded.unlearn()
@@ -429,7 +443,7 @@ class Session:
         return (entry, *again, *rest)
 
     def _lost(self, message: Readings, now_ns: int) -> Effects:
-        """The spool is full and the device will not send this again."""
+        """The spool is full, and the device will not send this message again: its readings are lost."""
         encoded = self._encoder.encode(message, now_ns)
         encoded.unlearn()
         readings = message.count if encoded.received else 0
@@ -443,7 +457,7 @@ class Session:
         return (entry, self._answers.reject(message.seq, faults)) if faults else (entry,)
 
     def _error(self, error: MessageError, now_ns: int) -> Effects:
-        """A message that is refused whole: its number, if it has one, is used up all the same."""
+        """A message that is refused whole. Its number, if it has one, is used up all the same."""
         if error.code == Code.NOT_UTF8:
             return self.not_utf8(error.message)
         seq = NO_SEQ if error.seq is None else error.seq
@@ -468,7 +482,7 @@ class Session:
             self._strikes = deque()
         strikes = self._strikes
         strikes.append(now_ns)
-        while not now_ns - STRIKE_WINDOW_NS < strikes[0] <= now_ns:  # nor one of a clock that was set back since
+        while not now_ns - STRIKE_WINDOW_NS < strikes[0] <= now_ns:  # also those of before the clock was set back
             strikes.popleft()
         allowed = self._terms.strikes_per_minute
         if len(strikes) <= allowed:
@@ -493,7 +507,7 @@ class Session:
         return self._owe(numbered) if own and self.ack is _DURABLE else ()
 
     def stored(self, numbered: int) -> OneOrMoreEffects:
-        """The database has ``numbered`` more numbered messages of this device and boot, and so says the ledger."""
+        """The database has ``numbered`` more numbered messages of this device and boot; the ledger has counted them."""
         if self._state is not SessionState.READY:
             return ()
         self._flow.stored(numbered)
@@ -510,7 +524,7 @@ class Session:
         return (self._answers.error(NO_SEQ, Code.SPOOL_FULL, problem),)
 
     def refused(self, readings: int) -> Effects:
-        """The database refused so many readings of this device for good; `stored` follows for their messages."""
+        """The database refused ``readings`` readings of this device for good; `stored` follows for their messages."""
         if self._state is not SessionState.READY or self.ack is not Ack.STORED:
             return ()
         problem = (
@@ -530,7 +544,7 @@ class Session:
         return () if seq == NO_SEQ else self._answers.ack(seq)
 
     def kept_waiting(self) -> Effects:
-        """The shell has not read this device for a second. What it has sent is still going to be taken."""
+        """The runner has not read this device for a second. It is going to read what the device has sent."""
         tells = self._state is SessionState.READY and self.ack is not Ack.NONE
         return self._flow.slow_down() if tells else ()
 
@@ -558,7 +572,7 @@ class Session:
     # Time, commands and settings
 
     def tell_time(self, request: TimeRequest, now_ns: int) -> Effects:
-        """The answer to a time request, sent at ``now_ns``, and what is known of the device's clock now."""
+        """The answer to a time request, sent at ``now_ns``, and the offset of the device's clock as it is known now."""
         if self._state is not SessionState.READY:
             return ()
         if self._exchange is None:
@@ -571,7 +585,7 @@ class Session:
         return self._answers.time(request.t0, request.arrived_ns, now_ns), clock
 
     def command(self, command_id: str, name: str, params: bytes, expires_in_ms: int) -> Effects:
-        """Somebody wants the device to do something; nothing if it cannot be told any more."""
+        """Send a command of an operator; no effect unless the session is READY."""
         return (
             (self._answers.command(command_id, name, params, expires_in_ms),)
             if self._state is SessionState.READY
@@ -579,11 +593,11 @@ class Session:
         )
 
     def settings(self, version: int, desired: bytes) -> Effects:
-        """These are the settings the device should have; nothing if it cannot be told any more."""
+        """Send the settings that the device should have; no effect unless the session is READY."""
         return (self._answers.settings(version, desired),) if self._state is SessionState.READY else ()
 
     def refuse(self, code: Code, problem: str, now_ns: int) -> Effects:
-        """The shell could do nothing with a result or with settings that it was handed."""
+        """The runner could not use a result or reported settings of the device."""
         if self._state is not SessionState.READY:
             return ()
         return (self._answers.error(NO_SEQ, code, problem), *self._strike(now_ns))
@@ -591,7 +605,7 @@ class Session:
     # Ends
 
     def receive_other(self) -> Effects:
-        """A binary message came where text is spoken, or text where binary is."""
+        """A binary message came in a text subprotocol, or a text message in a binary one."""
         return self.close(CloseReason.ONLY_BINARY if self.subprotocol.binary else CloseReason.ONLY_TEXT)
 
     def credentials_refused(self, seconds: int = 0) -> Effects:
@@ -600,7 +614,7 @@ class Session:
         return self._close(CloseCode.CREDENTIALS, f"unknown device or wrong token{wait}")
 
     def not_utf8(self, problem: str = "a text message is not UTF-8") -> Effects:
-        """Text came that is not UTF-8."""
+        """A text message is not UTF-8."""
         return self._close(CloseCode.NOT_UTF8, problem)
 
     def busy(self, reason: str) -> Effects:

@@ -2,8 +2,8 @@
 
 Rules that hold here:
 
-* A subprotocol says how messages are written and what they are made of. What becomes of them is the session's business,
-  and the same for all.
+* A subprotocol decides how messages are written and what they consist of. The session handles the messages of all
+  subprotocols alike.
 """
 
 from __future__ import annotations
@@ -41,4 +41,4 @@ CBOR = Subprotocol("telemetry.v1.cbor", cbor.parse, codec.interpret, Answers(cbo
 SENML = Subprotocol("senml.json", codec.parse, senml.interpret, JSON.answers, counted=True)
 
 SUBPROTOCOLS = {known.name: known for known in (JSON, CBOR, SENML)}
-"""By name; the first is spoken with a device that names none."""
+"""By name. The first is used with a device that names none."""

@@ -1,14 +1,14 @@
-"""Which times of readings a profile takes, seen from their arrival, and what becomes of the others.
+"""Which times of readings a profile accepts, relative to their arrival, and whether the others are corrected.
 
 Rules that hold here:
 
-* A message all of whose times are within the bounds is stored as it was sent, whatever is known of the clock: a device
-  that has just set its clock must not be set wrong again.
-* Only a time by the device's clock (``ts``, ``t0``) is ever corrected, and only if the clock is known to be wrong. What
-  is outside afterwards, or cannot be corrected, is refused: a profile that corrects stores nothing outside.
-* Times that one clock told must not be torn apart at the bound. So where one time of a message is outside and the clock
-  is wrong beyond doubt, all of them are corrected; a block is in any case. What would come after its arrival even by
-  the least that the clock may be wrong was told by a clock that was set meanwhile, and stays.
+* If all times of a message are within the bounds, it is stored as it was sent, whatever is known of the clock: times of
+  a device that has just set its clock must not be made wrong again.
+* Only a time by the device's clock (``ts``, ``t0``) is ever corrected, and only if the clock is known to be wrong. A
+  time that is outside afterwards, or cannot be corrected, is refused: a profile that corrects stores nothing outside.
+* The bound must not tear apart times of one clock. So if one time of a message is outside and the clock is wrong beyond
+  doubt, all of them are corrected. In a block one time outside is enough. Exception: a time that even the
+  smallest possible correction would put after its arrival was read after the clock was set, and stays.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ if TYPE_CHECKING:
     from gateway.protocol.device_clock import DeviceClock, Sample
 
 DEVICE_TIME = "device_time_ms"
-"""The field for the time that a device sent, where another one is stored."""
+"""The field with the time that the device sent, where a corrected one is stored."""
 ANY_AGE_NS = MAX_NS - MIN_NS
+"""The bound of a profile that has none for the age."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimeBounds:
-    """A profile's bounds in ns, and whether it corrects what is outside; ``text`` names them."""
+    """A profile's bounds in ns, and whether it corrects times outside of them. ``text`` names them in errors."""
 
     ahead_ns: int
     behind_ns: int
@@ -58,13 +59,13 @@ def bounds_of(section: TimestampsSection) -> TimeBounds | None:
 
 @dataclass(slots=True)
 class Vetting:
-    """The times of a message that arrived at ``now_ns``, of a device of whose clock this is known."""
+    """Judges the times of a message that arrived at ``now_ns``, by the bounds and by what is known of the clock."""
 
     bounds: TimeBounds
     clock: DeviceClock | None
     now_ns: int
     together: Sample | None = None
-    """The clock, where all that it told in this message is corrected."""
+    """The offset of the clock, if all its times in this message are corrected; set by `look`."""
     corrected: int = 0
     """Readings that are stored with another time than they came with."""
 
@@ -73,18 +74,18 @@ class Vetting:
         return -self.bounds.behind_ns <= time_ns - self.now_ns <= self.bounds.ahead_ns
 
     def correction(self) -> int:
-        """What to add to times by the device's clock that are outside, in ns; 0 where that cannot be known."""
+        """What to add to times by the device's clock that are outside, in ns; 0 if it is not known."""
         known = self.clock.correction(self.now_ns) if self.bounds.corrects and self.clock is not None else None
         return known or 0
 
     def look(self, times: Iterable[int]) -> None:
-        """Those of the message by the device's clock, before the first one is settled."""
+        """See all times of the message by the device's clock, before the first one is settled."""
         wrong = self.clock.wrong(self.now_ns) if self.bounds.corrects and self.clock is not None else None
         if wrong is not None and not all(map(self.holds, times)):
             self.together = wrong
 
     def settle(self, time_ns: int, value: Any, key: str, *, by_clock: bool) -> tuple[int, int]:
-        """The time to store, and what was added to the one that came; ``by_clock``: the device's.
+        """The time to store, and what was added to the one that was sent. ``by_clock``: it is by the device's clock.
 
         Raises:
             ReadingError: ``timestamp_out_of_range``.
@@ -96,7 +97,7 @@ class Vetting:
         return self.checked(time_ns + added, added, value, key), added
 
     def checked(self, time_ns: int, added: int, value: Any, key: str) -> int:
-        """``time_ns``, to which ``added`` was added already, if it may be stored.
+        """``time_ns``, which includes the correction ``added``, if it may be stored.
 
         Raises:
             ReadingError: ``timestamp_out_of_range``.

@@ -1,4 +1,4 @@
-"""When a reading was taken: what devices send as time, as nanoseconds since 1970.
+"""The time of a reading: from the forms that devices send to nanoseconds since 1970.
 
 Rules that hold here:
 
@@ -57,7 +57,7 @@ def moment(value: Any) -> int:
 
 
 def asked_moment(text: str) -> int:
-    """The nanoseconds since 1970 that somebody asks about, who writes a number or a string as in ``ts``.
+    """The nanoseconds since 1970 of a time in a query, which is written as in ``ts``.
 
     Raises:
         ReadingError: as `moment`.
@@ -72,7 +72,7 @@ def asked_moment(text: str) -> int:
 
 
 def in_range(time_ns: int, value: Any, key: str) -> int:
-    """``time_ns``, if a database can hold it; else the error is about ``value`` of ``key``."""
+    """``time_ns``, if a database can hold it; else a ReadingError about ``value`` of ``key``."""
     if MIN_NS <= time_ns <= MAX_NS:
         return time_ns
     text = f"expected a time from 1677-09-21 to 2262-04-11, got {shown(value)}"
@@ -132,14 +132,14 @@ def aged(now_ns: int, age_ms: Any) -> int:
 
 
 def from_ms(value: Any) -> int:
-    """A number of milliseconds as nanoseconds; one too great for either, infinity too, as one out of range."""
+    """A number of milliseconds as nanoseconds. One that is too great, also infinity, gives a result out of range."""
     if value.__class__ is int:
         return int(value) * NS_PER_MS
     bounded: float = min(max(value, -1e14), 1e14)
-    # What is as large as a moment of our time is rounded like one, a distance is not.
+    # A number as large as a present time is rounded like a time, a smaller one is a distance and is not.
     return round(bounded * 1e3) * 1_000 if abs(bounded) >= _SECONDS else round(bounded * 1e6)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a JSON value is a number; true and false are none."""
+    """Whether a JSON value is a number; true and false are not."""
     return value.__class__ is int or value.__class__ is float

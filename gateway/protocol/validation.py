@@ -1,13 +1,13 @@
-"""From a device's message to line protocol: which readings can be stored, and why the others cannot.
+"""From a device's message to line protocol: which readings can be stored, and why the others are refused.
 
 Rules that hold here:
 
-* A refused field refuses its reading, never the message; each refused reading has one `Fault`, its first. The exception
-  are objects nested too deep, which refuse the message (`MessageError`).
-* null is the same as absence, everywhere. A reading in which nothing else is left has nothing to store: it is neither
-  counted nor refused.
-* Timestamps are final here: what is sent again is stored as the same point. Readings without a time get the moment of
-  arrival, later than any given out before, so that two of them are never one point.
+* A refused field refuses its reading, not the message; each refused reading has one `Fault`, its first. Only objects
+  nested too deep refuse the message (`MessageError`).
+* null is the same as absence, everywhere. A reading that has no fields left has nothing to store: it is neither counted
+  nor refused.
+* Timestamps are final here, so that a resent reading is stored as the same point. A reading without a time gets that of
+  its arrival, later than any given out before, so that two of them are never one point.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
     from gateway.protocol.messages import Readings
 
 MAX_MISSES = 8
-"""Messages in a row that are not of the shape expected, after which none is expected any more."""
+"""Messages in a row without the expected shape, after which none is expected any more."""
 
 MAX_OTHERS = 8
-"""Measurements beside its own whose rules a session holds; each is a KiB, and all rules are in the book for a while."""
+"""Other measurements whose rules a session holds; each takes a KiB. The rulebook keeps all rules for a while."""
 
 RESERVED = frozenset(("seq", "ts", "age_ms", "m", "tags", "type", "values", "readings", "columns"))
-"""Keys that are no fields in the flat form."""
+"""Keys that are not fields in the flat form of a reading."""
 
 
 class Encoder:
-    """Turns one device's readings into line protocol; ``tags`` are the registry's, checked when they went in there."""
+    """Turns the readings of one device into line protocol. ``tags`` are the registry's, which has checked them."""
 
     __slots__ = (
         "_book", "_bounds", "_device", "_last_arrival", "_misses", "_others", "_prefix", "_profile", "_rules",
@@ -60,21 +60,27 @@ class Encoder:
         self._profile = profile
         self._book = book
         self._rules = book.rules(profile, profile.measurement)
+        """The rules of the profile's own measurement."""
         self._bounds = bounds_of(profile.timestamps)
+        """Which times the profile accepts; None: all."""
         self._others: dict[str, Rules] = {}
+        """The rules of other measurements that the device has named."""
         self._series = DeviceSeries(device_id, profile, tags, book.budgets)
         self._prefix = self._series.default.encode()
+        """The line up to the fields, for readings with neither ``m`` nor ``tags``."""
         self._last_arrival = 0
+        """The last time given to a reading without one, in ns since 1970."""
         self.clock: DeviceClock | None = None
-        """What is known of the device's clock."""
+        """The offset of the device's clock, by which times may be corrected; None if it is not known."""
         self._misses = 0
+        """Messages in a row that did not have the expected shape."""
         self.shape: tuple[str, ...] | None = None
-        """The names in the last message of several ordinary readings; None: nothing is known of the next one."""
+        """The names in the last message of several ordinary readings, expected again; None: nothing is expected."""
         self.units: dict[str, str] | None = None
-        """Where units go that the device tells, by field; None: nowhere."""
+        """Units that the device names are put here, by field; None: they are not kept."""
 
     def follow(self, other: Encoder) -> None:
-        """Take the place of ``other`` in a session: no moment of arrival is given out twice."""
+        """Take the place of ``other`` in a session, so that no time of arrival is given out twice."""
         self._last_arrival = other._last_arrival
         self.clock = other.clock
         self.units = other.units
@@ -108,7 +114,7 @@ class Encoder:
         return encoded
 
     def _encode_ordinary(self, message: Readings, vetting: Vetting | None) -> EncodedMessage | None:
-        """What `encode` does where all readings are `ordinary`, and all values numbers; None where they are not."""
+        """What `encode` makes of `ordinary` readings whose values are all numbers; None for any other message."""
         if message.measurement is not None or message.tags is not None:
             return None
         taken, times = [], []
@@ -130,7 +136,7 @@ class Encoder:
         return EncodedMessage(self._device, count, payload, count, latest, newest)
 
     def _expect(self, names: tuple[str, ...]) -> None:
-        """The next message may have readings of these names alone, all of which were met."""
+        """Expect that the readings of the next message have exactly these names, which are all known."""
         if self._misses < MAX_MISSES:
             self._misses += 1
             self.shape = names
@@ -139,7 +145,7 @@ class Encoder:
             self.shape = None
 
     def recognised(self, data: bytes, now_ns: int) -> ShapedReadings | None:
-        """The message that ``data`` is in JSON, if it is of the `shape` expected and stays so; else None.
+        """The message in ``data`` (JSON), if it has the expected `shape`; else None.
 
         All its times are within the bounds at ``now_ns``.
         """
@@ -154,13 +160,13 @@ class Encoder:
         return found
 
     def _check_repeated(self, message: Readings, now_ns: int) -> None:
-        """Refuse a message whose own measurement and tags would be far more in its points than in itself."""
+        """Refuse a message whose measurement and tags, repeated in every point, would be far larger than itself."""
         if message.tags is None and message.measurement is None:
             return
         try:
             size = len(self._series.prefix(message.measurement, message.tags, now_ns))
         except ReadingError:
-            return  # a reading may name others, which count instead
+            return  # its readings may name others, which count instead
         problem = check_repeated(size, message.count)
         if problem is not None:
             seq = None if message.seq == NO_SEQ else message.seq
@@ -169,8 +175,8 @@ class Encoder:
     def ordinary(self, reading: Mapping[str, Any], size: int, now_ns: int) -> tuple[bytes, int] | None:
         """Line and time that `encode` makes of a reading, if it is ordinary; else None.
 
-        Ordinary is ``{"ts", "values"}`` (and what else of its ``size`` members the caller knows), with the time in ms,
-        within the bounds at ``now_ns``, and nothing but scalars under names met before.
+        An ordinary reading is ``{"ts", "values"}`` (and other members that the caller knows, ``size`` in all). Its time
+        is in ms and within the bounds at ``now_ns``; its values are scalars under known names.
         """
         found = _ordinary(reading, size)
         if found is None:
@@ -218,7 +224,7 @@ class Encoder:
         return f"{prefix}{text}{own} {time_ns}\n", time_ns, fields
 
     def _rules_for(self, measurement: Any) -> Rules:
-        """Those of a measurement as the device names it, which may be none: then it is about to be refused."""
+        """The rules of a measurement as the device names it. One that is not a string is refused later."""
         if measurement.__class__ is not str:
             return self._rules
         found = self._others.get(measurement)
@@ -241,7 +247,7 @@ class Encoder:
 
 
 def _ordinary(reading: Mapping[str, Any], size: int) -> tuple[dict[str, Any], int] | None:
-    """Values and time (ns) of a reading that has both in the common form, and ``size`` members; None of any other."""
+    """Values and time (ns) of a reading with both in the common form and ``size`` members; None for any other."""
     values, ts = reading.get("values"), reading.get("ts")
     if values.__class__ is not dict or ts.__class__ is not int or len(reading) != size:
         return None
@@ -249,7 +255,7 @@ def _ordinary(reading: Mapping[str, Any], size: int) -> tuple[dict[str, Any], in
 
 
 def _own_times(items: Iterable[Any]) -> Iterator[int]:
-    """The times in ns that readings were given by the device's clock; what cannot be read is about to be refused."""
+    """The times in ns by the device's clock. Those that cannot be read are left out; they are refused later."""
     for item in items:
         ts = item.get("ts") if item.__class__ is dict else None
         if ts is not None:
@@ -260,7 +266,7 @@ def _own_times(items: Iterable[Any]) -> Iterator[int]:
 def _vetted(
     vetting: Vetting, time_ns: int, item: Mapping[str, Any], rules: Rules, fields: Mapping[str, Any]
 ) -> tuple[int, str]:
-    """The time to store a reading with, and what to put behind its fields. That of its arrival needs no vetting."""
+    """The time to store a reading with, and the text to append to its fields. A time of arrival needs no vetting."""
     key = "age_ms" if item.get("ts") is None else "ts"
     if item.get(key) is None:
         return time_ns, ""
@@ -269,7 +275,7 @@ def _vetted(
 
 
 def _fields_of(item: Any) -> dict[str, Any]:
-    """What a reading measured, of either form."""
+    """The fields of a reading, in either form."""
     if item.__class__ is not dict:
         raise ReadingError(Code.WRONG_TYPE, f"expected object, got {kind_of(item)}")
     values = item.get("values")
@@ -286,7 +292,7 @@ def _fields_of(item: Any) -> dict[str, Any]:
 
 
 def _merged(outer: Any, inner: Any) -> Any:
-    """Tags of the message and of the reading, which go first; what is no object is left to be refused."""
+    """The tags of the message, overridden by those of the reading. If one is not an object, it is refused later."""
     if inner is None or outer.__class__ is not dict:
         return outer
     return {**outer, **inner} if inner.__class__ is dict else inner

@@ -1,4 +1,4 @@
-"""How a value is named in an answer, so that a firmware developer recognises what was sent."""
+"""How a value is quoted in an answer, so that a firmware developer recognises what the device sent."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_SHOWN_TEXT = 40
+"""Characters of a string value that an answer quotes."""
 MAX_SHOWN_NAME = 80
+"""Characters of a name that an answer quotes."""
 
 _KINDS = {bool: "bool", int: "number", float: "number", str: "string", list: "array", dict: "object"}
 
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """A value that JSON does not know, such as NaN: refused wherever it stands, since no rule takes its class."""
+    """A value that JSON does not know, such as NaN. It is refused everywhere, because no rule accepts its class."""
 
     kind: str
 

@@ -51,7 +51,7 @@ def points(encoded: EncodedMessage) -> list[Any]:
 def test_the_quick_way_and_sample_by_sample_agree(message: dict[str, Any]) -> None:
     quick = encode(message, PROFILE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "_quickly", lambda *_: False)
+        patch.setattr(blocks, "_write_at_once", lambda *_: False)
         careful = encode(message, PROFILE)
     assert points(quick) == points(careful)
     assert (quick.received, quick.rejects, quick.time_ns, quick.latest) == (
