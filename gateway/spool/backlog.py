@@ -1,12 +1,13 @@
-"""What is durable and not yet acknowledged, in sums, without holding it.
+"""Sums over the durable records that are not yet acknowledged. The records themselves are not held.
 
 Rules that hold here:
 
-* A record is taken off the sums once: when it is acknowledged or when it is dropped.
-* Records that were read and not yet acknowledged have a mark each; their number is bounded by what the reader holds.
-* Ids have no gaps. Where one is missing, damage took its record, and nobody knows what was in it. So what comes from
-  then on is counted by device: when all that stood there before is over, that is all that is left, and this is told.
-  So is it when a record comes that the start could not read.
+* A record is subtracted from the sums once: when it is acknowledged or when it is dropped.
+* Each record that was read and not yet acknowledged has a mark; the reader's own bound limits their number.
+* Ids have no gaps. A missing id means that damage took its record, and its readings are unknown, so the sums may be
+  wrong by an unknown number. From then on new records are also counted apart, by device. When every older record is
+  acknowledged or dropped, that second count is exact: it replaces the sums and is reported (``left``). The same
+  happens when a record is read that the start could not read.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ class _Mark(NamedTuple):
     size: int
     readings: int
     committed_ns: int
-    entries: Sequence[Entry]  # of a record the reader holds anyway
+    entries: Sequence[Entry]  # shared with the record, which the reader holds anyway
 
 
 @dataclass(slots=True)
 class _Since:
-    """What came behind record ``last_id``, which was the newest when a gap was met."""
+    """Sums over the records after ``last_id``, which was the newest record when a gap was met."""
 
     last_id: int
     bytes: int = 0
@@ -40,9 +41,10 @@ class _Since:
 
 
 class Backlog:
-    """``bytes`` and ``readings`` behind ``cursor``, and when the oldest of them became durable.
+    """``bytes`` and ``readings`` behind ``cursor``. Once the spool is open, it belongs to the loop thread.
 
-    ``left`` is called after damage: so many readings are left, and how many of each device.
+    ``left`` is called after damage with the exact number of readings that are left, and a function that gives the
+    number of each device.
     """
 
     def __init__(
@@ -53,16 +55,23 @@ class Backlog:
         self.bytes = 0
         self.readings = 0
         self.oldest_ns: int | None = None
+        """When the oldest undelivered record became durable (ns since 1970); None without one."""
         self._left = left
         self._last_id = cursor
+        """Id of the newest record that was added."""
         self._read_to = cursor
+        """Up to this id records have had their mark."""
         self._over_to = cursor
+        """Up to this id records are subtracted, or known to be missing."""
         self._not_added: list[tuple[int, int]] = []
+        """First and last id of each run that was missing when records were added: the start could not read them."""
         self._since: _Since | None = None
+        """The count apart after a gap; None while the sums are exact."""
         self._marks: deque[_Mark] = deque()
+        """Of records read and not yet acknowledged, oldest first."""
 
     def add(self, record_id: int, size: int, readings: int, committed_ns: int, entries: Iterable[Entry] = ()) -> None:
-        """A record became durable; or was found so at the start, where ``entries`` are not needed."""
+        """A record became durable, or was found at the start; there ``entries`` are not needed."""
         if self.oldest_ns is None:
             self.oldest_ns = committed_ns
         self.bytes += size
@@ -75,7 +84,7 @@ class Backlog:
             self._since.readings.update(_readings(entries))
 
     def read(self, records: Iterable[Record]) -> None:
-        """Records went to the reader, some perhaps not for the first time."""
+        """Records were read, some of them perhaps again."""
         for record in records:
             if record.id > self._read_to:
                 self._marks.append(_mark(record))
@@ -89,7 +98,7 @@ class Backlog:
         self._move_to(record_id)
 
     def drop(self, record: Record) -> None:
-        """The oldest record is given up, read or not."""
+        """The oldest record is given up, whether it was read or not."""
         if self._marks and self._marks[0].id == record.id:
             self._marks.popleft()
         self._take_off(_mark(record))
@@ -97,7 +106,7 @@ class Backlog:
         self._move_to(record.id)
 
     def skip(self, record_id: int) -> None:
-        """Nothing up to ``record_id`` is left that could be delivered."""
+        """No record up to ``record_id`` is left to deliver."""
         self._read_to = max(self._read_to, record_id)
         self.acknowledge(record_id)
 

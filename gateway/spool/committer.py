@@ -1,10 +1,10 @@
-"""Group commit: entries of a few milliseconds become one record, with one write and one fdatasync for all devices.
+"""Group commit: the entries of a few milliseconds become one record, with one write and one fdatasync.
 
 Rules that hold here:
 
 * The loop thread only adds to a list; one thread of its own encodes, writes and syncs, one record at a time.
-* An entry is reported once: in a commit that is on disk, or in a failure. A failure takes everything queued with it, in
-  order, because what a device sent later must not overtake what it has to send again.
+* An entry is reported once: in a commit that is on disk, or in a failure. A failed commit fails every queued entry too,
+  in order: what a device sent later must not overtake what it has to send again.
 """
 
 from __future__ import annotations
@@ -24,44 +24,56 @@ if TYPE_CHECKING:
 Item = tuple["Entry", object]
 
 PROBE_SECONDS = 5.0
-"""Between two tries of a disk that failed, where nobody sends anything that would try it."""
+"""Between two probes of a disk that failed, while no device sends anything that would try it."""
 
 
 class CommitSink(Protocol):
-    """Who is told, on the loop thread."""
+    """Decides about commits and takes their results. Called on the loop thread."""
 
     def may_commit(self, size: int) -> bool:
         """Whether about ``size`` bytes may be written now; if not, `Committer.go_on` comes later."""
         ...
 
     def committed(self, commit: Commit, items: list[Item], seconds: float) -> None:
-        """These are durable."""
+        """These items are durable."""
         ...
 
     def commit_failed(self, items: list[Item], error: BaseException) -> None:
-        """These are not."""
+        """These items are not durable and never will be."""
         ...
 
 
 class Committer:
-    """Commits to ``log`` at most every ``interval`` seconds. Loop thread only, but for the thread's own method."""
+    """Commits to ``log`` at most every ``interval`` seconds.
+
+    Every field belongs to the loop thread. The commit thread runs `_run`, which changes none of them.
+    """
 
     def __init__(self, log: Log, sink: CommitSink, interval: float, clock_ns: Callable[[], int]) -> None:
         self.bytes = 0
-        """What waits or is being written, in bytes as the caller counts them."""
+        """Bytes that wait or are being written, as the caller of `add` counts them."""
         self._log = log
         self._sink = sink
         self._interval = interval
         self._clock_ns = clock_ns
         self._waiting: list[Item] = []
+        """Items of the next commit."""
         self._writing = self._writing_bytes = 0
+        """Number and bytes of the items that the commit thread has now."""
         self._due = 0.0
+        """Loop time at which the next commit should begin: one interval after its first item came."""
         self._began = 0.0
+        """Loop time at which the last commit began."""
         self._busy = False
+        """Whether the commit thread has a commit; it has one at a time."""
         self._timer: asyncio.TimerHandle | None = None
+        """Calls `go_on` when the next commit is due."""
         self._idle: list[asyncio.Future[None]] = []
+        """Calls of `flush` that wait until no commit is under way."""
         self._jobs: SimpleQueue[list[Item] | None] = SimpleQueue()
+        """From the loop to the commit thread: the items of a commit; None ends the thread."""
         self._ended = asyncio.Event()
+        """Set, on the loop, when the commit thread has ended."""
         self._thread = threading.Thread(target=self._run, name="spool-commit", daemon=True)
 
     def start(self) -> None:
@@ -96,16 +108,16 @@ class Committer:
 
     @property
     def entries(self) -> int:
-        """What waits or is being written, in entries."""
+        """Number of entries that wait or are being written."""
         return len(self._waiting) + self._writing
 
     @property
     def seconds(self) -> float:
-        """For how long a commit has been under way; 0 without one."""
+        """Age of the commit that is being written; 0 without one."""
         return self._loop.time() - self._began if self._busy else 0.0
 
     def go_on(self) -> None:
-        """Start the next commit if there is something to commit, it is due and it may."""
+        """Start the next commit now, if there is one, the thread is free and the sink allows it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -115,7 +127,7 @@ class Committer:
         self._begin(items)
 
     def probe(self) -> None:
-        """Commit a record without entries, if nothing waits and the last try is `PROBE_SECONDS` ago."""
+        """Commit a record without entries, if nothing waits and the last commit began `PROBE_SECONDS` ago or more."""
         idle = not self._busy and not self._waiting
         if idle and self._loop.time() - self._began >= PROBE_SECONDS and self._sink.may_commit(0):
             self._begin([])
@@ -127,7 +139,7 @@ class Committer:
         self._jobs.put(items)
 
     def fail_waiting(self, error: BaseException) -> None:
-        """Give up what waits: there will be no room for it."""
+        """Fail every waiting entry: there will be no room for them."""
         if not self._busy:
             self._failed([], error)
 

@@ -1,13 +1,13 @@
-"""How far delivery got, durably: the id up to which every record was acknowledged.
+"""The durable cursor: the id up to which every record was acknowledged.
 
 Rules that hold here:
 
 * The stored id never goes back and is never one that was not given to `Cursor.store`.
 * Two slots in pages of their own are written in turn, so a torn write costs the newer id and leaves the older one.
-* A file that cannot be read is no file: delivery begins at the oldest record again, which is allowed, and at a start
-  that is refused nobody gains anything.
-* After a failed sync the file is not trusted any more: the next id goes to a new one in its place.
-* Both slots have their room on the disk from the first start on, so a disk that is full later cannot stop a store.
+* A file that cannot be read counts as missing. Delivery then begins at the oldest record again, which is allowed and
+  better than a start that is refused.
+* After a failed sync the file is not trusted any more: a new file replaces it with the next id.
+* Both slots have their room on the disk from the first start on, so a disk that is full later cannot stop `store`.
 
 docs/reference/files.md draws the layout.
 """
@@ -30,7 +30,7 @@ _SLOT = struct.Struct("<8sQQ")
 _CRC = struct.Struct("<I")
 _MAGIC = b"\xffTGCURSR"
 _DISTANCE = 4096
-"""Between the slots: no sector or page of one is rewritten with the other."""
+"""Bytes between the slots: they share no sector and no page, so a write of one never rewrites the other."""
 
 
 def _encode(generation: int, record_id: int) -> bytes:
@@ -49,7 +49,7 @@ def _decode(data: bytes) -> tuple[int, int] | None:
 
 
 def load(files: Files, directory: Path) -> tuple[int, int] | None:
-    """Generation and id of the newest whole slot; None when there is none to be read."""
+    """Generation and id of the newest whole slot; None when no slot can be read."""
     slots = []
     with contextlib.suppress(OSError):
         file = files.open(directory / NAME)
@@ -63,21 +63,22 @@ def load(files: Files, directory: Path) -> tuple[int, int] | None:
 
 
 class Cursor:
-    """The cursor of the spool in ``directory``. One thread at a time."""
+    """The cursor of the spool in ``directory``. Used by one thread at a time."""
 
     def __init__(self, files: Files, directory: Path) -> None:
         self._files = files
         self._path = directory / NAME
         self._file: File | None = None
+        """None: there is no file, or it is not trusted; the next store writes a new one."""
         found = load(files, directory)
         self._generation, self.stored = found or (0, 0)
-        """``stored``: everything up to this id was acknowledged, and the disk knows it."""
+        """The generation counts the stores and picks the slot. ``stored`` is the durable cursor; 0 before the first."""
         if found is not None:
             with contextlib.suppress(OSError):
                 self._file = files.edit(self._path)
 
     def make(self) -> None:
-        """Have the file, and its room, on the disk. Where that fails the first store will tell."""
+        """Create the file with all its room. If that fails, the first `store` tries again and reports it."""
         if self._file is None:
             with contextlib.suppress(OSError):
                 self._renew(self._generation, self.stored)
@@ -86,7 +87,7 @@ class Cursor:
         """Make ``record_id`` the durable cursor; a lower one than before changes nothing.
 
         Raises:
-            OSError: it may or may not be durable; the next call stores anew.
+            OSError: it may or may not be durable; the next call writes a new file.
         """
         if record_id <= self.stored:
             return
@@ -96,6 +97,7 @@ class Cursor:
                 self._renew(generation, record_id)
             else:
                 self._file.write(generation % 2 * _DISTANCE, _encode(generation, record_id))
+                # Durable on return: segments up to this id may be removed next, and a restart must not expect them.
                 self._file.sync()
         except OSError:
             self.close()
@@ -108,7 +110,7 @@ class Cursor:
         self._file = self._files.edit(self._path)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         file, self._file = self._file, None
         if file is not None:
             with contextlib.suppress(OSError):

@@ -2,8 +2,8 @@
 
 Rules that hold here:
 
-* Nothing above this module calls `os`. What a test's double of these two classes does not see did not happen.
-* A method has its whole effect or raises OSError; then its effect may be there, partly there, or missing.
+* No module above this one calls `os`. So a test's double of these two classes sees every effect.
+* A method has its whole effect or raises OSError. After an error its effect may be there, partly there, or missing.
 * Bytes are durable after `File.sync`, names after `Files.sync_dir`. Nothing else makes anything durable.
 """
 
@@ -32,7 +32,7 @@ class File:
     def read(self, offset: int, size: int) -> bytes:
         """Up to ``size`` bytes; fewer only at the end of the file."""
         data = self._read_some(offset, size)
-        # A short count may also be what stands before a bad sector: Linux raises when the read begins with that.
+        # A short count may also mean a bad sector behind these bytes: Linux raises when the next read begins with it.
         while len(data) < size and (more := self._read_some(offset + len(data), size - len(data))):
             data += more
         return data
@@ -61,7 +61,7 @@ class File:
         os.ftruncate(self._descriptor, size)
 
     def allocate(self, size: int) -> None:
-        """Take ``size`` bytes of the disk for this file, or as few as the platform can promise: none."""
+        """Take ``size`` bytes of the disk for this file; does nothing where the platform cannot."""
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(self._descriptor, 0, size)
 
@@ -74,7 +74,7 @@ class File:
         return True
 
     def close(self) -> None:
-        """Let go of it; makes nothing durable."""
+        """Close it; makes nothing durable."""
         os.close(self._descriptor)
 
 
@@ -98,7 +98,7 @@ class Files:
         return path.stat().st_size
 
     def free(self, directory: Path) -> int:
-        """Bytes of the disk that an ordinary user may still take."""
+        """Free bytes of the disk, as far as an ordinary user may take them."""
         found = os.statvfs(directory)
         return found.f_bavail * found.f_frsize
 
@@ -110,7 +110,7 @@ class Files:
             return []
 
     def rename(self, old: Path, new: Path) -> None:
-        """Give a file another name; one that had it is gone in the same instant."""
+        """Give a file another name; a file that had it is gone in the same instant."""
         old.rename(new)
 
     def unlink(self, path: Path) -> None:
@@ -136,15 +136,15 @@ class Files:
             file = self.create(new)
             try:
                 file.write(0, data)
-                file.sync()  # before the rename: a name must never stand for bytes that are not there yet
+                file.sync()  # before the rename: the name must never stand for bytes that are not durable yet
             finally:
                 file.close()
             self.rename(new, path)
         except OSError:
-            with contextlib.suppress(OSError):  # a full disk needs its room back; the next try empties what stays
+            with contextlib.suppress(OSError):  # a full disk needs the room; if it stays, the next try empties it
                 self.unlink(new)
             raise
-        self.sync_dir(path.parent)
+        self.sync_dir(path.parent)  # makes the rename durable
 
 
 NEW = ".new"

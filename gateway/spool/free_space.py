@@ -1,4 +1,4 @@
-"""The free room on the disk that the spool leaves to others: below the floor it takes no readings.
+"""The free space that the spool leaves on its disk: below ``min_free`` it takes no readings.
 
 A disk that is full to the last byte stops more than the spool: the database beside it, the journal, a login.
 """
@@ -13,25 +13,27 @@ if TYPE_CHECKING:
     from gateway.spool.files import Files
 
 MORE = 8
-"""Above the floor by one part in so many it takes readings again: at the floor itself it would come and go."""
+"""Readings are taken again when 1/MORE of ``min_free`` is free above it: with one limit the state would flap."""
 MIB = 1024**2
 
 
 class FreeSpace:
-    """``min_free`` bytes of the disk that holds ``directory``; 0 for no floor. ``reason`` says why nothing is taken."""
+    """Watches the disk that holds ``directory``; a ``min_free`` of 0 bytes is no limit. The loop
+    thread reads the fields; `look` may run on another."""
 
     def __init__(self, files: Files, directory: Path, min_free: int) -> None:
         self._files = files
         self._directory = directory
         self._min_free = min_free
         self.free = 0
-        """As of the last look."""
+        """Free bytes at the last look."""
         self.reason: str | None = None
+        """Why no readings are taken; None while they are."""
 
     def look(self) -> bool:
-        """See how much is free; whether that is too little. Blocks.
+        """Measure the free space. Returns whether it is too little. Blocks.
 
-        A disk that does not say is not taken for full: whatever is wrong with it, a commit will tell.
+        A disk that does not answer counts as not full: the next commit will show what is wrong with it.
         """
         try:
             self.free = self._files.free(self._directory)

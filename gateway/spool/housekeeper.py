@@ -1,12 +1,12 @@
-"""Checkpoint, cursor, removal: what has to happen, and in which order, before a segment may go.
+"""Checkpoint, cursor, removal: the steps, in order, before a segment is removed.
 
 Rules that hold here:
 
 * The order is: records reported as dropped; checkpoint of the ledger; cursor; unlink; directory. Each step is durable
   before the next begins, so a crash between any two repeats work and loses none.
-* The durable cursor passes no dropped record that no checkpoint counts as dropped: at the next start everything up to
-  the cursor is counted as delivered.
-* One thread does it, so the cursor is stored by one thread only. Commits go on meanwhile.
+* The durable cursor does not pass a dropped record before a checkpoint counts it as dropped: the next start counts
+  every record up to the cursor as delivered.
+* One thread does all of this, so only one thread stores the cursor. Commits go on meanwhile.
 * A step that fails leaves the segments where they are; it is tried again later.
 """
 
@@ -35,14 +35,15 @@ Ts = TypeVarTuple("Ts")
 
 RETRY_SECONDS = 1.0
 _NEVER = (-1, -1)
+"""Boundaries below any others: the next look begins a round."""
 _STEP_BYTES = 1024**2
-"""Of records that are dropped, in memory at a time."""
+"""The most bytes of dropped records in memory at a time, and one record more."""
 
 
 class Housekeeper:
-    """Keeps the disk below its cap. ``squeezed`` asks for commits to wait.
+    """Keeps the spool below its cap, in rounds. Its fields belong to the loop thread, except for ``squeezed``.
 
-    ``done`` is called after each round, ``damaged`` with what could not be read to be given up.
+    ``done`` is called after each round. ``damaged`` is called with each damaged place in a segment that is given up.
     """
 
     def __init__(  # noqa: PLR0913 - the parts that it keeps in step
@@ -59,9 +60,10 @@ class Housekeeper:
         done: Callable[[], None],
     ) -> None:
         self.reclaimable = 0
-        """Bytes of delivered segments, which can go whenever their room is needed."""
+        """Bytes of delivered segments, which can be removed whenever their room is needed."""
         self.squeezed = False
-        """The reserve was given back for the checkpoint: a commit must not take it."""
+        """The reserve was released for the checkpoint: commits wait, or they would take its room. Set on the
+        housekeeping thread, cleared on the loop at the end of the round."""
         self._log = log
         self._backlog = backlog
         self._cursor = cursor
@@ -73,42 +75,51 @@ class Housekeeper:
         self._done = done
         self._thread = ThreadPoolExecutor(1, "spool-housekeeping")
         self._round: asyncio.Task[None] | None = None
+        """The round under way; None between rounds."""
         self._not_before = 0.0
+        """Loop time before which no round begins, after one that failed."""
         self._retry: asyncio.TimerHandle | None = None
+        """Looks again after a round that failed."""
         self._urgent = False
+        """The disk is full: remove every delivered segment in the next round."""
         self._needed = 0
+        """Bytes of a commit that did not fit and waits for room; 0 without one."""
         self._checkpointed = _NEVER
+        """What `_boundaries` was when the last checkpoint was written."""
         self._dropped_after: int | None = None
+        """The cursor before the first record that was dropped since the last checkpoint; None without dropped ones.
+        Until the next checkpoint `store_cursor` stores no higher id."""
         self._seen: list[Segment] | None = None
+        """The list of sealed segments at the last look; another list means that it has changed."""
 
     async def store_cursor(self) -> None:
-        """Make the backlog's cursor durable; a failure is kept in `DiskErrors`, not raised."""
+        """Make the backlog's cursor durable. A failure is noted in `DiskErrors`, not raised."""
         cursor = self._backlog.cursor if self._dropped_after is None else self._dropped_after
         try:
             await self._in_thread(self._cursor.store, cursor)
         except OSError as error:
             self._disk_errors.note(Area.CURSOR, error)
-            self._checkpointed = _NEVER  # a round is due: it has the means against a full disk
+            self._checkpointed = _NEVER  # begins a round, which can release the reserve on a full disk
         else:
             self._disk_errors.clear(Area.CURSOR)
 
     def committed(self) -> None:
-        """A record was added: see to it, but only if that can have changed anything."""
+        """A record was added: look, but only if that can have changed anything."""
         if self._log.sealed() is not self._seen or self._retention.is_over(self._log.total_bytes, self._needed):
             self.look()
 
     def disk_is_full(self) -> None:
-        """Delivered segments have to go now, whatever the cap says; undelivered ones stay."""
+        """Remove delivered segments now, even below the cap; undelivered ones stay."""
         self._urgent = True
         self.look()
 
     def make_room(self, size: int) -> bool:
-        """A commit of ``size`` bytes does not fit; whether a round is under way that may change that."""
+        """A commit of ``size`` bytes does not fit. Returns whether a round is under way that may make room."""
         self._needed = size
         return self.look()
 
     def look(self) -> bool:
-        """See whether something is to be done and begin it; whether a round is under way."""
+        """Begin a round if one is due. Returns whether a round is under way."""
         sealed, cursor = self._log.sealed(), self._backlog.cursor
         self._seen = sealed
         self.reclaimable = self._retention.note_delivered(sealed, cursor)
@@ -129,7 +140,7 @@ class Housekeeper:
         return self._retention.removable(sealed, cursor, total, self._needed, everything=self._urgent)
 
     async def finish(self) -> None:
-        """Wait for the round under way and leave a checkpoint, so that the next start has nothing to count again."""
+        """Wait for the round under way, then run a last one: its checkpoint saves the next start from counting."""
         if self._round is not None:
             await self._round
         await self._tidy()
@@ -146,11 +157,11 @@ class Housekeeper:
             going = self._going(sealed, cursor)
             write_checkpoint = self._listener.checkpoint()
             await self._in_thread(self._remove, write_checkpoint, cursor, going)
-        except Exception as error:  # noqa: BLE001 - whatever it was, readings must go on being taken
+        except Exception as error:  # noqa: BLE001 - whatever failed, the gateway must go on accepting readings
             self._disk_errors.note(Area.HOUSEKEEPING, error)
             loop = asyncio.get_running_loop()
             self._not_before = loop.time() + RETRY_SECONDS
-            # An idle gateway has nothing else that looks; and uvloop counts in whole milliseconds.
+            # In an idle gateway nothing else calls `look`. The millisecond more: uvloop counts in whole milliseconds.
             self._retry = loop.call_at(self._not_before + 0.001, self.look)
         else:
             self._checkpointed, self._urgent, self._dropped_after = _boundaries(sealed, cursor), False, None
@@ -160,13 +171,13 @@ class Housekeeper:
             self._done()
 
     async def _give_up(self, segment: Segment) -> None:
-        """Report what is undelivered in it. The cursor moves with each report, so no record is reported twice."""
+        """Report the undelivered records of a segment as dropped. The cursor moves with each, so none twice."""
         if self._dropped_after is None:
             self._dropped_after = self._backlog.cursor
         reader = self._log.reader(self._backlog.cursor)
         records = True
         try:
-            while records:  # only the last step has none; where the file is gone, each would say so again
+            while records:  # the last step has no record; if the file is gone, each further one would report that again
                 found = await self._in_thread(_some, reader, segment)
                 records = any(not isinstance(item, Damage) for item in found)
                 for item in found:
@@ -189,15 +200,15 @@ class Housekeeper:
             try:
                 self._secure(write_checkpoint, cursor)
             except OSError:
-                self._reserve.hold()  # while commits wait, or they would take it
+                self._reserve.hold()  # now, while commits wait, or they would take its room
                 raise
         if going:
             self._log.remove(going)
         self._reserve.hold()
 
     def _secure(self, write_checkpoint: Callable[[], None], cursor: int) -> None:
-        # The checkpoint first: it has the sequence numbers and sums that only the segments have otherwise, and after a
-        # crash in between its mark of what is delivered stands in for the cursor.
+        # The checkpoint first: its sequence numbers and sums are otherwise only in the segments. After a crash between
+        # the two, the checkpoint's mark of the delivered records stands in for the cursor.
         write_checkpoint()
         self._cursor.store(cursor)
 
@@ -206,7 +217,10 @@ class Housekeeper:
 
 
 def _boundaries(sealed: Sequence[Segment], cursor: int) -> tuple[int, int]:
-    """Grow when a segment was sealed or delivered: then a new checkpoint saves the next start that much counting."""
+    """Ids of the last sealed and the last delivered segment's end.
+
+    Either grows when a segment was sealed or delivered: a checkpoint then saves the next start from counting it.
+    """
     delivered = max((segment.last_id for segment in sealed if segment.last_id <= cursor), default=0)
     return sealed[-1].last_id if sealed else 0, delivered
 

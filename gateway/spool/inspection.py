@@ -1,10 +1,10 @@
-"""Looking at a spool without touching it, for commands; safe beside the gateway that uses it.
+"""Reports on a spool for commands, without changing it; safe beside a running gateway.
 
 Rules that hold here:
 
 * Nothing is locked, written or repaired.
-* The newest segment may be in use: what does not parse at its end is being written, or will be left out at the next
-  start. It is told apart from damage.
+* The newest segment may be in use: bytes at its end that do not parse are being written, or the next start leaves them
+  out. They are reported as unfinished, not as damage.
 """
 
 from __future__ import annotations
@@ -91,6 +91,6 @@ def records(directory: Path, after: int = 0, files: Files | None = None) -> Iter
 
 
 def cursor_position(directory: Path, files: Files | None = None) -> int:
-    """Every record up to this id is delivered; 0 when that is not known."""
+    """Every record up to this id is delivered; 0 when the cursor cannot be read."""
     found = cursor.load(files or Files(), directory)
     return found[1] if found else 0

@@ -6,7 +6,7 @@ Rules that hold here:
 * Only the newest segment is written, and only by the process that made it: every start begins a new one.
 * Recovery changes no old file. What it leaves out is reported; removal is the only thing that deletes.
 
-One thread appends; any thread may read or remove. The lock guards the list of segments and is never held during I/O.
+One thread appends; any thread may read or remove.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A record that became durable, with ``readings`` of devices, and the bytes it took."""
+    """A durable record: ``readings`` of devices are in it, and it takes ``size`` bytes."""
 
     record_id: int
     committed_ns: int
@@ -44,29 +44,36 @@ class Commit:
 
 
 class Log:
-    """The spool's records on disk. `recover` to its end and `start` come first."""
+    """The spool's records on disk. First iterate `recover` to its end, then call `start`."""
 
     def __init__(self, files: Files, directory: Path, segment_bytes: int) -> None:
         self._files = files
         self._directory = directory
         self._segment_bytes = segment_bytes
         self._lock = threading.Lock()
+        """Held while ``_sealed``, ``_active``, ``last_id`` and ``total_bytes`` change. Never held during I/O."""
         self._sealed: list[Segment] = []
+        """Segments that are not written any more, oldest first. Always replaced, never changed, so `sealed` may return
+        it without the lock, and a new list means that a segment was sealed or removed."""
         self._active: SegmentWriter | None = None
+        """The segment being written; None before `start`, after a failed write and between two segments. Only the
+        thread that appends writes to it."""
         self._carried: tuple[int, int, int] | None = None
+        """Id, offset and size of the last record of the previous process, which `start` copies into the new segment."""
         self._rooted = False
+        """Whether the name of the spool's directory is known to be durable in the directory above."""
         self.last_id = 0
-        """The newest durable record."""
+        """Id of the newest durable record."""
         self.total_bytes = 0
-        """What the segments take on disk."""
+        """Bytes that all segments take on disk."""
         self.torn: Damage | None = None
-        """Bytes behind the last whole record that a crash left, found by `recover`."""
+        """Bytes behind the last whole record that a crash left, found by `recover`; None without any."""
 
     def recover(self, after: int, known: int, delivered: int = 0) -> Iterator[Record | Damage]:
-        """Read the records after ``after`` and find the end of the log; to be iterated to its end.
+        """Read the records after ``after`` and find the end of the log. The caller must iterate it to its end.
 
         ``known`` is the highest id that is known to have been durable: the next id is above it, and a log that ends
-        below it has lost something, which a torn tail cannot explain. Records up to ``delivered`` may be gone.
+        below it has lost records, which a torn tail cannot explain. Records up to ``delivered`` may be gone.
 
         Raises:
             SpoolError: a newer version of the gateway wrote it; nothing was changed.
@@ -108,18 +115,18 @@ class Log:
     def _forget_unfinished(self) -> None:
         for name in self._files.names(self._directory):
             if name.endswith(NEW):
-                with contextlib.suppress(OSError):  # it is in nobody's way: the next file of that name empties it
+                with contextlib.suppress(OSError):  # harmless: the next file of that name empties it
                     self._files.unlink(self._directory / name)
 
     def start(self) -> None:
         """Begin the segment of this process, with the last record of the one before in it.
 
-        That record was readable, which proves nothing: it may be in the page cache only, and after a failed sync it
-        stays readable there without ever reaching the disk. All earlier ones were synced before the next was written.
+        That record could be read, but this does not prove that it is durable: after a failed sync it stays readable in
+        the page cache without ever reaching the disk. All earlier records were synced before the next was written.
 
         Raises:
-            OSError: the disk does not take it. The next append tries again, without that record, which was synced
-                where it is if the disk took at least that.
+            OSError: the disk does not take the segment. The next append tries again without that record. It stays where
+                it is, and was synced there if the disk took at least that.
         """
         carried, self._carried = self._carried, None
         try:
@@ -146,17 +153,19 @@ class Log:
 
     def _begin(self, before: list[Segment], first_id: int, carried: bytes = b"") -> SegmentWriter:
         if not self._rooted:
-            self._files.sync_dir(self._directory.parent)  # the directory's own name may be as new as the segment's
+            # The spool's directory may be new: without this sync a crash could take it away with all its segments.
+            self._files.sync_dir(self._directory.parent)
             self._rooted = True
         previous = (before[-1].first_id, before[-1].end) if before else (0, 0)
         active = SegmentWriter(self._files, self._directory, SegmentHeader(first_id, *previous), carried)
         with self._lock:
-            there = {segment.first_id for segment in self._sealed}  # others were removed meanwhile
+            there = {segment.first_id for segment in self._sealed}  # some may have been removed meanwhile
             self._sealed, self._active = [segment for segment in before if segment.first_id in there], active
             self.total_bytes = sum(segment.size for segment in self._sealed) + active.end
         return active
 
     def _sync(self, path: Path) -> None:
+        # The last record was only read so far, and reading proves no durability: sync its bytes, then its file's name.
         file = self._files.edit(path)
         try:
             file.sync()
@@ -168,8 +177,8 @@ class Log:
         """Make the entries durable as one record.
 
         Raises:
-            AppendFailed: they are not, and nothing of them will ever count, unless the process ends right now.
-            SpoolError: they cannot be written as a record.
+            AppendFailed: they are not durable, and no part of them will ever count, unless the process ends right now.
+            SpoolError: the entries cannot be encoded as a record.
         """
         record_id = self.last_id + 1
         data = encode(record_id, now_ns, entries)
@@ -192,7 +201,7 @@ class Log:
         return self._active or self._begin(self._sealed, self.last_id + 1)
 
     def _seal(self, active: SegmentWriter, *, cut: bool) -> None:
-        with contextlib.suppress(OSError):  # what stands behind its end is void by the next segment's header
+        with contextlib.suppress(OSError):  # the next segment's header makes the bytes behind its end void
             active.seal(cut=cut)
         with self._lock:
             self._active = None
@@ -202,7 +211,7 @@ class Log:
                 self._sealed = [*self._sealed, segment]
 
     def reader(self, after: int, retries: ReadRetries | None = None) -> LogReader:
-        """A position behind record ``after``, to be moved along `segments`."""
+        """A position behind record ``after``, which moves along `segments`."""
         return LogReader(self._files, after, retries)
 
     def segments(self) -> list[Segment]:
@@ -215,7 +224,7 @@ class Log:
             return [*self._sealed, newest]
 
     def sealed(self) -> list[Segment]:
-        """Those of them that are not written any more."""
+        """The segments that are not written any more, oldest first."""
         return self._sealed
 
     def readings(self, after: int) -> Counter[str]:
@@ -233,10 +242,10 @@ class Log:
         return found
 
     def remove(self, segments: Sequence[Segment]) -> None:
-        """Delete these sealed segments. Whatever else had to be durable first, is.
+        """Delete these sealed segments. The caller has made the checkpoint and the cursor durable before.
 
         Raises:
-            OSError: the disk did not take it; those still there are still listed.
+            OSError: a segment could not be removed; those that are left stay in the list.
         """
         try:
             for segment in segments:
@@ -246,10 +255,11 @@ class Log:
                     self._sealed = [other for other in self._sealed if other.first_id != segment.first_id]
                     self.total_bytes -= segment.size
         finally:
+            # Makes the removal durable: a removed segment must not come back after a crash.
             self._files.sync_dir(self._directory)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._active is not None:
             self._seal(self._active, cut=False)
 

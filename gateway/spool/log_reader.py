@@ -3,8 +3,8 @@
 Rules that hold here:
 
 * A segment's records count up to its ``end`` and its ``last_id``, and both are fixed by the segment that follows it.
-  What a failed or torn write left behind that end never comes back.
-* Damage is returned in its place, so that whoever reads can report it and go on.
+  Bytes that a failed or torn write left behind that end never count again.
+* Damage is returned in its place, so that the caller can report it and go on.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Segment:
 
 
 def discover(files: Files, directory: Path) -> list[Segment]:
-    """The segments in a directory, oldest first; where the last one ends is not known yet, so it is all of the file.
+    """The segments in a directory, oldest first. The last one is taken to end with its file: its real end is unknown.
 
     Raises:
         SpoolError: a newer version of the gateway wrote one of them.
@@ -65,7 +65,7 @@ def discover(files: Files, directory: Path) -> list[Segment]:
 
 
 class LogReader:
-    """A position in the sequence of records, behind record ``last_id``. Holds one descriptor; not for two threads.
+    """A position in the sequence of records, behind record ``last_id``. Holds one descriptor; used by one thread.
 
     ``retries`` as for `SegmentReader`.
     """
@@ -77,12 +77,16 @@ class LogReader:
         self._files = files
         self._retries = retries
         self._due = after + 1 if after else 0
+        """The id that comes next if none is missing; 0 where a gap needs no report: at the start and behind damage."""
         self._reader: SegmentReader | None = None
+        """The segment being read; None before the first and after `close`."""
         self._run: deque[Record] = deque()
+        """Records that were read from it and not yet returned."""
         self._next_offset = 0
+        """Where in the segment the first of them begins."""
 
     def items(self, segments: Sequence[Segment]) -> Iterator[Record | Damage]:
-        """What follows in ``segments``, damage in its place. Goes on where it was when called with a newer list."""
+        """The records that follow in ``segments``, with damage in its place. A later call with a newer list goes on."""
         for segment in self._ahead(segments):
             if self._reader is None or self._reader.first_id != segment.first_id:
                 self.close()
@@ -99,7 +103,7 @@ class LogReader:
         while True:
             while self._run:
                 record = self._run[0]
-                if record.id > segment.last_id:  # written again in the next segment, which is where it counts
+                if record.id > segment.last_id:  # it was copied into the next segment, and counts there
                     return
                 if record.id > self._due > 0:
                     missing = f"records {self._due} to {record.id - 1} are missing"
@@ -119,7 +123,7 @@ class LogReader:
                 self._run.extend(found)
 
     def _damage(self, damage: Damage) -> Damage:
-        self._due = 0  # ids missing behind it need no other explanation
+        self._due = 0  # the damage explains the ids missing behind it
         return damage
 
     def _ahead(self, segments: Sequence[Segment]) -> Sequence[Segment]:
@@ -128,7 +132,7 @@ class LogReader:
         return [segment for segment in segments if segment.last_id > self.last_id]
 
     def close(self) -> None:
-        """Let go of the file; reading goes on behind ``last_id`` all the same."""
+        """Close the file; a later `items` goes on behind ``last_id``."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None

@@ -1,11 +1,11 @@
-"""Finding single messages in a spool of gigabytes, without reading what is in between; safe beside a running gateway.
+"""Search for single messages in a spool of gigabytes, without decoding the rest; safe beside a running gateway.
 
 Rules that hold here:
 
-* Nothing is locked, written or repaired. Bytes are looked through as they are (`bytes.find` at the speed of memory);
-  what is found counts only as part of a whole record whose checksums fit and whose segment says that it counts.
-* Files are read in pieces, never mapped: one that gets shorter meanwhile would end the process. Each read lets other
-  threads of a gateway go on.
+* Nothing is locked, written or repaired. Raw bytes are searched (`bytes.find`, at the speed of memory). A hit counts
+  only inside a whole record whose checksums fit and whose segment says that it counts.
+* Files are read in pieces, never mapped: a mapped file that gets shorter would end the process. Other threads of the
+  gateway run during each read.
 * Memory is a few pieces, whatever the spool's size.
 """
 
@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from gateway.spool.record import Record
 
 _PIECE = 1024**2
+"""Bytes of one read."""
 _NEAR = 64 * 1024
-"""Where a record's beginning is looked for first, in bytes before what was found in it."""
+"""How many bytes before a hit the beginning of its record is looked for at first."""
 _CLOSE_ENOUGH = 256 * 1024
-"""Bytes that are looked through in order rather than halved again."""
-_SLOWEST_COMMIT_NS = 10_000_000_000
+"""A range this small is searched in order instead of being halved again."""
+_MAX_COMMIT_NS = 10_000_000_000
+"""Assumed: the longest time from the arrival of a message to the beginning of its commit."""
 
 
 class Found(NamedTuple):
@@ -47,7 +49,7 @@ class Found(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """A record and where it begins and ends, in bytes over all segments."""
+    """A record, and where it begins and ends if all segments are one run of bytes."""
 
     record: Record
     start: int
@@ -56,7 +58,7 @@ class _Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One segment's place among the bytes of all."""
+    """A segment, and where it begins if all segments are one run of bytes."""
 
     segment: Segment
     first: int
@@ -67,7 +69,7 @@ class _Part:
 
 
 class MessageSearch:
-    """Questions to the spool in ``directory`` as it was when this was made; records written later are not seen.
+    """Searches the spool in ``directory`` as it was when this object was made; later records are not found.
 
     Methods raise OSError when the disk cannot be read.
     """
@@ -77,7 +79,7 @@ class MessageSearch:
         self._files = files or Files()
         self._parts: list[_Part] = []
         self.bytes = 0
-        """Length of all segments."""
+        """Length of all segments together."""
         for segment in discover(self._files, directory):
             self._parts.append(_Part(segment, self.bytes))
             self.bytes += segment.end
@@ -88,7 +90,7 @@ class MessageSearch:
         return place.record if place else None
 
     def numbered(self, device: str, seq: int) -> Iterator[Found]:
-        """The messages of ``device`` with this number, in order: the first copy and what was sent again."""
+        """The messages of ``device`` with this number, in order: the first copy and resent ones."""
         return self._messages(needle(device, seq), lambda entry: entry.device == device and entry.seq == seq)
 
     def stamped(self, device: str, time_ns: int) -> Iterator[Found]:
@@ -98,9 +100,9 @@ class MessageSearch:
 
     def arrived(self, device: str, start_ns: int, end_ns: int) -> Iterator[Found]:
         """The messages of ``device`` that arrived from ``start_ns`` to ``end_ns`` (since 1970), in order."""
-        start = self._floor(MAGIC, lambda record: record.committed_ns >= start_ns)
+        start = self._last_before(MAGIC, lambda record: record.committed_ns >= start_ns)
         for place in self._records(device.encode(), start, self.bytes):
-            if place.record.committed_ns > end_ns + _SLOWEST_COMMIT_NS:
+            if place.record.committed_ns > end_ns + _MAX_COMMIT_NS:
                 return
             yield from _of(place.record, lambda e: e.device == device and start_ns <= e.arrived_ns <= end_ns)
 
@@ -122,7 +124,7 @@ class MessageSearch:
         return None
 
     def neighbours(self, device: str, boot: str, seq: int) -> tuple[Found | None, Found | None]:
-        """The last message of this boot below ``seq`` and the first above it, of those that were new when they came."""
+        """The last message of this boot below ``seq`` and the first above it, among those that were no duplicates."""
         names = f"{device}{boot}".encode("utf-8", "surrogatepass")  # as they stand side by side in a record
 
         def new(entry: Entry) -> bool:
@@ -133,17 +135,18 @@ class MessageSearch:
             return None if first is None else first.entry.seq > seq
 
         before: Found | None = None
-        for place in self._records(names, self._floor(names, beyond), self.bytes):
+        for place in self._records(names, self._last_before(names, beyond), self.bytes):
             for found in _of(place.record, new):
                 if found.entry.seq > seq:
                     return before, found
                 before = found
         return before, None
 
-    def _floor(self, what: bytes, beyond: Callable[[Record], bool | None]) -> int:
-        """Where the last record begins that is not ``beyond``, or a little before it; None is for records to pass over.
+    def _last_before(self, what: bytes, beyond: Callable[[Record], bool | None]) -> int:
+        """Offset of the last record that is not ``beyond``, or a little before it.
 
-        Halves the bytes again and again: of records with ``what``, those that are beyond come last.
+        A binary search over the records with ``what``, of which those that are beyond come last. ``beyond`` returns
+        None for a record that tells nothing and is passed over.
         """
         found, low, high = 0, 0, self.bytes
         while high - low > _CLOSE_ENOUGH:
@@ -163,7 +166,7 @@ class MessageSearch:
             yield from _of(place.record, wanted)
 
     def _records(self, what: bytes, start: int, end: int) -> Iterator[_Place]:
-        """The whole records with ``what`` in them, of those bytes."""
+        """The whole records with ``what`` in them, from ``start`` to ``end``."""
         for part in self._parts:
             if part.end <= start or part.first >= end:
                 continue
@@ -190,7 +193,7 @@ def _in_segment(file: File, segment: Segment, what: bytes, at: int, end: int) ->
     while at < end:
         found = data.find(what, at - base)
         if found < 0:
-            # What is left may hold the beginning of it.
+            # The rest may hold the beginning of ``what``.
             at = max(at, base + len(data) - len(what) + 1)
             data, base = file.read(at, min(_PIECE, end - at)), at
             if len(data) < len(what):
@@ -201,7 +204,7 @@ def _in_segment(file: File, segment: Segment, what: bytes, at: int, end: int) ->
             at = base + found + 1
             continue
         at = place[0] + place[1].size
-        if place[1].id <= segment.last_id:  # else it was written again in the next segment, where it counts
+        if place[1].id <= segment.last_id:  # a higher one was copied into the next segment, and counts there
             yield place
 
 

@@ -3,8 +3,8 @@
 Rules that hold here:
 
 * A copy is named after its file and offset, made once, and never read by the gateway again.
-* All copies together stay below a bound; the oldest go first. Nothing else depends on them, so a disk that does not
-  take one stops nothing.
+* All copies together stay below a bound; the oldest are removed first. Nothing else depends on them, so a disk that
+  does not take a copy stops nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 NAME = "quarantine"
 MAX_BYTES = 16 * 1024**2
-"""Of all copies together, and so of a single one."""
+"""The most bytes of all copies together, and so of a single one."""
 
 
 class Quarantine:

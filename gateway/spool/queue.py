@@ -1,14 +1,14 @@
-"""The spool as the event loop sees it: append, be told, read, acknowledge.
+"""The spool as the event loop sees it: append, listen, read, acknowledge.
 
 Rules that hold here:
 
 * `SpoolListener.committed` follows the fdatasync of what it reports; reading shows durable records only.
-* Reading never deletes. A segment goes when its records are acknowledged or given up, and not before the checkpoint and
-  the cursor that say so are durable (`housekeeper`).
+* Reading never deletes. A segment is removed when its records are acknowledged or given up, and not before the
+  checkpoint and the cursor that say so are durable (`housekeeper`).
 * All of it runs on the loop thread. Commits, reads and housekeeping have one thread each, so neither waits for another.
-* What waits for the disk has a bound in bytes and in entries. At half of it the spool is `congested`, so that those who
-  send are made to wait; at a quarter they hear that it has `eased`. Above the bound nothing is taken.
-* Trouble with the disk is kept and shown; it never ends the queue, and never the start where anything can be read.
+* The entries that wait for the disk have a bound in bytes and in number. At half of it the spool is `congested`, and
+  reading from senders pauses. At a quarter it calls `eased`. Above the bound it takes no entry.
+* Disk errors are kept and shown. They never end the queue, and they never stop a start that can read anything.
 """
 
 from __future__ import annotations
@@ -48,19 +48,20 @@ LOCK = "lock"
 COMMIT_OVERHEAD = START + HEADER_BYTES
 """Bytes of a commit beside its entries, in a segment of its own."""
 MAX_QUEUED_BYTES = 8 * 1024**2
-"""Not yet on disk, at most: what devices send while a slow disk is busy."""
+"""The most bytes that wait for the disk: what devices send while a slow disk is busy."""
 MAX_QUEUED_ENTRIES = 32 * 1024
 """The same in entries: each takes most of a KiB of memory beside its bytes."""
 MAX_RESERVE_BYTES = 8 * 1024**2
+"""The largest `Reserve`: disk room that is given back when a checkpoint needs it."""
 MAX_SLACK_BYTES = 1024**2
-"""Of a full spool, kept for entries without points: refusals have to be counted too."""
+"""The most room of a full spool that only entries without points may take: refusals have to be counted too."""
 
 
 class SpoolQueue:
-    """The durable queue in ``directory``. ``commit_interval`` and ``keep_delivered`` in seconds.
+    """The durable queue in ``directory``. ``commit_interval`` and ``keep_delivered`` are in seconds.
 
-    `open` first (it blocks), then `start` on the running loop, `close` at the end. ``segment_bytes`` above a quarter of
-    ``max_bytes`` is taken as that.
+    `open` first (it blocks), then `start` on the running loop, `close` at the end. ``segment_bytes`` is lowered
+    to a quarter of ``max_bytes`` where it is above.
     """
 
     def __init__(  # noqa: PLR0913 - the settings of the configuration, by their names
@@ -86,16 +87,22 @@ class SpoolQueue:
         self._clock_ns = clock_ns
         self._drop = when_full == "drop_oldest"
         self._max_bytes = max_bytes - reserve
+        """The most bytes of all segments together; the reserve takes the rest of the setting."""
         self._slack = min(MAX_SLACK_BYTES, self._max_bytes // 64)
+        """Bytes that entries with points leave free for entries without."""
         self._max_queued = min(MAX_QUEUED_BYTES, max_bytes // 8)
+        """The most bytes that wait for the disk."""
         self._many_queued = self._max_queued // 2
+        """From this many bytes on the spool is congested."""
         self.congested = False
-        """More waits for the disk than should: who sends had better wait, until ``eased`` is called."""
+        """Too much waits for the disk: senders should pause until ``eased`` is called."""
         self.scarce = False
-        """It has been so, and who waits has not all had a turn: ``eased`` is called again and again, and ends it."""
+        """The spool was congested, and senders may still be paused. ``eased`` is called after every commit until all
+        senders are resumed; then `Backpressure` sets this to False."""
         self.headroom = self._max_queued // 4
-        """Bytes that may come when it has eased, before it is congested again."""
+        """Bytes that senders may send after ``eased`` before the spool is congested again."""
         self.eased: Callable[[], None] = lambda: None
+        """Called when little enough waits for the disk; replaced by the part that pauses and resumes senders."""
         self._log = Log(files, directory, segment_bytes)
         self._committer = Committer(self._log, self, commit_interval, clock_ns)
         self._reserve = Reserve(files, directory, reserve)
@@ -105,15 +112,18 @@ class SpoolQueue:
         self._reader = SpoolReader(self._log, Quarantine(files, directory))
         self._disk_errors = DiskErrors()
         self._lock: File | None = None
+        """The lock file, open and locked while this process owns the directory."""
         self._started = self._closed = False
         self._easy = 0
-        """Less than this may be queued for sure, in bytes, and is not much; 0 until someone has looked."""
+        """While fewer bytes than this are queued, an entry is taken without a closer look, and the spool is not
+        congested. 0 when the limits have to be computed again: after any change of what is on the disk."""
 
     def open(self, committed_to: int = 0, delivered_to: int = 0) -> Recovery:
-        """Take the directory and recover what is in it.
+        """Lock the directory and recover its records.
 
-        The arguments are the marks of the ledger's checkpoint: what it counts as committed and as delivered is not
-        reported again. Records that it counts as delivered are, whatever became of the cursor.
+        The arguments are the marks of the ledger's checkpoint: the ids up to which it counts records as committed and
+        as delivered. Those are not reported again. Records up to ``delivered_to`` are delivered even if the cursor was
+        lost.
 
         Raises:
             SpoolError: another process uses the directory, or a newer version of the gateway wrote it.
@@ -128,7 +138,7 @@ class SpoolQueue:
         self._reserve.hold()
         try:
             self._log.start()
-        except OSError as error:  # what is there can be delivered, which may be what helps
+        except OSError as error:  # the records on disk can still be delivered, which may free the room that is missing
             self._disk_errors.note(Area.APPEND, error)
         return recovery
 
@@ -175,7 +185,7 @@ class SpoolQueue:
         await self._committer.flush()
 
     async def close(self) -> None:
-        """Commit what is queued, leave a checkpoint, let go of the directory."""
+        """Commit what is queued, write a checkpoint, release the directory."""
         if self._closed or self._lock is None:
             return
         self._closed = True
@@ -195,12 +205,14 @@ class SpoolQueue:
     def _has_room(self, size: int, slack: int) -> bool:
         committer = self._committer
         queued, limit = committer.bytes, self._measure()
-        few = (MAX_QUEUED_ENTRIES // 2 - committer.entries) * ENTRY_BYTES  # no more entries fit in less
+        few = (
+            MAX_QUEUED_ENTRIES // 2 - committer.entries
+        ) * ENTRY_BYTES  # so many bytes hold no more entries than this
         self._easy = min(self._many_queued, limit - 2 * self._slack, queued + few)
         return queued < self._max_queued and committer.entries < MAX_QUEUED_ENTRIES and queued + size + slack <= limit
 
     def _measure(self) -> int:
-        """What may be queued now, in bytes; to be asked again whenever something on the disk has changed."""
+        """The most bytes that may be queued now; it changes with everything that changes on the disk."""
         if self._closed or self.free_space.reason is not None:
             return -1
         if self._drop:
@@ -211,13 +223,13 @@ class SpoolQueue:
 
     @property
     def fullness(self) -> str:
-        """Why there is no room, where there is none."""
+        """Why there is no room; to be read only when there is none."""
         return self.free_space.reason or f"the spool {self._directory} is full"
 
     async def look_at_disk(self) -> None:
-        """See whether the disk has room for others; where it has not, what was delivered is not kept any longer.
+        """Check the free space of the disk. Below the minimum, remove the delivered segments.
 
-        After a failed commit, see whether it works again: who is told that it does not may send nothing to show it.
+        After a failed commit, try the disk again: devices that were told of the failure may send nothing that would.
         """
         full = await asyncio.to_thread(self.free_space.look)
         self._easy = 0
@@ -228,7 +240,7 @@ class SpoolQueue:
 
     @property
     def queued_bytes(self) -> int:
-        """What waits for the disk or is on its way there."""
+        """Bytes that wait for the disk or are being written."""
         return self._committer.bytes
 
     @property
@@ -238,19 +250,19 @@ class SpoolQueue:
 
     @property
     def commit_seconds(self) -> float:
-        """For how long a commit has been under way; 0 without one. Long: the disk neither takes it nor fails."""
+        """Age of the commit that is being written; 0 without one. When large, the disk neither takes it nor fails."""
         return self._committer.seconds
 
     @property
     def last_error(self) -> str | None:
-        """What is wrong with the disk, in words for an operator; None when all is well."""
+        """The current disk errors, in words for an operator; None without one."""
         return self._disk_errors.text
 
     def append(self, entry: Entry, owner: object) -> None:
-        """Put an entry into the next commit; `SpoolListener` hears of it with its ``owner``.
+        """Put an entry into the next commit; the result goes to `SpoolListener` together with ``owner``.
 
         Raises:
-            SpoolFull: it was not taken.
+            SpoolFull: the entry was not taken.
         """
         size = ENTRY_BYTES + len(entry.payload) + len(entry.device) + len(entry.boot) + len(entry.verdicts)
         committer = self._committer
@@ -297,7 +309,7 @@ class SpoolQueue:
         if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}:
             self._housekeeper.disk_is_full()
         try:
-            if items:  # or it was a probe
+            if items:  # a probe has none
                 self._listener.append_failed(items, error)
         finally:
             self._look_at_queue()
@@ -330,9 +342,10 @@ class SpoolQueue:
         await self._reader.wait(after_id)
 
     async def acknowledge(self, record_id: int) -> None:
-        """Records up to ``record_id`` are delivered: from now on they are not dropped, at the end that is durable.
+        """Records up to ``record_id`` are delivered: they are not dropped from now on. On return the cursor is durable.
 
-        A disk that does not take it is no error here: it shows in `last_error`, and a restart would deliver again.
+        A disk that does not take the cursor raises nothing here: `last_error` shows it, and a restart would deliver
+        these records again.
 
         Raises:
             ValueError: there is no such record yet.
@@ -345,7 +358,7 @@ class SpoolQueue:
         self._easy = 0
 
     def status(self) -> SpoolStatus:
-        """How it stands now; cheap."""
+        """The state now; cheap."""
         backlog = self._backlog
         oldest = backlog.oldest_ns
         return SpoolStatus(

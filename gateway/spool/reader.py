@@ -2,9 +2,9 @@
 
 Rules that hold here:
 
-* One thread reads, with descriptors of its own; it sees segments only as far as they were durable when it was asked.
+* One thread reads, with descriptors of its own. It reads segments only as far as they were durable when the read began.
 * A damaged place is reported once, copied to the quarantine, and skipped; the records behind it are delivered.
-* Records are returned before the error that was met behind them, which comes with the next read.
+* Where a read meets records and then an error, it returns the records; the next read raises the error.
 """
 
 from __future__ import annotations
@@ -28,23 +28,27 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DAMAGE_LISTED = 1000
-"""Places remembered, so that they are not reported again when they are read again."""
+"""The most places remembered. A remembered place is not reported again when it is read again."""
 MAX_READ_RETRIES = 8
-"""Reads of one place that may fail before it is given up; who reads waits longer after each."""
+"""Failed reads of one place before it counts as damage; the caller waits longer after each."""
 
 
 class SpoolReader:
-    """What delivery reads from. Loop thread, but for `_read` and for `found` while the spool is opened."""
+    """Reads records for delivery. Used on the loop thread; `_read` runs on the reading thread."""
 
     def __init__(self, records: Log, quarantine: Quarantine) -> None:
         self._log = records
         self._quarantine = quarantine
         self._retries = ReadRetries(MAX_READ_RETRIES)
         self._reader = records.reader(0, self._retries)
+        """The current position. Belongs to the reading thread; it is replaced when a read asks for another position."""
         self._thread = ThreadPoolExecutor(1, "spool-read")
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        """Calls of `wait`: each wants a record after its id."""
         self._nothing_to = 0
+        """Up to this id a read found no further record: what is left is damaged, so `wait` waits for a higher id."""
         self._damage: dict[tuple[str, int], Damage] = {}
+        """Reported places, by file name and offset."""
 
     @property
     def damage(self) -> tuple[Damage, ...]:
@@ -66,13 +70,13 @@ class SpoolReader:
             if failure is not None:
                 self._retries.count_failure()
                 raise failure
-            self._nothing_to = max(self._nothing_to, last_id)  # what is left is damaged: `wait` is for more than that
+            self._nothing_to = max(self._nothing_to, last_id)
         return records
 
     def _read(
         self, after: int, max_bytes: int, segments: Sequence[Segment]
     ) -> tuple[list[Record | Damage], OSError | None]:
-        """What could be read, and what kept it from being more."""
+        """What could be read, and the error that ended the read early; None without one."""
         if self._reader.last_id != after:
             self._reader.close()
             self._retries.keep_only({segment.path for segment in segments})
@@ -86,7 +90,7 @@ class SpoolReader:
                     _ = item.entries  # decoded here, so that the loop does not have to
                 elif any(item.path == segment.path for segment in self._log.segments()):
                     self._quarantine.keep(item, "damaged")
-                else:  # given up and removed while it was read
+                else:  # the segment was given up and removed while it was read
                     continue
                 found.append(item)
                 if size >= max_bytes:
@@ -108,7 +112,7 @@ class SpoolReader:
                 self._waiters.remove(waiter)
 
     def wake(self) -> None:
-        """A record became durable."""
+        """A record became durable: end the calls of `wait` that it answers."""
         for waiter in [waiter for waiter in self._waiters if waiter[0] < self._log.last_id]:
             self._waiters.remove(waiter)
             if not waiter[1].done():
@@ -120,12 +124,12 @@ class SpoolReader:
         self.note(damage)
 
     def found_torn(self, tail: Damage) -> None:
-        """The same for the end of a write that a crash interrupted, which is no damage."""
+        """Log the end of a write that a crash interrupted, and keep a copy. It is no damage."""
         log.warning("spool: left out the end of an unfinished write: %s", tail)
         self._quarantine.keep(tail, "torn")
 
     def note(self, damage: Damage) -> None:
-        """Report a damaged place, once."""
+        """Log a damaged place, once."""
         place = damage.path.name, damage.offset
         if place not in self._damage and len(self._damage) < DAMAGE_LISTED:
             self._damage[place] = damage

@@ -2,13 +2,13 @@
 
 Rules that hold here:
 
-* Pure: bytes in, bytes out. Where they are kept is `segment`'s business.
-* A record is believed only if both checksums fit: one over the header, so that its length can be trusted before
-  anything is read by it, one over the body.
-* A record begins with a byte that does not occur in UTF-8. Payloads and names are UTF-8, so a device cannot plant in a
-  string what would be taken for a record when the search for one begins behind damaged bytes.
+* Pure: bytes in, bytes out. `segment` keeps them in files.
+* A record counts only if both checksums fit: one over the header, so that its length can be trusted before it is used,
+  one over the body.
+* A record begins with a byte that does not occur in UTF-8. Payloads and names are UTF-8, so no string from a device can
+  be mistaken for a record when a reader looks for the next one behind damage.
 * Each entry begins with its number and a `key` of its device and number: one message can be found in gigabytes by
-  looking for these sixteen bytes (`needle`). What was found has to be read to be sure of it.
+  looking for these sixteen bytes (`needle`). Each hit has to be decoded to be sure.
 
 docs/reference/files.md draws the layout.
 """
@@ -35,7 +35,7 @@ HEADER_BYTES = _HEADER.size
 _ENTRY = struct.Struct("<qQqQIIIIIHHB")
 ENTRY_BYTES = _ENTRY.size
 MAX_BODY_BYTES = 64 * 1024**2
-"""A length above this is damage, not a reason to allocate it. The queue's commits stay far below."""
+"""A header with a larger length is damage; its length is not allocated. The queue's commits stay far below."""
 
 _NEEDLE = struct.Struct("<qQ")
 
@@ -61,12 +61,12 @@ class Record:
     ledger_bytes: int
     body: bytes
     size: int
-    """Bytes it takes in a segment."""
+    """Bytes of the record in a segment, header included."""
     _entries: list[Entry] | None = field(default=None, repr=False, compare=False)
 
     @property
     def ledger(self) -> bytes:
-        """Its entries without their points, undecoded."""
+        """The bytes of the entries without their points."""
         return self.body[: self.ledger_bytes]
 
     @property
@@ -76,25 +76,25 @@ class Record:
 
     @property
     def payload_bytes(self) -> int:
-        """How many that is, without a copy of them."""
+        """Length of ``payload``, without making a copy."""
         return len(self.body) - self.ledger_bytes
 
     @property
     def entries(self) -> list[Entry]:
-        """Its messages, decoded when first asked for; each with its own slice of the payload."""
+        """The entries (one a message), decoded at the first use; each with its own slice of the payload."""
         if self._entries is None:
             self._entries = _decode_entries(self.body, self.count, self.ledger_bytes)
         return self._entries
 
 
 def key(device: str, seq: int) -> int:
-    """What stands in an entry of this device behind its number; others may have the same."""
+    """The key in an entry of this device, behind its number. Another device may have the same key."""
     checksum: int = crc32c(device.encode("utf-8", "surrogatepass"))
     return checksum * _DEVICE_FACTOR + seq * _SEQ_FACTOR & _KEY_BITS
 
 
 def needle(device: str, seq: int) -> bytes:
-    """What an entry of this device and number begins with."""
+    """The bytes that an entry of this device and number begins with."""
     return _NEEDLE.pack(seq, key(device, seq))
 
 
@@ -117,7 +117,7 @@ def encode(record_id: int, committed_ns: int, entries: Sequence[Entry]) -> bytes
         try:
             packed = pack(
                 seq,
-                # `key`, made anew: to find what it was for this device, among thousands, takes longer.
+                # `key`, computed each time: a look-up among thousands of devices takes longer.
                 crc32c(device) * _DEVICE_FACTOR + seq * _SEQ_FACTOR & _KEY_BITS,
                 entry.arrived_ns,
                 entry.gaps,
@@ -149,7 +149,7 @@ def readings_in(data: bytes) -> int:
 
 
 def decode_run(data: bytes, at: int, due: int) -> tuple[list[Record], int]:
-    """The whole records that follow one another from ``at`` on, and where the first thing begins that is none.
+    """The whole records that follow one another from ``at`` on, and the offset behind the last of them.
 
     ``due`` is the lowest id the first of them may have; each further id is higher.
     """
@@ -173,9 +173,9 @@ unpack = _HEADER.unpack_from
 
 
 def find_fault(data: bytes, at: int, due: int) -> tuple[str, int]:
-    """Why no whole record begins at ``at``, in words; and how many bytes from there on would be needed to be sure.
+    """Why no whole record begins at ``at``, in words, and how many bytes from there on are needed to be sure.
 
-    The second is 0 when more bytes would change nothing.
+    The number is 0 when more bytes would change nothing.
     """
     header = data[at : at + HEADER_BYTES]
     if len(header) < HEADER_BYTES:

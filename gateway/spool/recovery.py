@@ -1,10 +1,10 @@
-"""What a spool finds at its start: records told to who counts them, what waits added up, damage passed.
+"""Recovery at the start: report the records to the listener, sum up the undelivered ones, pass over damage.
 
 Rules that hold here:
 
-* The marks of the ledger's checkpoint decide what is told: what it counts as committed and as delivered is not told
-  again, and what it counts as delivered is, whatever became of the cursor.
-* Damage is reported and passed; the torn end of the last write is none. Neither keeps the gateway from starting.
+* The marks of the ledger's checkpoint decide what is reported. A record that it counts as committed, and as delivered
+  if it is, is not reported again. A record that it counts as delivered is delivered, even if the cursor was lost.
+* Damage is reported and passed over. The torn end of the last write is no damage. Neither stops the start.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 def recover(
     log: Log, backlog: Backlog, reader: SpoolReader, listener: SpoolListener, committed_to: int, delivered_to: int
 ) -> Recovery:
-    """Go through ``log``, and fill the empty ``backlog``, whose cursor is the mark of what is delivered.
+    """Read through ``log`` and fill the empty ``backlog``. Records up to the backlog's cursor are delivered.
 
     The marks are those of `SpoolQueue.open`.
 
     Raises:
-        SpoolError: a newer version of the gateway wrote it.
+        SpoolError: a newer version of the gateway wrote the spool.
         OSError: the directory cannot be read.
     """
     started, done = time.perf_counter(), backlog.cursor

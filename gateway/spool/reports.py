@@ -1,4 +1,4 @@
-"""What the spool tells, and to whom."""
+"""What the spool reports, and the listener that takes the reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class SpoolListener(Protocol):
-    """Who counts and answers. Called on the loop thread; during `SpoolQueue.open` on the thread that calls it."""
+    """Counts readings and answers devices. Called on the loop thread; during `SpoolQueue.open` on its caller's."""
 
     def recovered(
         self,
@@ -32,7 +32,7 @@ class SpoolListener(Protocol):
         ...
 
     def append_failed(self, items: Sequence[tuple[Entry, object]], error: BaseException) -> None:
-        """These entries were not taken and never will be."""
+        """These entries are not durable and never will be."""
         ...
 
     def dropped(self, record_id: int, entries: Sequence[Entry]) -> None:
@@ -40,7 +40,7 @@ class SpoolListener(Protocol):
         ...
 
     def left(self, readings: int, by_device: Callable[[], Mapping[str, int]]) -> None:
-        """All that waits now is so many readings; ``by_device`` finds out whose. What else was to come is damaged.
+        """Exactly ``readings`` are undelivered now; ``by_device`` counts them by device. Any others are damaged.
 
         Called at the end of a recovery, and after a damaged place was passed.
         """
@@ -53,7 +53,11 @@ class SpoolListener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What `SpoolQueue.open` found: ``records`` read, of them ``pending`` undelivered; bytes and places left out."""
+    """What `SpoolQueue.open` found.
+
+    ``records`` were read, ``pending`` of them undelivered, with ``pending_readings``. ``torn_bytes`` of an unfinished
+    write and the places in ``damage`` were left out. It took ``seconds``.
+    """
 
     records: int
     pending: int
@@ -74,7 +78,7 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class SpoolStatus:
-    """How the spool stands. ``oldest_ns`` is when the oldest undelivered record became durable; None without one."""
+    """The state of the spool. ``oldest_ns`` is when the oldest undelivered record became durable; None without one."""
 
     bytes_pending: int
     readings_pending: int

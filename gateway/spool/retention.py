@@ -1,9 +1,9 @@
-"""Which segments may go, and the little room that keeps a full disk from locking itself.
+"""Which segments may be removed, and the reserve that lets the spool free room on a full disk.
 
 Rules that hold here:
 
-* A delivered segment stays for its time, so that it can be asked what became of a reading, but never when its room is
-  needed. An undelivered one goes only under ``drop_oldest``, and only when no delivered one is left.
+* A delivered segment is kept for ``keep_delivered``, so that a reading's way can still be traced, but never when its
+  room is needed. An undelivered one is dropped only under ``drop_oldest``, and only when no delivered one is left.
 * Room is made one segment ahead of the cap, so that commits do not wait for it.
 """
 
@@ -42,9 +42,10 @@ class Retention:
         self._drop = drop
         self._clock = clock
         self._delivered_at: dict[int, float] = {}
+        """When each delivered segment was first seen so, by its first id; seconds of ``clock``."""
 
     def note_delivered(self, sealed: Sequence[Segment], cursor: int) -> int:
-        """Start the time of segments that are delivered now; the bytes of all delivered ones."""
+        """Note when segments were delivered. Returns the bytes of all delivered ones."""
         delivered = [segment for segment in sealed if segment.last_id <= cursor]
         now = self._clock()
         self._delivered_at = {segment.first_id: self._delivered_at.get(segment.first_id, now) for segment in delivered}
@@ -81,15 +82,15 @@ class Retention:
         return going
 
     def is_over(self, total: int, needed: int) -> bool:
-        """Whether room has to be made: for a segment more, or for what is ``needed``."""
+        """Whether room has to be made: for another segment, or for ``needed`` bytes if that is more."""
         return total + max(needed, self._segment_bytes) > self._max_bytes
 
 
 class Reserve:
-    """Bytes taken from the disk while there are some, given back when the checkpoint needs them to free more.
+    """A file that holds disk room for the checkpoint, and is removed when the checkpoint needs it.
 
-    A segment goes only after the checkpoint was written. On a disk that the spool itself has filled there would be no
-    room for the checkpoint, and so no way to get any.
+    A segment is removed only after the checkpoint was written. Without the reserve, a disk that the spool itself has
+    filled would have no room for the checkpoint, and so the spool could never free any.
     """
 
     def __init__(self, files: Files, directory: Path, size: int) -> None:
@@ -97,6 +98,7 @@ class Reserve:
         self._path = directory / RESERVE
         self._size = size
         self._held = False
+        """Whether the file has its room."""
 
     def hold(self) -> None:
         """Take the room if the disk has it."""
@@ -110,13 +112,13 @@ class Reserve:
             finally:
                 file.close()
         except OSError:
-            self._let_go()  # a file system may keep what it had taken when the room ran out
+            self._remove_file()  # a file system may keep what it had taken when the room ran out
 
     def release(self, error: OSError) -> bool:
-        """Give it back if that may help against ``error``."""
-        return error.errno in {errno.ENOSPC, errno.EDQUOT} and self._let_go()
+        """Give the room back if ``error`` is a full disk. Returns whether it did."""
+        return error.errno in {errno.ENOSPC, errno.EDQUOT} and self._remove_file()
 
-    def _let_go(self) -> bool:
+    def _remove_file(self) -> bool:
         self._held = False
         with contextlib.suppress(OSError):
             self._files.unlink(self._path)

@@ -2,9 +2,10 @@
 
 Rules that hold here:
 
-* A segment gets its name only when its header, and what goes with it, is durable: a short or wrong header is damage.
-* Nothing is written after a write or sync that failed. What may stand behind the last durable byte never counted.
-* Reading stops at the end it is given. It returns whole records and says where damage lies; it never raises for bytes.
+* A segment gets its name only when its header and the record copied into it are durable: a short or wrong header is
+  damage.
+* After a failed write or sync nothing more is written. The bytes behind the last durable one never count.
+* Reading stops at the end it is given. It returns whole records and says where damage lies; no bytes make it raise.
 
 docs/reference/files.md draws the layout and gives the argument.
 """
@@ -58,7 +59,7 @@ class Damage:
 
 
 def is_tail(damage: Damage, end: int) -> bool:
-    """Whether it reaches to ``end`` of its segment, with records or nothing before it: what a torn write looks like."""
+    """Whether the damage lies behind the header and reaches to ``end`` of its segment, as a torn write does."""
     return damage.offset >= START and damage.length > 0 and damage.offset + damage.length >= end
 
 
@@ -74,7 +75,7 @@ class SegmentHeader:
     previous_end: int = 0
 
     def encode(self) -> bytes:
-        """Its bytes."""
+        """The header as bytes."""
         opening = _OPENING.pack(_MAGIC, VERSION)
         fields = _FIELDS.pack(self.first_id, self.previous_id, self.previous_end)
         return opening + _CRC.pack(crc32c(opening)) + fields + _CRC.pack(crc32c(fields))
@@ -120,19 +121,19 @@ def read_header(files: Files, path: Path) -> SegmentHeader | None:
 
 
 class SegmentWriter:
-    """The segment that records are appended to. ``end`` is its durable length; ``path`` where it is."""
+    """The segment that records are appended to. ``end`` is its durable length in bytes. One thread uses it."""
 
     def __init__(self, files: Files, directory: Path, header: SegmentHeader, carried: bytes = b"") -> None:
-        """Make it, replacing one of the same name; ``carried`` is a record that moves into it.
+        """Create the file, replacing one of the same name; ``carried`` is a record that is copied into it.
 
         Raises:
-            OSError: it could not be made. A file of its name may exist then, with nothing in it that counts.
+            OSError: it could not be created. A file of its name may exist then, with no record in it that counts.
         """
         self.first_id = header.first_id
         self.path = path_of(directory, header.first_id)
         start = header.encode() + carried
-        # File, name, directory, in this order: after a crash the name stands for all of these bytes or is not there.
-        # The descriptor outlives the rename, so no other way to the file is ever needed.
+        # Sync the file, give it its name, sync the directory: after a crash the name stands for all of these bytes, or
+        # it does not exist. The descriptor outlives the rename, so the file need not be opened again.
         new = self.path.with_name(self.path.name + NEW)
         self._file = files.create(new)
         try:
@@ -142,7 +143,7 @@ class SegmentWriter:
             files.sync_dir(directory)
         except OSError:
             self._file.close()
-            with contextlib.suppress(OSError):  # gone already if the rename was done; a full disk wants its room back
+            with contextlib.suppress(OSError):  # already renamed, perhaps; a full disk needs the room back
                 files.unlink(new)
             raise
         self.end = len(start)
@@ -156,15 +157,16 @@ class SegmentWriter:
         """Write a record and make it durable.
 
         Raises:
-            OSError: it is not durable, and this segment must not be written any more: `seal` it.
+            OSError: the record is not durable, and this segment must not be written any more: `seal` it.
         """
         self._file.write(self.end, data)
-        # One record is unsynced at any time, at the end of the last segment: what recovery may lose is that one only.
+        # Sync before the next record: at most one record, the last of the last segment, is ever unsynced. So recovery
+        # can lose that one only.
         self._file.sync()
         self.end += len(data)
 
     def seal(self, *, cut: bool = False) -> None:
-        """Close it; ``cut`` gives back the room of what a failed append left behind, where the disk lets it."""
+        """Close it. ``cut`` also removes what a failed append left behind, so that its room is free again."""
         try:
             if cut:
                 self._file.truncate(self.end)
@@ -175,8 +177,8 @@ class SegmentWriter:
 class SegmentReader:
     """Reads a segment run by run, with its own descriptor and a constant amount of memory.
 
-    A sector that the disk cannot read is damage like any other, but only when ``retries``, if there is any, is over: a
-    disk that is away for a moment must not cost the records on it.
+    A sector that the disk cannot read is damage too, but only when its ``retries`` are used up (at once without
+    ``retries``): a disk that fails for a moment must not cost the records on it.
     """
 
     def __init__(self, files: Files, path: Path, first_id: int, retries: ReadRetries | None = None) -> None:
@@ -187,10 +189,11 @@ class SegmentReader:
         """Where the next read begins."""
         self._file = files.open(path)
         self._due = first_id
+        """The lowest id that the next record may have."""
         self._retries = retries
 
     def read(self, end: int) -> list[Record] | Damage | None:
-        """The next records, or the damage before them, of the first ``end`` bytes; None behind the last.
+        """The next records in the first ``end`` bytes, or the damage before them; None behind the last.
 
         Damage that reaches to ``end`` has no record behind it: in a file that was being written it is a torn tail.
 
@@ -211,12 +214,12 @@ class SegmentReader:
         return records
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def _run_at(self, at: int, end: int) -> tuple[list[Record], str]:
         """The records that begin at ``at``; if there are none, why."""
-        # Not a byte beyond ``end``: a record that is being written there will look different the next time.
+        # No byte beyond ``end``: another thread may be writing a record there.
         data = self._bytes(at, min(_CHUNK, end - at))
         records, _ = decode_run(data, 0, self._due)
         if records:
@@ -256,7 +259,7 @@ class SegmentReader:
 
 
 def read_pages(file: File, offset: int, size: int) -> bytes:
-    """Bytes of a file, zeros where the disk cannot read them: a bad sector must not hold up what is around it."""
+    """Bytes of a file, zeros where the disk cannot read them: a bad sector must not block the bytes around it."""
     pages: list[bytes] = []
     at, end = offset, offset + size
     while at < end:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-def test_trouble_lasts_until_the_same_thing_works_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_stays_until_its_area_works_again(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     disk_errors = DiskErrors()
     assert disk_errors.text is None
@@ -16,8 +16,8 @@ def test_trouble_lasts_until_the_same_thing_works_again(caplog: pytest.LogCaptur
     disk_errors.note(Area.CURSOR, TimeoutError())
     assert Area.APPEND in disk_errors
     assert disk_errors.text == (
-        "readings cannot be kept: [Errno 5] Input/output error; what was delivered cannot be marked, it will be "
-        "delivered again after a restart: TimeoutError"
+        "readings cannot be kept: [Errno 5] Input/output error; the cursor cannot be stored, delivered readings will "
+        "be delivered again after a restart: TimeoutError"
     )
     disk_errors.clear(Area.APPEND)
     disk_errors.clear(Area.APPEND)
@@ -28,7 +28,7 @@ def test_trouble_lasts_until_the_same_thing_works_again(caplog: pytest.LogCaptur
     assert caplog.text.count("works again") == 2
 
 
-def test_the_same_trouble_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_error_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     disk_errors = DiskErrors()
     for _ in range(5):
         disk_errors.note(Area.APPEND, OSError("broken"))

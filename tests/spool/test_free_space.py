@@ -19,7 +19,7 @@ class Disk(Files):
         return self.left
 
 
-def test_below_the_floor_there_is_a_reason_and_it_goes_a_little_above() -> None:
+def test_below_the_minimum_there_is_a_reason_and_it_ends_a_little_above() -> None:
     disk = Disk()
     space = FreeSpace(disk, Path("/spool"), 64 * MIB)
     assert not space.look()
@@ -34,7 +34,7 @@ def test_below_the_floor_there_is_a_reason_and_it_goes_a_little_above() -> None:
     assert space.free == 72 * MIB
 
 
-def test_a_disk_that_does_not_say_is_not_full() -> None:
+def test_a_disk_that_does_not_answer_counts_as_not_full() -> None:
     disk = Disk()
     space = FreeSpace(disk, Path("/spool"), 64 * MIB)
     disk.left = 0
@@ -43,7 +43,7 @@ def test_a_disk_that_does_not_say_is_not_full() -> None:
     assert not space.look()
 
 
-def test_no_floor_is_never_reached() -> None:
+def test_a_minimum_of_zero_is_no_limit() -> None:
     disk = Disk()
     disk.left = 0
     assert not FreeSpace(disk, Path("/spool"), 0).look()

@@ -102,14 +102,14 @@ def test_segments_that_go_while_they_are_looked_at_are_passed() -> None:
     asyncio.run(main())
 
 
-def test_nothing_is_something_to_look_at() -> None:
+def test_a_missing_spool_has_nothing_to_report() -> None:
     disk = FaultyFiles()
     assert list(inspection.verify(SPOOL, disk)) == []
     assert list(inspection.records(SPOOL, 0, disk)) == []
     assert inspection.cursor_position(SPOOL, disk) == 0
 
 
-def test_a_newer_version_is_said(tmp_path: Path) -> None:
+def test_a_newer_version_is_reported(tmp_path: Path) -> None:
     opening = segment._OPENING.pack(segment._MAGIC, 7)
     path_of(tmp_path, 1).write_bytes(opening + segment._CRC.pack(segment.crc32c(opening)) + bytes(100))
     with pytest.raises(SpoolError, match="format version 7"):

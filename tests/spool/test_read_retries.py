@@ -24,7 +24,7 @@ def test_each_place_has_its_tries_and_is_given_up_with_all_that_was_read() -> No
     assert tries(ReadRetries(0), ONE, 50) == 0
 
 
-def test_only_one_who_waits_before_he_tries_again_spends_a_try() -> None:
+def test_only_count_failure_uses_up_a_try() -> None:
     retries = ReadRetries(1)
     retries.count_failure()
     assert not retries.is_exhausted(ONE, 50, 150)
@@ -33,7 +33,7 @@ def test_only_one_who_waits_before_he_tries_again_spends_a_try() -> None:
     assert retries.is_exhausted(ONE, 50, 150)
 
 
-def test_a_place_that_answers_has_all_its_tries_again_unless_it_was_given_up() -> None:
+def test_a_place_that_can_be_read_has_all_its_tries_again_unless_it_was_given_up() -> None:
     retries = ReadRetries(2)
     assert not retries.is_exhausted(ONE, 50, 150)
     retries.count_failure()
@@ -43,7 +43,7 @@ def test_a_place_that_answers_has_all_its_tries_again_unless_it_was_given_up() -
     assert tries(retries, ONE, 50) == 0
 
 
-def test_places_go_with_their_file() -> None:
+def test_places_are_forgotten_with_their_file() -> None:
     retries = ReadRetries(2)
     tries(retries, ONE, 50)
     tries(retries, TWO, 50)
