@@ -34,14 +34,14 @@ def test_every_point_arrives_in_batches_of_the_configured_size() -> None:
 
 def test_a_batch_that_does_not_fill_is_sent_at_max_age() -> None:
     async def main() -> None:
-        bench = Bench(max_age=0.3)
+        bench = Bench(max_age=1.0)  # long enough for a busy machine to append the second record in time
         async with bench.running():
             begun = time.monotonic()
             bench.source.append(entry("a", line("a", 1)), committed_ns=time.time_ns())
             await asyncio.sleep(0.1)
             bench.source.append(entry("a", line("a", 2)), committed_ns=time.time_ns())
             await bench.source.emptied()
-            assert 0.29 < time.monotonic() - begun < 5
+            assert 0.99 < time.monotonic() - begun < 5
         assert bench.database.writes == [line("a", 1) + line("a", 2)]
 
     asyncio.run(main())
@@ -163,7 +163,7 @@ def test_retry_after_is_followed() -> None:
         bench.fill(records=1)
         begun = time.monotonic()
         await bench.delivered()
-        assert 0.2 <= time.monotonic() - begun < 5
+        assert time.monotonic() - begun >= 0.2
 
     asyncio.run(main())
 
@@ -570,29 +570,32 @@ def test_the_event_loop_runs_while_a_backlog_is_read_and_reported(monkeypatch: p
     async def main() -> None:
         bench = Bench(max_readings=1000)
         bench.fill(records=1000)
-        slow(monkeypatch, bench.witness, "delivered")
-        slow(monkeypatch, Progress, "add")
-        gaps = []
+        calls: list[str] = []
+        slow(monkeypatch, bench.witness, "delivered", calls)
+        slow(monkeypatch, Progress, "add", calls)
+        in_one_turn = []
 
         async def live() -> None:
             while True:
-                begun = time.monotonic()
+                before = len(calls)
                 await asyncio.sleep(0)
-                gaps.append(time.monotonic() - begun)
+                in_one_turn.append(len(calls) - before)
 
         device = asyncio.create_task(live())
         await bench.delivered()
         device.cancel()
-        assert max(gaps) < 0.25
+        assert len(calls) >= 1000
+        assert max(in_one_turn) < 500, "a quarter of a second of the loop's time"
 
     asyncio.run(main())
 
 
-def slow(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
-    """Make a method take half a millisecond of the loop's time."""
+def slow(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, calls: list[str]) -> None:
+    """Make a method take half a millisecond of the loop's time, and note each of its ``calls``."""
     original = getattr(owner, name)
 
     def slower(*arguments: Any) -> Any:
+        calls.append(name)
         time.sleep(0.0005)
         return original(*arguments)
 

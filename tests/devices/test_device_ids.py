@@ -72,7 +72,7 @@ def test_a_page_of_many_devices_costs_no_look_at_all_of_them() -> None:
     heard = dict.fromkeys([f"d{number}" for number in range(200_000)], 0)
     directory = DeviceIds(heard.keys)
     directory.ids()
-    began = time.perf_counter()
+    began = time.thread_time()
     for _ in range(1000):
         directory.ids()
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5

@@ -66,7 +66,7 @@ def gateway(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for device in ("kiln", "oven", "plain"):
             assert running.cli("devices", "add", f"{device}-1", "--profile", device).returncode == 0
         own = world.others.issue("first", "/CN=plain-1")
-        wait_for(lambda: let_in(world, running, "plain-1", own), "the devices to be known", 5)
+        wait_for(lambda: let_in(world, running, "plain-1", own), "the devices to be known")
         yield running
 
 
@@ -111,9 +111,9 @@ def test_a_device_that_is_not_registered_is_not_let_in_by_its_profiles_authority
 def test_a_revoked_device_is_out(world: World, gateway: RunningGateway) -> None:
     own = world.kilns.issue("gone", "/CN=kiln-9")
     assert gateway.cli("devices", "add", "kiln-9", "--profile", "kiln").returncode == 0
-    wait_for(lambda: let_in(world, gateway, "kiln-9", own), "the device to be known", 5)
+    wait_for(lambda: let_in(world, gateway, "kiln-9", own), "the device to be known")
     assert gateway.cli("devices", "revoke", "kiln-9").returncode == 0
-    wait_for(lambda: not let_in(world, gateway, "kiln-9", own), "the revocation to be known", 5)
+    wait_for(lambda: not let_in(world, gateway, "kiln-9", own), "the revocation to be known")
 
 
 def test_an_authority_below_the_one_that_is_named_issues_for_it_too(world: World, gateway: RunningGateway) -> None:
@@ -197,12 +197,12 @@ def test_a_reload_takes_another_authority(world: World, gateway: RunningGateway)
     shutil.copy(world.ovens.path, world.listed)
     try:
         gateway.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: let_in(world, gateway, "kiln-1", new), "the new authority to count", 10)
+        wait_for(lambda: let_in(world, gateway, "kiln-1", new), "the new authority to count")
         assert not let_in(world, gateway, "kiln-1", own)
     finally:
         shutil.copy(world.kilns.path, world.listed)
         gateway.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: let_in(world, gateway, "kiln-1", own), "the old authority to be back", 10)
+        wait_for(lambda: let_in(world, gateway, "kiln-1", own), "the old authority to be back")
 
 
 def dial(world: World, gateway: RunningGateway, device: str, certificate: Pair | None, **more: Any) -> ClientConnection:
@@ -215,7 +215,7 @@ def test_who_is_connected_by_an_authority_that_a_reload_takes_away_is_out(
 ) -> None:
     token = gateway.cli("devices", "add", "kiln-5", "--profile", "kiln").stdout.strip()
     bearer, own = {"Authorization": f"Bearer {token}"}, world.kilns.issue("five", "/CN=kiln-5")
-    wait_for(lambda: let_in(world, gateway, "kiln-5", own), "the device to be known", 5)
+    wait_for(lambda: let_in(world, gateway, "kiln-5", own), "the device to be known")
     new = world.ovens.issue("new-5", "/CN=kiln-1")
     with (
         dial(world, gateway, "kiln-1", world.kilns.issue("live", "/CN=kiln-1")) as kiln,
@@ -228,14 +228,14 @@ def test_who_is_connected_by_an_authority_that_a_reload_takes_away_is_out(
             gateway.process.send_signal(signal.SIGHUP)
             with pytest.raises(ConnectionClosed, match="1008"):
                 kiln.recv(timeout=10)
-            wait_for(lambda: let_in(world, gateway, "kiln-1", new), "the new authority to count", 10)
+            wait_for(lambda: let_in(world, gateway, "kiln-1", new), "the new authority to count")
             for connection in (plain, by_token):
                 connection.send('{"seq":1,"a":1}')
                 assert answer(connection)["type"] == "ack"
         finally:
             shutil.copy(world.kilns.path, world.listed)
             gateway.process.send_signal(signal.SIGHUP)
-            wait_for(lambda: not let_in(world, gateway, "kiln-1", new), "the old authority to be back", 10)
+            wait_for(lambda: not let_in(world, gateway, "kiln-1", new), "the old authority to be back")
 
 
 def test_simulated_devices_show_certificates(world: World, gateway: RunningGateway, tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_handshake_from_before_a_reload_is_judged_by_the_authorities_of_after(
     with running_gateway(tmp_path, config) as gateway:
         assert gateway.cli("devices", "add", "late").returncode == 0
         own = world.others.issue("late", "/CN=late")
-        wait_for(lambda: let_in(world, gateway, "late", own), "the device to be known", 5)
+        wait_for(lambda: let_in(world, gateway, "late", own), "the device to be known")
         with shaken(world, gateway, own) as before, shaken(world, gateway, own) as after:
             before.sendall(request("late"))
             assert status(before) == 200
@@ -285,7 +285,7 @@ def test_a_device_whose_profile_is_gone_is_judged_by_the_one_it_is_served_by(wor
     with running_gateway(tmp_path, config) as gateway:
         assert gateway.cli("devices", "add", "d", "--profile", "gone").returncode == 0
         general, of_default = world.others.issue("general", "/CN=d"), world.kilns.issue("default", "/CN=d")
-        wait_for(lambda: let_in(world, gateway, "d", general), "the device to be known", 5)
+        wait_for(lambda: let_in(world, gateway, "d", general), "the device to be known")
         with dial(world, gateway, "d", general) as connection:
             assert answer(connection)["type"] == "welcome"
             del config["profiles"]["gone"]  # type: ignore[attr-defined]

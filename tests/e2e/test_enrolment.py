@@ -121,7 +121,7 @@ def test_a_refused_device_is_told_and_closed(gateway: RunningGateway, admin: Vis
     ):
         with dial(gateway, device) as socket:
             ask(socket, claim="AAAA-AAAA")
-            wait_for(refuse, "the refusal to be taken", 5)
+            wait_for(refuse, "the refusal to be taken")
             with pytest.raises(ConnectionClosed, match="4401"):
                 socket.recv(timeout=10)
     assert gateway.request("/v1/devices/no-1")[0] == 404

@@ -21,13 +21,13 @@ def test_a_disk_that_others_fill_stops_readings_before_it_is_full_and_goes_on_by
     with small_disk(tmp_path / "disk", "40m") as disk, running_gateway(disk / "gateway", {"spool": spool}) as gateway:
         assert gateway.request("/v1/devices/d/readings", body=b'{"a":1}')[0] == 200
         (disk / "others").write_bytes(bytes(28 * 1024**2))
-        _, found = wait_for(lambda: (r := state(gateway))[0] == 503 and r, "the gateway to stop taking readings", 5)
+        _, found = wait_for(lambda: (r := state(gateway))[0] == 503 and r, "the gateway to stop taking readings")
         assert "below spool.min_free (16 MiB)" in found["blocking"][0]
         assert gateway.request("/v1/devices/d/readings", body=b'{"a":2}')[0] == 503
         assert gateway.metric("gateway_ready") == 0
         assert 0 < gateway.metric("gateway_disk_free_bytes") < 16 * 1024**2
         (disk / "others").unlink()
-        wait_for(lambda: state(gateway)[0] == 200, "the gateway to take readings again", 5)
+        wait_for(lambda: state(gateway)[0] == 200, "the gateway to take readings again")
         assert gateway.request("/v1/devices/d/readings", body=b'{"a":3}')[0] == 200
         assert gateway.metric("gateway_ready") == 1
         assert gateway.stop() == 0

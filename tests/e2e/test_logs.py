@@ -74,7 +74,7 @@ def test_whatever_is_sent_no_token_and_no_payload_is_logged(tmp_path: Path) -> N
         with running_gateway(tmp_path, over) as gateway:
             token = gateway.cli("devices", "add", "d").stdout.strip()
             header = {"Authorization": f"Bearer {token}"}
-            wait_for(lambda: gateway.request("/v1/devices/d/readings", body=b'{"a":1}', token=token)[0] == 200, "d", 5)
+            wait_for(lambda: gateway.request("/v1/devices/d/readings", body=b'{"a":1}', token=token)[0] == 200, "d")
             for first in range(0, len(BAD_MESSAGES), 3):
                 with contextlib.suppress(TimeoutError):
                     speak(gateway, "d", BAD_MESSAGES[first : first + 3], additional_headers=header)

@@ -93,7 +93,7 @@ def test_a_full_spool_lets_everybody_go_on_once_the_database_is_back(tmp_path: P
         away = {"sink": "influxdb", "influxdb": {"url": script.url, "api": "v1", "database": "d"}}
         with running_gateway(tmp_path, merged(merged(CONFIG, away), small)) as gateway:
             with flooding(gateway, fleet, 30):
-                wait_for(lambda: sum("spool_bytes" in one.throttled for one in fleet) > 20, "the spool to be full", 10)
+                wait_for(lambda: sum("spool_bytes" in one.throttled for one in fleet) > 20, "the spool to be full")
                 script.says(Reply(204))
             assert gateway.metric("gateway_connections_paused") == 0
             assert gateway.stop() == 0

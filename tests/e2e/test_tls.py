@@ -118,7 +118,7 @@ def test_a_token_needs_no_certificate_and_goes_before_one(world: World, gateway:
         except InvalidStatus:
             return None
 
-    assert wait_for(tried, "the new token to count", 5)
+    assert wait_for(tried, "the new token to count")
     own = world.devices.issue("kiln-2", "/CN=kiln-2")
     wrong = {"Authorization": "Bearer wrong"}
     with pytest.raises(InvalidStatus), world.dial(gateway, "kiln-2", own, additional_headers=wrong):

@@ -210,9 +210,9 @@ def test_the_number_of_fields_is_counted_after_flattening_and_without_nulls() ->
 def test_a_long_path_is_refused_before_it_is_copied_a_thousand_times() -> None:
     """A message of 64 KiB must not become 64 MB."""
     long = {"x" * 30_000: {f"f{n}": n for n in range(5_000)}}
-    start = time.perf_counter()
+    start = time.thread_time()
     assert refused(long) == ("bad_name", "x" * 80 + "…")
-    assert time.perf_counter() - start < 0.05
+    assert time.thread_time() - start < 0.05
 
 
 @given(st.dictionaries(st.sampled_from("abc"), TREES, max_size=3))

@@ -87,15 +87,15 @@ class Case:
 
 def test_what_comes_within_the_interval_is_one_commit() -> None:
     async def main() -> None:
-        case = Case()
+        case = Case(interval=0.5)  # a busy machine adds the third in time, too
         case.log.gate.release(100)
         started = time.monotonic()
         case.add(1, 2)
-        await asyncio.sleep(INTERVAL / 4)
+        await asyncio.sleep(INTERVAL)
         case.add(3)
         assert case.committer.bytes == 30
         await case.sink.hear()
-        assert time.monotonic() - started >= INTERVAL - 0.002
+        assert time.monotonic() - started >= 0.498
         assert case.sink.told == [("committed", [1, 2, 3])]
         assert case.committer.bytes == 0
         await case.end()
@@ -141,14 +141,14 @@ def test_it_says_for_how_long_a_commit_has_been_under_way() -> None:
 def test_a_commit_that_ends_early_does_not_make_the_next_one_early() -> None:
     async def main() -> None:
         case = Case(interval=0.1)
+        started = time.monotonic()
         case.add(1)
         await asyncio.sleep(0.11)
         case.add(2)
-        started = time.monotonic()
         case.log.gate.release(2)
         await case.sink.hear()
         await case.sink.hear()
-        assert time.monotonic() - started >= 0.09
+        assert time.monotonic() - started >= 0.19, "two intervals, but for a tick of the clock"
         assert case.sink.told == [("committed", [1]), ("committed", [2])]
         await case.end()
 
