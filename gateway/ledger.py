@@ -192,6 +192,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
+        """By device."""
         self.total = Account()
         """The sums of all devices."""
         self._snapshot: Snapshot | None = None

@@ -71,6 +71,7 @@ class _Devices:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
+        """Whether `stop` was called: then it is no error when the process ends."""
 
     def start(self, url: str) -> None:
         """Let the devices connect to the gateway at ``url``."""

@@ -50,6 +50,7 @@ class LogQuota:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._windows: OrderedDict[str, _Window] = OrderedDict()
+        """One window for each device, the least recently used first."""
         self._shared: OrderedDict[str, _Window] = OrderedDict()  # apart, or many names would push it out
 
     def of_device(self, device: str) -> Verdict:

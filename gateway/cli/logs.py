@@ -159,6 +159,7 @@ class Logs:
     def __init__(self, config: Config) -> None:
         self._handler = _Frugal(sys.stderr)
         self._secrets: set[str] = set()
+        """Texts that are masked in every line."""
         logging.basicConfig(handlers=[self._handler], force=True)
         logging.captureWarnings(capture=True)
         # One line per request would drown everything else; /metrics counts them.

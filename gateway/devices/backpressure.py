@@ -99,6 +99,7 @@ class Backpressure:
         """The next step, if it is a turn of the event loop."""
         self.timed_pauses: TimedPauses[DeviceConnection] = TimedPauses(self._pause_over)
         self._stopped = False
+        """Whether the gateway is stopping: from then on no device is paused."""
         spool.eased = self._begin_round
 
     def __len__(self) -> int:

@@ -95,6 +95,7 @@ class Commands:
         self._late: dict[str, str] = {}
         """Commands that were sent and have ended without a result: by command id, the device. The oldest first."""
         self._timer: asyncio.TimerHandle | None = None
+        """Runs `_expire` at the earliest deadline of an open command."""
 
     def __len__(self) -> int:
         return self._open

@@ -57,6 +57,7 @@ class Keepalive:
         """When unfinished messages were looked at last."""
         self._interval = min(MAX_SCAN_INTERVAL, ping_interval / 4, credentials_timeout / 4)
         self._timer: asyncio.TimerHandle | None = None
+        """Runs the next scan."""
         self._skipped = False
         """Whether the last scan was skipped."""
         self.lag = 0.0

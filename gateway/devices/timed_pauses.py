@@ -33,6 +33,7 @@ class TimedPauses(Generic[T]):
         """A heap of moments, in the event loop's time, and numbers; some of the numbers are forgotten."""
         self._next = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
+        """Runs at the earliest of these moments."""
 
     def __len__(self) -> int:
         return len(self._numbers)

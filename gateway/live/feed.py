@@ -79,6 +79,7 @@ class LiveFeed:
         self._work: Generator[None] | None = None
         """The round that is under way."""
         self._ticks = 0
+        """Rounds since the feed was started; every `BEAT` of them viewers get the totals."""
         self._closed = False
         """Whether the gateway is stopping."""
 

@@ -102,7 +102,9 @@ class Ring:
         self._size = size
         self._columns = {name: array("d", [nan]) * size for name in COLUMNS}
         self._taken = 0
+        """Samples taken so far; the ring holds the last ones."""
         self._ended_ms = 0
+        """When the last of them was taken, in ms since 1970."""
 
     def add(self, sample: Mapping[str, float], now_ms: int) -> None:
         """Take the newest sample, which ended at ``now_ms``."""

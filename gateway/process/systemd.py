@@ -103,6 +103,7 @@ class Watchdog:
         self._state = state
         self._timer: asyncio.TimerHandle | None = None
         self._silent = False
+        """Whether the last sign of life was withheld."""
 
     def start(self) -> None:
         """Begin on the running loop, if there is a watchdog."""

@@ -108,6 +108,7 @@ class _Text:
         before[0] = comma + b'"values"' + colon + b"{" + before[0].removeprefix(comma)
         self._opening = [b'{"seq"' + colon, b"", self._first]
         self._cycle: list[bytes] = []
+        """The text of one reading, with an empty piece in the place of each number."""
         for text in [*before, b"}}" + comma + b'{"ts"' + colon]:
             self._cycle += (b"", text)
         # A name may have digits, which look like numbers at first.

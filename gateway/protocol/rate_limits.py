@@ -212,8 +212,11 @@ class Allowance:
         self.rates = rates
         self.live = self.backlog = _UNTOUCHED
         self.throttles = 0
+        """Throttles since the gateway started."""
         self.told: Excess | None = None
+        """The last throttle; None without one."""
         self._told_ns = 0
+        """When that was (ns since 1970)."""
 
     def lane(self, now_ns: int, *, backlog: bool) -> Lane:
         """The lane, made on first use."""

@@ -78,6 +78,7 @@ class MessageSearch:
         """Raises: SpoolError when a newer version of the gateway wrote the spool."""
         self._files = files or Files()
         self._parts: list[_Part] = []
+        """The segments, oldest first."""
         self.bytes = 0
         """Length of all segments together."""
         for segment in discover(self._files, directory):

@@ -73,10 +73,12 @@ class Catalog:
         self._version = -1
         # Whether this transaction has made series or fields.
         self._added = False
+        # By device, measurement and the other tags as JSON.
         self._families: dict[tuple[str, str, str], SeriesFamily] = {}
         # By the text before a line's fields, then by the names and types of the fields. `_count` is their number.
         self._layouts: dict[str, dict[tuple[object, ...], LineLayout]] = {}
         self._count = 0
+        # By id.
         self._parts: dict[int, SeriesPart] = {}
         # Series and hours that this transaction has marked stale.
         self._touched: dict[tuple[int, int], SeriesPart] = {}

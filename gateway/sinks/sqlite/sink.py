@@ -99,6 +99,7 @@ class SqliteSink:
         self._lock = threading.Lock()
         # None while no file is open: before the first write and after an error.
         self._connection: sqlite3.Connection | None = None
+        # What the database knows of its series; made together with the connection.
         self._catalog: Catalog | None = None
         # Device and inode of the open file: another one may have been put in its place.
         self._file = (0, 0)
