@@ -27,11 +27,11 @@ def sums(found: Backlog) -> tuple[int, int, int, int | None]:
     return found.cursor, found.bytes, found.readings, found.oldest_ns
 
 
-def test_nothing_waits_at_first() -> None:
+def test_a_new_backlog_is_empty() -> None:
     assert sums(Backlog(7)) == (7, 0, 0, None)
 
 
-def test_what_becomes_durable_waits_until_it_is_acknowledged() -> None:
+def test_a_durable_record_counts_until_it_is_acknowledged() -> None:
     found = backlog()
     assert sums(found) == (0, 5 * SIZE, 10, 10)
     found.read(RECORDS[:3])
@@ -56,7 +56,7 @@ def test_acknowledging_and_reading_again_changes_nothing() -> None:
     assert sums(found)[:3] == (3, 2 * SIZE, 4)
 
 
-def test_a_dropped_record_is_taken_off_once_read_or_not() -> None:
+def test_a_dropped_record_is_subtracted_once_read_or_not() -> None:
     for read in RECORDS[:0], RECORDS[:1], RECORDS[:3]:
         found = backlog()
         found.read(read)
@@ -70,7 +70,7 @@ def test_a_dropped_record_is_taken_off_once_read_or_not() -> None:
         assert sums(found)[:3] == (4, SIZE, 2)
 
 
-def test_what_damage_took_is_not_waited_for() -> None:
+def test_a_damaged_record_leaves_nothing_pending() -> None:
     found = backlog()
     found.read([RECORDS[0], RECORDS[4]])
     found.acknowledge(5)
@@ -98,7 +98,7 @@ class Told:
         self.backlog.acknowledge(records[-1].id)
 
 
-def test_behind_a_gap_it_tells_what_is_left_when_all_before_it_is_over() -> None:
+def test_after_a_gap_the_exact_rest_is_reported_when_all_older_records_are_done() -> None:
     told = Told()
     told.deliver(RECORDS[0], RECORDS[2])
     told.commit(record(6, 3), record(7, 4))
@@ -112,7 +112,7 @@ def test_behind_a_gap_it_tells_what_is_left_when_all_before_it_is_over() -> None
     assert sums(told.backlog) == (7, 0, 0, None)
 
 
-def test_what_came_since_and_is_over_too_is_not_left() -> None:
+def test_a_record_that_came_after_the_gap_and_is_done_is_not_in_the_rest() -> None:
     told = Told()
     told.deliver(RECORDS[0], RECORDS[2])
     told.commit(record(6, 3), record(7, 4))
@@ -121,7 +121,7 @@ def test_what_came_since_and_is_over_too_is_not_left() -> None:
     assert sums(told.backlog)[1:3] == (record(7, 4).size, 4)
 
 
-def test_a_second_gap_puts_it_off_until_the_newest_of_then_is_over() -> None:
+def test_a_second_gap_delays_the_report_until_the_newest_record_of_that_moment_is_done() -> None:
     told = Told()
     told.deliver(RECORDS[1])
     told.commit(record(6), record(7))
@@ -132,7 +132,7 @@ def test_a_second_gap_puts_it_off_until_the_newest_of_then_is_over() -> None:
     assert told.left == [(0, {})]
 
 
-def test_a_gap_at_the_end_of_what_is_given_up_is_one_too() -> None:
+def test_a_gap_at_the_end_of_a_dropped_segment_counts_too() -> None:
     told = Told()
     for one in RECORDS[:2]:
         told.backlog.drop(one)
@@ -144,7 +144,7 @@ def test_a_gap_at_the_end_of_what_is_given_up_is_one_too() -> None:
     assert sums(told.backlog) == (5, 0, 0, None)
 
 
-def test_what_the_start_could_not_read_and_the_reader_can_is_taken_off_nothing() -> None:
+def test_a_record_that_only_the_reader_can_read_is_not_subtracted() -> None:
     told = Told()
     told.commit(record(8))
     told.deliver(*RECORDS, record(7))
@@ -158,7 +158,7 @@ def test_what_the_start_could_not_read_and_the_reader_can_is_taken_off_nothing()
     assert sums(told.backlog) == (9, 0, 0, None)
 
 
-def test_without_a_gap_it_tells_nothing() -> None:
+def test_without_a_gap_nothing_is_reported() -> None:
     told = Told()
     told.backlog.drop(RECORDS[0])
     told.deliver(*RECORDS[1:])

@@ -85,7 +85,7 @@ class Case:
             await self.committer.stop()
 
 
-def test_what_comes_within_the_interval_is_one_commit() -> None:
+def test_entries_within_the_interval_are_one_commit() -> None:
     async def main() -> None:
         case = Case(interval=0.5)  # a busy machine adds the third in time, too
         case.log.gate.release(100)
@@ -103,7 +103,7 @@ def test_what_comes_within_the_interval_is_one_commit() -> None:
     asyncio.run(main())
 
 
-def test_what_comes_during_a_commit_is_the_next_one_which_begins_when_it_ends() -> None:
+def test_entries_added_during_a_commit_are_the_next_one_which_begins_when_it_ends() -> None:
     async def main() -> None:
         case = Case()
         case.add(1)
@@ -156,7 +156,7 @@ def test_a_commit_that_ends_early_does_not_make_the_next_one_early() -> None:
 
 
 @pytest.mark.parametrize("error", [AppendFailed("no disk"), RuntimeError("no disk")])
-def test_a_failure_takes_everything_queued_with_it_in_order(error: Exception) -> None:
+def test_a_failure_fails_every_queued_entry_in_order(error: Exception) -> None:
     async def main() -> None:
         case = Case()
         case.log.error = error
@@ -192,7 +192,7 @@ def test_flush_does_not_wait_for_the_interval() -> None:
     asyncio.run(main())
 
 
-def test_flush_returns_when_what_waited_has_failed() -> None:
+def test_flush_returns_when_the_waiting_entries_have_failed() -> None:
     async def main() -> None:
         case = Case(interval=60)
         case.log.error = AppendFailed("no disk")
@@ -206,7 +206,7 @@ def test_flush_returns_when_what_waited_has_failed() -> None:
     asyncio.run(main())
 
 
-def test_stop_commits_what_waits_and_ends_the_thread() -> None:
+def test_stop_commits_the_waiting_entries_and_ends_the_thread() -> None:
     async def main() -> None:
         case = Case(interval=60)
         case.add(1, 2)

@@ -37,7 +37,7 @@ def test_a_disk_that_does_not_take_the_first_one_is_tried_again(failing: int) ->
     assert stored(disk.after_power_cut("none", "none", 0)) == 3
 
 
-def test_what_is_stored_survives_a_power_cut() -> None:
+def test_a_stored_cursor_survives_a_power_cut() -> None:
     disk = FaultyFiles()
     cursor = Cursor(disk, HERE)
     for number in 5, 6, 90, 2**64 - 1:
@@ -117,7 +117,7 @@ def test_a_flipped_bit_costs_one_slot(slot: int) -> None:
         data[:] = whole
 
 
-def test_a_file_cut_anywhere_is_no_refused_start() -> None:
+def test_a_file_cut_anywhere_does_not_stop_a_start() -> None:
     disk = FaultyFiles()
     cursor = Cursor(disk, HERE)
     for number in 1, 2:
@@ -131,7 +131,7 @@ def test_a_file_cut_anywhere_is_no_refused_start() -> None:
         assert Cursor(disk, HERE).stored == 9
 
 
-def test_a_file_that_cannot_be_read_is_no_file() -> None:
+def test_a_file_that_cannot_be_read_counts_as_missing() -> None:
     disk = FaultyFiles()
     cursor = Cursor(disk, HERE)
     cursor.store(1)

@@ -87,7 +87,7 @@ def test_a_flipped_bit_costs_one_record_at_most(world: World, disk: FaultyFiles)
 
 
 @pytest.mark.parametrize(("world", "disk"), [STOPPED, KILLED], ids=["stopped", "killed"])
-def test_a_cut_file_costs_what_was_behind_the_cut(world: World, disk: FaultyFiles) -> None:
+def test_a_cut_file_costs_the_records_behind_the_cut(world: World, disk: FaultyFiles) -> None:
     for path, size in files_of(disk):
         per_record = (size - 44) // 3
         for length in range(0, size, 7):
@@ -102,7 +102,7 @@ def test_a_cut_file_costs_what_was_behind_the_cut(world: World, disk: FaultyFile
                 assert recovery.damage, f"{where}: lost {lost} without a word"
 
 
-def test_a_missing_file_costs_what_was_in_it() -> None:
+def test_a_missing_file_costs_its_records() -> None:
     world, disk = STOPPED
     for path, _ in files_of(disk):
         without = disk.after_kill()
@@ -113,7 +113,7 @@ def test_a_missing_file_costs_what_was_in_it() -> None:
         assert not lost or recovery.damage
 
 
-def test_all_is_well_when_nothing_was_hit() -> None:
+def test_without_damage_everything_is_delivered() -> None:
     for world, disk in STOPPED, KILLED:
         recovery, found = started(world, disk.after_kill())
         assert (recovery.damage, recovery.torn_bytes) == ((), 0)

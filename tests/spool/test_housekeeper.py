@@ -50,7 +50,7 @@ def position(operations: list[str], wanted: str) -> int:
     return next(number for number, operation in enumerate(operations) if operation == wanted)
 
 
-def test_before_a_delivered_segment_goes_checkpoint_and_cursor_are_durable() -> None:
+def test_checkpoint_and_cursor_are_durable_before_a_delivered_segment_is_removed() -> None:
     async def main() -> None:
         disk = FaultyFiles()
         process = started(World(), disk)
@@ -73,7 +73,7 @@ def test_before_a_delivered_segment_goes_checkpoint_and_cursor_are_durable() -> 
     run(main())
 
 
-def test_before_an_undelivered_segment_goes_its_loss_is_counted_durably() -> None:
+def test_dropped_readings_are_in_a_checkpoint_before_their_segment_is_removed() -> None:
     async def main() -> None:
         disk = FaultyFiles()
         process = started(World(), disk, max_bytes=2000, when_full="drop_oldest")
@@ -92,7 +92,7 @@ def test_before_an_undelivered_segment_goes_its_loss_is_counted_durably() -> Non
     run(main())
 
 
-def test_what_is_acknowledged_while_it_is_to_be_dropped_is_not_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_acknowledged_while_its_segment_is_given_up_is_not_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         process = started(World(), FaultyFiles(), max_bytes=2000, when_full="drop_oldest")
         loop, read = asyncio.get_running_loop(), housekeeper._some
@@ -115,7 +115,7 @@ def test_what_is_acknowledged_while_it_is_to_be_dropped_is_not_dropped(monkeypat
     run(main())
 
 
-def test_a_segment_whose_file_was_taken_away_is_given_up_too() -> None:
+def test_a_segment_without_its_file_is_given_up_too() -> None:
     async def main() -> None:
         disk = FaultyFiles()
         process = started(World(), disk, max_bytes=2000, when_full="drop_oldest")
@@ -133,7 +133,7 @@ def test_a_segment_whose_file_was_taken_away_is_given_up_too() -> None:
     run(main())
 
 
-def test_without_a_checkpoint_nothing_goes_and_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_checkpoint_keeps_the_segments_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.spool.housekeeper.RETRY_SECONDS", 0.01)
 
     class NoCheckpoint(FaultyFiles):
@@ -184,7 +184,7 @@ def test_a_cursor_that_cannot_be_stored_does_not_stop_delivery(monkeypatch: pyte
     run(main())
 
 
-def test_a_full_disk_frees_itself_by_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_delivery_frees_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """The spool fills the disk it shares with the checkpoint; then the database comes back."""
     monkeypatch.setattr("gateway.spool.housekeeper.RETRY_SECONDS", 0.01)
 
@@ -224,7 +224,7 @@ def test_a_full_disk_frees_itself_by_delivery(monkeypatch: pytest.MonkeyPatch) -
     run(main())
 
 
-def test_a_full_disk_keeps_a_start_from_nothing() -> None:
+def test_a_full_disk_does_not_stop_a_start() -> None:
     async def main() -> None:
         world, disk = World(), FaultyFiles()
         process = started(world, disk)
@@ -258,7 +258,7 @@ def test_one_checkpoint_per_segment_not_per_commit() -> None:
     run(main())
 
 
-def test_a_clean_stop_leaves_nothing_to_count_again() -> None:
+def test_after_a_clean_stop_the_start_reports_no_record_again() -> None:
     async def main() -> None:
         world, disk = World(), FaultyFiles()
         process = started(world, disk, segment_bytes=100_000)
@@ -275,7 +275,7 @@ def test_a_clean_stop_leaves_nothing_to_count_again() -> None:
     run(main())
 
 
-def test_a_loss_that_no_checkpoint_has_is_never_counted_as_delivered() -> None:
+def test_a_dropped_record_that_no_checkpoint_has_is_never_counted_as_delivered() -> None:
     """While the checkpoint cannot be written, what was given up stays where it is, undelivered for the next start."""
 
     class NoCheckpoint(FaultyFiles):

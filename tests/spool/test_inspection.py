@@ -33,7 +33,7 @@ async def used(disk: Files, *, messages: int = 10, deliveries: int = 1) -> Proce
     return process
 
 
-def test_a_spool_in_use_can_be_looked_at_and_is_not_touched() -> None:
+def test_a_spool_in_use_can_be_inspected_and_is_not_changed() -> None:
     async def main() -> None:
         disk = FaultyFiles()
         process = await used(disk)
@@ -86,7 +86,7 @@ def test_damage_is_reported_with_its_place() -> None:
     asyncio.run(main())
 
 
-def test_segments_that_go_while_they_are_looked_at_are_passed() -> None:
+def test_segments_removed_during_an_inspection_are_skipped() -> None:
     async def main() -> None:
         disk = FaultyFiles()
         process = await used(disk)

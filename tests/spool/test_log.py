@@ -106,7 +106,7 @@ def test_the_last_record_is_written_again_unless_it_is_known_to_be_durable() -> 
     assert found == [1, 2, 3]
 
 
-def test_a_torn_tail_is_left_out_and_not_reported_as_damage_ever_after() -> None:
+def test_a_torn_tail_is_left_out_and_never_reported_as_damage() -> None:
     disk = FaultyFiles()
     filled(disk, 2).close()
     data_of(disk, 1).extend(b"\xffTGR and so on")
@@ -120,7 +120,7 @@ def test_a_torn_tail_is_left_out_and_not_reported_as_damage_ever_after() -> None
     assert len(data_of(disk, 1)) == START + 2 * SIZE + 14, "recovery changed an old file"
 
 
-def test_a_log_that_ends_below_what_is_known_is_damaged_not_torn() -> None:
+def test_a_log_that_ends_below_the_known_id_is_damaged_not_torn() -> None:
     disk = FaultyFiles()
     filled(disk, 3).close()
     del data_of(disk, 1)[START + 2 * SIZE + 50 :]
@@ -130,7 +130,7 @@ def test_a_log_that_ends_below_what_is_known_is_damaged_not_torn() -> None:
     assert log.append(ENTRIES, 0).record_id == 4, "an id that was used must not be used again"
 
 
-def test_ids_go_on_above_what_is_known_when_all_segments_are_gone() -> None:
+def test_ids_go_on_above_the_known_id_when_all_segments_are_gone() -> None:
     disk = FaultyFiles()
     log, found = opened(disk, after=40, known=41)
     assert found == [Damage(path_of(HERE, 41), 0, 0, "records 41 to 41 are missing")]
@@ -193,7 +193,7 @@ def test_after_a_failed_append_that_file_is_never_written_again(operation: int, 
     assert found == list(range(1, records + 2)), "what failed came back"
 
 
-def test_failing_again_and_again_takes_no_more_and_more_files() -> None:
+def test_repeated_failures_do_not_pile_up_files() -> None:
     disk = FaultyFiles()
     log = filled(disk, 2)
     disk.capacity = disk.used()
@@ -216,7 +216,7 @@ def test_entries_that_cannot_be_written_leave_the_file_as_it_is() -> None:
     assert log.append(ENTRIES, 0).record_id == 2
 
 
-def test_a_disk_that_takes_nothing_at_the_start_can_be_read_and_is_tried_again() -> None:
+def test_a_disk_that_fails_writes_at_the_start_can_be_read_and_is_tried_again() -> None:
     disk = FaultyFiles()
     filled(disk, 3).close()
     log, found = opened(disk, start=False)
@@ -264,7 +264,7 @@ def test_removal_is_by_segment_and_durable() -> None:
     assert log.total_bytes == sum(one.size for one in log.segments())
 
 
-def test_what_is_removed_while_a_segment_begins_stays_removed() -> None:
+def test_a_segment_removed_while_another_begins_stays_removed() -> None:
     class Removing(FaultyFiles):
         def rename(self, old: Path, new: Path) -> None:
             super().rename(old, new)
@@ -291,7 +291,7 @@ def test_a_segment_that_cannot_be_removed_stays() -> None:
     assert [one.first_id for one in log.sealed()] == []
 
 
-def test_what_was_being_prepared_when_the_power_went_is_forgotten() -> None:
+def test_a_file_still_being_prepared_at_a_power_cut_is_removed() -> None:
     disk = FaultyFiles()
     filled(disk, 1).close()
     disk.edit(path_of(HERE, 2).with_name(path_of(HERE, 2).name + ".new"))

@@ -60,7 +60,7 @@ def test_reading_begins_behind_any_record() -> None:
         assert items(disk, after) == list(range(after + 1, 10))
 
 
-def test_what_stands_behind_the_end_of_a_segment_never_counts() -> None:
+def test_bytes_behind_the_end_of_a_segment_never_count() -> None:
     disk = three_segments()
     data_of(disk, 1).extend(record(4) + b"torn")
     assert items(disk) == list(range(1, 10))
@@ -103,7 +103,7 @@ def test_a_file_that_is_gone_is_reported_and_passed() -> None:
     assert found == [1, 2, 3, "the file is gone", 7, 8, 9]
 
 
-def test_leaving_off_after_any_item_loses_none() -> None:
+def test_stopping_after_any_item_loses_none() -> None:
     disk = three_segments()
     disk.unlink(path_of(HERE, 4))
     data_of(disk, 7)[START + SIZE] ^= 1

@@ -98,7 +98,7 @@ def test_every_message_is_found_with_its_place(spool: Spool) -> None:
     assert list(spool.search.numbered("nobody", 1)) == []
 
 
-def test_what_was_sent_again_comes_after_the_first_copy_in_any_boot(spool: Spool) -> None:
+def test_a_resent_message_comes_after_the_first_copy_in_any_boot(spool: Spool) -> None:
     spool.fill(20)
     spool.commit(message("a", 3, 500, lines=0, payload=b"", duplicate=1))
     spool.commit(message("a", 3, 600, boot="b2"))
@@ -133,7 +133,7 @@ def test_points_are_found_by_their_time_and_messages_by_their_arrival(spool: Spo
     assert seqs(first) == [0, 1]
 
 
-def test_neighbours_of_what_is_not_there(spool: Spool) -> None:
+def test_neighbours_of_a_missing_message(spool: Spool) -> None:
     spool.fill(80, 0, 31, 50)
     ask = spool.search.neighbours
     for device in DEVICES:
@@ -174,7 +174,7 @@ def test_a_damaged_record_is_passed_over_and_its_neighbours_are_found(spool: Spo
     assert seqs(spool.search.neighbours("a", "b1", 11)) == [10, 12]
 
 
-def test_an_unfinished_write_and_a_segment_that_goes_are_no_error(spool: Spool) -> None:
+def test_an_unfinished_write_and_a_removed_segment_are_no_error(spool: Spool) -> None:
     spool.fill(40)
     newest = max(spool.directory.glob("*.seg"))
     whole = newest.read_bytes()

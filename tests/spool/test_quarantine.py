@@ -51,7 +51,7 @@ def test_the_copies_have_a_bound_and_the_oldest_go() -> None:
     ] == [("@0.damaged", 50)]
 
 
-def test_of_a_place_that_cannot_be_read_whole_the_rest_is_copied() -> None:
+def test_the_readable_part_of_a_bad_place_is_copied() -> None:
     disk = disk_with(b"x" * 20_000)
     disk.unreadable = {(SEGMENT.name, 9000)}
     Quarantine(disk, HERE).keep(Damage(SEGMENT, 100, 15_000, "why"), "damaged")

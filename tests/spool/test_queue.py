@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_what_is_appended_is_committed_read_and_acknowledged() -> None:
+def test_an_appended_entry_is_committed_read_and_acknowledged() -> None:
     async def main() -> None:
         async with running() as process:
             await sent(process, 3)
@@ -71,7 +71,7 @@ def test_wait_returns_when_there_is_something_to_read() -> None:
     run(main())
 
 
-def test_the_cursor_survives_and_delivered_segments_go() -> None:
+def test_the_cursor_survives_and_delivered_segments_are_removed() -> None:
     world, disk = World(), FaultyFiles()
 
     async def main() -> None:
@@ -163,7 +163,7 @@ def test_delivered_segments_do_not_count_as_full() -> None:
     run(main())
 
 
-def test_the_oldest_are_dropped_where_that_is_wanted_and_delivered_ones_first() -> None:
+def test_drop_oldest_removes_delivered_segments_first_and_then_the_oldest() -> None:
     async def main() -> None:
         async with running(segment_bytes=500, max_bytes=4000, when_full="drop_oldest") as process:
             await sent(process, 60)
@@ -179,7 +179,7 @@ def test_the_oldest_are_dropped_where_that_is_wanted_and_delivered_ones_first() 
     run(main())
 
 
-def test_what_was_read_before_it_was_dropped_counts_once() -> None:
+def test_a_record_read_before_it_was_dropped_counts_once() -> None:
     async def main() -> None:
         async with running(segment_bytes=500, max_bytes=4000, when_full="drop_oldest") as process:
             await sent(process, 5)
@@ -213,7 +213,7 @@ def test_a_commit_larger_than_a_segment_makes_its_room() -> None:
     run(main())
 
 
-def test_what_waits_for_the_disk_has_a_bound() -> None:
+def test_bytes_that_wait_for_the_disk_have_a_bound() -> None:
     async def main() -> None:
         async with running(commit_interval=60.0, max_bytes=80_000) as process:
             with pytest.raises(SpoolFull):
@@ -307,7 +307,7 @@ def test_after_a_failed_commit_the_devices_are_told_and_the_next_one_works() -> 
     run(main())
 
 
-def test_a_disk_that_works_again_is_found_out_without_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_works_again_is_noticed_without_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is told that it does not work, such as a load balancer, may keep all messages away."""
     monkeypatch.setattr("gateway.spool.committer.PROBE_SECONDS", 0.0)
     world, disk = World(), FaultyFiles()
@@ -360,7 +360,7 @@ def test_a_disk_that_fails_at_the_start_is_tried_again_without_a_message() -> No
     run(main())
 
 
-def test_a_second_gateway_is_kept_out() -> None:
+def test_a_second_gateway_cannot_open_the_spool() -> None:
     async def main() -> None:
         disk = FaultyFiles()
         async with running(disk=disk):
@@ -372,7 +372,7 @@ def test_a_second_gateway_is_kept_out() -> None:
     run(main())
 
 
-def test_a_refused_start_lets_go_of_the_directory() -> None:
+def test_a_refused_start_releases_the_directory() -> None:
     disk = FaultyFiles()
     process = Process(World(), disk)
     disk.names = lambda _: (_ for _ in ()).throw(PermissionError("no"))  # type: ignore[method-assign]
@@ -428,7 +428,7 @@ def test_damage_is_counted_copied_and_passed(caplog: pytest.LogCaptureFixture) -
     run(main())
 
 
-def test_what_damage_takes_is_dropped_when_all_that_waited_then_is_delivered() -> None:
+def test_damaged_readings_are_dropped_when_all_older_records_are_delivered() -> None:
     """The spool need not run empty for it: under load it never does."""
     disk = FaultyFiles()
 
@@ -458,7 +458,7 @@ def test_what_damage_takes_is_dropped_when_all_that_waited_then_is_delivered() -
     run(main())
 
 
-def test_damage_in_what_is_given_up_is_told_and_dropped_too() -> None:
+def test_damage_in_a_dropped_segment_is_reported_and_dropped_too() -> None:
     disk = FaultyFiles()
 
     async def main() -> None:
@@ -477,7 +477,7 @@ def test_damage_in_what_is_given_up_is_told_and_dropped_too() -> None:
     run(main())
 
 
-def test_what_is_dropped_is_over_even_where_it_was_damaged() -> None:
+def test_a_dropped_segment_leaves_nothing_pending_even_where_it_was_damaged() -> None:
     world, disk = World(), FaultyFiles()
 
     async def main() -> None:

@@ -54,7 +54,7 @@ def test_reading_can_go_on_or_begin_anywhere() -> None:
     run(main())
 
 
-def test_a_segment_given_up_while_it_is_to_be_read_is_no_damage() -> None:
+def test_a_segment_given_up_while_it_is_read_is_no_damage() -> None:
     async def main() -> None:
         disk = FaultyFiles()
         reading, log = spool_reader(disk)
@@ -135,7 +135,7 @@ def with_bad_sectors() -> tuple[FaultyFiles, Log]:
     return disk, log
 
 
-def test_what_stands_before_a_place_that_cannot_be_read_is_returned_first() -> None:
+def test_records_before_an_unreadable_place_are_returned_first() -> None:
     async def main() -> None:
         disk, log = with_bad_sectors()
         reading = SpoolReader(log, Quarantine(disk, HERE))

@@ -41,7 +41,7 @@ entries = st.lists(
 
 
 @given(record_id=u(64), committed_ns=st.integers(-(2**63), 2**63 - 1), batch=entries)
-def test_what_is_written_is_read_back(record_id: int, committed_ns: int, batch: list[Entry]) -> None:
+def test_a_written_record_is_read_back(record_id: int, committed_ns: int, batch: list[Entry]) -> None:
     if sum(e.lines for e in batch if e.kind is Kind.READINGS) >= 2**32:
         return
     data = encode(record_id, committed_ns, batch)

@@ -39,7 +39,7 @@ def test_the_checkpoint_stands_in_for_a_cursor_that_is_behind_it() -> None:
     run(main())
 
 
-def test_the_ledger_is_made_again_from_what_the_checkpoint_lacks() -> None:
+def test_records_after_the_checkpoint_restore_the_ledger() -> None:
     world, disk = World(), FaultyFiles()
 
     async def main() -> None:
@@ -84,7 +84,7 @@ def test_bytes_pending_are_the_same_after_a_restart() -> None:
     run(main())
 
 
-def test_what_damage_took_is_dropped_at_the_start_and_is_not_when_it_can_be_read_again() -> None:
+def test_damaged_readings_are_dropped_at_the_start_unless_they_can_be_read_again() -> None:
     world, disk = World(), FaultyFiles()
 
     async def main() -> None:
@@ -113,7 +113,7 @@ def test_what_damage_took_is_dropped_at_the_start_and_is_not_when_it_can_be_read
     run(main())
 
 
-def test_what_only_the_start_could_not_read_is_delivered_and_counted_as_that() -> None:
+def test_a_record_that_only_the_start_could_not_read_counts_as_delivered() -> None:
     world, disk = World(), FaultyFiles()
 
     async def main() -> None:

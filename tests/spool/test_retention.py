@@ -85,7 +85,7 @@ def test_the_reserve_is_taken_given_back_and_taken_again() -> None:
     assert disk.used() == 600
 
 
-def test_what_was_taken_when_the_room_ran_out_is_given_back_at_once() -> None:
+def test_a_reserve_that_got_only_part_of_its_room_gives_it_back_at_once() -> None:
     disk = FaultyFiles()
     disk.capacity = 500
     Reserve(disk, HERE, 600).hold()
@@ -110,7 +110,7 @@ def test_a_reserve_of_an_earlier_run_is_held_on_a_full_disk() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 600])
-def test_a_disk_without_room_for_it_is_no_trouble(size: int) -> None:
+def test_a_disk_without_room_for_the_reserve_is_no_error(size: int) -> None:
     disk = FaultyFiles()
     disk.failing = {0: errno.ENOSPC}
     reserve = Reserve(disk, HERE, size)

@@ -165,7 +165,7 @@ def test_damage_is_skipped_to_the_next_whole_record() -> None:
     assert not is_tail(place, writer.end)
 
 
-def test_what_looks_like_a_record_in_damaged_bytes_is_not_one() -> None:
+def test_a_record_start_in_damaged_bytes_is_no_record() -> None:
     disk = FaultyFiles()
     old = record(1)
     writer = written(disk, record(5), record(6, 200), record(7), first_id=5)
@@ -207,7 +207,7 @@ def test_a_sector_that_cannot_be_read_costs_its_records_only() -> None:
     assert found[-1] == 40
 
 
-def test_a_bad_sector_behind_the_first_page_of_a_read_is_met_with_patience_and_costs_its_records_only() -> None:
+def test_a_bad_sector_behind_the_first_page_of_a_read_is_retried_and_costs_its_records_only() -> None:
     disk = FaultyFiles()
     writer = written(disk, *(record(number, 9000) for number in range(1, 91)))
     size = len(record(1, 9000))

@@ -1,4 +1,4 @@
-"""A spool as a gateway leaves it after a long outage of the database: as many bytes as wanted, made in seconds."""
+"""Builds the spool that a long outage of the database leaves, of any size, in seconds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIRST_NS = 1_700_000_000_000_000_000
 
 
 class Unsynced(File):
-    """Leaves it to the kernel when bytes reach the disk: nobody is promised anything."""
+    """Skips every sync: no test here depends on durability."""
 
     def sync(self) -> None:
         pass
@@ -36,7 +36,8 @@ class UnsyncedFiles(Files):
 def build(directory: Path, size: int, readings: int) -> int:
     """Make ``spool`` and ``state`` below ``directory``, with ``size`` bytes of messages of ``readings`` each.
 
-    As after a crash: the checkpoint is from when the last full segment was closed. Returns how many readings wait.
+    As after a crash, the checkpoint is from the moment when the last full segment was sealed. Returns the number of
+    undelivered readings.
     """
     for name in ("spool", "state"):
         (directory / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Disks that fail, for real processes: a small file system, and system calls that the kernel answers with an error.
+"""Disk faults for real processes: a small file system, and system calls that fail or are slow.
 
 Both need root: without it the calling test is skipped, and fails where ``CI=true``.
 """
@@ -49,7 +49,7 @@ def remount(directory: Path, how: str) -> None:
 
 @contextlib.contextmanager
 def failing_calls(pid: int, calls: str, error: str, scratch: Path, when: str = "1+") -> Iterator[None]:
-    """Inside the block the system ``calls`` of a process fail with ``error``, its threads' ``when``-th ones each."""
+    """Inside the block system ``calls`` of a process fail with ``error``; ``when`` says which ones of each thread."""
     with _injected(pid, calls, f"error={error}:when={when}", scratch):
         yield
 
@@ -76,5 +76,5 @@ def _injected(pid: int, calls: str, fault: str, scratch: Path) -> Iterator[None]
             time.sleep(0.01)
         yield
     finally:
-        tracer.terminate()  # it lets go of the process, which goes on
+        tracer.terminate()  # detaches; the traced process goes on
         tracer.wait(ATTACH_SECONDS)

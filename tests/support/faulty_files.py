@@ -1,15 +1,15 @@
-"""A disk in memory that can fail at any single operation, and lose what was not synced in every way that is allowed.
+"""A disk in memory that can fail at any single operation, and lose unsynced changes in every way a disk may.
 
-What it knows about disks:
+Its model of a disk:
 
-* Written bytes can be read at once and are durable after a sync; names likewise after a sync of their directory.
-* A power cut leaves of unsynced bytes nothing, all, a beginning, or some sectors and not others; of unsynced changes of
-  names any subset.
+* Written bytes can be read at once and are durable after a sync. Names are durable after a sync of their directory.
+* After a power cut there may be none of the unsynced bytes, all, a beginning, or some sectors and not others; and any
+  subset of the unsynced changes of names.
 * After a failed sync the unsynced bytes stay readable and no later sync makes them durable (Linux marks their pages
-  clean): whether they survive is open for ever.
+  clean): whether they survive is never known.
 * A page with an unreadable sector cannot be read. A read that reaches it ends before it, with fewer bytes; one that
   begins in it fails (Linux, through the page cache).
-* A killed process loses nothing of that, neither what is readable nor the doubt about it.
+* Killing a process changes nothing: bytes stay readable, and unsynced or doubtful ones stay so.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ Write = tuple[int, bytes]
 
 @dataclass(eq=False)
 class Inode:
-    """A file's bytes: as read, as durable, and the changes in between (a negative offset stands for a cut)."""
+    """A file's bytes as read, the durable ones, and the changes between them.
+
+    A change with offset ``~size`` cuts the file to ``size``. ``doubtful`` are changes whose sync failed.
+    """
 
     data: bytearray = field(default_factory=bytearray)
     durable: bytearray = field(default_factory=bytearray)
@@ -95,7 +98,7 @@ def halved(changes: list[Write]) -> list[Write]:
 
 
 def tear(data: bytearray, offset: int, chunk: bytes, left: str, rng: random.Random) -> None:
-    """The length grows whatever happens; of the sectors a random half arrives."""
+    """Write a random half of the sectors; the length grows in any case."""
     end = offset + len(chunk)
     data.extend(bytes(max(0, end - len(data))))
     at = offset
@@ -109,10 +112,10 @@ def tear(data: bytearray, offset: int, chunk: bytes, left: str, rng: random.Rand
 
 
 class FaultyFiles(Files):
-    """The disk. ``operations`` names every one that changes something, in order.
+    """The disk. ``operations`` names every operation that changes something, in order.
 
-    ``crash_at`` is the number of the operation before which the power goes: it and all later ones, reading included,
-    raise EIO and change nothing. ``failing`` maps numbers of operations to the errno each fails with; ``half_done``
+    The power fails before operation number ``crash_at``: it and all later ones, reading included, raise EIO and change
+    nothing. ``failing`` maps numbers of operations to the errno each fails with; ``half_done``
     lets them do their work before they fail. ``capacity`` bounds the bytes of all files together.
     """
 
@@ -133,7 +136,7 @@ class FaultyFiles(Files):
         return self.crash_at is not None and len(self.operations) >= self.crash_at
 
     def step(self, what: str, path: Path) -> int:
-        """Count an operation; the errno it has to fail with, 0 for none."""
+        """Count an operation. Returns the errno it has to fail with, 0 for none."""
         self.check_power()
         number = len(self.operations)
         if number == self.crash_at:
@@ -146,7 +149,7 @@ class FaultyFiles(Files):
             raise OSError(errno.EIO, "the power is off")
 
     def after_power_cut(self, bytes_left: str, names_left: str, seed: int) -> FaultyFiles:
-        """The disk of the machine when it is on again."""
+        """The disk after the power is back."""
         rng = random.Random(f"{bytes_left} {names_left} {seed}")
         disk = FaultyFiles()
         names = dict(self.names_durable)
@@ -167,7 +170,7 @@ class FaultyFiles(Files):
         return {path: bytes(inode.data) for path, inode in self.names_now.items()}
 
     def possible_disks(self, seed: int) -> Iterator[tuple[str, FaultyFiles]]:
-        """The disks that a power cut may leave, each different one once, with a word on what was lost."""
+        """Every different disk that a power cut may leave, once, with a text that says what was lost."""
         seen: list[dict[Path, bytes]] = []
         for bytes_left in BYTES_LEFT:
             for names_left in NAMES_LEFT:
@@ -178,7 +181,7 @@ class FaultyFiles(Files):
                     yield f"of unsynced bytes {bytes_left} left, of names {names_left}", disk
 
     def after_kill(self) -> FaultyFiles:
-        """The disk as a new process finds it: all that was written is readable, none of it more durable than before."""
+        """The disk as a new process finds it: all written bytes are readable, no more are durable than before."""
         again = FaultyFiles()
         with self._lock:
             vars(again).update(copy.deepcopy({key: value for key, value in vars(self).items() if key != "_lock"}))

@@ -1,7 +1,7 @@
-"""Devices, a database and a ledger around a spool: what has to be true of them whatever the disk does.
+"""Devices, a database and a ledger around a spool, to check them after any fault of the disk.
 
 The world outlives crashes; a process does not. Devices behave as the protocol says: they number their messages, keep
-what is not acknowledged, and on a new connection drop what ``last_seq`` covers and send the rest again.
+unacknowledged ones, and on a new connection drop those that ``last_seq`` covers and send the others again.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ def line(device: str, seq: int) -> bytes:
 
 
 class World:
-    """What is outside the gateway: each device's unacknowledged numbers, what was ever sent, what the database has."""
+    """Everything outside the gateway. Points are kept as their line-protocol bytes."""
 
     def __init__(self) -> None:
         self.outbox: dict[str, list[int]] = {}
+        """Unacknowledged numbers of each device."""
         self.sent: dict[str, int] = {}
+        """The highest number of each device."""
         self.acked: set[bytes] = set()
         self.database: set[bytes] = set()
         self.dropped: set[bytes] = set()
@@ -144,7 +146,7 @@ class Process:
     # What happens in a run.
 
     def pending_in_both(self) -> int:
-        """What pends by the accounts, which is what waits in the spool."""
+        """Pending readings by the accounts, which must be the number in the spool."""
         assert self.ledger.total.pending == self.queue.status().readings_pending, self.ledger.total
         assert self.ledger.total.pending == sum(account.pending for account in self.ledger.accounts.values())
         return self.ledger.total.pending
@@ -155,14 +157,14 @@ class Process:
         return recovery
 
     def connect(self) -> None:
-        """Every device gets its ``last_seq``, which is as good as an ack."""
+        """Every device gets its ``last_seq``, which counts as an ack."""
         for device in self.world.sent:
             durable = self.ledger.account(device).sequence(BOOT).durable
             self.world.acknowledge(device, durable)
             self._unsent[device] = 0
 
     def send(self) -> int:
-        """Every device sends what it has not sent since it connected or was told to go back; how much was taken."""
+        """Every device sends its messages since it connected or a commit failed. Returns how many the spool took."""
         taken = 0
         for device, numbers in self.world.outbox.items():
             sequence = self.ledger.account(device).sequence(BOOT)
@@ -180,7 +182,7 @@ class Process:
         return taken
 
     async def deliver(self, max_bytes: int = 500) -> list[Record]:
-        """One batch goes to the database, in the order in which the forwarder does it."""
+        """Deliver one batch, with its steps in the forwarder's order."""
         self._read_to = max(self._read_to, self.queue.status().cursor)
         records = await self.queue.read(self._read_to, max_bytes)
         for record in records:
@@ -194,12 +196,12 @@ class Process:
         return records
 
     async def settled(self) -> None:
-        """Housekeeping has nothing under way."""
+        """Wait until no round of housekeeping is under way."""
         while (task := self.queue._housekeeper._round) is not None:
             await task
 
     async def readable(self) -> list[Record]:
-        """Everything that is left to be delivered."""
+        """All undelivered records."""
         found: list[Record] = []
         after = self.queue.status().cursor
         while records := await self.queue.read(after, 1 << 20):
@@ -209,7 +211,7 @@ class Process:
 
 
 async def check_recovery(world: World, files: Files, **settings: Any) -> Recovery:
-    """Start on this disk and see that nothing acknowledged is missing, nothing is made up, and every count is right."""
+    """Start on this disk; check that no acknowledged point is missing, none is invented, and every count is right."""
     process = Process(world, files, **settings)
     recovery = process.open()
     assert process.pending_in_both() == recovery.pending_readings
@@ -267,7 +269,7 @@ async def running(world: World | None = None, disk: Files | None = None, **setti
 
 
 async def sent(process: Process, messages: int, device: str = "a") -> None:
-    """So many commits of one message each."""
+    """Make this many commits of one message each."""
     for _ in range(messages):
         process.world.measure(device)
         assert process.send() == 1
@@ -276,7 +278,7 @@ async def sent(process: Process, messages: int, device: str = "a") -> None:
 
 
 def flip(disk: FaultyFiles, record_id: int, segment: int = 1) -> None:
-    """A byte in the middle of that record, of records that are all of one size."""
+    """Damage a byte in the middle of a record; all records in the segment have one size."""
     data = disk.names_now[path_of(SPOOL, segment)].data
     start, size = START, len(encode(1, 0, [Entry("a", BOOT, 0, lines=1, payload=line("a", 0))]))
     data[start + (record_id - segment) * size + size // 2] ^= 1
