@@ -1,12 +1,12 @@
-"""Who may do what over HTTP, from a bearer token, a login's cookie, or the place a request comes from.
+"""The role of a request, from a bearer token, a login's cookie, or the place that the request comes from.
 
 Rules that hold here:
 
-* A bearer token goes before a cookie. What a cookie may change, it may only with the login's CSRF token beside it.
-* An answer without an end is cut when the token or the login that it was given for ends.
-* Looking is free where no viewer token is set and the gateway listens on this machine only, and then only under a name
-  of this machine (`is_local`): a page whose own name was made to lead here (DNS rebinding), and what a proxy lets in,
-  has no part.
+* A bearer token goes before a cookie. A change by cookie needs the login's CSRF token as well.
+* A response without an end is closed when the token or the login that allowed it ends.
+* Reading needs no token if no viewer token is set, the gateway listens on this machine only, and the request comes from
+  this machine under a name of this machine (`is_local`). That excludes a page whose name was made to lead here (DNS
+  rebinding) and whatever comes through a proxy.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TOKEN_PREFIX = "bearer."  # noqa: S105 - what stands before a token
 
 
 class TooManyGuesses(Exception):
-    """This address has to wait for ``seconds`` before it may try a token again."""
+    """The address has to wait for ``seconds`` before it may try a token again."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"wait {seconds:.0f} s")
@@ -45,7 +45,7 @@ class TooManyGuesses(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a request may do, by which ``token`` (None: it is free), and by the cookie of which ``login``, if any."""
+    """What a request may do: its role, the ``token`` that gave it (None: none is needed), and its ``login`` if any."""
 
     role: Role
     token: str | None = field(default=None, repr=False)
@@ -53,12 +53,13 @@ class Grant:
 
 
 class Access:
-    """Judges requests to one gateway; ``secret`` signs its cookies."""
+    """Judges the requests to one gateway; ``secret`` signs its cookies."""
 
     def __init__(self, secret: bytes) -> None:
         self.logins = Logins(secret)
         self._guesses = TokenGuesses()
         self._endless: dict[IOStream, Grant] = {}
+        """Open responses without an end, each with the grant that it needs."""
 
     def judge(self, request: HTTPServerRequest, config: Config) -> Grant:
         """What ``request`` may do.
@@ -77,11 +78,11 @@ class Access:
         return Grant(role, token_of(role, config.auth), login)
 
     def bind(self, answer: IOStream, grant: Grant) -> None:
-        """Have `enforce` cut an answer that has no end of its own once ``grant`` does not last."""
+        """Have `enforce` close a response without an end once ``grant`` has ended."""
         self._endless[answer] = grant
 
     def enforce(self, auth: AuthSection) -> None:
-        """Cut what was bound to a token or a login that ended."""
+        """Close the bound responses whose token or login has ended."""
         for answer, grant in list(self._endless.items()):
             if not self.lasts(grant, auth):
                 answer.close()
@@ -89,13 +90,13 @@ class Access:
                 del self._endless[answer]
 
     def lasts(self, grant: Grant, auth: AuthSection) -> bool:
-        """Whether what was granted still is."""
+        """Whether a grant is still valid."""
         if grant.login is not None and not self.logins.lasts(grant.login):
             return False
         return grant.token == token_of(grant.role, auth)
 
     def role_of(self, token: str, request: HTTPServerRequest, auth: AuthSection) -> Role:
-        """What a token stands for; a wrong one is counted.
+        """The role that a token gives; a wrong token is counted.
 
         Raises:
             TooManyGuesses: the address may not try one now.
@@ -105,11 +106,13 @@ class Access:
             raise TooManyGuesses(seconds)
         fits = [role for role in (Role.VIEWER, Role.ADMIN) if _same(token_of(role, auth), token)]
         if not fits and self._guesses.count_wrong(address, token):
-            log.warning("many wrong tokens for HTTP came from %s, it has to wait between two from now on", address)
+            log.warning(
+                "many wrong tokens for HTTP came from %s: it has to wait between two of them from now on", address
+            )
         return max(fits, default=Role.NONE)
 
     def cookie_name(self, request: HTTPServerRequest) -> str:
-        """The name of the login's cookie; over TLS one that browsers take only from this host, and only over TLS."""
+        """The name of the login's cookie. Over TLS, browsers accept this name only from this host and only over TLS."""
         return f"{'__Host-' if request.protocol == 'https' else ''}{self.logins.cookie_name}"
 
     def _session(self, request: HTTPServerRequest, auth: AuthSection) -> Login | None:
@@ -135,15 +138,15 @@ def without_token(subprotocols: Sequence[str]) -> list[str]:
 
 
 def is_local(request: HTTPServerRequest) -> bool:
-    """Whether somebody on this machine asks for it by a name of this machine."""
+    """Whether the request comes from this machine and names this machine as its host."""
     names = request.remote_ip or "", request.host_name.strip("[]")
     return all(ListenAddress(name, 0).loopback for name in names) and not came_through_proxy(request.headers)
 
 
 def is_cross_origin(request: HTTPServerRequest) -> bool:
-    """Whether a browser says that the page of another origin sends this (RFC 6454 section 7).
+    """Whether a browser says that a page of another origin sends this (RFC 6454 section 7).
 
-    A page may have come over TLS that ended before the gateway.
+    The same host over https counts as the same origin, since a proxy may end TLS before the gateway.
     """
     origin = request.headers.get("Origin")
     host = request.host.lower()
@@ -151,10 +154,10 @@ def is_cross_origin(request: HTTPServerRequest) -> bool:
 
 
 def origin_allowed(request: HTTPServerRequest, config: Config) -> bool:
-    """Whether the page that sends this, if one does, may speak as a device.
+    """Whether the page that sends this, if a page does, may speak as a device.
 
-    Its own page may. But where no token is needed that would be any page whose name was made to lead here (DNS
-    rebinding), so there it has to be on this machine, under a name of this machine.
+    The gateway's own page may. Without tokens, any page whose name was made to lead here (DNS rebinding) would count as
+    that, so the request then has to come from this machine under a name of this machine.
     """
     origin, allowed = request.headers.get("Origin"), config.server.allowed_origins
     if origin is None or "*" in allowed or origin in allowed:
@@ -163,7 +166,7 @@ def origin_allowed(request: HTTPServerRequest, config: Config) -> bool:
 
 
 def lacks_csrf_token(request: HTTPServerRequest, login: Login) -> bool:
-    """Whether a change by cookie comes without what only the gateway's own page can read."""
+    """Whether a change by cookie comes without the CSRF token, which only the gateway's own page can read."""
     given = request.headers.get(CSRF_HEADER, "")
     return not hmac.compare_digest(login.csrf.encode(), given.encode(errors="surrogatepass"))
 

@@ -1,15 +1,15 @@
-"""Lets connections in a few at a time, so that those who are connected go on being served when thousands come at once.
+"""Admits new connections a few at a time, so that connected devices are still served when thousands connect at once.
 
 Rules that hold here:
 
-* A connection waits here, for the price of a socket, until it says something. Let in while they are silent, a thousand
-  would ask in the same turn of the event loop, and everybody else would wait for all their handshakes.
-* Who spoke is let in in order, `ADMITTED_PER_TURN` in a turn of the loop; where several addresses wait, one of each in
-  turn. So a crowd from one address keeps nobody waiting who comes from another.
-* An address that connects too often is closed at once.
-* The silent have a time-out and a bound, as have those who wait for their turn. When there are too many, the oldest of
-  the network that has the most gives way, so a crowd crowds out itself. It is closed without a word: there may be no
-  TLS yet to say anything in.
+* A connection waits here until its first byte comes, and costs only a socket. If silent connections were admitted, a
+  thousand requests could come in the same turn of the event loop, and all others would wait for their handshakes.
+* Connections that have sent something are admitted in order, `ADMITTED_PER_TURN` in a turn of the loop. If several
+  networks wait, each gets one in turn. So many connections from one network do not delay those from another.
+* A connection from an address that connects too often is closed at once.
+* Silent connections have a time-out and a maximum number; connections that wait for their turn have a maximum number.
+  Above it, the oldest connection of the network that has the most is closed, so a crowd displaces itself. It is closed
+  without an answer, since there may be no TLS yet to send one in.
 """
 
 from __future__ import annotations
@@ -30,38 +30,42 @@ Accepted = tuple["socket.socket", Any]
 log = logging.getLogger(__name__)
 
 ACCEPTED_PER_TURN = 64
-"""Taking a connection from the kernel costs some 20 us."""
+"""Accepting a connection from the kernel costs some 20 us."""
 ADMITTED_PER_TURN = 4
 """A handshake costs a third of a millisecond, over TLS more than one."""
 MAX_SILENT = 16_384
 MAX_READY = 16_384
-"""Of those who have spoken, too: a fleet of 10,000 is through in some 5 s."""
+"""Connections that have sent something and wait for their turn; a fleet of 10,000 is admitted in some 5 s."""
 SILENT_SECONDS = 30.0
 PAUSE_SECONDS = 1.0
-"""Until the next try after the system had no more files or memory for a connection."""
+"""Until the next attempt after the system had no more files or memory for a connection."""
 
 
 class FairQueue:
-    """Connections by network, each network's in the order in which they came, each with its address."""
+    """Connections with their addresses, by network; those of one network in the order in which they came."""
 
     def __init__(self) -> None:
         self._networks: OrderedDict[str, OrderedDict[socket.socket, Any]] = OrderedDict()
+        """In the order of their turns."""
         self._by_size: dict[int, OrderedDict[str, None]] = {}
+        """The networks that have so many connections; no entry where none has."""
         self._largest = 0
+        """Connections of the network that has the most."""
         self._size = 0
+        """Connections of all networks."""
 
     def __len__(self) -> int:
         return self._size
 
     def add(self, connection: socket.socket, address: Any) -> None:
-        """Behind the others of its network."""
+        """Put a connection behind the others of its network."""
         network = network_of(_host(address))
         of_network = self._networks.setdefault(network, OrderedDict())
         of_network[connection] = address
         self._count_size(network, len(of_network), 1)
 
     def remove(self, connection: socket.socket, address: Any) -> None:
-        """It waits here no more."""
+        """Take this connection out."""
         network = network_of(_host(address))
         of_network = self._networks[network]
         del of_network[connection]
@@ -81,11 +85,11 @@ class FairQueue:
         self._largest = max(self._largest, size) if by > 0 else self._largest - (self._largest not in self._by_size)
 
     def oldest_of_largest(self) -> Accepted:
-        """The oldest of the network that has the most."""
+        """The oldest connection of the network that has the most."""
         return next(iter(self._networks[next(iter(self._by_size[self._largest]))].items()))
 
     def take(self) -> Accepted:
-        """The oldest of the network whose turn it is, taken out."""
+        """Take out the oldest connection of the network whose turn it is."""
         network = next(iter(self._networks))
         connection, address = next(iter(self._networks[network].items()))
         self.remove(connection, address)
@@ -95,7 +99,11 @@ class FairQueue:
 
 
 class Admission:
-    """Accepts on ``listening`` from now on; ``admit`` gets each connection, non-blocking, with its address."""
+    """Accepts connections on ``listening`` from now on.
+
+    ``admit`` gets each admitted connection, non-blocking, with its address. ``on_turned_away`` is called for each
+    connection that is closed because there are too many.
+    """
 
     def __init__(
         self,
@@ -116,10 +124,15 @@ class Admission:
         self._max_ready = max_ready
         self._silent_seconds = silent_seconds
         self._silent: dict[socket.socket, tuple[float, Any]] = {}
+        """Connections that have sent nothing: until when they may stay so (event loop's clock), and their address."""
         self._silent_queue = FairQueue()
+        """The same connections, to find the one to close when there are too many."""
         self._ready = FairQueue()
+        """Connections that have sent something and wait for their turn."""
         self._expiring: asyncio.TimerHandle | None = None
+        """Closes silent connections in time; None while there are none to watch."""
         self._pause: asyncio.TimerHandle | None = None
+        """Resumes accepting after the system had no more files or memory; None before the first time."""
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(listening, self._accept)
 
@@ -172,8 +185,8 @@ class Admission:
             connection, address = self._ready.take()
             try:
                 self._admit(connection, address)
-            except Exception:  # a bug that one connection meets must not keep all others out for good
-                log.exception("a connection from %s could not be let in", address)
+            except Exception:  # a bug on one connection must not keep out all others for good
+                log.exception("a connection from %s could not be admitted", address)
                 connection.close()
         if self._ready:
             self._loop.call_soon(self._admit_some)
@@ -194,7 +207,7 @@ class Admission:
         connection.close()
 
     def close(self) -> None:
-        """Listen no more, and close what has not been let in; a second time it does nothing."""
+        """Stop listening and close what has not been admitted; a second call does nothing."""
         if self._listening.fileno() < 0:
             return
         for timer in (self._expiring, self._pause):
@@ -209,5 +222,5 @@ class Admission:
 
 
 def _host(address: Any) -> str:
-    """Of a peer as ``accept`` tells it, which is a path, mostly none, for a socket of this machine only."""
+    """The host of an address that ``accept`` returned; a Unix socket has a path instead, mostly an empty one."""
     return str(address[0]) if isinstance(address, tuple) else ""

@@ -1,9 +1,9 @@
-"""When the certificates that TLS needs run out, while there is time to renew them.
+"""Warns of certificates that are about to expire, while there is time to renew them.
 
 Rules that hold here:
 
-* What counts is what is in force: the files are read at the start and with each reload, as TLS reads them.
-* Nothing ends by this. It is told in the log, at once and then once a day, and on `/readyz` as a warning.
+* The files are read at the start and with each reload, as TLS reads them, so the warnings concern what is in force.
+* An expired certificate stops nothing here. The log has a warning at once and then once a day, and `/readyz` has it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 DAY = 86_400
 NOTICE = 14 * DAY
-"""Seconds before the end of a certificate from which on it is told."""
+"""Seconds before the end of a certificate at which the warnings begin."""
 _VERSION, _UTC_TIME = 0xA0, 0x17
 """Tags (X.690, section 8.1.2): of the version in a certificate, and of a time with two digits for the year."""
 
@@ -44,6 +44,7 @@ class CertificateExpiry:
         self._wall = wall
         self._monotonic = monotonic
         self._log_at = -inf
+        """When the warnings are due again, on the monotonic clock."""
 
     def renew(self, ends: Mapping[Path, float]) -> None:
         """Watch these files from now on, and log their warnings at the next `log_warnings`."""
@@ -51,7 +52,7 @@ class CertificateExpiry:
         self._log_at = -inf
 
     def warnings(self) -> Iterator[str]:
-        """What an operator should know."""
+        """One text for each file whose first certificate ends soon or has ended."""
         now = self._wall()
         for path, end in self._ends.items():
             if end - now < NOTICE:
@@ -82,7 +83,7 @@ def not_after(certificate: bytes) -> float:
     """When a certificate (DER) ends, in seconds since 1970 (RFC 5280, section 4.1).
 
     Raises:
-        ValueError, IndexError: it is none.
+        ValueError, IndexError: it is no certificate.
     """
     _, at, _ = _element(certificate, 0)
     _, at, _ = _element(certificate, at)
@@ -101,7 +102,7 @@ def not_after(certificate: bytes) -> float:
 
 
 def _element(der: bytes, at: int) -> tuple[int, int, int]:
-    """Tag, start and end of the contents of what begins at ``at`` (X.690, section 8.1)."""
+    """Tag, start and end of the contents of the element at ``at`` (X.690, section 8.1)."""
     tag, length, start = der[at], der[at + 1], at + 2
     if length & 0x80:
         digits = length & 0x7F

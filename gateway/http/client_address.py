@@ -1,10 +1,11 @@
-"""Whom a request is from when a proxy hands it on.
+"""The address of a client, also behind a proxy.
 
 Rules that hold here:
 
-* What a proxy says of its client is believed only if the connection comes from a trusted one, and of the chain in
-  ``X-Forwarded-For`` only as far as trusted proxies wrote it: from the right, up to the first address that is none.
-* Who comes through a proxy is never on this machine, whatever address is told: the proxy may be open to all.
+* What a proxy says about its client is believed only if the connection comes from a trusted proxy. The chain in
+  ``X-Forwarded-For`` is believed as far as trusted proxies wrote it: from the right to the first address that is not
+  one of a trusted proxy.
+* A client behind a proxy never counts as on this machine, whatever its address: the proxy may be open to all.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class TrustedProxies:
         self._networks = [ipaddress.ip_network(network) for network in networks]
 
     def trusted(self, address: str) -> bool:
-        """Whether what ``address`` says of others is believed."""
+        """Whether ``address`` is one of a trusted proxy."""
         found = _address(address)
         return found is not None and any(found in network for network in self._networks)
 
@@ -60,12 +61,13 @@ class TrustedProxies:
 
 
 class ForwardedRequest(HTTPMessageDelegate):
-    """Hands a request to ``inner`` as if its client had connected itself."""
+    """Passes a request on to ``inner`` with the address and the scheme of the client behind a trusted proxy."""
 
     def __init__(self, inner: HTTPMessageDelegate, connection: HTTPConnection, proxies: TrustedProxies) -> None:
         self._inner = inner
         self._context: Any = getattr(connection, "context")  # noqa: B009 - Tornado's types leave it out
         self._proxies = proxies
+        # Address and scheme of the connection itself, put back between requests.
         self._peer = self._context.remote_ip, self._context.protocol
 
     def headers_received(
@@ -76,11 +78,11 @@ class ForwardedRequest(HTTPMessageDelegate):
         return self._inner.headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        """A piece of the body."""
+        """A chunk of the body has come."""
         return self._inner.data_received(chunk)
 
     def finish(self) -> None:
-        """The request is whole; the next one on this connection may be somebody else's."""
+        """The request is complete; the next one on this connection may be of another client."""
         self._inner.finish()
         self._set(self._peer)
 
@@ -94,7 +96,7 @@ class ForwardedRequest(HTTPMessageDelegate):
 
 
 def came_through_proxy(headers: HTTPHeaders) -> bool:
-    """Whether a proxy handed this on, trusted or not."""
+    """Whether a proxy passed this request on, trusted or not."""
     return any(name in headers for name in PROXY_HEADERS)
 
 

@@ -1,15 +1,15 @@
-"""What a TLS client certificate says about who holds it (docs/reference/protocol.md, "Connecting").
+"""TLS client certificates: for which devices each is good (docs/reference/protocol.md, "Connecting").
 
 Rules that hold here:
 
-* OpenSSL has verified it by then: signed by an authority of the configuration, as it was at the handshake, and within
-  its time, or the handshake has failed. Which authority that was is read from the chain that OpenSSL has built and
-  verified, whole certificates by their SHA-256: the name of an issuer proves nothing, since another authority may sign
-  for the same name. So a handshake that a reload has overtaken is judged by those that count now.
-* The nearest authority above a certificate that the configuration names is the one that issued it.
-* A resumed session has no chain. Who issued a certificate does not change, so what a full handshake has shown is
-  remembered, whether or not a device's request follows: the session may go on elsewhere. A certificate that was
-  forgotten meanwhile is nobody's.
+* OpenSSL has already verified a certificate: it is valid now and signed by an authority of the configuration as it was
+  at the handshake, or the handshake has failed. Which authority that was is read from the chain that OpenSSL has built
+  and verified. Whole certificates are compared by their SHA-256, because another authority may use the same name. So a
+  handshake before a reload is judged by the authorities that count now.
+* The issuer of a certificate is the nearest authority above it that the configuration names.
+* A resumed TLS session has no chain. The issuer of a certificate does not change, so the chain of each full handshake
+  is remembered, even if no request follows: the session may be resumed on another connection. A certificate whose chain
+  was forgotten meanwhile has no issuer, and no device may use it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Chain: TypeAlias = tuple[bytes, ...]
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A verified certificate: the ``names`` it is good for, and whose authority has issued it.
+    """A verified certificate: the ``names`` that it is good for, and whose authority has issued it.
 
     ``owners`` are the profiles whose own authority that is, `GENERAL` for one of ``server.tls.client_ca``. ``chain`` is
     the SHA-256 of it and of what is above it.
@@ -48,24 +48,25 @@ class Certificate:
 
 
 class Authorities:
-    """Who issues certificates for whom; ``owners`` by the SHA-256 of an authority's certificate."""
+    """The authorities that issue certificates; ``owners`` has their profiles by the SHA-256 of their certificate."""
 
     def __init__(self, owners: Mapping[bytes, frozenset[str]]) -> None:
         self._chains: OrderedDict[bytes, Chain] = OrderedDict()
+        """Chains of full handshakes by the SHA-256 of the client's certificate; the last one used at the end."""
         self.renew(owners)
 
     def renew(self, owners: Mapping[bytes, frozenset[str]]) -> None:
-        """Put others in the place of these. The chains that open connections have shown are remembered."""
+        """Replace the authorities. The chains of earlier handshakes stay remembered."""
         self._owners = owners
         self._profiles = frozenset[str]().union(*owners.values()) - {GENERAL}
 
     def handshake_done(self, sock: ssl.SSLSocket) -> None:
-        """A handshake is done: keep what was shown for those who resume its session."""
+        """A handshake is done: remember its chain for connections that resume its session."""
         if sock.getpeercert(binary_form=True):
             self._chain(sock)
 
     def certificate(self, request: HTTPServerRequest) -> Certificate | None:
-        """What the client has shown, if anything."""
+        """The certificate of the client; None if it has shown none."""
         connection: Any = request.connection
         sock = connection.stream.socket
         found = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
@@ -75,11 +76,11 @@ class Authorities:
         return Certificate(names_in(found), self._issuer(chain), chain)
 
     def allow(self, certificate: Certificate, profile: str) -> bool:
-        """Whether whoever issued a certificate may speak for devices of ``profile``."""
+        """Whether the issuer of a certificate may issue for devices of ``profile``."""
         return self._owner(profile) in certificate.owners
 
     def still_allow(self, chain: Chain, profile: str) -> bool:
-        """The same of a certificate that was verified before these were the authorities."""
+        """As `allow`, for a certificate that was verified before the authorities were replaced."""
         return self._owner(profile) in self._issuer(chain)
 
     def _owner(self, profile: str) -> str:

@@ -2,9 +2,10 @@
 
 Rules that hold here:
 
-* An address has a burst, as large as a fleet behind it needs after a power cut, which fills up again at a rate.
-* An address is a network of 64 bits with IPv6: its hosts are one owner's.
-* The table has a bound. Whoever fills it from many addresses is held back less; nobody is held back for another.
+* An address has a burst, as large as a fleet behind it needs after a power cut. The burst refills at a constant rate.
+* With IPv6, a network of 64 bits counts as one address, since its hosts have one owner.
+* The table has a bound. A client that fills it from many addresses is limited less; no client is limited because of
+  another.
 """
 
 from __future__ import annotations
@@ -36,13 +37,14 @@ class ConnectRates:
         self._burst = burst
         self._clock = clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        """By network: connections left, and when that was so; the network that connected last at the end."""
         self._refused = refused
 
     def __len__(self) -> int:
         return len(self._left)
 
     def allow(self, address: str) -> bool:
-        """Whether ``address`` may connect once more, which is counted; a refusal is, too."""
+        """Whether ``address`` may connect once more. Counts the connection or the refusal."""
         network, now = network_of(address), self._clock()
         left, at = self._left.pop(network, (self._burst, now))
         left = min(self._burst, left + (now - at) * self._rate)

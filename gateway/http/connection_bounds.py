@@ -1,15 +1,16 @@
-"""Plain HTTP connections: how long each may be at it without getting on, and which gives way when there are too many.
+"""HTTP connections: how long each may make no progress, and which is closed when there are too many.
 
-A device is one of them until its handshake is done, and so is everybody who only pretends to ask or to read.
+A device is one of them until its handshake is done. So is a client that only pretends to send a request or to read.
 
 Rules that hold here:
 
-* A request that is not whole costs a place and what is kept of its body, both bounded. When there is no room left the
-  request that has been awaited for longest gives way: an honest one is whole after a round trip or two.
-* An answer has to be taken in time, however steadily the reader moves. One that is not taken gives way, too.
-* What is being answered, and waits for nothing but the gateway, is left alone.
-* `REQUESTS_PER_TURN` are begun in a turn of the event loop, first requests of a connection before any others: who sends
-  many behind each other waits for himself, and devices get their acks between two turns.
+* An incomplete request costs a place and the memory of its body, and both are bounded. When there is no room left, the
+  incomplete request that is the oldest gives way: an honest one is complete after a round trip or two.
+* An answer has to be taken within `ANSWER_SECONDS`, even if its reader makes slow progress. When there is no room left,
+  an answer that waits for its reader gives way, too.
+* A request that waits only for the gateway's answer is never closed.
+* `REQUESTS_PER_TURN` requests are begun in a turn of the event loop, and first requests of a connection go before
+  others. So a client that sends many requests in a row delays only itself, and devices get their acks between turns.
 """
 
 from __future__ import annotations
@@ -31,34 +32,36 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 4096
 MAX_BODY_BYTES = 32 * 1024**2
-"""Kept of all requests that are not whole yet."""
+"""Kept of the bodies of all incomplete requests together."""
 ANSWER_SECONDS = 60.0
-"""For the last byte of an answer to be on its way."""
+"""Until the last byte of an answer has to be on its way."""
 SCAN_SECONDS = 5.0
 REQUESTS_PER_TURN = 8
 """A request costs a third of a millisecond."""
 
 
 class CutReason(StrEnum):
-    """Why a connection was closed before its time."""
+    """Why a connection was closed early."""
 
     GAVE_WAY = "gave_way"
     SLOW_READER = "slow_reader"
 
 
 class RequestTurns:
-    """Who may begin in this turn of the event loop, and who has to wait for one of the next."""
+    """Decides which requests begin in this turn of the event loop, and which wait for a later one."""
 
     def __init__(self, per_turn: int = REQUESTS_PER_TURN) -> None:
         self._per_turn = per_turn
         self._begun = 0
+        """Requests begun in this turn."""
         self._first: deque[asyncio.Future[None]] = deque()
         self._further: deque[asyncio.Future[None]] = deque()
         self._loop = asyncio.get_running_loop()
         self._next: asyncio.Handle | None = None
+        """The call that begins the next turn; None while no request has come."""
 
     def take(self, *, first: bool) -> asyncio.Future[None] | None:
-        """None: now. Otherwise when this is done."""
+        """None: the request begins now. Otherwise it begins when the future is done."""
         waiter = None
         if self._begun >= self._per_turn or self._first or self._further:
             waiter = self._loop.create_future()
@@ -83,14 +86,14 @@ class RequestTurns:
 
 @dataclass(slots=True)
 class IncompleteBody:
-    """Of a request that is not whole yet: bytes that are kept, and how many will be at most."""
+    """The body of an incomplete request: ``kept`` bytes are in memory, at most ``most`` will be."""
 
     kept: int = 0
     most: float = math.inf
 
 
 class ConnectionBounds:
-    """The connections of a listener; ``count`` hears why one was cut."""
+    """The HTTP connections of a listener; ``count`` is called with the reason when one is closed early."""
 
     def __init__(
         self,
@@ -105,31 +108,35 @@ class ConnectionBounds:
         self._max_bytes = max_bytes
         self._answer_seconds = answer_seconds
         self._incomplete: dict[HTTP1ServerConnection, IncompleteBody] = {}
+        """Connections from which a request is expected or has begun, the one that waits longest first."""
         self._answered: dict[HTTP1ServerConnection, float] = {}
+        """Connections with a complete request, with the time since which an answer waits to be taken."""
         self._bytes = 0
+        """Bytes kept of incomplete bodies."""
         self.turns = RequestTurns()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        """The next look for slow readers; None while nothing is answered."""
 
     def __len__(self) -> int:
         return len(self._incomplete) + len(self._answered)
 
     def make_room(self) -> bool:
-        """Whether there is room for one more, which may be at the cost of another."""
+        """Whether there is room for one more connection, if need be after closing another."""
         return len(self) < self._max_connections or self._give_way()
 
     def request_expected(self, connection: HTTP1ServerConnection) -> bool:
-        """A request is expected from ``connection``: whether it is new, or else has its last answer."""
+        """Expect a request from ``connection``; returns whether it is the connection's first."""
         self._incomplete[connection] = IncompleteBody()
         return self._answered.pop(connection, None) is None
 
     def limit_kept_body(self, connection: HTTP1ServerConnection, most: int) -> None:
-        """Only so many bytes of the body that begins will be kept; the others are nobody's burden."""
+        """Count at most ``most`` bytes of the body that begins: its handler discards the rest."""
         if connection in self._incomplete:
             self._incomplete[connection].most = most
 
     def body_received(self, connection: HTTP1ServerConnection, size: int) -> None:
-        """So many bytes of a body came."""
+        """Count ``size`` more bytes of a body."""
         body = self._incomplete.get(connection)
         if body is not None and body.kept + size <= body.most:
             body.kept += size
@@ -138,7 +145,7 @@ class ConnectionBounds:
                 pass
 
     def request_complete(self, connection: HTTP1ServerConnection) -> None:
-        """The request is whole."""
+        """The request is complete and will be answered."""
         if connection in self._incomplete:
             self._bytes -= self._incomplete.pop(connection).kept
             self._answered[connection] = self._loop.time()
@@ -146,18 +153,18 @@ class ConnectionBounds:
                 self._timer = self._loop.call_later(min(SCAN_SECONDS, self._answer_seconds), self._scan)
 
     def remove(self, connection: HTTP1ServerConnection) -> None:
-        """The connection has ended, or become something else."""
+        """The connection has ended, or has become a WebSocket."""
         self._bytes -= self._incomplete.pop(connection, IncompleteBody()).kept
         self._answered.pop(connection, None)
 
     def stop(self) -> None:
-        """Look after them no more."""
+        """Stop looking for slow readers."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _give_way(self, *, with_body: bool = False) -> bool:
-        """Close the request awaited for longest, else the answer that waits to be taken; whether there was any."""
+        """Close the oldest incomplete request, else an answer that waits for its reader; whether there was one."""
         found = next((known for known, body in self._incomplete.items() if body.kept or not with_body), None)
         if found is None and not with_body:
             found = next((known for known in self._answered if known.stream.writing()), None)
@@ -176,7 +183,7 @@ class ConnectionBounds:
         now = self._loop.time()
         for connection, since in list(self._answered.items()):
             if not connection.stream.writing():
-                self._answered[connection] = now  # it is the gateway that is slow
+                self._answered[connection] = now  # the client has taken everything so far
             elif now - since >= self._answer_seconds:
                 self._cut(connection, CutReason.SLOW_READER)
         if self._answered:
@@ -184,7 +191,7 @@ class ConnectionBounds:
 
 
 class BoundedRequest(HTTPMessageDelegate):
-    """Hands a request to ``inner``, and tells ``connections`` how far it is."""
+    """Passes a request on to ``inner``, and reports its progress to ``connections``."""
 
     def __init__(
         self,
@@ -217,11 +224,11 @@ class BoundedRequest(HTTPMessageDelegate):
     def _begin(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> Awaitable[None] | None:
         if not self._connection.stream.closed():
             return self._inner.headers_received(start_line, headers)
-        self._request.detach()  # or Tornado would go on with all that it has read of one who is gone
+        self._request.detach()  # or Tornado would process all that it has read from a client that is gone
         return None
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        """A piece of the body."""
+        """A chunk of the body has come."""
         self._connections.body_received(self._connection, len(chunk))
         return self._inner.data_received(chunk)
 

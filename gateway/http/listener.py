@@ -2,10 +2,10 @@
 
 Rules that hold here:
 
-* A connection that does not get on is closed: without a request in time, with half a body, with an answer untaken.
-* Their number is bounded. When there are too many, the one that has not got on for longest is closed
-  (`gateway.http.connection_bounds`). A device comes through here for its handshake only, so the bound is for those that
-  shake hands at the same moment.
+* A connection without progress is closed: no request in time, an incomplete body, or an answer that is not taken.
+* The number of connections is bounded. When there are too many, the one without progress for longest is closed
+  (`gateway.http.connection_bounds`). A device is counted only until its handshake is done, so the bound concerns the
+  handshakes of one moment.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ BODY_TIMEOUT = 30.0
 """Seconds from the headers to the end of the body."""
 MAX_HEADER_BYTES = 16 * 1024
 MAX_BODY_BYTES = 128 * 1024
-"""What is longer, such as readings, is for its handler to take piece by piece."""
+"""The handler of a longer body, such as readings, takes it in chunks and sets its own limit."""
 ADVICE: dict[int | None, str] = {
     errno.EADDRINUSE: "; stop what listens there, perhaps another gateway, or choose another port",
     errno.EADDRNOTAVAIL: "; this machine has no such address",
     errno.EACCES: "; ports below 1024 are not for everyone: choose another one",
 }
-"""What to do when an address cannot be listened on."""
+"""What an operator can do when an address cannot be listened on."""
 
 
 def listening_sockets(listen: ListenAddress, inherited: Sequence[socket.socket] = ()) -> list[socket.socket]:
     """Sockets that listen: those that a service manager holds, if there are any, else new ones at ``listen``.
 
     Raises:
-        GatewayError: the inherited ones are open to others than ``listen``, on which it hangs who needs a token.
+        GatewayError: the inherited ones are open to the network and ``listen`` is not, which decides who needs a token.
         GatewayError: ``listen`` cannot be listened on.
     """
     if not inherited:
@@ -76,7 +76,7 @@ def listening_sockets(listen: ListenAddress, inherited: Sequence[socket.socket] 
 
 
 class Listener(HTTPServer):
-    """Serves ``application``; ``on_turned_away`` hears of each connection too many, ``bounds`` has the bounds."""
+    """Serves ``application`` within ``bounds``; ``on_turned_away`` is called for each connection too many."""
 
     def initialize(  # type: ignore[override] # noqa: PLR0913 - what it is asked to do, a part each
         self,
@@ -108,28 +108,28 @@ class Listener(HTTPServer):
         )
 
     def renew(self, tls: ssl.SSLContext | None, proxies: TrustedProxies) -> None:
-        """Shake hands with these certificates and trust these proxies from now on; what is connected stays so."""
+        """Use these certificates and trust these proxies for new connections; open ones stay as they are."""
         self.ssl_options = tls
         self._proxies = proxies
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        """Take a request for its client's, where a trusted proxy hands it on."""
+        """Serve a request within the bounds, with the address of the client behind a trusted proxy."""
         found = ForwardedRequest(super().start_request(server_conn, request_conn), request_conn, self._proxies)
         connection, request = cast("HTTP1ServerConnection", server_conn), cast("HTTP1Connection", request_conn)
         return BoundedRequest(found, connection, request, self._bounds)
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
-        """Accept connections on these."""
+        """Accept connections on these sockets."""
         self._admissions += [
             Admission(sock, self._let_in, self._on_turned_away, may_connect=self._may) for sock in sockets
         ]
 
     def _may(self, address: str) -> bool:
-        """Whether this may connect; whom a trusted proxy brings is judged when its address is known."""
+        """Whether this address may connect; a client behind a trusted proxy is judged when its address is known."""
         return self._proxies.trusted(address) or self._may_connect(address)
 
     def stop(self) -> None:
-        """Accept no more."""
+        """Accept no more connections."""
         while self._admissions:
             self._admissions.pop().close()
         self._bounds.stop()
@@ -143,7 +143,7 @@ class Listener(HTTPServer):
                 wrapped = ssl_wrap_socket(connection, self.ssl_options, server_side=True, do_handshake_on_connect=False)
                 stream = secured = SSLIOStream(wrapped, self.max_buffer_size, read_chunk_size=self.read_chunk_size)
                 secured.wait_for_handshake().add_done_callback(self._handshake_done)
-        except OSError:  # it has left already
+        except OSError:  # the client has left already
             connection.close()
         else:
             self.handle_stream(stream, address)
@@ -161,6 +161,6 @@ class Listener(HTTPServer):
             stream.close()
 
     def on_close(self, server_conn: object) -> None:
-        """A connection has ended, or become a device's socket."""
+        """A connection has ended, or has become a WebSocket."""
         self._bounds.remove(cast("HTTP1ServerConnection", server_conn))
         super().on_close(server_conn)

@@ -1,11 +1,11 @@
-"""Logins of people who logged in: a signed cookie says who one is, nothing is kept per login.
+"""Logins of people: a signed cookie tells the role of a browser, and nothing is kept per login.
 
 Rules that hold here:
 
-* A cookie is signed with a key made of the gateway's secret and of the token it was got for. So every cookie of a role
-  dies in the moment that the operator changes the token of that role, and none is valid without the secret.
-* Nothing of a cookie is looked at before its signature holds.
-* A login that was ended is remembered until it would have expired: a copy of its cookie is worth nothing.
+* A cookie is signed with a key made of the gateway's secret and the token that it was given for. So all cookies of a
+  role end when the operator changes the token of that role, and none is valid without the secret.
+* Only the role of a cookie is used before its signature is verified, to choose the key.
+* A login that was ended is remembered until it would have expired, so that a copy of its cookie is worth nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _OTHERS = 0o077
 
 
 class Role(IntEnum):
-    """What one may do over HTTP; each may do what those below may."""
+    """What a client may do over HTTP. Each role includes the ones above it here."""
 
     NONE = 0
     VIEWER = 1
@@ -47,7 +47,7 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What a cookie says: ``expires`` in s since 1970, ``csrf`` has to come with every change."""
+    """What a cookie says. ``expires`` is in seconds since 1970; ``csrf`` has to come with every change."""
 
     id: str
     role: Role
@@ -62,7 +62,8 @@ class Logins:
         self._secret = secret
         self._clock = clock
         self._ended: dict[str, int] = {}
-        # Browsers send a host's cookies to all of its ports: gateways on one machine must not take each other's place.
+        """Ids of logins that were ended before they expired, with the time at which they expire."""
+        # Browsers send a host's cookies to all of its ports: gateways on one machine must not overwrite each other's.
         self.cookie_name = f"gateway-{sha256(b'name' + secret).hexdigest()[:8]}"
 
     def begin(self, role: Role, auth: AuthSection) -> str:
@@ -71,7 +72,7 @@ class Logins:
         return f"{said}.{self._sign(said, role, auth)}"
 
     def read(self, cookie: str, auth: AuthSection) -> Login | None:
-        """The login of a cookie; None if it is forged, expired, ended, or older than the token it was got for."""
+        """The login of a cookie; None if it is forged, expired, ended, or was given for a token that has changed."""
         said, _, signature = cookie.rpartition(".")
         role = {"VIEWER": Role.VIEWER, "ADMIN": Role.ADMIN}.get(said.partition(".")[0])
         if role is None or token_of(role, auth) is None:
@@ -83,8 +84,8 @@ class Logins:
         return login if self.lasts(login) else None
 
     def lasts(self, login: Login) -> bool:
-        """Whether a login was neither ended nor has expired, its token apart."""
-        # One that would last longer than any can was begun by a clock that was ahead: it would live too long.
+        """Whether a login was neither ended nor has expired; its token is not checked."""
+        # A login that lasts longer than `LIFETIME` was begun while the clock was ahead; it would last too long.
         return 0 < login.expires - self._clock() <= LIFETIME and login.id not in self._ended
 
     def end(self, login: Login) -> None:
@@ -102,13 +103,13 @@ class Logins:
 
 
 def token_of(role: Role, auth: AuthSection) -> str | None:
-    """The token that gives its bearer this role; None if none does."""
+    """The configured token of a role; None without one."""
     token = {Role.ADMIN: auth.admin_token, Role.VIEWER: auth.viewer_token}.get(role)
     return None if token is None else token.get_secret_value()
 
 
 def load_secret(path: Path) -> bytes:
-    """The gateway's secret, which is made where there is none, or none that is fit to be one.
+    """The gateway's secret. A new one is made if there is none, if it is damaged, or if others may read it.
 
     Raises:
         OSError: the file can be neither read nor written.

@@ -1,11 +1,12 @@
-"""Slows down whoever tries tokens, without a word to anyone else.
+"""Slows down addresses that try tokens, without any effect on others.
 
 Rules that hold here:
 
-* Each address has a few guesses at once and then one more every so often. While it has none left, a right token is not
-  looked at either: otherwise the answer would tell.
-* The same wrong token again is no new guess: a scraper with an old token must not shut out the people beside it.
-* The table has a bound. Whoever fills it from many addresses is slowed less; nobody is slowed for another.
+* Each address has `BURST` guesses, and one more every `EVERY` seconds. While it has none left, a right token is not
+  checked either: otherwise the answer would tell that it is right.
+* The same wrong token again is no new guess: a scraper with an old token must not shut out people at its address.
+* The table has a bound. A client that fills it from many addresses is slowed less; no client is slowed because of
+  another.
 """
 
 from __future__ import annotations
@@ -30,24 +31,27 @@ _KNOWN_WRONG = 4
 @dataclass(slots=True)
 class _Guesser:
     left: float
+    """Guesses left at the time ``at``."""
     at: float
+    """Seconds, of the clock of `TokenGuesses`."""
     wrong: deque[int] = field(default_factory=lambda: deque(maxlen=_KNOWN_WRONG))
+    """Hashes of the last wrong tokens."""
 
 
 class TokenGuesses:
-    """Wrong tokens, by the address they came from."""
+    """Counts wrong tokens by the address that they came from."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._guessers: OrderedDict[str, _Guesser] = OrderedDict()
 
     def seconds_to_wait(self, address: str) -> float:
-        """Seconds until ``address`` may try a token; 0 at most times."""
+        """Seconds until ``address`` may try a token; in the ordinary case 0."""
         guesser = self._guessers.get(network_of(address))
         return 0.0 if guesser is None else max(0.0, (1 - self._left(guesser)) * EVERY)
 
     def count_wrong(self, address: str, token: str) -> bool:
-        """Count a wrong token; whether it was the last guess that the address had."""
+        """Count a wrong token; returns whether it was the last guess that the address had."""
         network, now = network_of(address), self._clock()
         guesser = self._guessers.setdefault(network, _Guesser(BURST, now))
         self._guessers.move_to_end(network)

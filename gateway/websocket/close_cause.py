@@ -1,4 +1,4 @@
-"""Who or what ended a connection of a device: the first that did."""
+"""What ended a WebSocket connection first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class CloseCause(StrEnum):
-    """Who or what ended a connection."""
+    """What ended a connection."""
 
     PEER = "peer"
     """The peer sent a Close frame first."""
@@ -21,4 +21,4 @@ class CloseCause(StrEnum):
     ABORTED = "aborted"
     """The handler called `StreamHandler.abort`."""
     WRITE_LIMIT = "write_limit"
-    """The peer left more bytes untaken than `StreamHandler.write_limit`."""
+    """More bytes than `StreamHandler.write_limit` waited for the peer to take them."""

@@ -2,13 +2,13 @@
 
 Rules that hold here:
 
-* However the same bytes are cut into chunks, the same frames come out, and the work is linear in the bytes.
-* Headers are judged as soon as they can be read: an unmasked frame at two bytes, one that is too big without its
-  payload.
-* Nothing a peer sends makes the parser hold more than one message of ``limit`` bytes and one chunk, nor is a message in
-  more pieces than `_most_pieces` says: each costs as much as a small message and may be empty.
-* After a violation nothing more is parsed; what came before it is still delivered.
-* Control frames between the fragments of a message leave the message alone.
+* The same bytes give the same frames however they are cut into chunks, and the work is linear in the bytes.
+* Headers are judged as soon as they can be read: an unmasked frame at its second byte, a frame that is too big before
+  its payload.
+* The parser never holds more than one message of ``limit`` bytes and one chunk. The fragments of a message are bounded
+  too (`MIN_FRAGMENTS`), since each costs as much as a small message and may be empty.
+* After a violation nothing more is parsed. The frames before it are still delivered.
+* Control frames may come between the fragments of a message and do not change it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FINAL = 0x80
 COMPRESSED = 0x40
 """The RSV1 bit, permessage-deflate's mark on the first frame of a message (RFC 7692, 6)."""
 FRAMES_PER_TURN = 256
-"""Frames parsed by one call, so that a chunk of tiny frames cannot keep the event loop to itself."""
+"""Frames parsed by one call at most, so that a chunk of tiny frames does not block the event loop."""
 
 _WHOLE_TEXT = FINAL | TEXT
 _OPCODE = 0x0F
@@ -41,7 +41,7 @@ _OPCODES = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
 
 MIN_FRAGMENTS = 64
 BYTES_PER_FRAGMENT = 16
-"""A message may be in so many pieces, and in one more for so many bytes of the limit."""
+"""A message may have `MIN_FRAGMENTS` fragments, and one more for each `BYTES_PER_FRAGMENT` bytes of the limit."""
 
 PROTOCOL_ERROR = 1002
 NOT_UTF8 = 1007
@@ -73,7 +73,7 @@ class CloseFrame(NamedTuple):
 
 
 def too_big(limit: int) -> Violation:
-    """What a message over ``limit`` bytes is answered with."""
+    """The violation of a message of more than ``limit`` bytes."""
     return Violation(TOO_BIG, f"message is larger than {limit} bytes")
 
 
@@ -141,21 +141,29 @@ class FrameParser:
         self._unmask = unmask
         self._compression = compression
         self._data = b""
+        """Bytes that were given and not parsed, because a call stopped at `FRAMES_PER_TURN`; empty otherwise."""
         self._position = 0
+        """Where in ``_data`` the next frame begins."""
         self._partial: bytearray | None = None
+        """The beginning of a frame that is not whole; None between frames."""
         self._needed = 0
+        """Bytes that ``_partial`` must have before parsing it again is of use."""
         self._message: bytearray | None = None
+        """The fragments so far of a fragmented message; None outside of one."""
         self._fragments = 0
+        """Continuation frames of the fragmented message so far."""
         self._message_number = 1
+        """Changes with each message, so that `unfinished` tells two unfinished messages apart."""
         self._kind = 0
+        """Kind of the fragmented message, from its first frame."""
         self._short = _MASKED | min(limit, _MAX_SHORT)
-        """The second byte up to which the short way of `_parse` applies; 0 inside a fragmented message."""
+        """Highest second byte of a frame that the fast path of `_parse` takes; 0 inside a fragmented message."""
         self.violation: Violation | None = None
-        """Set once the peer broke the protocol; it comes after the frames returned with it."""
+        """Set once the peer has broken the protocol, after the frames that the same call returned."""
 
     @property
     def unfinished(self) -> int:
-        """0 between messages; inside one a number of its own, the same until it has ended."""
+        """0 between messages. Inside a message a number that stays the same until the message has ended."""
         return 0 if self._message is None and self._partial is None else self._message_number
 
     @property
@@ -164,9 +172,9 @@ class FrameParser:
         return bool(self._data)
 
     def single_text(self, data: bytes) -> bytes | None:
-        """The payload of ``data`` where it is one whole text message with nothing before it; None: `feed` it.
+        """The payload if ``data`` is exactly one whole text message and nothing waits before it; None: call `feed`.
 
-        What nearly every read from a device brings, without a list of frames for it.
+        Nearly every read from a device is such a message; this spares the list of frames.
         """
         if self._partial is not None or self._data or len(data) < _MIN_FRAME or data[0] != _WHOLE_TEXT:
             return None
@@ -196,7 +204,7 @@ class FrameParser:
         return self._parse(data, 0)
 
     def discard(self) -> None:
-        """Let go of all that was given: nobody wants it any more."""
+        """Drop all bytes that were given and not delivered."""
         self._data = b""
         self._partial = self._message = None
 
@@ -235,7 +243,7 @@ class FrameParser:
         return frames
 
     def _parse_any(self, data: bytes, position: int, frames: list[Frame]) -> int:
-        """Parse one frame of any kind; the position after it, or ``position`` when it is not whole or not legal."""
+        """Parse one frame of any kind; the position after it, or ``position`` if it is incomplete or illegal."""
         if problem := self._problem(data[position], data[position + 1]):
             self.violation = Violation(PROTOCOL_ERROR, problem)
             return position
@@ -259,11 +267,11 @@ class FrameParser:
         return stop
 
     def _excess(self, length: int) -> Violation | None:
-        """What is too much about a frame of a message with ``length`` bytes."""
+        """The limit that a data frame of ``length`` bytes breaks; None if it breaks none."""
         if length + len(self._message or b"") > self.limit:
             return too_big(self.limit)
-        if self._fragments > (most := MIN_FRAGMENTS + self.limit // BYTES_PER_FRAGMENT):
-            return Violation(POLICY, f"message is in more than {most} pieces")
+        if self._fragments > (allowed := MIN_FRAGMENTS + self.limit // BYTES_PER_FRAGMENT):
+            return Violation(POLICY, f"message is in more than {allowed} pieces")
         return None
 
     def _problem(self, first: int, second: int) -> str | None:
@@ -285,7 +293,7 @@ class FrameParser:
         return "message inside a fragmented message" if self._message is not None else None
 
     def _take(self, first: int, payload: bytes, frames: list[Frame]) -> None:
-        """Add a legal frame to its message, and to ``frames`` what is whole."""
+        """Add a legal frame to its message, and to ``frames`` once the message is whole."""
         opcode = first & _OPCODE
         kind = first & (COMPRESSED | _OPCODE)
         if self._message is not None and opcode == CONTINUATION:

@@ -2,9 +2,9 @@
 
 Rules that hold here:
 
-* Messages come in order, whatever pauses them, and none after the handler has closed.
-* Whatever a handler raises ends its own connection (close 1011), never the server.
-* `StreamHandler.on_close` comes exactly once for every connection that was upgraded, and for no other.
+* Messages come in order, also across pauses, and none comes after the handler has closed.
+* An exception of a handler ends its own connection (close 1011), never the server.
+* `StreamHandler.on_close` is called exactly once for every connection that was upgraded, and for no other.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ BINARY = frames.FINAL | frames.BINARY
 
 
 def write_all(writes: Iterable[Write]) -> None:
-    """Make many prepared writes, one straight after the other.
+    """Make many prepared writes, one directly after the other.
 
-    With work in between, whoever takes what is written would go to sleep after each and have to be woken for the next.
+    With work in between, the receiver would go to sleep after each write and have to be woken for the next.
     docs/explanation/way-of-a-reading.md, "From a frame to an ack".
     """
     for stream, frame in writes:
         try:
             stream.send(frame)
-        except Exception:  # a bug that one connection meets must not keep the others from theirs
+        except Exception:  # a bug on one connection must not keep the others from their writes
             log.exception("a connection could not be written to")
 
 
 class RequestSummary:
-    """What is left of a request after the upgrade: enough for log lines."""
+    """The part of a request that is kept after the upgrade, for log lines."""
 
     __slots__ = ("method", "remote_ip", "uri")
 
@@ -74,13 +74,13 @@ class StreamHandler(WebSocketHandler):
     __slots__ = ("close_cause", "last_byte_at")
 
     write_limit: int = 1024 * 1024
-    """Bytes that may wait for the peer; one that leaves more than this is cut off."""
+    """Bytes that may wait for the peer; with more, the connection is aborted."""
     close_timeout: float = 5.0
     """Seconds a peer has to answer a Close frame and to take what was written, before it is aborted."""
 
     ws_connection: StreamProtocol | None
     last_byte_at: float
-    """Time of the event loop's clock at which the peer was last heard; any byte counts."""
+    """When the last byte of the peer came, on the event loop's clock."""
     close_cause: CloseCause | None
     """Why the connection ended, from `on_close` on. ``close_code`` and ``close_reason`` are those of the first Close
     frame that either side sent, None without one."""
@@ -101,7 +101,7 @@ class StreamHandler(WebSocketHandler):
     def write_text(self, data: bytes) -> None:
         """Send one text message, UTF-8, with one write and no task; after a close it is dropped.
 
-        A peer that has left more than `write_limit` bytes untaken is aborted instead.
+        If more than `write_limit` bytes wait for the peer, the connection is aborted instead.
         """
         if self.ws_connection is not None:
             self._write(self.ws_connection.prepare(TEXT, data))
@@ -117,22 +117,22 @@ class StreamHandler(WebSocketHandler):
             stream.send(frame)
 
     def send_ping(self) -> None:
-        """Ask the peer for a sign of life; after a close it is not asked."""
+        """Send a ping; after a close, do nothing."""
         if self.ws_connection is not None and not self.ws_connection.is_closing():
             self.ws_connection.write_ping(b"")
 
     @property
     def record_timeout(self) -> float:
-        """Seconds for which the bytes of one TLS record are life."""
+        """Seconds for which the bytes of one incomplete TLS record count as a sign of life."""
         return 120.0
 
     @property
     def unfinished(self) -> int:
-        """0 between messages; inside one a number of its own, the same until it has ended."""
+        """0 between messages. Inside a message a number that stays the same until the message has ended."""
         return 0 if self.ws_connection is None else self.ws_connection.unfinished
 
     def set_max_message_size(self, size: int) -> None:
-        """Take messages of up to ``size`` bytes from now on; before, `max_message_size` counts."""
+        """Accept messages of up to ``size`` bytes from now on; before this call `max_message_size` counts."""
         if self.ws_connection is not None:
             self.ws_connection.set_limit(size)
 
@@ -147,7 +147,7 @@ class StreamHandler(WebSocketHandler):
             self.ws_connection.resume()
 
     def deliver_backlog(self) -> None:
-        """Deliver what has arrived and was held back by `pause_reading`; before a close, after which it is dropped."""
+        """Deliver what `pause_reading` has held back. Call it before a close, which drops it."""
         if self.ws_connection is not None:
             self.ws_connection.deliver_backlog()
 
@@ -157,13 +157,13 @@ class StreamHandler(WebSocketHandler):
             self.ws_connection.close(code, reason, timeout=timeout)
 
     def abort(self) -> None:
-        """Drop the connection with whatever was not sent; ``on_close`` follows from the event loop."""
+        """Drop the connection and what was not sent; the event loop calls ``on_close`` later."""
         if self.ws_connection is not None:
             self.ws_connection.abort(CloseCause.ABORTED)
 
     @property
     def ping_interval(self) -> None:
-        """None: Tornado's pinger costs a task per connection and takes only pongs for life."""
+        """None: Tornado's pinger costs a task per connection and counts only pongs as signs of life."""
 
     def get_websocket_protocol(self) -> StreamProtocol | None:
         """The protocol that serves the version the client asked for."""
@@ -181,7 +181,7 @@ class StreamHandler(WebSocketHandler):
         return cast("StreamProtocol", self.ws_connection).take_over(self.detach())
 
     def on_connection_close(self) -> None:
-        """Tornado's hook; a connection that ends before its upgrade has nothing to close."""
+        """Tornado's hook; before the upgrade there is nothing to close."""
         if self.ws_connection is not None:
             super().on_connection_close()
 

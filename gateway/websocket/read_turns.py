@@ -1,9 +1,9 @@
-"""Whose turn it is, among connections that have more than a turn's worth to be dealt with.
+"""Turns on the event loop for connections that have more to process than one turn allows.
 
 Rules that hold here:
 
-* They stand in line, and a few go on in each turn of the loop. All of them in every turn would leave the other
-  connections one turn in seconds, once they are thousands.
+* They wait in a queue, and a few continue in each turn of the loop. If thousands of them all continued in every turn,
+  the other connections would get one turn in several seconds.
 """
 
 from __future__ import annotations
@@ -16,42 +16,44 @@ if TYPE_CHECKING:
     import asyncio
 
 CONNECTIONS_PER_TURN = 4
-"""Connections that go on in a turn of the loop; each may take two milliseconds."""
+"""Connections that continue in one turn of the loop; each may take two milliseconds."""
 
 
 class Resumable(Protocol):
-    """Whoever stands in the line."""
+    """A connection that waits in the queue."""
 
     def take_turn(self) -> None:
-        """It is its turn."""
+        """Process the next part."""
         ...
 
 
 class ReadTurns(threading.local):
-    """The line of a thread's event loop."""
+    """The queue of one thread's event loop."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._standing: deque[Resumable] = deque()
+        self._waiting: deque[Resumable] = deque()
+        """Connections in the order of their turns."""
         self._called = False
+        """Whether the loop will call `_advance`."""
 
-    def join(self, loop: asyncio.AbstractEventLoop, who: Resumable) -> None:
-        """Have ``who`` go on when it is its turn."""
+    def join(self, loop: asyncio.AbstractEventLoop, connection: Resumable) -> None:
+        """Put ``connection`` at the end of the queue."""
         if self._loop is not loop:  # an earlier loop of this thread has ended
-            self._loop, self._standing, self._called = loop, deque(), False
-        self._standing.append(who)
+            self._loop, self._waiting, self._called = loop, deque(), False
+        self._waiting.append(connection)
         self._call(loop)
 
     def _call(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._standing and not self._called:
+        if self._waiting and not self._called:
             self._called = True
             loop.call_soon(self._advance, loop)
 
     def _advance(self, loop: asyncio.AbstractEventLoop) -> None:
         self._called = False
         try:
-            for _ in range(min(CONNECTIONS_PER_TURN, len(self._standing))):
-                self._standing.popleft().take_turn()
+            for _ in range(min(CONNECTIONS_PER_TURN, len(self._waiting))):
+                self._waiting.popleft().take_turn()
         finally:
             self._call(loop)
 

@@ -6,11 +6,11 @@ to `StreamHandler.on_text` with no task and no future.
 
 Rules that hold here:
 
-* Nothing waits for a peer for ever: a close that is not over in time becomes an abort.
+* No close waits for the peer without a limit: a close that takes too long becomes an abort.
 * One connection never holds the loop for more than `FRAMES_PER_TURN` frames or one chunk at a time.
-* What pauses reading also holds back the rest of what was read.
-* Pings and pongs are rationed: each costs an answer, and nothing that a peer could want needs many.
-* Private names of Tornado are used here and in ``websocket.py``, nowhere else; a test lists them.
+* A pause of reading also holds back the frames that were already read.
+* Pings and pongs are limited: a ping costs an answer, and no honest peer needs many.
+* Private names of Tornado are used here and in ``handler.py``, nowhere else; a test lists them.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ if TYPE_CHECKING:
 
 _CHUNK = 64 * 1024
 RECEIVE_BUFFER = 64 * 1024
-"""What the kernel is asked to hold of a peer's bytes. By itself it lets that grow to megabytes for a peer that sends
-much, and uvloop takes up to 250 KB of it at once: too much to hold for each of thousands that are not read."""
+"""Size of the kernel's receive buffer of a connection. By default the kernel lets it grow to megabytes for a peer that
+sends much, and uvloop reads up to 250 KB of it at once: too much to hold for thousands of paused connections."""
 
 MAX_CONTROLS = 300
 CONTROL_SECONDS = 10.0
-"""A peer may send so many pings and pongs in so many seconds."""
+"""A peer may send `MAX_CONTROLS` pings and pongs in `CONTROL_SECONDS`."""
 
-# Why reading is paused; a connection reads while none is set.
+# Bits: the reasons why reading is paused. A connection reads while none is set.
 _PAUSED_BY_HANDLER = 1
 _PAUSED_FOR_AWAITABLE = 2
 _PAUSED_FOR_TURN = 4
 
 
 Write = tuple[TransportStream, bytes]
-"""A frame, and the connection it is to go out on."""
+"""A frame, and the stream that it is to be written to."""
 
 
 class _ReceiveBuffer(threading.local):
-    """One buffer for all sockets of a thread: what is in it is copied before the loop goes on."""
+    """One buffer for all sockets of a thread: its content is copied before the loop reads another socket."""
 
     def __init__(self) -> None:
         self.view = memoryview(bytearray(_CHUNK))
@@ -152,15 +152,15 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
         self._backlog: list[frames.Frame] = []
         """Frames that were parsed and not delivered yet, because reading is paused."""
         self._pauses = 0
-        """How many pauses of reading are in force."""
+        """The reasons why reading is paused: bits of the constants above."""
         self._deadline: asyncio.TimerHandle | None = None
         """Aborts a connection that takes too long to close."""
         self._controls = 0
         """Pings and pongs since ``_controls_since``."""
         self._heard_at = 0.0
-        """When bytes last counted as life that were no whole TLS record yet."""
+        """The ``last_byte_at`` that bytes of an incomplete TLS record last set, on the event loop's clock."""
         self._record_since = 0.0
-        """When the TLS record began that is incomplete."""
+        """When the incomplete TLS record began, on the event loop's clock."""
         handler.last_byte_at = self._controls_since = self._loop.time()
 
     async def accept_connection(self, handler: WebSocketHandler) -> None:
@@ -179,12 +179,12 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
         """Move the socket to a transport; unlike Tornado's, this returns at once and leaves no task behind."""
         try:
             sock, early = await self.stream.take_socket()
-        except OSError:  # gone already; Tornado's StreamClosedError is one
+        except OSError:  # the connection has ended; Tornado's StreamClosedError is an OSError
             return
         self._parser = FrameParser(
             self.params.max_message_size, _websocket_mask, compression=self._decompressor is not None
         )
-        self.params = None  # type: ignore[assignment] # a tenth of an idle connection, and known where it matters
+        self.params = None  # type: ignore[assignment] # a tenth of an idle connection's memory, and the parser has what matters
         self.handler.release_request()
         self._backlog = self._parser.feed(early)
         try:
@@ -199,7 +199,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
             raise
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Deliver what came behind the handshake; reading starts after that."""
+        """Deliver the frames that came with the handshake; reading starts after that."""
         self._transport = cast("asyncio.Transport", transport)
         self._buffer = _receive_buffer.view
         self.stream.attach(self._transport)
@@ -223,7 +223,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
             self.handler.log_exception(*sys.exc_info())
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from uvloop, which reads on at once after a full chunk: others come first then."""
+        """Take bytes from uvloop. It would read on at once after a full chunk, so other connections come first then."""
         handler = self.handler
         handler.last_byte_at = self._loop.time()
         if self._pauses or self.server_terminated or (text := self._parser.single_text(data)) is None:
@@ -242,29 +242,29 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
         self.data_received(self._buffer[:nbytes].tobytes())
 
     def partial_record_received(self) -> None:
-        """Take bytes of a TLS record that is not whole yet for life, but only for as long as a message may take."""
+        """Count bytes of an incomplete TLS record as a sign of life, for ``record_timeout`` seconds of one record."""
         handler, now = self.handler, self._loop.time()
-        if handler.last_byte_at != self._heard_at:  # something whole has come since
+        if handler.last_byte_at != self._heard_at:  # a whole record has come since
             self._record_since = now
         if now - self._record_since < handler.record_timeout:
             handler.last_byte_at = self._heard_at = now
 
     def eof_received(self) -> None:
-        """The peer sends nothing more and has not said goodbye; what was written may still reach it."""
+        """The peer ended its direction without a Close frame; what was written may still reach it."""
         self._set_cause(CloseCause.LOST)
         self._set_deadline(self.handler.close_timeout)
         self.stream.close()
 
     def pause_writing(self) -> None:
-        """The transport holds more than it likes to."""
+        """The transport's buffer is above its high-water mark."""
         self.stream.pause_writing()
 
     def resume_writing(self) -> None:
-        """The peer has caught up."""
+        """The transport's buffer has drained."""
         self.stream.resume_writing()
 
     def _receive(self, data: bytes) -> None:
-        """Whatever is not the one whole message that nearly every read brings."""
+        """Take bytes that are not exactly one whole text message, or that come while reading is paused."""
         if self.client_terminated:
             return
         found = self._parser.feed(data)
@@ -292,7 +292,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
             self._yield_turn()
 
     def _handle(self, kind: int, payload: bytes) -> None:
-        """Everything but a plain text message of an open connection."""
+        """Process any frame but a plain text message of an open connection."""
         if kind in {frames.PING, frames.PONG}:
             self._take_control(kind, payload)
         elif kind == frames.CLOSE:
@@ -348,7 +348,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
         try:
             future.result()
         except WebSocketClosedError:
-            pass  # it wrote to a peer that had left
+            pass  # the handler wrote to a peer that had left
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the handler's, and logged
             self._failed()
         self._clear_pause(_PAUSED_FOR_AWAITABLE)
@@ -359,8 +359,9 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
         self.close(frames.INTERNAL_ERROR, "internal error")
 
     def _fail(self, violation: Violation) -> None:
-        """Say why, and close. The peer's bytes are still read and dropped: a socket closed over unread bytes resets the
-        connection, and the reset may overtake the Close frame (RFC 6455, 7.1.7; RFC 1122, 4.2.2.13)."""
+        """Send a Close frame with the reason. The peer's bytes are still read and dropped: closing a socket with unread
+        bytes resets the connection, and the reset may overtake the Close frame (RFC 6455, 7.1.7; RFC 1122,
+        4.2.2.13)."""
         self._set_cause(CloseCause.VIOLATION)
         self.close(*violation)
         self.client_terminated = True
@@ -385,18 +386,18 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
         self._parser.limit = size
 
     def pause(self, reason: int = _PAUSED_BY_HANDLER) -> None:
-        """Pause reading."""
+        """Pause reading for ``reason``."""
         self._pauses |= reason
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Take the handler's pause back; the loop then goes on."""
+        """End the handler's pause; the event loop then delivers what was held back."""
         self._pauses &= ~_PAUSED_BY_HANDLER
         self._loop.call_soon(self._continue)
 
     def deliver_backlog(self) -> None:
-        """Deliver what was read and is held back, at most a chunk, as something is about to end the connection."""
+        """Deliver what was read and is held back, at most a chunk, before something ends the connection."""
         found, self._backlog = self._backlog, []
         while found and not self.client_terminated:
             for kind, payload in found:
@@ -404,13 +405,13 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
             found = self._parser.next_frames()
 
     def _yield_turn(self) -> None:
-        """Let the other connections have the loop first."""
+        """Pause until the other connections have had the loop."""
         if not self._pauses & _PAUSED_FOR_TURN:
             self.pause(_PAUSED_FOR_TURN)
             read_turns.join(self._loop, self)
 
     def take_turn(self) -> None:
-        """The others have had the loop."""
+        """Continue: the other connections have had the loop."""
         self._clear_pause(_PAUSED_FOR_TURN)
 
     def _clear_pause(self, reason: int) -> None:
@@ -418,7 +419,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
         self._continue()
 
     def _continue(self) -> None:
-        """Deliver what was held back, then read. Only ever called by the loop, so never from inside a delivery."""
+        """Deliver what was held back, then read. Only the event loop calls this, never a delivery."""
         if self._pauses or self._transport is None:
             return
         if not self.client_terminated:

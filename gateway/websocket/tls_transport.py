@@ -5,11 +5,11 @@ twice the time and more memory per connection; here OpenSSL reads and writes the
 
 Rules that hold here:
 
-* The protocol is a `BufferedProtocol`: bytes are decrypted straight into its buffer. It is also told of bytes that are
-  no whole record yet, as OpenSSL keeps them to itself (`TLSProtocol.partial_record_received`).
-* One read per wake-up, so that no peer keeps the loop to itself. What OpenSSL has decrypted and not handed over, for
-  want of room in the buffer, does not make the socket readable again, so it is asked for.
-* OpenSSL takes a write whole or not at all, however much of it has gone out, so it gets one record at a time. A write
+* The protocol is a `BufferedProtocol`: bytes are decrypted straight into its buffer. OpenSSL keeps the bytes of an
+  incomplete record to itself, so the protocol is told of them (`TLSProtocol.partial_record_received`).
+* One read per wake-up, so that no peer blocks the loop. Bytes that OpenSSL has decrypted and the buffer had no room for
+  do not make the socket readable again, so another read is scheduled for them.
+* OpenSSL reports a write as done or not done, even if a part of it is sent, so it gets one record at a time. A write
   that it could not finish is repeated with the same bytes in front (SSL_write(3)).
 * ``connection_lost`` comes exactly once, and never from inside a call of the protocol.
 """
@@ -33,7 +33,7 @@ class TLSProtocol(asyncio.BufferedProtocol):
     __slots__ = ()
 
     def partial_record_received(self) -> None:
-        """Bytes have come that are no whole record yet."""
+        """Bytes of an incomplete record have arrived."""
         raise NotImplementedError
 
 
@@ -60,11 +60,17 @@ class TLSTransport(asyncio.Transport):
         self._sock = sock
         self._protocol = protocol
         self._buffer = bytearray()
+        """Bytes that the socket has not taken yet."""
         self._closing = False
+        """Whether the transport is closed or will be once ``_buffer`` is sent; nothing is read any more."""
         self._ended = False
+        """Whether the connection is over, and ``connection_lost`` was scheduled."""
         self._eof = False
+        """Whether `write_eof` was called: nothing more is written."""
         self._paused = False
+        """Whether the protocol has paused reading."""
         self._writing_paused = False
+        """Whether the protocol was told to pause writing."""
         self.set_write_buffer_limits()
 
     def start(self) -> None:
@@ -76,7 +82,7 @@ class TLSTransport(asyncio.Transport):
 
     def _watch(self) -> None:
         self._loop.add_reader(self._sock, self._read_ready, True)  # noqa: FBT003 - it takes no names
-        # OpenSSL may hold bytes that the socket, being empty, will not wake anyone for.
+        # OpenSSL may hold decrypted bytes, for which the empty socket will not wake the loop.
         self._loop.call_soon(self._read_ready)
 
     def _read_ready(self, woken: bool = False) -> None:  # noqa: FBT001, FBT002 - see _watch
@@ -84,7 +90,7 @@ class TLSTransport(asyncio.Transport):
             return
         buffer: Any = self._protocol.get_buffer(-1)  # has a length, which not every buffer has by its type
         try:
-            # The first would come to the second, by a longer way, as long as there is TLS on the socket.
+            # While there is TLS on the socket, recv_into would call read, on a longer way.
             count: Any = self._sock.recv_into(buffer) if self._eof else self._sock.read(len(buffer), buffer)
         except _WOULD_BLOCK:
             if woken:
@@ -113,7 +119,7 @@ class TLSTransport(asyncio.Transport):
         return not self._paused and not self._closing
 
     def pause_reading(self) -> None:
-        """Leave the peer's bytes where they are."""
+        """Stop reading; the peer's bytes stay in the kernel."""
         if self.is_reading():
             self._paused = True
             self._loop.remove_reader(self._sock)
@@ -140,7 +146,7 @@ class TLSTransport(asyncio.Transport):
             self._protocol.pause_writing()
 
     def _sent(self, data: bytes | bytearray | memoryview) -> bool:
-        """Whether the socket took one record, or there is nobody left to take it."""
+        """Whether nothing is left to send: the socket took the record, or the connection is over."""
         try:
             return self._sock.write(data) == len(data)
         except _WOULD_BLOCK:

@@ -2,9 +2,9 @@
 
 Rules that hold here:
 
-* Before a transport is attached, what is written waits here; it goes first when one comes.
-* A peer that leaves more than ``limit`` bytes untaken is cut off. The bound is tested before a frame is added, so that
-  one frame larger than the bound still reaches a peer that reads.
+* What is written before a transport is attached waits here, and is sent first once there is one.
+* A connection on which more than ``limit`` bytes wait for the peer is aborted. The bound is tested before a frame is
+  added, so one frame larger than the bound still reaches a peer that reads.
 * Nothing here raises because the peer has left: writes then do nothing, and their futures carry `StreamClosedError`.
 """
 
@@ -27,7 +27,7 @@ _HIGH_WATER = 64 * 1024
 class TransportStream:
     """Stands in for the `IOStream` that carried the handshake, and takes its socket over.
 
-    ``limit`` is in bytes; ``overflow`` is called when it is passed, and has to abort.
+    ``limit`` is in bytes; ``overflow`` is called when more bytes wait, and has to abort the connection.
     """
 
     __slots__ = (
@@ -46,14 +46,20 @@ class TransportStream:
         self, iostream: IOStream, loop: asyncio.AbstractEventLoop, limit: int, overflow: Callable[[], None]
     ) -> None:
         self._iostream: IOStream | None = iostream
+        """Tornado's stream; None once `take_socket` has taken its socket."""
         self._loop = loop
         self._limit = limit
         self._overflow = overflow
         self._transport: asyncio.Transport | None = None
+        """None before `attach` and after `lost`."""
         self._queued = b""
+        """Frames written before there was a transport."""
         self._waiters: list[asyncio.Future[None]] = []
+        """Futures of writes that wait until the transport's buffer has drained."""
         self._paused = False
+        """Whether the transport's buffer is above its high-water mark."""
         self._closing = False
+        """Whether this side has ended: nothing is written any more."""
 
     async def take_socket(self) -> tuple[socket.socket, bytes]:
         """The socket, taken from Tornado's stream once the handshake is sent, and the bytes that came behind it.
@@ -65,7 +71,7 @@ class TransportStream:
         if iostream is None or iostream.closed():
             raise StreamClosedError
         await iostream.write(b"")
-        # A read that is done at once found bytes; one that is not is left behind with the stream.
+        # If bytes have arrived, the read is done at once. If not, it is abandoned together with the stream.
         reading = cast("asyncio.Future[bytes]", iostream.read_bytes(iostream.max_buffer_size, partial=True))
         early = reading.result() if reading.done() else b""
         sock = iostream.socket
@@ -75,7 +81,7 @@ class TransportStream:
         return sock, early
 
     def attach(self, transport: asyncio.Transport) -> None:
-        """Go on over ``transport``."""
+        """Write to ``transport`` from now on, first what was queued."""
         self._transport = transport
         if self._closing:
             transport.abort()
@@ -99,7 +105,7 @@ class TransportStream:
             transport.write(frame)
 
     def write(self, frame: bytes) -> asyncio.Future[None]:
-        """Write one frame; the future is done when the peer keeps up, at once in the ordinary case."""
+        """Write one frame. The future is done once the transport takes more, in the ordinary case at once."""
         self.send(frame)
         waiter = self._loop.create_future()
         if self.closed():
@@ -111,11 +117,11 @@ class TransportStream:
         return waiter
 
     def pause_writing(self) -> None:
-        """The transport holds more than it likes to."""
+        """The transport's buffer is above its high-water mark."""
         self._paused = True
 
     def resume_writing(self) -> None:
-        """The peer has caught up."""
+        """The transport's buffer has drained."""
         self._paused = False
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -123,7 +129,7 @@ class TransportStream:
                 waiter.set_result(None)
 
     def half_close(self) -> None:
-        """Send what is written and then the end of the stream, but let the peer's bytes come in."""
+        """Send what is written and then the end of the stream, and go on reading."""
         if self._transport is None:
             self.close()
         elif not self.closed():
@@ -153,7 +159,7 @@ class TransportStream:
         """The transport is gone."""
         self._closing = True
         self._transport = None
-        self._overflow = _nothing  # it leads back to here: the two would wait for a garbage collection
+        self._overflow = _nothing  # it refers back to this object, and the cycle would wait for the garbage collector
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -170,9 +176,9 @@ class TransportStream:
 
 
 def _nothing() -> None:
-    """Nobody to tell."""
+    """Stands in for ``overflow`` after the end."""
 
 
 def _fail(waiter: asyncio.Future[None]) -> None:
     waiter.set_exception(StreamClosedError())
-    waiter.exception()  # seen: a writer that does not wait must not be reported as one that forgot to
+    waiter.exception()  # mark it as retrieved: a caller that does not wait must not cause a warning
