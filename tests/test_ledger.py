@@ -53,7 +53,7 @@ def test_dead_letters_count_as_rejected_not_as_stored() -> None:
     assert_balanced(ledger)
 
 
-def test_presence_is_nobodys_reading() -> None:
+def test_presence_is_not_a_reading() -> None:
     ledger = Ledger()
     entry = Entry("a", lines=1, kind=Kind.PRESENCE)
     ledger.committed(1, [entry])
@@ -177,7 +177,7 @@ def test_the_equation_holds_whatever_happens_and_survives_a_checkpoint(records: 
     assert_balanced(again)
 
 
-def test_what_pends_beyond_what_is_left_was_damaged_and_is_dropped() -> None:
+def test_pending_readings_that_are_not_in_the_spool_are_counted_as_dropped() -> None:
     ledger = Ledger()
     for record_id in (1, 2, 3):
         ledger.committed(record_id, [Entry("a", lines=2), Entry("b", lines=1)])
@@ -194,7 +194,7 @@ def test_what_pends_beyond_what_is_left_was_damaged_and_is_dropped() -> None:
     assert ledger.total.dropped == 3
 
 
-def test_what_can_be_read_again_is_no_longer_dropped() -> None:
+def test_readings_that_can_be_read_again_are_no_longer_dropped() -> None:
     ledger = Ledger()
     for record_id in (1, 2):
         ledger.committed(record_id, [Entry("a", lines=2), Entry("b", lines=1)])
@@ -207,7 +207,7 @@ def test_what_can_be_read_again_is_no_longer_dropped() -> None:
     assert (ledger.account("a").received, ledger.account("c").pending, ledger.total.pending) == (5, 4, 10)
 
 
-def test_what_became_of_a_refused_reading_moves_it_and_survives_a_snapshot() -> None:
+def test_a_settled_dead_letter_moves_its_reading_and_survives_a_snapshot() -> None:
     ledger = Ledger()
     ledger.committed(1, [Entry("a", lines=5)])
     ledger.delivered(1, [Entry("a", lines=5)], {"a": 3})
@@ -241,7 +241,7 @@ def test_a_snapshot_is_of_its_moment_whatever_changes_while_it_is_read() -> None
     assert json.loads(checkpoint.encode(ledger.snapshot()))["accounts"]["g"][0][0] == 1
 
 
-def test_a_snapshot_that_a_newer_one_ended_is_no_checkpoint() -> None:
+def test_a_snapshot_that_a_newer_one_ended_is_not_a_checkpoint() -> None:
     ledger = Ledger()
     ledger.committed(1, [Entry("a", lines=1)])
     older = ledger.snapshot()

@@ -88,7 +88,7 @@ def test_how_values_are_written(value: Any, text: str) -> None:
         b"\xff f=1 1\n",
     ],
 )
-def test_what_is_no_line_is_refused(line: bytes) -> None:
+def test_text_that_is_not_a_line_is_refused(line: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_line(line)
 
@@ -101,7 +101,7 @@ def test_a_payload_of_another_number_of_points_is_refused(payload: bytes, lines:
         split_lines(payload, lines)
 
 
-def test_a_long_line_that_is_none_is_refused_at_once() -> None:
+def test_a_long_text_that_is_not_a_line_is_refused_at_once() -> None:
     """Backtracking would take minutes here."""
     with pytest.raises(ValueError, match="not line protocol"):
         parse_line(b"m " + b"a=1,\\" * 100_000)

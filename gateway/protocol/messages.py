@@ -247,7 +247,7 @@ class Answers:
         return Refusal(self._answer("error", seq, **fault).data, seq, [fault])
 
     def throttle(self, limit: str, retry_after_ms: int, from_seq: int, **counts: int) -> Throttle:
-        """Messages from ``from_seq`` on were not taken; ``counts`` are ``allowed`` and ``observed`` where known."""
+        """Messages from ``from_seq`` on were not accepted; ``counts`` are ``allowed`` and ``observed`` where known."""
         members = {"limit": limit, **counts, "retry_after_ms": retry_after_ms, "from_seq": from_seq}
         return Throttle(self._answer("throttle", NO_SEQ, **members).data, limit)
 

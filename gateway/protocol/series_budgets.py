@@ -11,7 +11,8 @@ Rules that hold here:
   whether the device has used up its own budget, or all devices together have used up what they share.
 * Hashes are kept. `ASSURED` series a day are a device's own, whatever others do, so that memory grows with the number
   of devices. Further ones are shared: `MAX_SHARED` for all devices. When these are used up, each device that goes
-  beyond has an equal part of as many, up to twice `MAX_SHARED` in all. So the largest users are refused first."""
+  beyond has an equal part of as many, up to twice `MAX_SHARED` in all. So the largest users are refused first.
+"""
 
 from __future__ import annotations
 

@@ -12,14 +12,14 @@ from tests.fuzz.targets import TARGETS
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_input_of_the_corpus_is_dealt_with(target: str) -> None:
+def test_every_input_of_the_corpus_passes(target: str) -> None:
     inputs = corpus(target)
     assert len(inputs) > 1
     for data in inputs:
         TARGETS[target](data)
 
 
-def test_a_mistake_is_found_and_made_small(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_found_and_minimised(capsys: pytest.CaptureFixture[str]) -> None:
     def target(data: bytes) -> None:
         assert b"\n\nk" not in data
 

@@ -48,7 +48,7 @@ def points(encoded: EncodedMessage) -> list[Any]:
 
 
 @given(st.one_of(block_messages(), block_messages(NUMBERS), block_messages(st.integers(-20, 20))))
-def test_the_quick_way_and_sample_by_sample_agree(message: dict[str, Any]) -> None:
+def test_writing_at_once_and_sample_by_sample_agree(message: dict[str, Any]) -> None:
     quick = encode(message, PROFILE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "_write_at_once", lambda *_: False)
@@ -74,7 +74,7 @@ def test_a_block_says_what_its_samples_say_as_readings(message: dict[str, Any]) 
         assert abs(time_ns - (message["t0"] + offset) * 1e6) <= 1_500
 
 
-def test_an_ordinary_block_takes_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ordinary_block_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "_point", None)
     message = {"t0": 0, "dt": 10, "columns": {"x": [1, 2.5], "y": [3, 4]}}
     assert encode(message).lines == 2
@@ -120,7 +120,7 @@ def test_5000_samples() -> None:
     assert points(encoded)[-1][2:] == ({"x": 4999.0}, 4_999_000_000)
 
 
-def test_influxdb_reads_the_numbers_of_the_quick_way(influxd: Influxd) -> None:
+def test_influxdb_reads_the_numbers_that_are_written_at_once(influxd: Influxd) -> None:
     column = [-0.0, 1e22, 1e-5, 5e-324, 1.7976931348623157e308, 0.1, 2**64 - 1, -(2**63), 123456789.123456789]
     database = influxd.create_database()
     influxd.write(database, encode({"t0": 1_700_000_000_000, "dt": 0.03125, "columns": {"50% x": column}}).payload)

@@ -53,7 +53,7 @@ EXAMPLES: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("item", "value"), EXAMPLES)
-def test_an_item_is_what_json_can_say_of_it(item: str, value: Any) -> None:
+def test_an_item_is_the_value_that_json_would_have(item: str, value: Any) -> None:
     found = cbor.parse(bytes.fromhex(item))
     assert found == value
     assert type(found) is type(value)
@@ -88,7 +88,7 @@ def test_an_item_is_what_json_can_say_of_it(item: str, value: Any) -> None:
         ("a16161" * 20_000, "nesting depth"),
     ],
 )
-def test_what_is_not_valid_is_refused_with_the_reason(item: str, why: str) -> None:
+def test_an_invalid_item_is_refused_with_the_reason(item: str, why: str) -> None:
     with pytest.raises(MessageError, match=why) as refused:
         cbor.parse(bytes.fromhex(item))
     assert refused.value.code == "malformed_cbor"
@@ -122,7 +122,7 @@ CONTENTS = [bytes.fromhex(item) for item in ("01", "4101", "6161", "80", "820102
 
 
 @pytest.mark.parametrize("content", CONTENTS)
-def test_no_tag_is_followed_whatever_the_library_knows(content: bytes) -> None:
+def test_every_tag_is_refused_also_those_that_the_library_knows(content: bytes) -> None:
     followed = []
     for number in [*range(2048), 43000, 55799, 2**32, 2**64 - 1]:
         try:
@@ -233,7 +233,7 @@ def test_answers_are_the_same_in_cbor() -> None:
     assert cbor2.loads(CBOR.answers.ack(7).data) == orjson.loads(b'{"type":"ack","seq":7}')
 
 
-def test_text_is_refused_where_binary_is_spoken() -> None:
+def test_a_text_message_is_refused_in_a_binary_subprotocol() -> None:
     assert Bench(subprotocol=CBOR).ready().run(Bench(subprotocol=CBOR).session.receive_other()) == [{"closes": 1003}]
     [close] = Bench(subprotocol=CBOR).session.receive_other()
     assert close.reason == "only binary messages are understood"  # type: ignore[union-attr]

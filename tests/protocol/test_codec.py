@@ -49,7 +49,7 @@ def test_a_block() -> None:
         ({"token": 7}, "token: expected a string of 1 to 512 characters, got number"),
     ],
 )
-def test_what_is_wrong_with_a_hello_names_no_secret(hello: dict[str, Any], message: str) -> None:
+def test_the_error_of_a_hello_quotes_no_secret(hello: dict[str, Any], message: str) -> None:
     error = refused(text({"type": "hello", **hello}))
     assert (error.message, error.expected) == (message, message.partition(", got")[0])
 
@@ -69,7 +69,7 @@ def test_sequence_numbers(seq: int) -> None:
 
 
 @pytest.mark.parametrize("seq", [-1, MAX_SEQ + 1, 2**70, 1.0, 0.5, "1", True, [], {}])
-def test_what_is_no_sequence_number_is_not_repeated_as_one(seq: Any) -> None:
+def test_a_bad_sequence_number_is_not_in_the_error_as_seq(seq: Any) -> None:
     for message in ({"seq": seq, "a": 1}, {"seq": seq, "readings": 5}, {"seq": seq, "type": "what"}):
         assert refused(text(message)).seq is None
 

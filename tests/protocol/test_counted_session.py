@@ -68,7 +68,7 @@ def test_objects_are_not_counted(said: bytes) -> None:
     assert made.commit() == [{"answers": {"type": "ack", "seq": 2}}]
 
 
-def test_a_boot_goes_on_where_the_acks_ended_and_what_was_taken_is_not_taken_twice() -> None:
+def test_a_boot_goes_on_after_its_last_ack_and_accepts_no_pack_twice() -> None:
     ledger = Ledger()
     ledger.account("d1").boots["b7"] = Sequence(7, 5, 5)  # 6 and 7 came over another connection and are under way
     made = bench(ledger)
@@ -83,7 +83,7 @@ def test_a_boot_goes_on_where_the_acks_ended_and_what_was_taken_is_not_taken_twi
     assert seqs(made.send(PACK)) == [1]
 
 
-def test_what_would_be_throttled_is_closed_and_comes_again_on_the_next_connection() -> None:
+def test_a_throttle_is_a_close_and_the_pack_comes_again_on_the_next_connection() -> None:
     made = bench()
     made.good()
     made.send(PACK)
@@ -106,7 +106,7 @@ def test_a_commit_that_fails_closes() -> None:
     assert made.commit_fails() == []
 
 
-def test_a_device_that_wants_no_acks_is_not_closed_but_told_what_is_lost() -> None:
+def test_a_device_that_wants_no_acks_is_told_what_is_lost_and_not_closed() -> None:
     made = bench()
     made.good()
     made.send({"type": "hello", "ack": "none"})
@@ -118,14 +118,14 @@ def test_a_device_that_wants_no_acks_is_not_closed_but_told_what_is_lost() -> No
     assert made.session.open
 
 
-def test_nothing_is_said_about_a_slow_disk() -> None:
+def test_a_slow_disk_sends_nothing() -> None:
     made = bench()
     made.good()
     made.send(PACK)
     assert made.session.kept_waiting() == ()
 
 
-def test_a_result_that_nobody_waits_for_is_not_counted_though_a_pack_came_since() -> None:
+def test_a_refused_result_is_not_counted_although_a_pack_came_since() -> None:
     made = bench()
     made.good()
     assert made.send({"type": "result", "id": "c1", "ok": True}) == [

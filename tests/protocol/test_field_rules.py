@@ -124,7 +124,7 @@ def test_types_are_those_of_the_measurement_whatever_the_profile() -> None:
     assert book.rules(plain, "other").write({"n": "x"})[0] == 'n="x"'
 
 
-def test_what_is_forgotten_is_learned_anew_by_all_rules() -> None:
+def test_a_forgotten_type_is_learned_anew_by_all_rules() -> None:
     types = FieldTypes()
     book = Rulebook(types)
     some = book.rules(ProfileSection(), "m")
@@ -137,7 +137,7 @@ def test_what_is_forgotten_is_learned_anew_by_all_rules() -> None:
     assert outcome(some.write, {"a": 1})[0] == "wrong_type"
 
 
-def test_what_is_unlearned_is_met_anew_in_every_way_of_writing() -> None:
+def test_an_unlearned_field_is_new_in_every_way_of_writing() -> None:
     some = rules()
     some.write({"a": 1})
     fresh = some.fresh

@@ -15,7 +15,7 @@ def test_the_first_type_counts_and_is_handed_out_once() -> None:
     assert len(types) == 3
 
 
-def test_what_profiles_declare_overrides_what_was_kept_and_is_not_new() -> None:
+def test_declared_types_override_kept_ones_and_are_not_new() -> None:
     profiles = [
         ProfileSection.model_validate({"measurement": "kiln", "fields": {"n": {"type": "int"}, "t": {}}}),
         ProfileSection.model_validate({"measurement": "kiln", "fields": {"n": {"type": "float"}}}),
@@ -27,7 +27,7 @@ def test_what_profiles_declare_overrides_what_was_kept_and_is_not_new() -> None:
     assert types.take_changes() == ({}, set())
 
 
-def test_what_was_learned_meanwhile_survives_a_replacement_and_the_watchers_hear_of_it() -> None:
+def test_types_learned_meanwhile_survive_a_replacement_and_the_watchers_are_called() -> None:
     types, heard = FieldTypes(), []
     types.watch(lambda: heard.append(1))
     types.learn("m", [("old", "float")], 0)
@@ -38,7 +38,7 @@ def test_what_was_learned_meanwhile_survives_a_replacement_and_the_watchers_hear
     assert heard == [1]
 
 
-def test_what_was_not_accepted_after_all_is_unknown_again_and_never_handed_out() -> None:
+def test_types_of_a_message_that_is_not_accepted_are_forgotten_and_not_kept() -> None:
     types = FieldTypes({("kiln", "n"): "int"}, most=2)
     new = [("a", "float"), ("b", "float")]
     types.learn("m", new, 0)
@@ -46,7 +46,7 @@ def test_what_was_not_accepted_after_all_is_unknown_again_and_never_handed_out()
     assert (len(types), types.get("m", "a"), types.take_changes()) == (1, None, ({}, set()))
 
 
-def test_what_the_database_refused_is_learned_anew_but_never_what_a_profile_declares() -> None:
+def test_refused_types_are_learned_anew_except_declared_ones() -> None:
     types, heard = FieldTypes({("m", "n"): "int"}), []
     types.watch(lambda: heard.append(1))
     types.learn("m", [("a", "string")], 0)
@@ -59,13 +59,13 @@ def test_what_the_database_refused_is_learned_anew_but_never_what_a_profile_decl
     assert types.take_changes() == ({("m", "a"): "float"}, {("m", "a")})
 
 
-def test_there_is_a_bound_and_what_is_beyond_it_is_counted() -> None:
+def test_types_are_bounded_and_those_beyond_are_counted() -> None:
     types = FieldTypes(most=2)
     types.learn("m", [("a", "float"), ("b", "float"), ("c", "float")], 0)
     assert (len(types), types.ignored, types.get("m", "c")) == (2, 1, None)
 
 
-def test_what_did_not_reach_the_disk_is_unknown_again_and_what_did_is_not() -> None:
+def test_types_are_forgotten_only_if_their_message_did_not_reach_the_disk() -> None:
     types, heard = FieldTypes(), []
     types.watch(lambda: heard.append(1))
     for arrived_ns, field in enumerate("abcd", 1):
@@ -83,7 +83,7 @@ def test_what_did_not_reach_the_disk_is_unknown_again_and_what_did_is_not() -> N
     assert not types.unsure
 
 
-def test_what_a_profile_declares_by_now_is_not_taken_back() -> None:
+def test_a_type_that_a_profile_has_declared_since_is_not_taken_back() -> None:
     types = FieldTypes()
     types.learn("m", [("a", "float")], 1)
     types.declare({("m", "a"): "int"})

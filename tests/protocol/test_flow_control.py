@@ -111,7 +111,7 @@ def test_a_hello_with_the_same_boot_forgets_no_message() -> None:
     assert some.committed(2)
 
 
-def test_what_overtakes_is_passed_over_until_from_seq_comes() -> None:
+def test_messages_above_from_seq_are_ignored_until_it_comes() -> None:
     some = flow()
     assert throttle(some.hold(5, 0, room=False)) == {"limit": "spool_bytes", "retry_after_ms": 1000, "from_seq": 5}
     assert some.hold(6, 0, room=True) == ()

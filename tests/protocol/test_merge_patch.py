@@ -40,7 +40,7 @@ SETTINGS = st.recursive(
 
 
 @given(SETTINGS, SETTINGS)
-def test_nothing_is_changed_in_place_and_what_is_missing_mends_the_difference(desired: Any, reported: Any) -> None:
+def test_nothing_is_changed_in_place_and_merging_the_difference_ends_it(desired: Any, reported: Any) -> None:
     before = repr((desired, reported))
     patched = merged(reported, difference(desired, reported))
     assert repr((desired, reported)) == before
@@ -58,11 +58,11 @@ def test_nothing_is_changed_in_place_and_what_is_missing_mends_the_difference(de
         ({"a": {}}, {"a": {"b": 1}}, {}),
     ],
 )
-def test_the_difference_is_what_is_desired_and_not_so(desired: Any, reported: Any, missing: Any) -> None:
+def test_the_difference_is_what_is_desired_and_not_reported(desired: Any, reported: Any, missing: Any) -> None:
     assert difference(desired, reported) == missing
 
 
-def test_what_may_be_kept() -> None:
+def test_values_that_may_be_kept() -> None:
     deep: Any = 1
     for _ in range(MAX_DEPTH):
         deep = {"a": deep}

@@ -91,7 +91,7 @@ def test_a_message_of_numbers_in_the_shape_of_the_last_is_recognised(message: tu
 
 @settings(max_examples=200)
 @given(messages(odd=True))
-def test_what_is_recognised_is_what_the_long_way_reads(message: tuple[list[str], bytes]) -> None:
+def test_a_recognised_message_is_what_the_long_way_reads(message: tuple[list[str], bytes]) -> None:
     check(*message)
 
 
@@ -150,7 +150,7 @@ def test_no_more_readings_than_a_message_may_have() -> None:
     assert not check(["temp"], text("1", ["temp"], rows + rows[:1], (",", ":")))
 
 
-def test_names_that_are_doubted_are_recognised_no_more() -> None:
+def test_a_shape_is_forgotten_when_the_type_of_a_field_is_doubted() -> None:
     bench = Bench().ready()
     for seq in (1, 2):
         bench.send_bytes(BATCH % (seq, 1))
@@ -167,7 +167,7 @@ def test_times_outside_of_the_bounds_go_the_long_way() -> None:
     assert made.recognised(text("1", ["temp"], rows, (",", ":")), NOW_NS + 1_000_000) is not None
 
 
-def test_who_never_sends_the_same_shape_twice_is_not_expected_to() -> None:
+def test_no_shape_is_expected_of_a_device_that_never_repeats_one() -> None:
     made = expecting(["temp"])
     for number in range(MAX_MISSES):
         names = FIELDS[: 1 + number % 2]

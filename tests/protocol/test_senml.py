@@ -163,7 +163,7 @@ def test_a_bad_record_is_refused_and_the_next_is_kept(record: Any, code: str) ->
         ({"bver": 11}, "bver: expected at most 10, got 11"),
     ],
 )
-def test_what_concerns_the_pack_refuses_it(record: Any, why: str) -> None:
+def test_an_error_that_concerns_the_pack_refuses_it(record: Any, why: str) -> None:
     made = bench()
     _, error = made.send([{"n": "b", "v": 1}, record])
     assert (error["answers"]["code"], error["answers"]["seq"]) == ("bad_message", 1)
@@ -171,7 +171,7 @@ def test_what_concerns_the_pack_refuses_it(record: Any, why: str) -> None:
     assert why in error["answers"]["message"]
 
 
-def test_labels_that_nobody_knows_and_update_times_are_passed_over() -> None:
+def test_unknown_labels_and_update_times_are_ignored() -> None:
     assert points([{"n": "a", "v": 1, "ut": 60, "x": 5, "bfoo": {}}]) == [f"a=1 {NOW_NS}"]
 
 
@@ -183,7 +183,7 @@ def test_a_pack_has_a_greatest_size() -> None:
 
 
 @pytest.mark.parametrize("message", [{"seq": 1, "ts": 1_700_000_000_000, "values": {"a": 1}}, {}, 5, None, "x"])
-def test_what_is_no_pack_is_refused(message: Any) -> None:
+def test_a_value_that_is_not_a_pack_is_refused(message: Any) -> None:
     made = bench()
     made.send([{"n": "a", "v": 1}])
     answers = [effect["answers"] for effect in made.send(message) if "answers" in effect]
@@ -191,7 +191,7 @@ def test_what_is_no_pack_is_refused(message: Any) -> None:
     assert ("seq" in answers[0]) is not isinstance(message, dict)
 
 
-def test_units_are_told_by_accepted_records() -> None:
+def test_units_come_from_accepted_records() -> None:
     made = encoder()
     made.units = {}
     pack = senml.interpret([{"bu": "A", "n": "a", "v": 1}, {"n": "b", "u": "V", "v": 1}, {"n": "c!", "u": "W", "v": 1}])
@@ -205,7 +205,7 @@ def test_units_are_told_by_accepted_records() -> None:
     assert successor.units is made.units
 
 
-def test_packs_are_never_of_the_same_moment() -> None:
+def test_no_two_packs_have_the_same_time() -> None:
     made = bench()
     first, second = (made.send([{"n": "a", "v": n}])[0]["stores"]["lines"][0] for n in range(2))
     assert (first, second) == (f"telemetry,device=d1 a=0 {NOW_NS}", f"telemetry,device=d1 a=1 {NOW_NS + 1}")
@@ -217,7 +217,7 @@ def test_text_is_json() -> None:
     assert orjson.loads(json.dumps(error["answers"]))["seq"] == 1
 
 
-def test_a_pack_that_is_not_taken_teaches_no_types() -> None:
+def test_a_pack_that_is_not_accepted_teaches_no_types() -> None:
     some = bench()
     pack = senml.interpret([{"n": "a", "vs": "x"}])
     assert isinstance(pack, senml.Pack)

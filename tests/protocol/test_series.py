@@ -60,7 +60,7 @@ def test_every_good_name_is_escaped_so_that_it_reads_back(measurement: str, tag:
         (True, "wrong_type"),
     ],
 )
-def test_measurements_that_are_none(measurement: Any, code: str) -> None:
+def test_bad_measurements_are_refused(measurement: Any, code: str) -> None:
     assert refused(measurement, None) == (code, "m")
 
 
@@ -81,7 +81,7 @@ def test_measurements_that_are_none(measurement: Any, code: str) -> None:
         ("a", "wrong_type", "tags"),
     ],
 )
-def test_tags_that_are_none(tags: Any, code: str, field: str) -> None:
+def test_bad_tags_are_refused(tags: Any, code: str, field: str) -> None:
     assert refused(None, tags, allowed_tags=["a"]) == (code, field)
 
 

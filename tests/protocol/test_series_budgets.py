@@ -82,7 +82,7 @@ def test_a_fleet_of_any_size_has_its_ordinary_series() -> None:
     assert len(budgets) == 30 * devices > MAX_SHARED
 
 
-def test_the_largest_users_are_refused_first_and_hear_which_bound_it_was() -> None:
+def test_the_largest_users_are_refused_first_and_told_which_bound_it_was() -> None:
     """Five that went mad use up what all share: the others have as large a part of as much."""
     budgets = Budgets(1000, shared=3000)
     mad = [begun(budgets, f"mad{n}", 1000) for n in range(5)]
@@ -96,7 +96,7 @@ def test_the_largest_users_are_refused_first_and_hear_which_bound_it_was() -> No
     assert budgets.refused == budgets.refused_shared + 1
 
 
-def test_what_all_devices_begin_together_is_bounded_and_each_has_its_hundred_all_the_same() -> None:
+def test_the_shared_budget_is_bounded_and_each_device_still_has_its_hundred() -> None:
     budgets = Budgets(1000, shared=300)
     for device in range(40):
         assert begun(budgets, f"bad{device}", 400) >= ASSURED
@@ -105,7 +105,7 @@ def test_what_all_devices_begin_together_is_bounded_and_each_has_its_hundred_all
 
 
 @pytest.mark.parametrize("each", [ASSURED, PER_DAY])
-def test_what_was_used_a_day_ago_makes_room(each: int) -> None:
+def test_series_of_a_day_ago_make_room(each: int) -> None:
     budgets = Budgets(PER_DAY, shared=PER_DAY)
     for device in range(12):
         begun(budgets, f"gone{device}", each)
@@ -164,7 +164,7 @@ def test_a_bomb_of_fields_leaves_room_for_those_of_others(bomb: bytes) -> None:
         {"seq": 7, "t0": TS, "dt": 1, "columns": {f"{n:064}": [n] * 100 for n in range(256)}},
     ],
 )
-def test_what_is_said_once_cannot_become_much_more_in_the_points(
+def test_names_and_tags_that_all_points_repeat_are_bounded(
     message: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(series, "MAX_REPEATED", 1024**2)

@@ -29,7 +29,7 @@ def test_a_new_device_is_approved_in_every_subprotocol(subprotocol: Subprotocol)
     assert bench.send({"type": "hello", "claim": claim, "secret": secret, "boot": "b7"}) == [
         {"enrols": {"claim": claim, "secret": secret}}
     ]
-    assert bench.run(bench.session.enrolled("TOKEN")) == []  # it is not held yet
+    assert bench.run(bench.session.enrolled("TOKEN")) == []  # it is not pending yet
     (pending,) = bench.run(bench.session.pending(claim, 900_000))
     assert pending == {"answers": {"type": "pending", "claim": claim, "expires_in_ms": 900_000}}
     assert bench.run(bench.session.pending(claim, 900_000)) == []
@@ -93,7 +93,7 @@ class LongWay(Session):
     st.lists(st.tuples(NEARLY_ORDINARY, st.sampled_from(["none", "commit", "fail"])), max_size=12),
     st.sampled_from([{}, {"burst": 4}, {"message_burst": 5}, {"byte_burst": 300}]),
 )
-def test_the_short_way_of_an_ordinary_message_ends_where_the_long_way_does(
+def test_the_short_way_of_an_ordinary_message_has_the_effects_of_the_long_way(
     script: list[tuple[Any, str]], quota: dict[str, float]
 ) -> None:
     short, long = Bench(max_unacked=3, quota=quota).ready(), Bench(max_unacked=3, quota=quota).ready()
@@ -164,7 +164,7 @@ def test_unknown_to_closed_by_anything_else(data: bytes) -> None:
     assert not bench.ledger.accounts, "strangers leave nothing behind"
 
 
-def test_a_stranger_cannot_make_the_gateway_read_much() -> None:
+def test_an_unauthenticated_connection_cannot_make_the_gateway_read_much() -> None:
     assert Bench(max_message_bytes=100).send_bytes(b" " * 101) == [{"closes": 1009}]
 
 
@@ -174,7 +174,7 @@ def test_ready_stays_ready_at_a_second_welcome() -> None:
     assert bench.session.boot == "b1"
 
 
-def test_closed_says_nothing() -> None:
+def test_a_closed_session_sends_nothing() -> None:
     bench = Bench().ready()
     bench.session.close(CloseReason.REPLACED)
     assert bench.send({"a": 1}) == bench.send_bytes(b"{") == bench.send({"type": "hello", "token": "T"}) == []
@@ -186,7 +186,7 @@ def test_closed_says_nothing() -> None:
 LATER = [{"acks": "later"}]
 
 
-def test_an_ack_waits_for_the_delay_and_covers_what_came_meanwhile() -> None:
+def test_an_ack_waits_for_the_delay_and_covers_later_messages() -> None:
     bench = Bench(ack_delay_ms=50).ready()
     for seq in (1, 2):
         bench.send({"seq": seq, "a": 1})
@@ -197,14 +197,14 @@ def test_an_ack_waits_for_the_delay_and_covers_what_came_meanwhile() -> None:
     assert bench.run(bench.session.acknowledge()) == []
 
 
-def test_who_waits_for_each_ack_gets_it_at_once() -> None:
+def test_a_device_that_waits_for_each_ack_gets_it_at_once() -> None:
     bench = Bench(ack_delay_ms=50).ready()
     for seq in range(3):
         bench.send({"seq": seq, "a": 1})
         assert bench.commit() == [{"answers": {"type": "ack", "seq": seq}}]
 
 
-def test_an_ack_of_what_is_stored_waits_too() -> None:
+def test_an_ack_at_level_stored_waits_too() -> None:
     bench = Bench(ack_delay_ms=50).ready(ack="stored")
     for seq in (1, 2):
         bench.send({"seq": seq, "a": 1})
@@ -235,7 +235,7 @@ def test_an_ack_that_is_owed_goes_out_before_the_close(reason: CloseReason) -> N
     assert bench.run(bench.session.acknowledge()) == []
 
 
-def test_a_hello_pays_what_is_owed() -> None:
+def test_a_hello_ends_the_wait_of_an_ack() -> None:
     bench = Bench(ack_delay_ms=50).ready()
     for seq in (1, 2):
         bench.send({"seq": seq, "a": 1})
@@ -244,7 +244,7 @@ def test_a_hello_pays_what_is_owed() -> None:
     assert bench.run(bench.session.acknowledge()) == []
 
 
-def test_who_is_not_read_for_a_while_is_told_if_that_helps() -> None:
+def test_a_device_that_is_not_read_gets_a_throttle_if_it_wants_acks() -> None:
     bench = Bench()
     assert bench.run(bench.session.kept_waiting()) == []
     bench.ready()
@@ -278,7 +278,7 @@ def test_without_a_boot_numbers_are_the_sessions_own() -> None:
         bench.commit()
 
 
-def test_what_is_in_flight_on_an_older_connection_is_a_duplicate_on_a_newer_one() -> None:
+def test_a_message_in_flight_on_an_older_connection_is_a_duplicate_on_a_newer_one() -> None:
     ledger = Ledger()
     older, newer = Bench(ledger=ledger).ready(), Bench(ledger=ledger, name="s2").ready()
     older.send({"seq": 1, "a": 1})
@@ -342,7 +342,7 @@ def test_a_failed_commit_at_level_stored_opens_the_window_again() -> None:
     assert bench.deliver() == [{"answers": {"type": "ack", "seq": 1}}]
 
 
-def test_a_failed_commit_with_readings_that_nobody_sends_again() -> None:
+def test_a_failed_commit_with_readings_that_the_device_does_not_send_again() -> None:
     bench = Bench().ready(ack="none")
     bench.send({"seq": 1, "readings": [{"a": 1}, {"a": 2}]})
     bench.send({"a": 3})
@@ -362,13 +362,13 @@ def test_a_failed_commit_of_an_earlier_boot() -> None:
     assert throttle["answers"]["from_seq"] == 0
 
 
-def test_a_failed_commit_without_readings_needs_no_word() -> None:
+def test_a_failed_commit_without_readings_needs_no_answer() -> None:
     bench = Bench().ready()
     bench.send({"values": {"a": []}})
     assert bench.commit_fails() == []
 
 
-def test_an_entry_that_the_spool_would_not_take() -> None:
+def test_an_entry_that_the_spool_refused() -> None:
     """Nothing was rolled back then: what is queued before it stays taken."""
     bench = Bench().ready()
     bench.send({"seq": 1, "a": 1})
@@ -421,7 +421,7 @@ def learned(bench: Bench) -> set[str]:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("why", ["throttle", "spool_full", "duplicate"])
-def test_a_message_that_is_not_taken_teaches_no_types(form: str, why: str) -> None:
+def test_a_message_that_is_not_accepted_teaches_no_types(form: str, why: str) -> None:
     bench = Bench(quota={"burst": 2}).ready()
     bench.send({"seq": 1, "readings": [{"z": 1}, {"z": 2}]})
     if why == "throttle":
@@ -585,7 +585,7 @@ Device.TestCase.settings = settings(max_examples=60, stateful_step_count=40, dea
 TestDevice = Device.TestCase
 
 
-def test_a_device_that_waits_for_the_database_hears_what_a_full_spool_discarded() -> None:
+def test_a_device_at_level_stored_is_told_what_a_full_spool_discarded() -> None:
     bench = Bench(max_unacked=2).ready(ack="stored")
     for seq in (1, 2):
         bench.send({"seq": seq, "a": 1})
@@ -600,7 +600,7 @@ def test_a_device_that_waits_for_the_database_hears_what_a_full_spool_discarded(
     assert bench.deliver() == [{"answers": {"type": "ack", "seq": 3}}]
 
 
-def test_a_device_that_waits_for_the_database_hears_what_it_refused_and_that_it_need_not_wait() -> None:
+def test_a_device_at_level_stored_is_told_what_the_database_refused_and_gets_the_ack() -> None:
     bench = Bench().ready(ack="stored")
     bench.send({"seq": 1, "a": 1})
     bench.commit()
@@ -611,7 +611,7 @@ def test_a_device_that_waits_for_the_database_hears_what_it_refused_and_that_it_
     assert bench.deliver() == [{"answers": {"type": "ack", "seq": 1}}]
 
 
-def test_who_waits_for_the_disk_only_hears_nothing_of_that() -> None:
+def test_a_device_at_level_durable_is_told_nothing_of_the_database() -> None:
     bench = Bench().ready()
     bench.send({"seq": 1, "a": 1})
     assert bench.run(bench.session.dropped(1)) == bench.run(bench.session.refused(1)) == []

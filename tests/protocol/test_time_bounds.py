@@ -44,12 +44,12 @@ def test_a_profile_that_keeps_has_no_bounds() -> None:
 
 
 @pytest.mark.parametrize("off_ns", [-HOUR, -1, 0, 60 * SECOND])
-def test_what_is_within_the_bounds_stays_whatever_is_known_of_the_clock(off_ns: int) -> None:
+def test_a_time_within_the_bounds_stays_whatever_is_known_of_the_clock(off_ns: int) -> None:
     assert vetting(clock(HOUR, HOUR + 2)).settle(NOW_NS + off_ns, "x", "ts", by_clock=True) == (NOW_NS + off_ns, 0)
 
 
 @pytest.mark.parametrize("off_ns", [-HOUR - 1, 60 * SECOND + 1])
-def test_what_is_outside_is_refused_in_words(off_ns: int) -> None:
+def test_a_time_outside_is_refused_with_the_bounds_in_the_message(off_ns: int) -> None:
     wanted = 'expected a time at most 1h before and 1m after its arrival, got "x"'
     assert refused(vetting(when_outside="refuse"), NOW_NS + off_ns) == wanted
     assert refused(vetting(), NOW_NS + off_ns) == f"{wanted}, and the clock is not known to be wrong"
@@ -65,7 +65,7 @@ def test_without_a_greatest_age_a_time_still_has_to_be_one_that_a_database_holds
     assert "corrected by" in refused(vetting(clock(-(10**20), -(10**20)), max_age=None), MAX_NS)
 
 
-def test_an_age_is_no_business_of_the_clock() -> None:
+def test_an_age_is_not_corrected_by_the_clock() -> None:
     ahead = vetting(clock(2 * HOUR, 2 * HOUR))
     assert ahead.settle(NOW_NS - 2 * HOUR, 1, "ts", by_clock=True) == (NOW_NS, 2 * HOUR)
     refused(ahead, NOW_NS - 2 * HOUR, by_clock=False)
@@ -141,13 +141,13 @@ def test_a_message_that_is_ordinary_but_for_its_time_is_corrected_too() -> None:
     assert stored["stores"]["lines"] == [f"telemetry,device=d1 a=1,device_time_ms={NOW_S + 3600}000i {NOW_S}000000000"]
 
 
-def test_who_asks_and_then_sets_its_clock_is_stored_as_sent() -> None:
+def test_a_device_that_asks_and_then_sets_its_clock_is_stored_as_sent() -> None:
     """The gateway does not know yet that the clock is right now."""
     (stored,) = ready().send({"seq": 1, "ts": NOW_S, "values": {"a": 1}})
     assert stored["stores"]["lines"] == [f"telemetry,device=d1 a=1 {NOW_S}000000000"]
 
 
-def test_a_moved_arrival_is_outside_of_no_bounds() -> None:
+def test_the_time_of_arrival_is_always_within_the_bounds() -> None:
     """Times of arrival do not go back with a clock that was set back, and are not the device's fault."""
     bench = Bench(profile=CORRECTS).ready()
     bench.send({"a": 1})
@@ -215,19 +215,19 @@ def test_a_time_that_would_be_after_its_arrival_was_told_by_a_clock_that_was_set
 
 
 @pytest.mark.parametrize(("least_s", "most_s"), [(0, 1), (10, 40), (-1, 0), (-40, -10)])
-def test_a_clock_that_is_hardly_wrong_moves_only_what_would_be_refused(least_s: int, most_s: int) -> None:
+def test_a_clock_that_is_hardly_wrong_corrects_only_times_that_would_be_refused(least_s: int, most_s: int) -> None:
     outside = -3601 if least_s >= 0 else 61
     (stored, *_) = slow(least_s, most_s).send([{"ts": NOW_S - 600, "a": 1}, {"ts": NOW_S + outside, "a": 2}])
     assert times([stored])[0] == 600
 
 
-def test_what_is_outside_when_it_is_corrected_with_the_others_is_refused() -> None:
+def test_a_time_that_the_common_correction_moves_outside_is_refused() -> None:
     (stored, rejected) = slow(-3540, -3540).send([{"ts": NOW_S + 3540, "a": 1}, {"ts": NOW_S - 100, "a": 2}])
     assert times([stored]) == [0]
     assert "when corrected by -3540.000 s" in rejected["answers"]["errors"][0]["message"]
 
 
-def test_what_cannot_be_read_does_not_keep_the_others_from_being_corrected() -> None:
+def test_a_time_that_cannot_be_read_does_not_keep_the_others_from_being_corrected() -> None:
     (stored, rejected) = slow(3540, 3540).send([{"ts": "noon", "a": 1}, 5, {"ts": NOW_S - 3601, "a": 2}])
     assert times([stored]) == [61]
     assert [error["index"] for error in rejected["answers"]["errors"]] == [0, 1]
@@ -241,7 +241,7 @@ def test_what_cannot_be_read_does_not_keep_the_others_from_being_corrected() -> 
         ({"ts": NOW_S - 30, "a": 1}, 0),
     ],
 )
-def test_what_is_corrected_is_counted_once(message: dict[str, Any], corrected: int) -> None:
+def test_a_corrected_reading_is_counted_once(message: dict[str, Any], corrected: int) -> None:
     bench = slow(3540, 3540)
     bench.send({"seq": 1, **message})
     bench.send({"seq": 1, **message})

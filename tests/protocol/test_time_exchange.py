@@ -30,7 +30,7 @@ def test_any_moment_of_the_devices_clock_is_taken(t0: float) -> None:
     [{}, {"t0": None}, {"t0": "5"}, {"t0": True}, {"t0": MAX_TIME_MS + 1}, {"t0": -1e300}, {"t0": [1]}]
     + [{"t0": 1, "last": last} for last in ([], 5, {}, {"t0": 1}, {"t3": 1}, {"t0": 1, "t3": "x"})],
 )
-def test_what_is_no_request(message: dict[str, Any]) -> None:
+def test_bad_time_requests_are_refused(message: dict[str, Any]) -> None:
     with pytest.raises(MessageError) as caught:
         interpret({"type": "time"} | message)
     assert caught.value.code == "bad_message"
@@ -78,7 +78,7 @@ def test_requests_in_flight_at_once_do_not_bound_each_other() -> None:
     assert sample_ms(exchange, 400, NOW_MS + 100) == (-101, 301)
 
 
-def test_who_asks_right_behind_its_hello_is_not_told_that_its_clock_is_wrong() -> None:
+def test_a_device_that_asks_right_after_its_hello_is_not_said_to_have_a_wrong_clock() -> None:
     """Over a way of 400 ms: the handshake was answered 800 ms before the hello came, and the request right after it."""
     exchange = Exchange(NOW_NS - 800 * MS, NOW_NS)
     assert sample_ms(exchange, 1, NOW_MS - 400) == (-401, 402)
@@ -150,7 +150,7 @@ def test_a_reload_forgets_no_clock() -> None:
     assert other.clock is bench.encoder.clock is not None
 
 
-def test_a_closed_session_tells_nobody_the_time() -> None:
+def test_a_closed_session_does_not_tell_the_time() -> None:
     bench = Bench().ready()
     bench.session.close(CloseReason.REVOKED)
     assert bench.session.tell_time(TimeRequest(5, None, NOW_NS), NOW_NS) == ()

@@ -28,7 +28,7 @@ def refused(value: Any) -> str:
     return caught.value.code
 
 
-def test_who_asks_about_a_time_writes_it_as_a_device_does() -> None:
+def test_the_time_of_a_query_has_the_forms_of_ts() -> None:
     for text, ts in (("1700000000", 1700000000), ("-5", -5), ("2023-11-14T22:13:20+01:00",) * 2):
         assert asked_moment(text) == moment(ts)
     for text in (str(10**20 - 1), "9999-12-31T23:59:59Z"):
@@ -37,7 +37,7 @@ def test_who_asks_about_a_time_writes_it_as_a_device_does() -> None:
 
 
 @pytest.mark.parametrize("text", ["yesterday", "", "--5", "5-", "1.5", "2023-11-14", "9" * 5000])
-def test_the_forms_that_a_time_takes_are_told_with_examples_that_are_right(text: str) -> None:
+def test_the_examples_of_times_in_an_error_are_valid(text: str) -> None:
     with pytest.raises(ReadingError) as caught:
         asked_moment(text)
     found = re.match(FORMS, caught.value.message)
@@ -130,11 +130,11 @@ def test_seconds_with_a_fraction_are_within_a_microsecond(value: float) -> None:
         "x" * 10_000,
     ],
 )
-def test_what_is_no_time(value: Any) -> None:
+def test_values_that_are_not_times_are_refused(value: Any) -> None:
     assert refused(value) == "bad_timestamp"
 
 
-def test_the_answer_says_what_came_and_not_all_of_it() -> None:
+def test_the_error_quotes_the_beginning_of_the_value() -> None:
     with pytest.raises(ReadingError, match=r'got "x{40}…"$'):
         moment("x" * 10_000)
 
@@ -159,7 +159,7 @@ def test_an_age_counts_back_from_now(age: float, ns: int) -> None:
         (2**64, "timestamp_out_of_range"),
     ],
 )
-def test_ages_that_are_none(age: Any, code: str) -> None:
+def test_values_that_are_not_ages_are_refused(age: Any, code: str) -> None:
     with pytest.raises(ReadingError) as caught:
         aged(1_700_000_000_000_000_000, age)
     assert (caught.value.code, caught.value.field) == (code, "age_ms")
@@ -180,10 +180,10 @@ def test_milliseconds_as_nanoseconds(ms: float, ns: int) -> None:
 
 
 @pytest.mark.parametrize("ms", [float("inf"), 1e308, 2**64])
-def test_more_milliseconds_than_there_are_is_out_of_range(ms: float) -> None:
+def test_milliseconds_beyond_the_database_are_out_of_range(ms: float) -> None:
     assert from_ms(ms) > MAX_NS
     assert from_ms(-ms) < MIN_NS
 
 
-def test_a_boolean_is_no_number() -> None:
+def test_a_boolean_is_not_a_number() -> None:
     assert [is_number(value) for value in (1, 1.5, True, "1", None)] == [True, True, False, False, False]

@@ -39,7 +39,7 @@ def as_float(value: Any) -> Any:
 
 
 @given(READINGS.filter(of_one_type))
-def test_what_is_sent_is_what_the_lines_say(readings: list[tuple[dict[str, Any], int | None]]) -> None:
+def test_the_lines_mean_what_the_message_means(readings: list[tuple[dict[str, Any], int | None]]) -> None:
     """Fields as sent, numbers as floats, times as given or made unique."""
     sent = [{"values": values} | ({} if ts is None else {"ts": ts}) for values, ts in readings]
     encoded = encode(*sent)
@@ -88,7 +88,7 @@ ODD = st.one_of(
 
 @pytest.mark.parametrize("when_outside", ["keep", "refuse", "correct"])
 @given(st.lists(st.lists(NEARLY_ORDINARY, max_size=4) | st.lists(NEARLY_ORDINARY | ODD, max_size=4), max_size=4))
-def test_the_short_way_of_ordinary_readings_ends_where_the_long_way_does(
+def test_the_short_way_of_ordinary_readings_writes_what_the_long_way_does(
     when_outside: str, messages: list[list[Any]]
 ) -> None:
     profile = {"timestamps": {"max_future": "1s", "max_age": "1s", "when_outside": when_outside}}
@@ -154,7 +154,7 @@ def test_moments_of_arrival_never_repeat_even_if_the_clock_does() -> None:
     assert times[-2:] == [NOW_NS + 10, NOW_NS + 11]
 
 
-def test_a_refused_whole_message_tells_place_number_and_readings() -> None:
+def test_the_error_of_a_whole_message_has_place_number_and_readings() -> None:
     deep = {"a": {"b": {"c": {"d": 1}}}}
     with pytest.raises(MessageError) as caught:
         encoder().encode(Readings(7, ({"x": 1}, deep)), NOW_NS)
@@ -182,7 +182,7 @@ def test_tags_of_message_and_reading(outer: Any, inner: Any, expected: dict[str,
 
 
 @pytest.mark.parametrize(("outer", "inner"), [(["a"], None), (["a"], {"b": "2"}), ({"a": "1"}, "a"), (5, {})])
-def test_tags_that_are_no_object_wherever_they_stand(outer: Any, inner: Any) -> None:
+def test_tags_that_are_not_an_object_are_refused_everywhere(outer: Any, inner: Any) -> None:
     [fault] = encode({"tags": inner, "x": 1}, tags=outer).rejects
     assert (fault["code"], fault["field"]) == ("wrong_type", "tags")
 

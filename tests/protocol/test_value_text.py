@@ -24,6 +24,6 @@ def test_json_values_by_their_json_names(value: Any, kind: str, text: str) -> No
     assert (kind_of(value), shown(value)) == (kind, text)
 
 
-def test_what_fits_is_not_cut() -> None:
+def test_text_that_fits_is_not_cut() -> None:
     assert cut("x" * 80, 80) == "x" * 80
     assert cut("x" * 81, 80) == "x" * 80 + "…"

@@ -1,7 +1,7 @@
-"""What a readings message means, read a third time: neither the gateway's code nor the simulator's.
+"""A third reader of readings messages, beside those of the gateway and of the simulator, which it is independent of.
 
-Just enough of the protocol's five forms to compare what a simulated device sends with what it says it sent. Checked
-itself against the golden vectors (tests/devices_sim/test_vectors.py).
+It knows enough of the five forms of the protocol to compare the messages of a simulated device with the readings that
+the device counted as sent. The golden vectors check it (tests/devices_sim/test_vectors.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ENVELOPE = ("seq", "ts", "m", "tags", "type", "age_ms")
 
 
 def meaning(message: Any) -> list[Meaning]:
-    """The readings in a message, as they would be stored; values are not judged."""
+    """The readings in a message, as they would be stored. Values are not checked."""
     if isinstance(message, list):
         return [reading for item in message for reading in meaning(item)]
     measurement, tags = message.get("m"), message.get("tags", {})

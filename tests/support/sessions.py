@@ -1,4 +1,4 @@
-"""A session with the half of the gateway that it talks to: a ledger, a spool that commits on demand, a clock."""
+"""A session with a ledger, a clock, and a spool and database that commit and deliver when the test says so."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def rates(*, backlog: float = 1.0, **changed: float) -> Rates:
 
 
 def encoder(profile: Mapping[str, Any] | None = None, tags: Mapping[str, str] | None = None) -> Encoder:
-    """Device d1's, of a profile as in config.yaml."""
+    """The encoder of device d1, whose profile is as in config.yaml."""
     return Encoder("d1", ProfileSection.model_validate(profile or {}), tags or {}, Rulebook(FieldTypes()))
 
 
 class Bench:
-    """Device d1's session; every method returns the effects of what it does, as `shown` shows them."""
+    """A session of device d1. Every method returns its effects, in the form of `shown`."""
 
     def __init__(
         self,
@@ -89,13 +89,16 @@ class Bench:
         self.session = Session("d1", name, terms(**changed), subprotocol)
         self.now_ns = NOW_NS
         self.answers_after_ms = 0
-        """Of a time request."""
+        """How long it takes to answer a time request."""
         self.queue: list[Entry] = []
+        """Entries that wait for the next commit."""
         self.committed: list[Entry] = []
+        """Durable entries that wait for delivery."""
         self.record = 0
+        """The id of the last record of the spool."""
 
     def ready(self, boot: str = "b1", **hello: Any) -> Bench:
-        """Welcomed, under the given boot."""
+        """Welcome the device, and let it name its boot."""
         self.good()
         self.send({"type": "hello", "boot": boot, **hello})
         return self
@@ -157,7 +160,7 @@ def numbered(entries: list[Entry]) -> int:
 
 
 def shown(effect: Effect, decode: Callable[[bytes], Any] = orjson.loads) -> dict[str, Any]:
-    """An effect in the form of the vectors' steps; of an entry only what is not empty."""
+    """An effect in the form of the steps of the vectors. Empty members of an entry are left out."""
     match effect:
         case Send(data):
             return {"answers": decode(data)}
