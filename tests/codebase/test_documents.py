@@ -89,6 +89,29 @@ def test_every_command_in_a_document_exists_with_its_options(document: str, line
     assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, line
 
 
+PROSE = [path for path in DOCUMENTS if not {"tests", "benchmarks"} & set(path.relative_to(ROOT).parts)]
+METRICS = set(re.findall(r"^\| `(\w+)`", (DOCS / "reference/metrics.md").read_text(), re.MULTILINE))
+SETTINGS = set(re.findall(r"^\| `([\w.]+)`", (DOCS / "reference/configuration.md").read_text(), re.MULTILINE))
+SECTIONS = {name.rpartition(".")[0] for name in SETTINGS if "." in name}
+OF_THE_WELCOME = {"keepalive.ping_interval_ms", "keepalive.timeout_ms", "limits.max_message_bytes"}
+"""Keys of a message of the gateway that look like settings."""
+
+
+@pytest.mark.parametrize("document", PROSE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_setting_metric_and_path_that_a_document_names_exists(document: Path) -> None:
+    text = document.read_text()
+    of_a_section = rf"`((?:{'|'.join({name.partition('.')[0] for name in SECTIONS})})\.[a-zA-Z_.]+)`"
+    for name in set(re.findall(of_a_section, text)) - OF_THE_WELCOME:
+        setting = re.sub(r"^profiles\.\w+", "profiles.NAME", name)
+        assert setting in SETTINGS | SECTIONS or name.endswith(".py"), name
+    for name in re.findall(r"GATEWAY_([A-Z]+__[A-Z_]+)", text):
+        assert name.lower().replace("__", ".") in SETTINGS, name
+    for name in re.findall(r"`(gateway_[a-z_]+)[`{]", text):
+        assert name in METRICS, name
+    for path in re.findall(r"/v1/[\w/{}.-]*\w", text):
+        assert any(re.fullmatch(pattern, path.strip("{}")) for pattern in PATHS), path
+
+
 def test_every_row_of_what_survives_what_names_a_test() -> None:
     table = (DOCS / "explanation/what-survives-what.md").read_text().partition("\n## ")[0]
     rows = [line for line in table.splitlines() if line.startswith("|")][2:]
