@@ -1,18 +1,20 @@
-"""A copy of everything a gateway keeps, made while it runs, and put in place on another machine.
+"""A backup of everything that a gateway keeps, made while it runs, and how it is restored on this or another machine.
 
-What a copy has to hold together, and why it does:
+The order of copying makes the files of a backup fit together:
 
-* The checkpoint of the ledger counts what is in segments that have gone, so every segment that is younger than it must
-  be in the copy. A segment goes only after a newer checkpoint was written: so the checkpoint is read, all segments are
-  opened (an open file outlives its name), and if the checkpoint is still the same afterwards, they belong together. If
-  it is not, all of that is done again. There may be more segments than the soft limit of open files, which is raised.
-* Dead letters are forgotten only after a checkpoint that counts them, and written before their record is acknowledged.
-  So they are copied between the two readings of the checkpoint.
-* The cursor is read first. One that is too old costs a second delivery, which overwrites itself; one that is too new
-  would skip records. The embedded database is copied last, and so has what the cursor passed.
-* The end of the newest segment may be in the middle of a write. Recovery leaves an unfinished end out.
+* The ledger's checkpoint counts the records of deleted segments. So a backup needs every segment that is newer than its
+  checkpoint. A segment is deleted only after a newer checkpoint was written. So the checkpoint is read, all segments
+  are opened (an open file can be read after its name is deleted), and the checkpoint is read again. If it is the same,
+  they fit together; otherwise all of this is repeated. There may be many segments: the soft limit of open files is
+  raised.
+* Dead letters are deleted only after a checkpoint that counts them, and written before their record is acknowledged. So
+  they are copied between the two readings of the checkpoint.
+* The cursor is read first. If it is too old, readings are delivered a second time, which overwrites the same points; if
+  it were too new, records would be skipped. The embedded database is copied last, so it has all that the cursor passed.
+* The end of the newest segment may be in the middle of a write. Recovery ignores an unfinished end.
 
-So the copy has every reading that was acknowledged before it began. The manifest comes last: without it there is none.
+So a backup has every reading that was acknowledged before it began. The manifest is written last: a directory without
+it is no finished backup.
 """
 
 from __future__ import annotations
@@ -45,15 +47,17 @@ SEGMENTS = "*.seg"
 MAX_TRIES = 50
 _SQLITE = b"SQLite format 3\x00"
 _BESIDE = ("-wal", "-shm", "-journal", NEW)
-"""Endings of files that are part of a write or of another file."""
+"""Endings of files that are not copied: unfinished writes, and the files that SQLite keeps beside a database."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackupManifest:
-    """A finished copy: names below its directory and their bytes."""
+    """What a finished backup has."""
 
     made_ns: int
+    """In ns since 1970."""
     files: dict[str, int]
+    """The size in bytes of each file, by its name below the directory."""
 
     @property
     def bytes(self) -> int:
@@ -65,7 +69,7 @@ def backup(config: Config, target: Path, *, database: bool = True) -> BackupMani
     """Copy state and spool, and the embedded database if that is the sink and ``database`` is true, into ``target``.
 
     Raises:
-        GatewayError: there is something in ``target``, nothing to copy, or the gateway writes checkpoints too fast.
+        GatewayError: ``target`` is not empty, there is nothing to copy, or the gateway writes checkpoints too fast.
         OSError, sqlite3.Error: a file cannot be read or written.
     """
     state, spool = config.state.directory, config.spool.directory
@@ -86,19 +90,19 @@ def backup(config: Config, target: Path, *, database: bool = True) -> BackupMani
 
 
 def restore(config: Config, source: Path) -> BackupManifest:
-    """Put the copy in ``source`` where ``config`` has its directories, which must be empty.
+    """Copy the backup in ``source`` into the directories of ``config``, which must be empty.
 
     Raises:
-        GatewayError: the copy is not whole or of a newer version, or something is in its place already.
+        GatewayError: the backup is incomplete or of a newer version, or a directory is not empty.
         OSError: a file cannot be read or written.
     """
     copied = read_manifest(source)
     places = {STATE: config.state.directory, SPOOL: config.spool.directory}
     for place in places.values():
         if place.is_dir() and any(path.is_file() for path in place.iterdir()):
-            raise GatewayError(f"{place} is not empty: a copy is restored into empty directories only")
+            raise GatewayError(f"{place} is not empty: a backup is restored into empty directories only")
     if DATABASE in copied.files and config.sqlite.path.exists():
-        raise GatewayError(f"{config.sqlite.path} exists: a copy does not replace a database")
+        raise GatewayError(f"{config.sqlite.path} exists: a backup does not replace a database")
     for name in copied.files:
         part, _, rest = name.partition("/")
         path = config.sqlite.path if name == DATABASE else places[part] / rest
@@ -120,14 +124,14 @@ def _make(directory: Path) -> None:
 
 
 def _give(path: Path) -> None:
-    """What root restores belongs to whom the directory around it does: a service runs as a user of its own."""
+    """As root, give ``path`` to the owner of the directory around it: the service runs as a user of its own."""
     if os.geteuid() == 0:
         around = path.parent.stat()
         os.chown(path, around.st_uid, around.st_gid)
 
 
 def read_manifest(source: Path) -> BackupManifest:
-    """What is in the copy in ``source``.
+    """What the backup in ``source`` has.
 
     Raises:
         GatewayError: as `restore`.
@@ -135,23 +139,23 @@ def read_manifest(source: Path) -> BackupManifest:
     try:
         found = json.loads((source / MANIFEST).read_bytes())
     except FileNotFoundError:
-        raise GatewayError(f"{source} holds no finished copy: it has no {MANIFEST}") from None
+        raise GatewayError(f"{source} has no finished backup: there is no {MANIFEST}") from None
     if found["version"] > BACKUP_VERSION:
         raise GatewayError(
-            f"the copy in {source} was made by gateway {found['gateway']} in version {found['version']}, this gateway "
+            f"the backup in {source} was made by gateway {found['gateway']} in format {found['version']}, this gateway "
             f"reads up to {BACKUP_VERSION}: restore it with that gateway or a later one"
         )
     for name, size in found["files"].items():
         path = source / name
         if not path.is_file() or path.stat().st_size != size:
-            raise GatewayError(f"the copy in {source} is not whole: {name} should have {size} bytes")
+            raise GatewayError(f"the backup in {source} is incomplete: {name} should have {size} bytes")
     return BackupManifest(found["made_ns"], found["files"])
 
 
 def _begin(target: Path) -> None:
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(target.iterdir()):
-        raise GatewayError(f"{target} is not empty: a copy is made into a directory of its own")
+        raise GatewayError(f"{target} is not empty: a backup needs a directory of its own")
 
 
 def _finish(target: Path) -> BackupManifest:
@@ -179,7 +183,7 @@ def _copy_spool(state: Path, spool: Path, target: Path) -> None:
 def _together(
     state: Path, spool: Path, target: Path, stack: contextlib.ExitStack
 ) -> tuple[bytes | None, bytes | None, dict[str, tuple[BinaryIO, int]]]:
-    """Checkpoint, cursor and open segments that belong together; the dead letters that do are copied."""
+    """The checkpoint, the cursor and the open segments of one moment; the dead letters are copied meanwhile."""
     for _ in range(MAX_TRIES):
         with contextlib.ExitStack() as opened:
             position, ledger = _content(spool / cursor.NAME), _content(state / LEDGER)
@@ -195,7 +199,7 @@ def _together(
 def _opened(spool: Path, stack: contextlib.ExitStack) -> dict[str, tuple[BinaryIO, int]]:
     found: dict[str, tuple[BinaryIO, int]] = {}
     for path in sorted(spool.glob(SEGMENTS)):
-        with contextlib.suppress(FileNotFoundError):  # delivered and gone: then the checkpoint is another one, too
+        with contextlib.suppress(FileNotFoundError):  # delivered and deleted: then the checkpoint has changed, too
             file = stack.enter_context(path.open("rb"))
             found[path.name] = file, os.fstat(file.fileno()).st_size
     return found
@@ -215,7 +219,7 @@ def _files(directory: Path) -> Iterator[Path]:
 
 
 def _copy_file(path: Path, copy: Path) -> None:
-    """A file of the state: by SQLite if it is SQLite's, for then its newest pages may be in the log beside it."""
+    """Copy a file of the state; one of SQLite by SQLite, because its newest pages may be in the log beside it."""
     with path.open("rb") as file:
         if file.read(len(_SQLITE)) == _SQLITE:
             _copy_sqlite(path, copy)
@@ -225,19 +229,21 @@ def _copy_file(path: Path, copy: Path) -> None:
 
 
 def _copy_sqlite(path: Path, copy: Path) -> None:
-    """In one read transaction, which holds up no writer (https://sqlite.org/backup.html)."""
+    """Copy in one read transaction, for which no writer waits (https://sqlite.org/backup.html)."""
     copy.unlink(missing_ok=True)
     with (
         contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=10)) as source,
         contextlib.closing(sqlite3.connect(copy)) as target,
     ):
         source.backup(target)
-        target.execute("PRAGMA journal_mode = DELETE")  # one file is a copy, not three; whoever opens it sets WAL again
+        target.execute(
+            "PRAGMA journal_mode = DELETE"
+        )  # so that the copy is one file, not three; a store sets WAL when it opens it
     copy.chmod(0o600)
 
 
 def _write(source: BinaryIO, size: int, path: Path) -> None:
-    """The first ``size`` bytes, durably, with the time of the original: by it the clock is judged at a start."""
+    """Write the first ``size`` bytes durably, with the original's time: a start judges the clock by it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         left = size

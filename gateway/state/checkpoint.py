@@ -1,8 +1,8 @@
 """The ledger's checkpoint: one JSON file, replaced atomically before any spool segment is unlinked.
 
-Everything after its marks (`Ledger.committed_to`, `Ledger.delivered_to`) is counted again from the spool, so an old
-checkpoint costs time at start and a lost one only the counts of records that have already gone. A wrong one would cost
-more, because the spool is read from its marks on: the last line is the CRC-32C of what is above it.
+The spool's records after its marks (`Ledger.committed_to`, `Ledger.delivered_to`) are counted again at the start. So an
+old checkpoint costs time, and a lost one costs the counts of records that are no longer in the spool. A wrong one would
+cost more, because it decides where counting begins. Therefore its last line is the CRC-32C of the lines above.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LAYOUT_VERSION = 1
-"""One without a version is of the first."""
+"""A checkpoint without a version has version 1."""
 ACCOUNTS_PER_PAUSE = 256
 PAUSE_SECONDS = 0.0005
-"""Seconds after every so many accounts: a thread that only computes lets others wait 5 ms each time."""
+"""Encoding pauses for so long after every `ACCOUNTS_PER_PAUSE`. Without pauses, other threads wait up to 5 ms for each
+of their turns."""
 
 
 def load(path: Path) -> Ledger:
-    """The ledger in the checkpoint at ``path``; an empty one, with a line in the log, when it cannot be used.
+    """The ledger in the checkpoint at ``path``. If it cannot be used, this is logged, and the ledger is empty.
 
     Raises:
-        GatewayError: a newer version of the gateway wrote it: its sums must not be thrown away.
+        GatewayError: a newer version of the gateway wrote it. Its counts must not be lost.
     """
     try:
         found = _checked(path.read_bytes())
@@ -51,14 +52,14 @@ def load(path: Path) -> Ledger:
     except FileNotFoundError:
         return Ledger()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("ledger checkpoint %s cannot be used (%s): counting again from the spool alone", path, error)
+        log.warning("ledger checkpoint %s cannot be used (%s): counting again from the spool only", path, error)
         return Ledger()
 
 
 def _checked(data: bytes) -> Any:
     document, _, checksum = data.rpartition(b"\n")
     if checksum != _checksum(document):
-        raise ValueError("its checksum does not fit")
+        raise ValueError("its checksum is wrong")
     return json.loads(document)
 
 
@@ -67,7 +68,7 @@ def _checksum(document: bytes) -> bytes:
 
 
 def writer(ledger: Ledger, path: Path, files: Files) -> Callable[[], None]:
-    """Hold on to ``ledger`` as it is now; the returned function writes that, durably, on any thread and again."""
+    """Take a snapshot of ``ledger``. The returned function writes it durably, on any thread, also repeatedly."""
     snapshot = ledger.snapshot()
 
     @functools.cache
@@ -81,7 +82,7 @@ def writer(ledger: Ledger, path: Path, files: Files) -> Callable[[], None]:
 
 
 def encode(snapshot: Snapshot) -> bytes:
-    """The JSON of a snapshot. Other threads have their turn: with many devices it takes a while."""
+    """The JSON of a snapshot. It pauses for other threads, because many devices take some time."""
     rows = []
     for number, (device, row) in enumerate(snapshot.rows(), 1):
         rows.append(f"{json.dumps(device)}:{row}")

@@ -1,11 +1,11 @@
-"""Every command that was given to a device, who gave it, and what became of it (SQLite, one file).
+"""The log of commands: what a device was told to do, who told it, and with which result (one SQLite file).
 
 Rules that hold here:
 
-* A command is on disk (``synchronous=FULL``) before it goes anywhere: what a device was told is in the log, and what is
-  kept for a sleeping device survives a restart.
-* A command has one answer: the first that is written down stays. One that came after the deadline counts as an answer
-  too; that it was late can be seen.
+* A command is on disk (``synchronous=FULL``) before it is sent. So every command that a device received is in the log,
+  and a command that is kept for a sleeping device survives a restart.
+* A command has one answer, the first that is written. An answer after the deadline counts too; the times show that it
+  was late.
 * Only commands that have ended are deleted: all but the newest `MAX_COMMANDS_PER_DEVICE` of a device, and all but about
   the newest `MAX_COMMANDS` of all devices.
 """
@@ -30,6 +30,7 @@ LAYOUT_VERSION = 1
 MAX_COMMANDS_PER_DEVICE = 200
 MAX_COMMANDS = 20_000
 ERROR_RESTART = "restart"
+"""The error of a command that a restart of the gateway ended."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS commands (
@@ -39,7 +40,7 @@ CREATE TABLE IF NOT EXISTS commands (
     name TEXT NOT NULL,
     params BLOB NOT NULL,     -- JSON
     keep INTEGER NOT NULL,
-    role TEXT NOT NULL,       -- who gave it
+    role TEXT NOT NULL,       -- of the person or program that gave it
     address TEXT NOT NULL,
     created_ns INTEGER NOT NULL,
     expires_ns INTEGER NOT NULL,
@@ -59,7 +60,7 @@ _GIVEN = "id, device, name, params, keep, role, address, created_ns, expires_ns"
 
 
 class CommandState(StrEnum):
-    """How far a command is; the last three are ends."""
+    """The state of a command; the last three are final."""
 
     WAITING = "waiting"
     SENT = "sent"
@@ -70,55 +71,61 @@ class CommandState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What somebody wants a device to do; ``params`` is JSON, times are ns since 1970."""
+    """A command for a device; times are ns since 1970."""
 
     id: str
     device: str
     name: str
     params: bytes
+    """JSON."""
     keep: bool
+    """It waits for a device that is not connected."""
     role: str
+    """The role of the person or program that gave it."""
     address: str
+    """The address that it was given from."""
     created_ns: int
     expires_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What became of a command: ``ok`` and ``value`` (JSON) only of one that was answered.
-
-    ``error`` is the device's own word, or of one that was not answered the reason: ``no_answer``, ``not_sent`` in time,
-    ``not_connected``, ``connection_lost`` or ``restart``.
-    """
+    """How a command ended."""
 
     state: CommandState
     at_ns: int
     ok: bool | None = None
+    """Whether the device could do it; None without an answer."""
     value: bytes | None = None
+    """JSON of the answer; None without one."""
     error: str | None = None
+    """The device's text or, without an answer, the reason: ``no_answer``, ``not_sent`` (in time), ``not_connected``,
+    ``connection_lost`` or ``restart``."""
 
 
 @dataclass(slots=True)
 class CommandProgress:
-    """What became of a command since it was last written down: sent ``sends`` times more, and how far it is now."""
+    """What has changed about a command since it was last written to the log."""
 
     state: CommandState = CommandState.WAITING
+    """Ignored once there is an ``ending``."""
     sends: int = 0
+    """How often it was sent since then."""
     sent_ns: int | None = None
+    """The last time it was sent; None: not since then."""
     ending: CommandResult | None = None
-    """If it has one, ``state`` says nothing."""
 
 
 class CommandLog:
     """The file at ``path``. Methods block, may be called from any thread, and raise sqlite3.Error when it fails."""
 
     def __init__(self, path: Path) -> None:
-        """Raises: GatewayError if a newer gateway wrote the file."""
+        """Raises: GatewayError if a newer gateway wrote the file, sqlite3.Error if it cannot be used."""
         self._lock = threading.Lock()
         self._db = open_store(path, "commands", LAYOUT_VERSION, _SCHEMA)
 
     def add(self, command: Command) -> None:
-        """Write down a command that has not been sent yet."""
+        """Write a command that has not been sent yet."""
         values = (
             command.id,
             command.device,
@@ -146,7 +153,7 @@ class CommandLog:
         )
 
     def write(self, notes: Mapping[str, CommandProgress]) -> None:
-        """Write down what became of commands, by their ids; what has ended stays so, but for an answer that is late."""
+        """Write the progress of commands, by their ids. A command that has ended changes only by a late answer."""
         steps = [(note.state, note.sends, note.sent_ns, command_id) for command_id, note in notes.items()]
         ends = [
             (end.state, end.at_ns, end.ok, end.value, end.error, command_id)
@@ -165,9 +172,9 @@ class CommandLog:
             )
 
     def resume(self, now_ns: int) -> list[tuple[Command, bool]]:
-        """After a start: the kept commands that are open, the oldest first, and whether they were ever sent.
+        """After a start: the open commands with ``keep``, the oldest first, and whether each was ever sent.
 
-        All of them wait. For the answers of the others nobody waits any more: they have failed.
+        These wait to be sent again. The other open commands have failed: no client waits for their answers any more.
         """
         with self._lock, transaction(self._db):
             self._db.execute(
@@ -183,7 +190,7 @@ class CommandLog:
         return self._shown("device = ? ORDER BY n DESC LIMIT ?", (device, limit))
 
     def show(self, device: str, command_id: str) -> dict[str, Any] | None:
-        """One command as the API shows it; None if it is not known, or no more."""
+        """One command as the API shows it; None if it is unknown or was deleted."""
         return next(iter(self._shown("device = ? AND id = ?", (device, command_id))), None)
 
     def _shown(self, where: str, values: Sequence[Any]) -> list[dict[str, Any]]:
@@ -194,7 +201,7 @@ class CommandLog:
         return [_described(dict(zip(names, row, strict=True))) for row in rows]
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             self._db.close()
 

@@ -1,11 +1,11 @@
-"""Devices as CSV (RFC 4180): many to be registered at once, and those that are.
+"""Devices as CSV (RFC 4180): the import and the export of the registry.
 
 Rules that hold here:
 
-* Every problem of a table is found, with its line; a table that has one is not used at all.
-* No cell that is written is a formula to a spreadsheet: one that could be gets an apostrophe in front, and reading
-  takes it away again. What is written and read back is the same.
-* Tokens of devices that have one already can be read; the registry's own are never written.
+* An import reports every problem of a file, with its line. A file with a problem is not imported at all.
+* No spreadsheet takes a written cell for a formula: a cell that looks like one gets an apostrophe in front, which an
+  import removes. So a file that is written and read back is the same.
+* An import can have the tokens that devices have already. An export has none.
 """
 
 from __future__ import annotations
@@ -24,27 +24,29 @@ if TYPE_CHECKING:
     from gateway.state.registered_device import Device
 
 TAG = "tag:"
-PASSED_OVER = "registered", "token_changed"
-COLUMNS = "id", "profile", "state", "token", *PASSED_OVER
+IGNORED_COLUMNS = "registered", "token_changed"
+COLUMNS = "id", "profile", "state", "token", *IGNORED_COLUMNS
 STATES = "active", "revoked"
 MAX_DEVICES = 1_000_000
 TOKEN_LENGTH = range(32, 513)
-"""Characters of a token that another system has made: 128 random bits even in hexadecimal. Whether it is random is not
-to be seen: one that can be guessed lets in who guesses it, or reads its hash."""
+"""Characters of a token that another system has made: enough for 128 random bits, even in hexadecimal. Whether it is
+random cannot be checked here; a token that can be guessed lets an attacker connect as the device."""
 _FORMULA = "=+-@\t\r"
 
 
 class DeviceTable:
-    """What a CSV file says: ``devices`` by the way they stand there, and every one of its ``problems``."""
+    """A CSV file that was read: its ``devices`` in their order, and all of its ``problems``."""
 
     def __init__(self, lines: Iterable[str], profiles: Collection[str], known: Collection[str]) -> None:
-        """``known`` are the ids that are registered."""
+        """``known`` are the ids of registered devices, ``profiles`` the names of the configuration's profiles."""
         self.devices: list[NewDevice] = []
         self.problems: list[str] = []
         self._profiles = profiles
         self._known = known
         self._ids: dict[str, int] = {}
+        """The line of each id."""
         self._tokens: dict[str, int] = {}
+        """The line of each token."""
         reader = csv.reader(lines, strict=True)
         try:
             columns = self._header(next(reader, []))
@@ -57,7 +59,7 @@ class DeviceTable:
         except csv.Error as error:
             self._wrong(reader.line_num, str(error))
         except UnicodeDecodeError as error:
-            self._wrong(reader.line_num + 1, f"it, or what is soon after it, is not UTF-8: {error.reason}")
+            self._wrong(reader.line_num + 1, f"this line or one soon after it is not UTF-8: {error.reason}")
 
     def _wrong(self, line: int, problem: str) -> None:
         self.problems.append(f"line {line}: {problem}")
@@ -66,11 +68,11 @@ class DeviceTable:
         columns = [_plain(cell.strip()) for cell in cells]
         for column in columns:
             if column not in COLUMNS and not column.startswith(TAG):
-                self._wrong(1, f"there is no column {column!r}; there are {', '.join(COLUMNS)} and {TAG}NAME")
+                self._wrong(1, f"unknown column {column!r}; known columns: {', '.join(COLUMNS)} and {TAG}NAME")
             elif columns.count(column) > 1:
-                self._wrong(1, f"the column {column} is there more than once")
+                self._wrong(1, f"the column {column} occurs more than once")
         if "id" not in columns:
-            self._wrong(1, "the first line names the columns, one of them id")
+            self._wrong(1, "the first line must name the columns, and one of them must be id")
         return [] if self.problems else columns
 
     def _row(self, line: int, columns: Sequence[str], cells: Sequence[str]) -> None:
@@ -101,7 +103,7 @@ class DeviceTable:
             except RegistryError as error:
                 yield str(error)
         if state not in STATES:
-            yield f"a device is {' or '.join(STATES)}, not {state[:40]!r}"
+            yield f"a state is {' or '.join(STATES)}, not {state[:40]!r}"
         if device.id in self._known:
             yield f"the device {device.id} is registered already"
         if (first := self._ids.setdefault(device.id, line)) != line:
@@ -115,11 +117,11 @@ class DeviceTable:
             shortest, longest = TOKEN_LENGTH[0], TOKEN_LENGTH[-1]
             yield f"a token has {shortest} to {longest} printable ASCII characters and no space"
         if (first := self._tokens.setdefault(token, line)) != line:
-            yield f"its token is that of line {first}"
+            yield f"its token is also the token of line {first}"
 
 
 def write_devices(file: IO[str], devices: Sequence[Device], described: Iterable[Sequence[str]]) -> None:
-    """Write devices; ``described`` has id, profile, state, and times of each, in the order of the columns."""
+    """Write devices; ``described`` has the id, profile, state and times of each, in the order of the columns."""
     names = sorted({name for device in devices for name in device.tags})
     columns = [column for column in COLUMNS if column != "token"]
     rows = (
@@ -130,7 +132,7 @@ def write_devices(file: IO[str], devices: Sequence[Device], described: Iterable[
 
 
 def write_table(file: IO[str], columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table that no spreadsheet takes for more than text."""
+    """Write a table of which a spreadsheet takes no cell for a formula."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([_safe(column) for column in columns])
     writer.writerows([_safe(cell) for cell in row] for row in rows)

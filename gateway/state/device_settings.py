@@ -1,10 +1,10 @@
-"""The settings a device should have and those it says it has: its twin (SQLite, one file).
+"""The settings of devices: those that a device should have, and those that it reports (one SQLite file).
 
 Rules that hold here:
 
-* Both are changed by merge patches (RFC 7396). A change of the desired ones that changes something takes the next
-  version, and is on disk (``synchronous=FULL``) before the device hears of it.
-* Neither is ever over `MAX_SETTINGS`; what would make it so changes nothing.
+* Both are changed by merge patches (RFC 7396). A patch that really changes the desired settings gives them the next
+  version, and is on disk (``synchronous=FULL``) before it is sent to the device.
+* Neither ever has more than `MAX_SETTINGS` bytes; a patch that would make it larger changes nothing.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ LAYOUT_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS twins (
     device TEXT PRIMARY KEY,
-    version INTEGER NOT NULL,   -- of what is desired; 0: nothing ever was
+    version INTEGER NOT NULL,   -- of the desired settings; 0: there never were any
     desired BLOB NOT NULL,      -- JSON
     changed_ns INTEGER NOT NULL,
-    role TEXT NOT NULL,         -- who changed it last
+    role TEXT NOT NULL,         -- of the person or program that changed them last
     address TEXT NOT NULL,
     reported_version INTEGER,
     reported BLOB NOT NULL,     -- JSON
@@ -48,29 +48,36 @@ class SettingsTooLarge(GatewayError):
 
 
 class VersionConflict(GatewayError):
-    """Somebody else has changed the settings meanwhile; ``version`` is theirs."""
+    """The desired settings have another version than the caller expected: ``version``."""
 
     def __init__(self, version: int) -> None:
-        super().__init__(f"the settings have version {version} by now; look at them and try again")
+        super().__init__(f"the settings have version {version} by now; read them again, then change them")
         self.version = version
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceSettings:
-    """Settings are JSON, times ns since 1970, 0 for never."""
+    """What a device should have and what it reports; times are ns since 1970, 0 for never."""
 
     device: str
     version: int = 0
+    """Of the desired settings; 0: there never were any."""
     desired: bytes = b"{}"
+    """JSON."""
     changed_ns: int = 0
+    """When the desired settings were last changed."""
     role: str = ""
+    """The role of the person or program that changed them last."""
     address: str = ""
+    """The address that this change came from."""
     reported_version: int | None = None
+    """The version of the desired settings that the device has seen; None: it has not said."""
     reported: bytes = b"{}"
+    """JSON."""
     reported_ns: int = 0
 
     def shown(self) -> dict[str, Any]:
-        """As the API shows it; ``difference`` is what is desired and not reported."""
+        """As the API shows it; ``difference`` has what is desired and not reported."""
         desired, reported = orjson.loads(self.desired), orjson.loads(self.reported)
         by = {"role": self.role, "address": self.address} if self.version else None
         return {
@@ -92,11 +99,13 @@ class DeviceSettings:
 
 @dataclass(frozen=True, slots=True)
 class SettingsReport:
-    """What a device said of its settings: a patch (JSON) of what it said before, and the version it has seen."""
+    """What a device reports of its settings."""
 
     device: str
     version: int | None
+    """The version of the desired settings that the device has seen; None: it did not say."""
     patch: bytes
+    """JSON, a merge patch of what it reported before."""
     at_ns: int
 
 
@@ -104,35 +113,37 @@ class DeviceSettingsStore:
     """The file at ``path``. Methods block, may be called from any thread, and raise sqlite3.Error when it fails."""
 
     def __init__(self, path: Path) -> None:
-        """Raises: GatewayError if a newer gateway wrote the file."""
+        """Raises: GatewayError if a newer gateway wrote the file, sqlite3.Error if it cannot be used."""
         self._lock = threading.Lock()
         self._db = open_store(path, "settings", LAYOUT_VERSION, _SCHEMA)
 
     def desiring(self) -> set[str]:
-        """The devices of which settings are desired."""
+        """The devices that have desired settings."""
         with self._lock:
             return {row[0] for row in self._db.execute("SELECT device FROM twins WHERE version > 0")}
 
     def show(self, device: str) -> DeviceSettings:
-        """The twin of a device, empty if nothing was ever said about its settings."""
+        """The settings of a device, empty if nothing was ever desired or reported."""
         with self._lock:
-            return self._twin(device)
+            return self._read(device)
 
-    def _twin(self, device: str) -> DeviceSettings:
+    def _read(self, device: str) -> DeviceSettings:
         row = self._db.execute("SELECT * FROM twins WHERE device = ?", (device,)).fetchone()
         return DeviceSettings(device) if row is None else DeviceSettings(*row)
 
     def change(
         self, device: str, patch: Settings, version: int | None, role: str, address: str, now_ns: int
     ) -> tuple[DeviceSettings, bool]:
-        """Change what is desired, if it is still at ``version``; the twin, and whether anything has changed.
+        """Change what is desired; the settings after it, and whether anything has changed.
+
+        With a ``version`` only if the desired settings still have it.
 
         Raises:
-            VersionConflict: it is at another version.
-            SettingsTooLarge: it would be.
+            VersionConflict: they have another version.
+            SettingsTooLarge: they would be too large.
         """
         with self._lock, transaction(self._db):
-            before = self._twin(device)
+            before = self._read(device)
             if version is not None and version != before.version:
                 raise VersionConflict(before.version)
             desired = _applied(before.desired, patch)
@@ -145,11 +156,11 @@ class DeviceSettingsStore:
             return after, True
 
     def report(self, reports: Iterable[SettingsReport]) -> list[str]:
-        """Take what devices say of their settings; the devices whose settings would be too large, where nothing is."""
+        """Write what devices report; the devices whose settings would be too large, for which nothing is changed."""
         refused = []
         with self._lock, transaction(self._db):
             for report in reports:
-                before = self._twin(report.device)
+                before = self._read(report.device)
                 try:
                     reported = _applied(before.reported, orjson.loads(report.patch))
                 except SettingsTooLarge:
@@ -159,24 +170,24 @@ class DeviceSettingsStore:
                     self._put(replace(before, reported=reported, reported_version=seen, reported_ns=report.at_ns))
         return refused
 
-    def _put(self, twin: DeviceSettings) -> None:
+    def _put(self, settings: DeviceSettings) -> None:
         self._db.execute(
             "REPLACE INTO twins VALUES (?,?,?,?,?,?,?,?,?)",
             (
-                twin.device,
-                twin.version,
-                twin.desired,
-                twin.changed_ns,
-                twin.role,
-                twin.address,
-                twin.reported_version,
-                twin.reported,
-                twin.reported_ns,
+                settings.device,
+                settings.version,
+                settings.desired,
+                settings.changed_ns,
+                settings.role,
+                settings.address,
+                settings.reported_version,
+                settings.reported,
+                settings.reported_ns,
             ),
         )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             self._db.close()
 

@@ -1,12 +1,14 @@
-"""Devices that ask to be let in, and what operators say to them (SQLite, one file).
+"""The enrolment requests of devices, and the decisions of operators about them (one SQLite file).
 
-The gateway writes down who asks and carries out what was decided. The command line, another process, reads and decides.
+The gateway writes the requests and carries out the decisions. The command line, another process, reads requests and
+writes decisions.
 
 Rules that hold here:
 
-* A request is a device id and a claim, which people compare. Two devices that ask for one id are two requests.
-* Only what is pending is decided, and once. Nothing is approved that two devices have shown the claim of.
-* There is no token here, and of a device's secret only the SHA-256: a token is made when it can be handed over.
+* A request is a device id and a claim code, which an operator compares with what the device shows. Two devices that ask
+  for the same id are two requests.
+* A request is decided once, while it is pending. It cannot be approved if two devices have shown its claim.
+* The file has no token, because a token is made only when it can be delivered; of a device's secret it has the SHA-256.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ CREATE TABLE IF NOT EXISTS enrolments (
     info TEXT NOT NULL,      -- JSON
     contested INTEGER NOT NULL,
     state TEXT NOT NULL,
-    profile TEXT,            -- from here on what was decided
+    profile TEXT,            -- from here on: the decision
     tags TEXT,               -- JSON
     replaces INTEGER NOT NULL,
     decided_by TEXT NOT NULL,
@@ -52,7 +54,7 @@ INSERT INTO enrolments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (device, claim) DO UPDATE SET secret_sha256 = excluded.secret_sha256, address = excluded.address,
     info = excluded.info, contested = excluded.contested, delivered_ns = excluded.delivered_ns
 """
-"""What was decided, and until when it counts, is not the gateway's to change: somebody may just have done so."""
+"""The columns of a decision, and its expiry, are left out: an operator may have written them since."""
 _DECIDE = """
 UPDATE enrolments SET state = ?, expires_ns = ?, profile = ?, tags = ?, replaces = ?, decided_by = ?
 WHERE device = ? AND claim = ?
@@ -63,7 +65,7 @@ EnrolmentKey = tuple[str, str]
 
 
 class EnrolmentState(StrEnum):
-    """What was decided of a request."""
+    """The decision about a request, or that there is none yet."""
 
     PENDING = "pending"
     APPROVED = "approved"
@@ -72,41 +74,50 @@ class EnrolmentState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EnrolmentDecision:
-    """What an operator says to a request, for the log ``by`` whom; None for profile and tags: as they are."""
+    """What an operator decided about a request."""
 
     state: EnrolmentState
     by: str
+    """The operator, for the log."""
     expires_ns: int
-    """An approval that was not fetched by then is void."""
+    """When an approval ends if the device has not fetched its token, in ns since 1970."""
     profile: str | None = None
+    """None: that of a device that is registered already, otherwise the default profile."""
     tags: Mapping[str, str] | None = None
+    """None: those of a device that is registered already, otherwise none."""
     replaces: bool = False
-    """A device that is registered may get a new token, at which its old one ends."""
+    """If the device is registered already, it gets a new token, and its old one ends."""
 
 
 @dataclass(slots=True)
 class EnrolmentRequest:
-    """A device that asks; times in ns since 1970, ``delivered_ns`` is when its token was made, 0 before."""
+    """The request of a device to be registered; times are ns since 1970."""
 
     id: str
     claim: str
+    """The code that the device shows, for an operator to compare."""
     secret_sha256: bytes | None = field(repr=False)
+    """Of the secret by which the device proves later that the request is its own; None: it has no secret."""
     address: str
     since_ns: int
     expires_ns: int
     info: dict[str, Any] = field(default_factory=dict)
+    """What the device tells about itself."""
     contested: bool = False
+    """Another device has shown the same claim."""
     decision: EnrolmentDecision | None = None
+    """None while the request is pending."""
     delivered_ns: int = 0
+    """When the token was made; 0: not yet."""
 
     @property
     def key(self) -> EnrolmentKey:
-        """What names it."""
+        """Identifies the request."""
         return self.id, self.claim
 
     @property
     def approval(self) -> EnrolmentDecision | None:
-        """What was decided, if it is yes."""
+        """The decision, if it is an approval."""
         decision = self.decision
         return decision if decision is not None and decision.state is EnrolmentState.APPROVED else None
 
@@ -128,13 +139,13 @@ class Enrolments:
     """The file at ``path``. Methods block, may be called from any thread, and raise sqlite3.Error when it fails."""
 
     def __init__(self, path: Path) -> None:
-        """Raises: GatewayError if a newer gateway wrote the file."""
+        """Raises: GatewayError if a newer gateway wrote the file, sqlite3.Error if it cannot be used."""
         self._lock = threading.Lock()
-        # A power cut may take a request or a decision back: then it is made again.
+        # NORMAL: a power cut may lose the newest requests and decisions. Then they are made again.
         self._db = open_store(path, "enrolments", LAYOUT_VERSION, _SCHEMA, synchronous="NORMAL")
 
     def waiting(self, now_ns: int) -> list[EnrolmentRequest]:
-        """Requests that have not expired, the oldest first."""
+        """The requests that have not expired, the oldest first."""
         with self._lock:
             return self._list("expires_ns > ?", now_ns)
 
@@ -143,7 +154,7 @@ class Enrolments:
         return [_request(row) for row in rows]
 
     def sync(self, changed: Collection[EnrolmentRequest], gone: Collection[EnrolmentKey]) -> list[EnrolmentRequest]:
-        """Write down what changed and forget what is ``gone``; all requests that were decided."""
+        """Write the ``changed`` requests and delete those that are ``gone``; all requests that have a decision."""
         with self._lock:
             if changed or gone:
                 with transaction(self._db) as db:
@@ -152,7 +163,7 @@ class Enrolments:
             return self._list("state <> ?", EnrolmentState.PENDING)
 
     def write(self, request: EnrolmentRequest) -> None:
-        """Write down one that changed."""
+        """Write a request that has changed."""
         with self._lock, transaction(self._db) as db:
             db.execute(_WRITE, _row(request))
 
@@ -164,12 +175,12 @@ class Enrolments:
         now_ns: int,
         accept: Callable[[], None] = lambda: None,
     ) -> EnrolmentRequest:
-        """Say yes or no to a pending request of ``device``; ``claim`` may be left out where there is just one.
+        """Write a decision about the pending request of ``device``; the request with it.
 
-        ``accept`` has the last word: nothing is decided if it raises.
+        ``claim`` may be None if there is only one request. ``accept`` is called last; if it raises, nothing is decided.
 
         Raises:
-            UnknownEnrolment: there is none.
+            UnknownEnrolment: there is no such request.
             EnrolmentConflict: there are several, or two devices have shown this claim.
         """
         with self._lock, transaction(self._db) as db:
@@ -177,8 +188,8 @@ class Enrolments:
             request = _only(device, claim, [request for request in waiting if claim in {None, request.claim}])
             if request.contested and decision.state is EnrolmentState.APPROVED:
                 raise EnrolmentConflict(
-                    f"another device has shown the claim {request.claim}, too: refuse it, and have the device make"
-                    " a new one"
+                    f"two devices have shown the claim {request.claim}: refuse the request, and have your device make"
+                    " a new claim"
                 )
             accept()
             db.execute(_DECIDE, (*_decided(decision), *request.key))
@@ -186,7 +197,7 @@ class Enrolments:
         return request
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             self._db.close()
 
@@ -194,10 +205,10 @@ class Enrolments:
 def _only(device: str, claim: str | None, found: list[EnrolmentRequest]) -> EnrolmentRequest:
     if not found:
         shown = "" if claim is None else " with this claim"
-        raise UnknownEnrolment(f"no device {device[:128]} waits to be approved{shown}")
+        raise UnknownEnrolment(f"no device {device[:128]} waits for approval{shown}")
     if len(found) > 1:
         claims = ", ".join(request.claim for request in found)
-        raise EnrolmentConflict(f"several devices ask to be {device}: say which claim is the right one, of {claims}")
+        raise EnrolmentConflict(f"several devices ask to be {device}: name the claim of the right one, of {claims}")
     return found[0]
 
 

@@ -1,10 +1,10 @@
-"""Learned field types on disk (SQLite), shared by the gateway, which adds, and the command line, which takes away.
+"""Learned field types on disk (SQLite): the gateway adds them, the command line deletes them.
 
 Rules that hold here:
 
-* What is here is a memory, not a promise: the newest half second may be missing after a crash, and a file that cannot
-  be used is begun anew. The types are learned again from the next readings; until then the database is the judge.
-* The gateway's copy is in memory (`gateway.protocol.field_types`). `FieldTypeStore.refresh` brings both together.
+* The file may be lost: the newest half second may be missing after a crash, and a damaged file is replaced by an empty
+  one. The types are learned again from the next readings; until then the database decides about a type.
+* The gateway's copy is in memory (`gateway.protocol.field_types`). `FieldTypeStore.refresh` makes both equal.
 """
 
 from __future__ import annotations
@@ -46,13 +46,15 @@ class FieldTypeStore:
         self._path = path
         self._lock = threading.Lock()
         self._db = _open(path)
+        # SQLite's counter of changes by other processes, as `refresh` last saw it; -1 before the first time.
         self._data_version = -1
+        # The last `refresh` failed, and this has been logged.
         self._failed = False
 
     def refresh(self, new: Mapping[Key, FieldType], doubted: Iterable[Key]) -> dict[Key, FieldType] | None:
-        """Forget what is ``doubted``, keep what is ``new``; all that is kept, at first and after others changed it.
+        """Delete the ``doubted`` types and add the ``new`` ones; all types, or None if no other process changed them.
 
-        A file that fails is logged, once; what was new is then not kept.
+        The first call returns all types. If the file fails, this is logged once, and the new types are not kept.
         """
         try:
             with self._lock:
@@ -64,7 +66,7 @@ class FieldTypeStore:
                 rows = self._db.execute("SELECT measurement, field, type FROM types").fetchall()
         except sqlite3.Error as error:
             if not self._failed:
-                log.warning("field types %s cannot be kept: %s; they will be learned again", self._path, error)
+                log.warning("field types %s cannot be written: %s; they will be learned again", self._path, error)
             self._failed = True
             return None
         self._failed = False
@@ -88,13 +90,13 @@ class FieldTypeStore:
             return self._db.execute(f"SELECT * FROM types {where} ORDER BY measurement, field", values).fetchall()
 
     def forget(self, measurement: str, field: str) -> bool:
-        """Forget a type; whether it was known."""
+        """Delete a type; whether it was there."""
         with self._lock, transaction(self._db):
             done = self._db.execute("DELETE FROM types WHERE measurement = ? AND field = ?", (measurement, field))
             return done.rowcount > 0
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             self._db.close()
 
@@ -105,11 +107,11 @@ def _open(path: Path) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         if not is_damaged(error):
             raise
-        log.warning("field types: %s is damaged and begun anew", path)
+        log.warning("field types: %s is damaged, and an empty file takes its place", path)
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         return _connect(path)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    return open_store(path, "field types", LAYOUT_VERSION, _SCHEMA, "NORMAL")  # see above: the newest may be lost
+    return open_store(path, "field types", LAYOUT_VERSION, _SCHEMA, "NORMAL")  # the newest may be lost, see above

@@ -1,10 +1,11 @@
-"""The file of the devices (SQLite): registered, changed and revoked here, by any process, and known to all of them.
+"""The registry: the file of registered devices (SQLite), which several processes read and change.
 
 Rules that hold here:
 
-* A token is 256 random bits, shown once by `Registry.add` or `Registry.rotate`; only its SHA-256 is kept. A slow hash
-  would protect nothing: there is no list of likely tokens to try.
-* Rows are never deleted. Every change takes the next ``version``, so that `Registry.refresh` reads only what is new.
+* A token is 256 random bits. `Registry.add` and `Registry.rotate` return it once; only its SHA-256 is kept. A slow
+  hash would not protect it better, because there is no list of likely tokens to try.
+* Rows are never deleted. Every change gives its row the next ``version``, so that `Registry.refresh` reads only what
+  changed.
 """
 
 from __future__ import annotations
@@ -37,17 +38,17 @@ MAX_CHANGES_LOGGED = 20
 
 
 Keep: TypeAlias = "Callable[[str], None]"
-"""Where a new token goes while it can still be taken back: it is in force only if this does not raise."""
+"""Receives a new token before the change is committed. If it raises, the change is rolled back."""
 
 
 def _nowhere(_token: str) -> None:
-    """The caller gets it when it is in force."""
+    """For a caller that uses the returned token only."""
 
 
 class Registry:
     """The file at ``path``, which is made if it is missing, and the ``devices`` in it.
 
-    Methods block, and may be called from any thread; `RegistryCache` says what may be asked at any time.
+    Methods block, and may be called from any thread. Those of ``devices`` do not block.
 
     Raises:
         RegistryError: the file cannot be used; so do all methods but `refresh`.
@@ -57,8 +58,11 @@ class Registry:
         self._path = path
         self._lock = threading.Lock()
         self.devices = RegistryCache()
+        # The version of the newest row that `devices` has.
         self._version = 0
+        # SQLite's counter of changes by other processes, as `look` last saw it; -1 before the first time.
         self._data_version = -1
+        # The last `look` could read the file; a failure is logged when this becomes false.
         self._readable = True
         with self._errors():
             self._db = connect(path)
@@ -76,11 +80,11 @@ class Registry:
         tags: Mapping[str, str] | None = None,
         keep: Keep = _nowhere,
     ) -> str:
-        """Register a device; its token, which cannot be shown again. ``keep`` gets it before anything is done for good.
+        """Register a device; its token, which cannot be shown again. ``keep`` receives it before the commit.
 
         Raises:
-            DeviceExists: it is registered, or was and is revoked.
-            RegistryError: its id or its tags cannot be any.
+            DeviceExists: it is registered, or registered and revoked.
+            RegistryError: its id or a tag is not allowed.
         """
         return self._add(device_id, profile, tags, time.time_ns(), keep)
 
@@ -102,7 +106,7 @@ class Registry:
     def add_all(self, devices: Sequence[NewDevice], keep: Callable[[Sequence[tuple[str, str]]], None]) -> None:
         """Register all of them or, if anything fails, none.
 
-        ``keep`` gets id and token of each device that came without one, before anything is done for good.
+        ``keep`` receives id and token of each device that came without a token, before the change is committed.
 
         Raises:
             RegistryError: one of them is registered.
@@ -120,29 +124,29 @@ class Registry:
             keep(made)
 
     def check_new(self, device_id: str) -> None:
-        """Accept an id for a device that was approved, and that nothing is to be replaced for.
+        """Check the id of a device that is approved without ``replaces``.
 
         Raises:
-            DeviceExists: it is registered, or was and is revoked.
+            DeviceExists: it is registered, or registered and revoked.
         """
         self.look()
         device = self.devices.lookup(device_id)
         if device is not None:
             state = "was revoked" if device.revoked else "is registered"
             raise DeviceExists(
-                f"the device {device_id} {state}: with replace (--replace) it gets a new token, and an old one ends"
+                f"the device {device_id} {state}: with replace (--replace) it gets a new token and its old one ends"
             )
 
     def enrol(
         self, device_id: str, profile: str | None, tags: Mapping[str, str] | None, now_ns: int, *, replaces: bool
     ) -> str:
-        """A token for a device that was approved; ``replaces``: also for one that is registered, or was.
+        """A new token for an approved device; with ``replaces`` also for a device that is registered or revoked.
 
-        What is None is the default with a new device, and stays as it is with one that is known. ``now_ns`` is when the
-        token was made, as `Device.changed_ns` has it.
+        A profile or tags of None: those of the device if it is registered, else the default. ``now_ns`` is when the
+        token is made, for `Device.changed_ns`.
 
         Raises:
-            DeviceExists: it is registered, or was, and nothing may be replaced.
+            DeviceExists: it is registered or revoked, and ``replaces`` is false.
             RegistryError: as `add`.
         """
         if not replaces:
@@ -160,7 +164,7 @@ class Registry:
         return token
 
     def take_back(self, device_id: str, token: str) -> None:
-        """Revoke the device, if this is still its token."""
+        """Revoke the device if this is still its token: the token could not be delivered."""
         with self._change() as db:
             db.execute(
                 "UPDATE devices SET token_sha256 = NULL, old_sha256 = NULL, old_until_ns = NULL, changed_ns = ?,"
@@ -169,9 +173,9 @@ class Registry:
             )
 
     def rotate(self, device_id: str, overlap: float = 0.0, keep: Keep = _nowhere) -> str:
-        """Give the device a new token, also when it was revoked; ``keep`` gets it before anything is done for good.
+        """Give the device a new token, also if it is revoked; ``keep`` receives it before the change is committed.
 
-        The old one ends, with an ``overlap`` after so many seconds, or when the new one is first used.
+        The old token ends at once or, with an ``overlap``, after so many seconds or at the first use of the new one.
 
         Raises:
             UnknownDevice: it is not registered.
@@ -181,7 +185,7 @@ class Registry:
         return token
 
     def revoke(self, device_id: str) -> None:
-        """Let no token stand for the device; its profile and tags are kept for `rotate`.
+        """End the device's tokens; its profile and tags are kept for `rotate`.
 
         Raises:
             UnknownDevice: it is not registered.
@@ -203,7 +207,7 @@ class Registry:
             done()
 
     def look(self) -> None:
-        """Take in what changed in the file; a file that cannot be read is logged, once, and the devices known stay."""
+        """Read what changed in the file. If that fails, it is logged once, and `devices` stays as it is."""
         with self._lock:
             try:
                 found: int = self._db.execute("PRAGMA data_version").fetchone()[0]
@@ -214,20 +218,22 @@ class Registry:
                 self._readable = True
             except sqlite3.Error as error:
                 if self._readable:
-                    log.warning("registry %s cannot be read: %s; going on with the devices known", self._path, error)
+                    log.warning(
+                        "registry %s cannot be read: %s; the devices read before stay in force", self._path, error
+                    )
                 self._readable = False
 
     def refresh(self) -> frozenset[str]:
-        """Likewise; the devices of which a token ended since the last call."""
+        """As `look`; the devices whose token ended since the last call."""
         self.look()
         with self._lock:
             return self.devices.take_ended()
 
     def _end_overlaps(self, now_ns: int) -> None:
-        """Forget old tokens whose time is over, or that a new one has taken the place of."""
+        """Delete previous tokens from the file when their time is over, or when the new token was used."""
         over = self.devices.over(now_ns)
         if over:
-            # A token that has been replaced itself meanwhile ends nothing of its successor's.
+            # The token is compared, so that a rotation that happened since keeps its own overlap.
             with transaction(self._db):
                 self._db.executemany(
                     f"UPDATE devices SET old_sha256 = NULL, old_until_ns = NULL, version = {NEXT_VERSION}"
@@ -238,7 +244,7 @@ class Registry:
             self.devices.written_down(over)
 
     def _tell(self, changes: Sequence[tuple[DeviceRow | None, DeviceRow]]) -> None:
-        """Log what another process did."""
+        """Log the changes that another process made."""
         if self._data_version < 0:
             return
         for before, now in changes[:MAX_CHANGES_LOGGED]:
@@ -248,7 +254,7 @@ class Registry:
             log.info("%d more devices were registered or changed by another process", len(changes) - MAX_CHANGES_LOGGED)
 
     def _absorb(self) -> Sequence[tuple[DeviceRow | None, DeviceRow]]:
-        """Take new rows in; what was known of their devices, and is."""
+        """Read the rows that changed into `devices`; each device before (None: new) and after."""
         rows = self._db.execute("SELECT * FROM devices WHERE version > ? ORDER BY version", (self._version,)).fetchall()
         if not rows:
             return ()
@@ -272,7 +278,7 @@ class Registry:
             raise RegistryError(f"registry {self._path}: {error}{changed}{access_hint(self._path)}") from error
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             self._db.close()
 

@@ -1,12 +1,12 @@
-"""The devices of the registry as this process knows them: who is let in, said from memory.
+"""The registry's devices in memory: authenticates a device without reading the file.
 
 Rules that hold here:
 
-* An unknown device, a revoked one and a wrong token cost the same time and give the same answer.
-* The mapping is replaced and never changed: who asks takes no lock, and may do so on the event loop while another
+* An unknown device, a revoked device and a wrong token take the same time and get the same answer.
+* The mapping is replaced and never changed. So reading it needs no lock, and the event loop may read it while another
   thread is in `RegistryCache.take_in`.
-* An old token that counts beside a new one ends at its time, or when the new one was first used: at once in this
-  process, and in the file when the registry writes down what is `over`.
+* During an overlap the previous token is valid beside the new one. It ends at its time or at the first use of the new
+  token: at once in this process, and in the file when the registry writes what is `over`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,18 @@ _NOBODY = DeviceRow(Device("", revoked=True), NO_TOKEN, NO_TOKEN)
 
 
 class RegistryCache:
-    """What `take_in` was given last of each device.
+    """Each device as `take_in` received it last.
 
     `take_in`, `over`, `written_down` and `take_ended` are called under one lock, the registry's.
     """
 
     def __init__(self) -> None:
         self._known: dict[str, DeviceRow] = {}
+        # Devices whose token ended since the last `take_ended`.
         self._ended: set[str] = set()
+        # By device: when its previous token ends, in ns since 1970.
         self._overlaps: dict[str, int] = {}
+        # By device: the hash of its new token, which was used while the file still has the previous one.
         self._used: dict[str, bytes] = {}
 
     def authenticate(self, device_id: str, token: str) -> Device | None:
@@ -49,7 +52,7 @@ class RegistryCache:
         return replace(found.device, proof=found.old) if old and self._counts(found, found.old) else None
 
     def holds(self, device: Device) -> bool:
-        """Whether what ``device`` was let in with still counts."""
+        """Whether the token (or certificate) that ``device`` authenticated with is still valid."""
         found = self._known.get(device.id, _NOBODY)
         if device.proof:
             return self._counts(found, device.proof)
@@ -60,7 +63,7 @@ class RegistryCache:
         return token == found.token if used else found.counts(token, time.time_ns())
 
     def lookup(self, device_id: str) -> Device | None:
-        """The device, revoked ones too."""
+        """The device, also if it is revoked; None if it is not registered."""
         found = self._known.get(device_id)
         return None if found is None else found.device
 
@@ -85,7 +88,7 @@ class RegistryCache:
         return [known[device_id].device for device_id in sorted(known)]
 
     def take_in(self, changed: Iterable[DeviceRow]) -> Sequence[tuple[DeviceRow | None, DeviceRow]]:
-        """Know these from now on; each after what was known of it, None for a new one."""
+        """Replace these devices by what the file has now; each device before (None: new) and after."""
         changes: list[tuple[DeviceRow | None, DeviceRow]] = []
         all_known, now_ns = dict(self._known), time.time_ns()
         for known in changed:
@@ -104,17 +107,17 @@ class RegistryCache:
         return changes
 
     def over(self, now_ns: int) -> Sequence[tuple[str, bytes]]:
-        """Devices whose old token has ended, each with the hash of the one that ended it."""
+        """The devices whose previous token has ended, each with the hash of its present token."""
         over = {device_id for device_id, until_ns in self._overlaps.items() if until_ns <= now_ns} | set(self._used)
         return [(device_id, self._used.get(device_id) or self._known[device_id].token) for device_id in over]
 
     def written_down(self, over: Iterable[tuple[str, bytes]]) -> None:
-        """The file says what was `over`, and `take_in` knows it."""
+        """To be called when the file has what was `over`, and `take_in` has read it."""
         for device_id, token in over:
             if self._used.get(device_id) == token:
                 del self._used[device_id]
 
     def take_ended(self) -> frozenset[str]:
-        """The devices of which a token ended since the last call."""
+        """The devices whose token ended since the last call."""
         ended, self._ended = frozenset(self._ended), set()
         return ended

@@ -165,7 +165,7 @@ def test_the_command_line_decides_through_the_file(world: World) -> None:
         ]
         store.decide("d1", None, decision(), time.time_ns())
         store.decide("d2", None, decision(EnrolmentState.REFUSED), time.time_ns())
-        with pytest.raises(UnknownEnrolment, match=r"no device d1 waits to be approved$"):
+        with pytest.raises(UnknownEnrolment, match=r"no device d1 waits for approval$"):
             store.decide("d1", None, decision(EnrolmentState.REFUSED), time.time_ns())
     world.settle()
     assert (len(approved.tokens), approved.ended) == (1, [])
@@ -232,7 +232,7 @@ def test_who_shows_a_claim_without_its_secret_gets_nothing_and_spoils_it(
     assert isinstance(refused, EnrolmentRefused)
     assert refused.why is CloseReason.CLAIM_TAKEN
     assert [shown["contested"] for shown in world.enrolling.shown()] == [True]
-    with pytest.raises(EnrolmentConflict, match="another device has shown the claim"):
+    with pytest.raises(EnrolmentConflict, match="two devices have shown the claim"):
         world.decide()
     world.decide(state=EnrolmentState.REFUSED)
     assert socket.ended == ["not_approved"]

@@ -141,7 +141,7 @@ def test_a_copy_goes_into_an_empty_place_and_is_whole(copy: Path, tmp_path: Path
     shutil.copytree(copy, tmp_path / "cut")
     segment = next((tmp_path / "cut/spool").glob("*.seg"))
     segment.write_bytes(segment.read_bytes()[:-1])
-    with pytest.raises(GatewayError, match="is not whole: spool/"):
+    with pytest.raises(GatewayError, match="is incomplete: spool/"):
         copies.restore(new, tmp_path / "cut")
     assert not list(new.state.directory.glob("*"))
     assert copies.restore(new, copy).files.keys() >= {"state/registry.db", "state/ledger.json", "spool/cursor"}

@@ -58,7 +58,7 @@ def test_a_damaged_file_is_begun_anew(path: Path, caplog: pytest.LogCaptureFixtu
     store = FieldTypeStore(path)
     assert store.refresh({A: "float"}, []) == {A: "float"}
     store.close()
-    assert "begun anew" in caplog.text
+    assert "is damaged" in caplog.text
 
 
 def test_a_file_that_fails_is_told_once_and_is_no_error(

@@ -106,5 +106,5 @@ def test_a_segment_of_a_newer_gateway_is_refused(tmp_path: Path) -> None:
 def test_a_copy_of_a_newer_gateway_is_refused(tmp_path: Path) -> None:
     manifest = {"version": backup.BACKUP_VERSION + 1, "gateway": "9.0", "made_ns": 0, "files": {}}
     (tmp_path / backup.MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(GatewayError, match=r"made by gateway 9\.0 in version 2"):
+    with pytest.raises(GatewayError, match=r"made by gateway 9\.0 in format 2"):
         backup.read_manifest(tmp_path)
