@@ -3,18 +3,20 @@
 ::
 
     GatewayError
-    ├── ConfigError            every problem of a configuration at once
-    ├── MessageError           a device's message that cannot be taken, with its protocol code
-    ├── ReadingError           one reading of a message that cannot be taken, likewise
-    ├── SpoolError
-    │   ├── SpoolFull          the spool's cap is reached and its policy is to refuse
-    │   └── AppendFailed       a commit did not reach the disk; nothing in it is safe
-    ├── QueryError             a database that did not answer a history query
-    └── RegistryError
-        ├── UnknownDevice
-        ├── DeviceExists
-        ├── UnknownEnrolment
-        └── EnrolmentConflict  it is not clear which device would be approved
+    ├── ConfigError            a configuration cannot be used, with all of its problems
+    ├── MessageError           a device's message is refused, with a code of the protocol
+    ├── ReadingError           one reading of a message is refused, with a code of the protocol
+    ├── SpoolError             the spool cannot take readings
+    │   ├── SpoolFull          its maximum is reached, and spool.when_full is reject
+    │   └── AppendFailed       a group commit did not reach the disk
+    ├── QueryError             the database did not answer a history query
+    ├── SettingsTooLarge       a device's settings would be too large (gateway.state.device_settings)
+    ├── VersionConflict        a device's settings have another version (gateway.state.device_settings)
+    └── RegistryError          the registry cannot do what was asked
+        ├── UnknownDevice      no such device is registered
+        ├── DeviceExists       such a device is registered already
+        ├── UnknownEnrolment   no such device waits for approval
+        └── EnrolmentConflict  an approval could mean more than one device
 """
 
 from __future__ import annotations
@@ -26,18 +28,18 @@ if TYPE_CHECKING:
 
 
 class GatewayError(Exception):
-    """Base of all errors below; its text is fit to be shown to an operator."""
+    """Base of all errors; its text is written for an operator."""
 
 
 def in_words(error: Exception) -> str:
-    """What an operator reads of ``error``: of the system's own the file and the reason, without their number."""
+    """The text of ``error`` for an operator: of an error of the system the file and the reason, without its number."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
 
 
 class ConfigError(GatewayError):
-    """A configuration that cannot be used; ``problems`` holds one ``path: text`` per mistake."""
+    """A configuration cannot be used; ``problems`` has one ``path: text`` per problem."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
@@ -45,25 +47,25 @@ class ConfigError(GatewayError):
 
 
 class MessageError(GatewayError):
-    """A message that is refused whole.
-
-    ``code`` is one of the protocol's codes, ``seq`` its number where readable, ``readings`` how many it held where that
-    can be told. ``expected`` says of a hello what should have come, with nothing of what did.
-    """
+    """A message is refused as a whole."""
 
     def __init__(
         self, code: str, message: str, *, seq: int | None = None, readings: int = 0, expected: str = ""
     ) -> None:
         super().__init__(message)
+        # One of the protocol's codes.
         self.code = code
         self.message = message
+        # The number of the message; None if it has none or could not be read.
         self.seq = seq
+        # How many readings the message had; 0 if that is unknown.
         self.readings = readings
+        # For a hello: what was expected, without anything of what was received.
         self.expected = expected
 
 
 class ReadingError(GatewayError):
-    """A reading that is refused while its neighbours are kept; ``field`` is the name or key at fault."""
+    """A reading is refused, the others of its message are not; ``field`` is the wrong name or key."""
 
     def __init__(self, code: str, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -73,15 +75,15 @@ class ReadingError(GatewayError):
 
 
 class SpoolError(GatewayError):
-    """Something about the bytes between acceptance and delivery."""
+    """The spool cannot take readings."""
 
 
 class SpoolFull(SpoolError):
-    """The spool holds ``max_bytes`` of undelivered readings and refuses more."""
+    """The spool has ``max_bytes`` of undelivered readings and refuses more."""
 
 
 class AppendFailed(SpoolError):
-    """A group commit failed; its readings were not taken."""
+    """A group commit failed; none of its readings was accepted."""
 
 
 class QueryError(GatewayError):
@@ -89,7 +91,7 @@ class QueryError(GatewayError):
 
 
 class RegistryError(GatewayError):
-    """A device registry operation that cannot be done."""
+    """The registry cannot do what was asked."""
 
 
 class UnknownDevice(RegistryError):
@@ -101,8 +103,8 @@ class DeviceExists(RegistryError):
 
 
 class UnknownEnrolment(RegistryError):
-    """No device of that id waits to be approved."""
+    """No device of that id waits for approval."""
 
 
 class EnrolmentConflict(RegistryError):
-    """More than one device would be meant by an approval."""
+    """An approval could mean more than one device."""

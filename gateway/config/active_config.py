@@ -1,4 +1,4 @@
-"""The configuration that is in force, shared by every part that reads settings while the gateway runs."""
+"""The configuration in force, shared by all parts that read settings while the gateway runs."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ class ActiveConfig:
     def warnings(self) -> Iterator[str]:
         """What an operator should know about the difference between the file and the settings in force."""
         for problem in self.refused:
-            yield f"the new configuration is refused and the old one in force: {problem}"
+            yield f"the new configuration was refused, the old one stays in force: {problem}"
         if self.waiting:
-            yield f"the configuration has changed where it needs a restart: {', '.join(self.waiting)}"
+            yield f"settings that changed and need a restart: {', '.join(self.waiting)}"

@@ -1,10 +1,10 @@
-"""From files and variables to a `Config`, or to every reason why not.
+"""Reads files and environment variables into a `Config`, or reports every problem.
 
 Rules that hold here:
 
-* Defaults are overridden by the YAML file, that by secret files, and those by the environment.
-* All problems are reported together: settings that are wrong on their own do not hide those that conflict.
-* Nothing is looked for on disk except the file itself and the secrets, and for those who serve the files of TLS.
+* The YAML file overrides the defaults, secret files override the YAML file, and the environment overrides both.
+* All problems are reported together: a wrong setting does not hide conflicts between others.
+* The only files read are the configuration, the secret files and, for a gateway that serves, those of TLS.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class LoadedConfig:
 
     config: Config
     origins: Mapping[Location, str]
+    """For example ``config.yaml line 7``."""
 
 
 def find() -> Path | None:
@@ -64,10 +65,10 @@ def read(
     serving: bool = False,
     writing: bool = False,
 ) -> LoadedConfig:
-    """As `load`, with origins; ``overrides`` are nested values that go before all others.
+    """As `load`, with origins; ``overrides`` are nested values that override all others.
 
-    ``writing`` asks for the secrets that only who writes to the database needs. ``serving`` does, too, and looks into
-    the files that only a gateway that serves has to read.
+    ``writing`` also requires the secrets that writing to the database needs. ``serving`` requires them too, and checks
+    the files that only a gateway that serves reads.
 
     Raises:
         ConfigError: with every problem, each as ``path: text``.
@@ -82,16 +83,16 @@ def read(
         found += missing_secrets(config)
     if serving:
         found += unusable(config)
-    problems = [*source.problems, *faults.values(), *_told(found, faults, source.origins)]
+    problems = [*source.problems, *faults.values(), *_without_hidden(found, faults, source.origins)]
     if problems:
         raise ConfigError(problems)
     return LoadedConfig(config, source.origins)
 
 
 def _validated(values: dict[str, Any], origins: Mapping[Location, str]) -> tuple[Config, dict[Location, str]]:
-    """The configuration with every faulty setting left out, and what is wrong with those.
+    """The configuration without the settings that are wrong, and the problem of each.
 
-    A setting that is wrong can hide that its section is: so they are left out until nothing new comes to light.
+    A wrong setting can hide a problem of its section. So wrong settings are removed until there is no new problem.
     """
     faults: dict[Location, str] = {}
     while True:
@@ -108,10 +109,10 @@ def _file_home(path: Path | None) -> Path:
 
 
 def _state_home(path: Path | None, environ: Mapping[str, str]) -> Path:
-    """What a relative state.directory is below.
+    """The directory that a relative state.directory is below.
 
-    A service manager's word goes first. The other two do not depend on the directory that a command is started in, so
-    that ``gateway devices add`` finds the registry of the gateway that runs.
+    $STATE_DIRECTORY of the service manager comes first. The other two do not depend on the working directory of a
+    command, so that ``gateway devices add`` finds the registry of the running gateway.
     """
     given = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     if given:
@@ -158,7 +159,9 @@ def _without(values: Mapping[str, Any], locations: Iterable[Location]) -> dict[s
     return rest
 
 
-def _told(found: Iterable[Conflict], faults: Iterable[Location], origins: Mapping[Location, str]) -> list[str]:
+def _without_hidden(
+    found: Iterable[Conflict], faults: Iterable[Location], origins: Mapping[Location, str]
+) -> list[str]:
     known_wrong = list(faults)
     return [
         problem(conflict.paths[0], conflict.text, origins)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 DEVICE_ID = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9._:-]{1,128}", re.ASCII)
-"""``.`` and ``..`` are none: whoever handles addresses, browsers and proxies, would take them for steps in a path."""
+"""``.`` and ``..`` are not allowed, because browsers and proxies take them for steps in a path."""
 NAME_LENGTH = 64
 TAG_VALUE_LENGTH = 256
 DEVICE_TAG = "device"
@@ -13,16 +13,16 @@ DEVICE_TAG = "device"
 
 # C0, DEL and C1, and halves of surrogate pairs, which UTF-8 cannot carry.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-# Line protocol escapes comma, equals and space by a backslash and knows no escape for the backslash itself. InfluxDB
-# also drops one before a double quote in measurements and fields, and VictoriaMetrics one of two in a row.
+# Line protocol escapes comma, equals sign and space by a backslash, and has no escape for the backslash. InfluxDB
+# also drops a backslash before a double quote in measurements and fields, and VictoriaMetrics one of two in a row.
 _LOOSE_BACKSLASH = re.compile(r'\\([,= "\\]|$)')
 
 
 def check_device_id(text: str) -> str:
-    """``text``, if it can be a device id.
+    """``text``, if it is a valid device id.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: it is not.
     """
     if not DEVICE_ID.fullmatch(text):
         raise ValueError("a device id is 1 to 128 of A-Z a-z 0-9 . _ : -")
@@ -30,10 +30,10 @@ def check_device_id(text: str) -> str:
 
 
 def check_name(text: str) -> str:
-    """``text``, if it can name a field, a tag or a measurement.
+    """``text``, if it is a valid name of a field, a tag or a measurement.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: it is not.
     """
     _check_text(text, "a name", NAME_LENGTH)
     if text == "time" or text.startswith("_"):
@@ -42,10 +42,10 @@ def check_name(text: str) -> str:
 
 
 def check_measurement(text: str) -> str:
-    """``text``, if it can name a measurement.
+    """``text``, if it is a valid name of a measurement.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: it is not.
     """
     if text.startswith("#"):
         raise ValueError("a line that begins with # is a comment to the database")
@@ -53,10 +53,10 @@ def check_measurement(text: str) -> str:
 
 
 def check_tag(name: str, value: str) -> None:
-    """Accept a tag of a device or a profile.
+    """Check a tag of a device or a profile.
 
     Raises:
-        ValueError: the name or the value cannot be one.
+        ValueError: the name or the value is not allowed.
     """
     if check_name(name) == DEVICE_TAG:
         raise ValueError(f"the tag {DEVICE_TAG} is written by the gateway")

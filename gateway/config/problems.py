@@ -1,9 +1,9 @@
-"""Mistakes in a configuration in plain words: ``path: what is wrong (where)``.
+"""The problems of a configuration in plain words: ``path: problem (where it was set)``.
 
 Rules that hold here:
 
-* What was given is shown only where it cannot be a secret: for wrong numbers, words and the like, never for sections,
-  text or unknown keys.
+* A value is shown only where it cannot be a secret: a wrong number or word, but never a section, a text or the value of
+  an unknown key.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _WORDING = {
 
 
 def explain(error: ValidationError, origins: Mapping[Location, str]) -> dict[Location, str]:
-    """One problem per mistake, by the place of the mistake."""
+    """One problem per mistake, by the setting."""
     found = {}
     for detail in error.errors(include_url=False):
         location = tuple(str(key) for key in detail["loc"] if key != "[key]")
@@ -53,7 +53,7 @@ def explain(error: ValidationError, origins: Mapping[Location, str]) -> dict[Loc
 
 
 def problem(location: Location, text: str, origins: Mapping[Location, str]) -> str:
-    """``text`` with the path it is about, and where that was set."""
+    """``text`` with the path of its setting, and where that was set."""
     places = (origins.get(location[:end]) for end in range(len(location), 0, -1))
     origin = next((place for place in places if place), None)
     return f"{'.'.join(location)}: {text}" + (f" ({origin})" if origin else "")

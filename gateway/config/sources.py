@@ -1,9 +1,9 @@
-"""Where settings come from: the YAML file, secret files and the environment, the later overriding the earlier.
+"""The sources of settings: the YAML file, secret files and the environment. A later one overrides an earlier one.
 
 Rules that hold here:
 
-* Every value is remembered with its origin, so that a mistake can be reported where it was made.
-* A file that cannot be read raises `ConfigError` at once; what its values mean is not judged here.
+* Every value is kept with its origin, so that a problem can be reported with its place.
+* A file that cannot be read raises `ConfigError` at once. The values themselves are checked elsewhere.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ CREDENTIALS: Mapping[str, Location] = {
 """Names of secret files in ``$CREDENTIALS_DIRECTORY``, and the settings they hold."""
 
 _PREFIX = "GATEWAY_"
-_DEEPEST = 6
-"""Keys that lead to the deepest setting, and one: anchors that contain themselves end here."""
+_MAX_DEPTH = 6
+"""One more than the keys that lead to the deepest setting. It ends the loop of an anchor that contains itself."""
 
 
 @dataclass(slots=True)
 class SettingsSource:
-    """Nested values, where each was found, and mistakes that only the source itself can see."""
+    """Nested values, where each was found, and problems that only the source can see."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[Location, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def overridden_by(self, other: SettingsSource) -> SettingsSource:
-        """Both, with the values of ``other`` where both have one."""
+        """The values of both; where both have one, that of ``other``."""
         return SettingsSource(
             merged(self.values, other.values), self.origins | other.origins, [*self.problems, *other.problems]
         )
@@ -74,7 +74,7 @@ def yaml_file(path: Path) -> SettingsSource:
         text = path.read_text(encoding="utf-8")
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
-        _remember_lines(source, node, path, ())  # before merge keys are replaced by what they stand for
+        _remember_lines(source, node, path, ())  # before YAML's merge keys are resolved
         values = loader.construct_document(node) if node else None
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from error
@@ -96,7 +96,7 @@ def _syntax(error: Exception) -> str:
 
 
 def _remember_lines(source: SettingsSource, node: yaml.Node | None, path: Path, location: Location) -> None:
-    if not isinstance(node, yaml.MappingNode) or len(location) > _DEEPEST:
+    if not isinstance(node, yaml.MappingNode) or len(location) > _MAX_DEPTH:
         return
     seen: dict[str, int] = {}
     for key, value in node.value:
@@ -130,7 +130,7 @@ def credentials(directory: str | None) -> SettingsSource:
 
 
 class _Environment(EnvSettingsSource):
-    """Leaves text that is not JSON as it is, so that validation reports it along with everything else."""
+    """Leaves text that is not JSON as it is, so that validation reports it together with all other problems."""
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         try:
@@ -158,7 +158,7 @@ def environment(environ: Mapping[str, str]) -> SettingsSource:
 
 
 def leaves(values: Mapping[str, Any], location: Location = ()) -> Iterator[Location]:
-    """Where the values are that are not themselves sections; an empty section is a value."""
+    """The locations of all values that are not sections; an empty section counts as a value."""
     for key, value in values.items():
         here = (*location, str(key))
         if isinstance(value, dict) and value:

@@ -1,6 +1,6 @@
-"""The server's certificate and key, and the authorities of devices: what of the configuration is in files of its own.
+"""The files of TLS: the server's certificate and key, and the certificate authorities of devices.
 
-Only those who serve need them: a user who may register devices need not be able to read the key.
+Only a gateway that serves reads them. A user who may register devices does not need access to the key.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 _PEM = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 SECTION = "server", "tls"
 GENERAL = ""
-"""In the place of a profile: every profile that has no authority of its own."""
+"""In the place of a profile's name: all profiles without an authority of their own."""
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""For TLS 1.2: forward secrecy and authenticated encryption only; 1.3 has nothing else."""
+"""For TLS 1.2: only with forward secrecy and authenticated encryption, as TLS 1.3 always has."""
 
 
 def server_context(config: Config) -> ssl.SSLContext | None:
-    """What TLS is served with; None without a certificate.
+    """The TLS context of the server; None without a certificate.
 
     Raises:
         GatewayError: the files cannot be used.
@@ -42,7 +42,7 @@ def server_context(config: Config) -> ssl.SSLContext | None:
     context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     try:
-        # A password, or OpenSSL would ask the terminal for that of an encrypted key.
+        # With a password given, OpenSSL does not ask for one on the terminal when the key is encrypted.
         context.load_cert_chain(tls.certificate, tls.key, password="")
     except (OSError, ssl.SSLError) as error:
         why = getattr(error, "reason", None) or error
@@ -53,7 +53,7 @@ def server_context(config: Config) -> ssl.SSLContext | None:
 
 
 def _authorities(config: Config) -> Iterator[tuple[str, Location, Path]]:
-    """The profile, or `GENERAL`, the setting and the file of each authority."""
+    """For each file of authorities: the profile or `GENERAL`, the setting, and the path."""
     if config.server.tls.client_ca is not None:
         yield GENERAL, (*SECTION, "client_ca"), config.server.tls.client_ca
     for name, profile in config.profiles.items():
@@ -62,7 +62,7 @@ def _authorities(config: Config) -> Iterator[tuple[str, Location, Path]]:
 
 
 def owners_of_authorities(config: Config) -> dict[bytes, frozenset[str]]:
-    """The profiles, or `GENERAL`, of each authority, by the SHA-256 of its certificate.
+    """The profiles (or `GENERAL`) of each authority, by the SHA-256 of its certificate.
 
     Raises:
         GatewayError: a file cannot be used.
@@ -79,7 +79,7 @@ def owners_of_authorities(config: Config) -> dict[bytes, frozenset[str]]:
 
 
 def certificate_files(config: Config) -> tuple[Path, ...]:
-    """The files with the certificates that TLS needs; none where there is no TLS."""
+    """The files with certificates that TLS uses; none without TLS."""
     served = config.server.tls.certificate
     return () if served is None else tuple(dict.fromkeys((served, *(path for _, _, path in _authorities(config)))))
 
@@ -95,10 +95,10 @@ def certificates_in(path: Path) -> list[bytes]:
 
 
 def _ask_for_certificates(context: ssl.SSLContext, authorities: Path) -> None:
-    """Verify a client's certificate if it has one; a browser, or a device with a token, has none.
+    """Verify a client's certificate if it has one; browsers and devices with a token have none.
 
-    An authority that is named is trusted, also one that another has signed, and one whose certificate does not say what
-    its key is for: ``openssl req -x509`` makes such, and Python refuses them from 3.13 on unless told otherwise.
+    Every authority in the file is trusted, also one that another authority has signed. Its certificate need not say
+    what its key is for: that of ``openssl req -x509`` does not, and Python would refuse it from version 3.13 on.
     """
     context.verify_mode = ssl.CERT_OPTIONAL
     context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -110,7 +110,7 @@ def _ask_for_certificates(context: ssl.SSLContext, authorities: Path) -> None:
 
 
 def unusable(config: Config) -> Iterator[Conflict]:
-    """What is wrong with the files, as far as they are named."""
+    """The problems of the files that are named."""
     tls = config.server.tls
     files: dict[Location, Path | None] = {(*SECTION, "certificate"): tls.certificate, (*SECTION, "key"): tls.key}
     authorities = {location: path for _, location, path in _authorities(config)}

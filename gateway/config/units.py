@@ -2,9 +2,9 @@
 
 Rules that hold here:
 
-* A duration or size always carries its unit where a person writes it: a bare ``10`` is refused, because nothing says
-  whether it means seconds or milliseconds. Sizes may be plain numbers of bytes.
-* What is formatted here parses to the same value again.
+* A duration always has a unit: a bare ``10`` is refused, because it could mean seconds or milliseconds. A size
+  without a unit is in bytes.
+* A formatted value can be parsed again, to the same value.
 """
 
 from __future__ import annotations
@@ -111,11 +111,11 @@ def parse_listen(value: Any) -> ListenAddress:
 
 
 def between(low: str, high: str, parse: Callable[[str], float]) -> AfterValidator:
-    """A validator that keeps a duration or a size within two of its kind, both included."""
-    least, most = parse(low), parse(high)
+    """A validator for a duration or a size: from ``low`` to ``high``, both included."""
+    minimum, maximum = parse(low), parse(high)
 
     def check(value: float) -> float:
-        if not least <= value <= most:
+        if not minimum <= value <= maximum:
             raise ValueError(f"must be from {low} to {high}")
         return value
 

@@ -25,7 +25,7 @@ def test_open_mode_is_for_this_machine_unless_it_is_meant() -> None:
     assert found(auth=mode) == []
     assert found(auth=mode, server={"listen": "[::1]:1"}) == []
     (problem,) = found(auth=mode, server={"listen": "0.0.0.0:8080"})
-    assert problem.startswith("auth.mode: open lets anyone who can reach 0.0.0.0:8080")
+    assert problem.startswith("auth.mode: open lets every machine that can reach 0.0.0.0:8080")
     assert "server.allow_open_network: true" in problem
     assert found(auth=mode, server={"listen": "0.0.0.0:8080", "allow_open_network": True}) == []
     assert found(server={"listen": "0.0.0.0:8080"}) == []
@@ -34,18 +34,18 @@ def test_open_mode_is_for_this_machine_unless_it_is_meant() -> None:
 @pytest.mark.parametrize(
     ("sections", "problem"),
     [
-        ({"server": {"tls": {"certificate": "c"}}}, "server.tls.key: needed beside server.tls.certificate"),
-        ({"server": {"tls": {"key": "k"}}}, "server.tls.certificate: needed beside server.tls.key"),
-        ({"server": {"tls": {"client_ca": "a"}}}, "server.tls.certificate: needed beside server.tls.client_ca"),
+        ({"server": {"tls": {"certificate": "c"}}}, "server.tls.key: needed together with server.tls.certificate"),
+        ({"server": {"tls": {"key": "k"}}}, "server.tls.certificate: needed together with server.tls.key"),
+        ({"server": {"tls": {"client_ca": "a"}}}, "server.tls.certificate: needed together with server.tls.client_ca"),
         (
             {"profiles": {"kiln": {"client_ca": "a"}}},
-            "server.tls.certificate: needed beside profiles.kiln.client_ca: without TLS no device can show",
+            "server.tls.certificate: needed together with profiles.kiln.client_ca: without TLS no device can show",
         ),
-        ({"auth": {"enrol": "approve", "mode": "open"}}, "auth.enrol: with auth.mode: open every device is let in"),
+        ({"auth": {"enrol": "approve", "mode": "open"}}, "auth.enrol: with auth.mode: open every device may connect"),
         ({"keepalive": {"timeout": "20s"}}, "keepalive.timeout: must be longer than keepalive.ping_interval (20s)"),
         (
             {"auth": {"admin_token": "the-same-for-both", "viewer_token": "the-same-for-both"}},
-            "auth.viewer_token: is the admin token",
+            "auth.viewer_token: equals the admin token",
         ),
         ({"sink": "influxdb"}, "influxdb.token: needed for sink: influxdb with api: v2, as GATEWAY_INFLUXDB__TOKEN"),
         ({"sink": "influxdb", "influxdb": {"token": ""}}, "influxdb.token: needed"),
@@ -55,11 +55,11 @@ def test_open_mode_is_for_this_machine_unless_it_is_meant() -> None:
         ({"sink": "influxdb", "influxdb": {"api": "v1", "database": ""}}, "influxdb.database: needed"),
         (
             {"sink": "influxdb", "influxdb": {"api": "v1", "username": "u"}},
-            "influxdb.password: needed beside influxdb.username",
+            "influxdb.password: needed together with influxdb.username",
         ),
         (
             {"sink": "influxdb", "influxdb": {"api": "v1", "password": "p"}},
-            "influxdb.username: needed beside influxdb.password",
+            "influxdb.username: needed together with influxdb.password",
         ),
     ],
 )

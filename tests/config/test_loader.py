@@ -104,12 +104,12 @@ nats: {url: x}
     assert found == {
         "server.listn": "unknown setting; did you mean listen? (config.yaml line 2)",
         "server.max_connections": "expected a whole number, got 'lots' (config.yaml line 3)",
-        "server.tls.key": "needed beside server.tls.certificate (config.yaml line 4)",
+        "server.tls.key": "needed together with server.tls.certificate (config.yaml line 4)",
         "server.allowed_origins": "expected a list, such as [a, b] (GATEWAY_SERVER__ALLOWED_ORIGINS)",
         "auth.mode": "expected 'token' or 'open', got 'opne' (config.yaml line 5)",
         "auth.admin_token": "a token is made of printable ASCII characters and has no space (config.yaml line 5)",
-        "keepalive.timeout": "must be longer than keepalive.ping_interval (20s), or no device could answer a ping in"
-        " time (config.yaml line 6)",
+        "keepalive.timeout": "must be longer than keepalive.ping_interval (20s), otherwise no device could answer a"
+        " ping in time (config.yaml line 6)",
         "spool.max_readings": "unknown setting here; did you mean batch.max_readings? (config.yaml line 7)",
         "limits.burst": "expected a whole number, got 0.5 (config.yaml line 8)",
         "batch.max_age": "expected a duration such as 500ms, 20s, 5m, 1h or 30d, got 5 (GATEWAY_BATCH__MAX_AGE)",

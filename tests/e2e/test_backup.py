@@ -136,7 +136,7 @@ def test_a_copy_goes_into_an_empty_place_and_is_whole(copy: Path, tmp_path: Path
         copies.backup(used, copy)
     with pytest.raises(GatewayError, match="is not empty"):
         copies.restore(used, copy)
-    with pytest.raises(GatewayError, match="no finished copy"):
+    with pytest.raises(GatewayError, match="no finished backup"):
         copies.restore(new, tmp_path)
     shutil.copytree(copy, tmp_path / "cut")
     segment = next((tmp_path / "cut/spool").glob("*.seg"))

@@ -94,7 +94,7 @@ def test_a_gateway_that_never_holds_still_is_given_up_and_leaves_no_copy(
     during(monkeypatch, "_opened", lambda: disk.write(ledger=f"{next(writes)}", cursor="1", segments=()), times=10_000)
     with pytest.raises(GatewayError, match="try again later"):
         copies.backup(disk.config, tmp_path / "copy")
-    with pytest.raises(GatewayError, match="no finished copy"):
+    with pytest.raises(GatewayError, match="no finished backup"):
         copies.read_manifest(tmp_path / "copy")
 
 
