@@ -15,9 +15,11 @@ from gateway.protocol.messages import MAX_SEQ, Code, Reported, Result
 from gateway.protocol.value_text import kind_of, shown
 
 MAX_COMMAND_ID = 64
+"""Characters of the id of a command."""
 MAX_RESULT = 8 * 1024
 """Bytes of JSON."""
 MAX_ERROR = 1024
+"""Characters of the error of a command."""
 
 
 def result(message: dict[str, Any]) -> Result:

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 VERSION = 10
 """The version of SenML that RFC 8428 defines."""
-RELATIVE = 2**28
+MIN_ABSOLUTE_S = 2**28
 """Times below this, in s, are relative to now (section 4.5.3)."""
-END = MAX_NS // NS_PER_S
+END_OF_TIME_S = MAX_NS // NS_PER_S
 """No database can hold times from here on, in s."""
 MAX_UNIT = 64
 """Characters of a unit."""
@@ -60,7 +60,7 @@ _REGULAR = frozenset(("n", "u", "t", "ut", "s", *_VALUES))
 class SenmlRecord:
     """One record without base fields.
 
-    ``seconds`` are since 1970, or below `RELATIVE` from now on. ``local``: there was no base name.
+    ``seconds`` are since 1970, or below `MIN_ABSOLUTE_S` from now on. ``local``: there was no base name.
     """
 
     name: str
@@ -187,7 +187,7 @@ def encode_pack(
         time_ns = _time(item.seconds, now_ns)
         added = 0
         if vetting is not None:
-            time_ns, added = vetting.settle(time_ns, item.seconds, "t", by_clock=item.seconds >= RELATIVE)
+            time_ns, added = vetting.settle(time_ns, item.seconds, "t", by_clock=item.seconds >= MIN_ABSOLUTE_S)
             text += rules.device_time((time_ns - added) // NS_PER_MS, fields) if added else ""
         if rules.fresh:
             series.learn(rules, now_ns, encoded.lessons)
@@ -232,13 +232,13 @@ def _values(record: SenmlRecord, field: str) -> dict[str, Any]:
 def _own_times(items: Iterable[Any], now_ns: int) -> Iterator[int]:
     """The times in ns by the device's clock. Those that no database holds are left out; they are refused later."""
     for item in items:
-        if isinstance(item, SenmlRecord) and item.seconds >= RELATIVE:
+        if isinstance(item, SenmlRecord) and item.seconds >= MIN_ABSOLUTE_S:
             with suppress(ReadingError):
                 yield _time(item.seconds, now_ns)
 
 
 def _time(seconds: float, now_ns: int) -> int:
-    if seconds < RELATIVE:
-        away = max(seconds, -3 * END)
+    if seconds < MIN_ABSOLUTE_S:
+        away = max(seconds, -3 * END_OF_TIME_S)
         return in_range(now_ns + (away * NS_PER_S if away.__class__ is int else round(away * 1e9)), seconds, "t")
-    return moment(seconds) if seconds < END else in_range(MAX_NS + 1, seconds, "t")
+    return moment(seconds) if seconds < END_OF_TIME_S else in_range(MAX_NS + 1, seconds, "t")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gateway.protocol.field_rules import Rules
     from gateway.protocol.series_budgets import Budgets
 
-KEPT = 64
+MAX_KEPT_SERIES = 64
 """Series remembered per device beside its default one."""
 MAX_REPEATED = 4 * 1024**2
 """Bytes of names and tags that a message has once and that its points repeat: 64 messages of the default maximum."""
@@ -82,7 +82,7 @@ class DeviceSeries:
             self._check_tag(name, value)
         if given or measurement is not None:
             self._budgets.begin_series(self._device, measurement, given, now_ns)
-        if len(self._kept) >= KEPT:
+        if len(self._kept) >= MAX_KEPT_SERIES:
             self._kept = {}
         found = self._kept[key] = self._prefix(measurement, given)
         return found

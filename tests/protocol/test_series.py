@@ -8,7 +8,7 @@ from hypothesis import given
 from gateway.config.sections import ProfileSection
 from gateway.errors import ReadingError
 from gateway.line_protocol import Series, parse_line
-from gateway.protocol.series import KEPT, DeviceSeries
+from gateway.protocol.series import MAX_KEPT_SERIES, DeviceSeries
 from gateway.protocol.series_budgets import Budgets
 from tests.support.readings import MEASUREMENTS, NAMES, TAG_VALUES
 
@@ -92,6 +92,6 @@ def test_the_device_tag_is_the_gateways_even_if_a_profile_allows_it() -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     some = series()
-    for n in range(KEPT * 3):
+    for n in range(MAX_KEPT_SERIES * 3):
         assert some.prefix(f"m{n}", None, NOW) == f"m{n},device=d1 "
-    assert len(some._kept) <= KEPT
+    assert len(some._kept) <= MAX_KEPT_SERIES
