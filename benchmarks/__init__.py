@@ -1,1 +1,1 @@
-"""The gateway beside what people would otherwise run, measured in one run on one machine: ``python -m benchmarks``."""
+"""The gateway and its alternatives, measured in one run on one machine: ``python -m benchmarks``."""

@@ -32,7 +32,7 @@ TRIAL = Path("data/benchmarks")
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line asks for."""
+    """The options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     names = [case.name for case in SUITE]
     parser.add_argument("--only", action="append", choices=names, help="a case; may be repeated")
@@ -48,7 +48,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run or render."""
+    """Run the suite, or render the results of a run."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes of the run end with it
     options = arguments()
     plan = Plan(

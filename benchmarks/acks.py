@@ -1,4 +1,4 @@
-"""``python -m benchmarks.acks``: what a delay of acks buys, and what devices wait for it: `server.ack_delay`."""
+"""``python -m benchmarks.acks``: what `server.ack_delay` saves, and how long devices wait for acks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTING = "GATEWAY_SERVER__ACK_DELAY"
 
 
 def measure(bench: Bench, load: Load, delays: list[str], runs: int) -> dict[str, list[dict[str, Any]]]:
-    """Each delay in its turn, so that all meet the same machine."""
+    """Run the delays in turns, so that disturbances of the machine affect all of them."""
     found: dict[str, list[dict[str, Any]]] = {delay: [] for delay in delays}
     for run in range(runs):
         for delay in delays:

@@ -1,7 +1,7 @@
 """``python -m benchmarks.connect``: many devices connect at once, while a fleet streams and waits for its acks.
 
-The storm is one generator with all its sockets connecting at the same moment, the fleet another, which goes on all the
-time. Both share a core; the storm's process gives way, so that the fleet's clock is not what is measured.
+The storm is one generator with all its sockets connecting at the same moment, the fleet is another, which sends all
+the time. Both share a core; the storm's process is nicer, so that it does not delay the fleet's own clock.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GIVES_WAY = 10
 
 
 def measure(stage: Stage, fleet_size: int, storm_size: int, *, tls: bool) -> dict[str, Any]:
-    """What the fleet saw before, in and after the storm, and how the storm went."""
+    """The fleet's latencies before, during and after the storm, and the storm's own results."""
     target = stage.target(Load(fleet_size, "reading", 0, tls=tls))
     with stage.driver() as fleet, stage.driver() as storm:
         fleet.connect(target, 60)
@@ -66,7 +66,7 @@ def _storm(storm: Driver, target: Target, size: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Connect and print."""
+    """Run the storm and print the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.connect", description=__doc__.splitlines()[0])
     parser.add_argument("--storm", type=int, default=10_000, help="devices that connect at once")
     parser.add_argument("--fleet", type=int, default=200, help=f"devices that send {RATE:.0f} messages a second each")

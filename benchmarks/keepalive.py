@@ -1,4 +1,4 @@
-"""``python -m benchmarks.keepalive``: what devices cost that say nothing but pongs: the gateway's share of one core.
+"""``python -m benchmarks.keepalive``: the cost of devices that send only pongs: the gateway's share of one core.
 
 The defaults are the gateway's own: a ping to each device every 20 s. The share is of everything the process does in
 that time, its timers and its pings; it is divided by the devices that there could be (each takes an open file on both
@@ -26,7 +26,7 @@ OTHER_FILES = 200
 
 
 def main() -> None:
-    """Connect, wait, divide."""
+    """Connect the devices, wait, and print the CPU per second."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.keepalive", description=__doc__.splitlines()[0])
     parser.add_argument("--devices", type=int, default=DEVICES)
     parser.add_argument("--seconds", type=float, default=40.0, help="two rounds of pings")

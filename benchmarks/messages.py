@@ -1,4 +1,4 @@
-"""What the devices say: the same bytes for every server, built and masked before the clock runs.
+"""The messages of the devices: the same bytes for every server, built and masked before the clock runs.
 
 Rules that hold here:
 
@@ -84,7 +84,7 @@ class Frames:
         self.made: list[bytes] = []
 
     def up_to(self, count: int) -> None:
-        """Have at least the first ``count`` frames in ``made``."""
+        """Make frames until ``made`` has at least ``count``."""
         for seq in range(len(self.made), count):
             self.made.append(client_frame(FIN_TEXT, orjson.dumps(self._form.body(self._rng, seq, self._start_ms))))
 

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.process``: what the interpreter's settings are worth: gc pauses, CPU, memory, acks.
+"""``python -m benchmarks.process``: the effect of the interpreter's settings on gc pauses, CPU, memory and acks.
 
 Each setting has a gateway of its own, on which ``--devices`` connect and then send ``--rate`` messages a second in all.
 ``stock`` is Python's own, ``shipped`` is `gateway.process.interpreter`; others are ``GEN0,GEN1,GEN2,SWITCH_INTERVAL``.

@@ -1,4 +1,4 @@
-"""Runs cases, interleaved, and keeps what they measured as it comes.
+"""Runs the cases interleaved, and saves each result at once.
 
 Rules that hold here:
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from benchmarks.harness.stage import Bench
 
 FAILURES = (DatabaseError, GeneratorError, ServerError, OSError, subprocess.SubprocessError)
-"""What a broken server, and not a broken benchmark, makes of a run."""
+"""Errors of a run that the server may cause; any other is an error of the benchmark."""
 COLLECTED = ("cpu_us_per_message", "messages_per_second", "bytes_per_connection", "ack_p99_ms", "readings_per_second")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What of the suite is to run: the cases with their loads scaled, the servers wanted, and how often."""
+    """The part of the suite to run: cases with scaled loads, servers, and the number of runs."""
 
     cases: Sequence[Case]
     servers: frozenset[str]

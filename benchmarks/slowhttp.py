@@ -1,8 +1,8 @@
 """``python -m benchmarks.slowhttp``: slowhttptest against the port, and how long well-behaved devices wait for acks.
 
 Slow headers, slow bodies and slow readers, one after the other, each with a calm stretch before it to compare with, and
-measured from its first connection on. How often they say something is as in slowhttptest's own examples; ``--rate`` is
-how fast they come, which is what costs: a request is a third of a millisecond.
+measured from its first connection on. How often they send is as in slowhttptest's own examples. ``--rate`` is how
+many connect a second, and that is the cost: a request takes a third of a millisecond.
 
 The attackers' process has to share the generator's core on a machine with two, where it is in the way of the devices
 themselves. So before each attack the same is done to a socket that nobody reads, which shows how much of the difference
@@ -47,7 +47,7 @@ TOLERATED = 1.2
 
 @dataclass(frozen=True)
 class Mode:
-    """One way of being slow: what slowhttptest is told, and where it asks."""
+    """One kind of slow client: the options of slowhttptest and the path it requests."""
 
     name: str
     options: tuple[str, ...]
@@ -98,7 +98,7 @@ def _attacked(
 
 
 def command(mode: Mode, port: int, attack: tuple[int, int], seconds: float) -> list[str]:
-    """What has slowhttptest do it."""
+    """The command line of slowhttptest."""
     connections, rate = attack
     often = ("-c", str(connections), "-r", str(rate), "-l", str(int(seconds)), "-p", "3")
     return [PROGRAM, *mode.options, *often, "-u", f"http://127.0.0.1:{port}{mode.path}"]
@@ -112,7 +112,7 @@ def _attack(mode: Mode, port: int, attack: tuple[int, int], seconds: float) -> s
 
 
 def _told(said: str) -> dict[str, str]:
-    """The last of the tables that slowhttptest prints."""
+    """The last table that slowhttptest prints."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
     names = "connected", "pending", "error", "closed", "service available"
     return {name: found[-1] for name in names if (found := re.findall(rf"^{name}:\s+(\w+)", plain, re.MULTILINE))}
@@ -124,7 +124,7 @@ def worst(found: list[dict[str, Any]], name: str) -> float:
 
 
 def main() -> int:
-    """Attack and print; 1 if the devices waited too long."""
+    """Attack and print. Returns 1 if the devices waited too long."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.slowhttp", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--devices", type=int, default=1000, help=f"well-behaved, {RATE:.0f} message a second each")
     parser.add_argument("--connections", type=int, default=1400, help="of slowhttptest")

@@ -41,7 +41,7 @@ def entries(count: int, number: int = 0) -> list[Entry]:
 
 
 class Unsynced(File):
-    """To make a gigabyte in seconds."""
+    """Skips every sync, so that a gigabyte is made in seconds."""
 
     def sync(self) -> None: ...
 
@@ -53,7 +53,7 @@ class QuickFiles(Files):
 
 
 class Counts:
-    """A listener with a ledger, and nothing else to do."""
+    """A listener that only keeps a ledger."""
 
     def __init__(self) -> None:
         self.ledger = Ledger()
@@ -92,7 +92,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def cpu(work: Callable[[], object], times: int) -> float:
-    """Seconds of CPU for one go, the best of five."""
+    """Seconds of CPU for one call, the best of five."""
     best = float("inf")
     for _ in range(5):
         started = time.process_time()
@@ -175,7 +175,7 @@ async def commits_beside_reads(directory: Path) -> str:
 
 
 def filled(directory: Path, count: int, size: int) -> int:
-    """A spool of ``size`` bytes in commits of ``count``; the number of records."""
+    """Make a spool of ``size`` bytes in commits of ``count`` entries. Returns the number of records."""
     log = begun(QuickFiles(), directory)
     batches = [entries(count, number) for number in range(50)]
     while log.total_bytes < size:

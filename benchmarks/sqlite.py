@@ -115,7 +115,7 @@ def ingestion(directory: Path, devices: int, fields: int, block: int, count: int
 
 
 async def lag_while(seconds: float, *, busy: bool, beside: threading.Thread | None) -> Iterator[float]:
-    """How late a loop is that wants to wake every millisecond, in seconds; a busy one works half of the time."""
+    """How late a loop wakes that should wake every millisecond, in seconds; a busy one works half of the time."""
     late = []
     if beside is not None:
         beside.start()

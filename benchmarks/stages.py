@@ -1,7 +1,7 @@
 """``python -m benchmarks.stages``: CPU of each stage that a message of 50 readings goes through in the gateway.
 
 Every stage gets what the one before it made, in this process and from memory; figures are the best of several rounds.
-What is missing to the suite's batch case is sockets, files, and threads that take turns.
+Against the suite's batch case, sockets, files and the switching of threads are missing.
 """
 
 from __future__ import annotations

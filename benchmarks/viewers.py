@@ -1,7 +1,7 @@
-"""``python -m benchmarks.viewers``: what people who watch cost the devices: CPU per message, with viewers and without.
+"""``python -m benchmarks.viewers``: what viewers of the live feed cost: CPU per message, with viewers and without.
 
-The devices stay connected and send, in turns with nobody watching and with the viewers there, so that both meet the
-same machine. Viewers are one process beside the generator that takes what comes as fast as it comes.
+The devices stay connected and send, in turns without and with viewers, so that disturbances of the machine affect both.
+The viewers are one process beside the generator; it reads everything as fast as it comes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CHUNK = 1 << 18
 
 
 def read(port: int, query: str, count: int) -> None:
-    """The viewers' process: watch until the end of its input, then say what came."""
+    """The viewers' process: watch until its input ends, then print what they received."""
     selector, counts = selectors.DefaultSelector(), {"bytes": 0, "readings": 0, "conflated": 0, "totals": 0}
     for _ in range(count):
         viewer = socket.create_connection(("127.0.0.1", port))
@@ -65,7 +65,7 @@ def read(port: int, query: str, count: int) -> None:
 
 
 class Viewers(Child):
-    """So many viewers, from the start of the block to its end."""
+    """Keep this many viewers connected inside the block."""
 
     def __init__(self, stage: Stage, query: str, count: int, log: Path) -> None:
         command = [sys.executable, "-m", "benchmarks.viewers", "--port", str(stage.server.port)]
@@ -75,13 +75,13 @@ class Viewers(Child):
         assert self.process.stdout.readline() == b"watching\n", self.tail()
 
     def counts(self) -> dict[str, int]:
-        """End it; what they all got."""
+        """End the viewers. Returns what they all received."""
         output, _ = self.process.communicate(timeout=60)
         return dict(orjson.loads(output))
 
 
 def measure(stage: Stage, driver: Driver, load: Load, options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
-    """As many turns of each as ``runs``."""
+    """Run ``runs`` turns of each."""
     found: dict[str, list[dict[str, Any]]] = {"nobody": [], "viewers": []}
     for run in range(options.runs):
         stage.settle()

@@ -1,1 +1,1 @@
-"""What is measured: one file per way of measuring, and `suite`, the list of cases."""
+"""The cases: one file per way of measuring, and `suite`, their list."""

@@ -1,4 +1,4 @@
-"""After an outage of the database: how fast the backlog drains while devices go on, and what they notice of it."""
+"""After an outage of the database: how fast the backlog drains while devices go on sending, and their acks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAMPLE = 1.0
 
 
 def measure(bench: Bench, kind: Kind, load: Load) -> dict[str, Any]:
-    """Fill the spool without a database, let devices go on, and give the database back."""
+    """Fill the spool without a database, let devices go on, and start the database again."""
     with bench.stage(kind, database=False) as stage:
         backlog = _fill(stage, load)
         stage.settle()
@@ -41,7 +41,7 @@ def measure(bench: Bench, kind: Kind, load: Load) -> dict[str, Any]:
 
 
 def _fill(stage: Stage, load: Load) -> int:
-    """Readings now in the spool."""
+    """Number of readings in the spool."""
     form = FORMS["batch"]
     messages = max(1, load.backlog // (FILLERS * form.readings))
     with stage.driver() as filler:

@@ -1,4 +1,4 @@
-"""What devices cost that are connected and say nothing: memory each, and CPU for the server's pings.
+"""The cost of devices that are connected and send nothing: memory each, and CPU for the server's pings.
 
 Memory is what the process has resident above what it had before the devices came (after a few have come and gone, so
 that nothing is loaded late). The kernel's own memory for the sockets is the same for every server and is not counted.

@@ -1,4 +1,4 @@
-"""What the devices of one case do."""
+"""What the devices of one case send."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Load:
 
     @property
     def label(self) -> str:
-        """What tells it from the other loads of its case."""
+        """A short text that tells this load from the others of its case."""
         return f"{self.connections:,} connections"
 
     def scaled(self, connections: float, seconds: float) -> Load:
@@ -37,6 +37,6 @@ class Load:
         )
 
     def pace(self) -> Pace:
-        """How the generator is to send it."""
+        """The order for the generator."""
         messages = int(self.rate * self.seconds) + 2 if self.rate else CLOSED_LOOP_MESSAGES[self.form]
         return Pace(seconds=self.seconds, messages=messages, rate=self.rate)

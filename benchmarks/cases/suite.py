@@ -20,7 +20,7 @@ FLEET_RATE = 10_000
 
 @dataclass(frozen=True)
 class Case:
-    """A question: who is asked, under which loads, how it is measured, and how often (medians are shown)."""
+    """One case: its servers, its loads, its way of measuring, and the number of runs (the table shows medians)."""
 
     name: str
     title: str

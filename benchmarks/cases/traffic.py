@@ -3,7 +3,7 @@
 Rules that hold here:
 
 * The clock of the CPU runs until the server has nothing left to do and the database has everything that was sent, so
-  that nobody is cheaper by being late.
+  that a late server does not look cheaper.
 * What was sent, acknowledged and stored is counted by three different programs, and a difference is shown.
 """
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 SENT_GRACE = 60.0
 FULL = 0.9
-"""Share of its core above which a process was what limited a run."""
+"""A process above this share of its core limited the run."""
 LATE_MS = 20.0
-"""How late a turn of the schedule may come."""
+"""The greatest delay of a turn of the schedule."""
 
 
 def measure(bench: Bench, kind: Kind, load: Load) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def measure(bench: Bench, kind: Kind, load: Load) -> dict[str, Any]:
 
 
 def sending(stage: Stage, driver: Driver, load: Load) -> dict[str, Any]:
-    """Send, wait until all of it is done, and divide."""
+    """Send, wait until everything is done, and compute the cost per message."""
     form, core = FORMS[load.form], stage.bench.cores.generator
     rows_before, acked_before = stage.database.rows(), driver.ask("report", "report")["acked_total"]
     start = driver.go(load.pace())
@@ -86,5 +86,5 @@ def sending(stage: Stage, driver: Driver, load: Load) -> dict[str, Any]:
 
 
 def complaints(report: dict[str, Any]) -> dict[str, Any]:
-    """Whatever a healthy run has none of."""
+    """Counts that are 0 in a healthy run."""
     return {name: report[name] for name in ("failures", "throttles", "unexpected", "examples") if report[name]}

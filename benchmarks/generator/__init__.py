@@ -1,1 +1,1 @@
-"""The devices: a process of its own that must never be what limits a run."""
+"""The devices: a process of its own, which must never limit a run."""

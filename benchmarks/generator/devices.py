@@ -66,7 +66,7 @@ class Generator:
             self._check()
 
     def _send_again(self) -> float:
-        """Catch up with those whose throttle is over; how long to wait for the next."""
+        """Resume devices whose throttle is over. Returns how long to wait for the next."""
         now, behind = monotonic(), self._tally.behind
         for link in [link for link in behind if link.held_until <= now]:
             while link.fd >= 0 and link.behind and not link.rest:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 READ_SIZE = 65536
 SEND_BUFFER = 65536
-"""Bytes the kernel may hold per device: a slow server is to be felt, not hidden in buffers."""
+"""Bytes the kernel may hold per device: a slow server must show, not be hidden by buffers."""
 DEVICES_PER_ADDRESS = 2000
 ACK = b'{"type":"ack","seq":'
 ACK_SEQ = slice(len(ACK), -1)
@@ -86,12 +86,12 @@ class Link:
         self.fd = self.sock.fileno()
 
     def close(self) -> None:
-        """Give up; ``fd`` is negative from now on."""
+        """Close the socket; ``fd`` is negative from now on."""
         self.fd = -1
         self.sock.close()
 
     def connect(self, port: int) -> None:
-        """Begin."""
+        """Begin to connect."""
         self.started = monotonic()
         self.sock.connect_ex(("127.0.0.1", port))
 
@@ -178,7 +178,7 @@ class Link:
             self._put(frame)
 
     def readable(self) -> None:
-        """Take what came.
+        """Read and handle what arrived.
 
         Raises:
             OSError: the connection is gone.

@@ -10,9 +10,9 @@ class Target:
     """The server and the devices to connect to it.
 
     ``path`` has ``{device}`` where the server wants it. ``tokens`` is a file with one ``device token`` a line, or empty
-    where nobody asks for one. ``acks``: the server speaks the gateway's protocol, so a device is connected once it is
-    welcome, and every message is acknowledged. ``first`` is the number of the first device, ``at_once`` how many may be
-    connecting at the same moment.
+    where the server asks for none. ``acks``: the server speaks the gateway's protocol, so a device is connected once it
+    has its welcome, and every message is acknowledged. ``first`` is the number of the first device, ``at_once`` how
+    many may be connecting at the same moment.
     """
 
     port: int

@@ -31,12 +31,12 @@ IDLE_STEP = 0.05
 
 
 class Pacer(Protocol):
-    """Decides who sends now."""
+    """Decides which devices send now."""
 
     finished: bool
 
     def step(self) -> float:
-        """Send what is due; how many seconds to wait for the next."""
+        """Send what is due. Returns the seconds to wait for the next."""
         ...
 
     def freed(self, link: Link) -> None:
@@ -51,8 +51,8 @@ class Pacer(Protocol):
 class ByClock:
     """Each device sends ``rate`` messages a second, at a phase of its own.
 
-    Phases are random, as those of devices that do not know of each other. A turn of somebody in every millisecond would
-    be in step with whatever else has a period, such as commits.
+    Phases are random, as those of independent devices. Evenly spread phases would be in step with other periods, such
+    as that of commits.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class AsTaken:
         )
 
     def freed(self, link: Link) -> None:
-        """Let it take part again."""
+        """Let the device send again."""
         if link.parked and self._may_send(link):
             link.parked = False
             self._ready.append(link)

@@ -35,7 +35,7 @@ class Tally:
         self.behind.add(link)
 
     def unexpected(self, first: int, payload: bytes) -> None:
-        """A frame that is none of those a healthy session has."""
+        """A frame that a healthy session does not have."""
         kind = OPCODES.get(first, hex(first))
         if kind == "text":
             kind = payload[:40].decode(errors="replace").split(",")[0]
@@ -55,7 +55,7 @@ class Tally:
         return {f"connect_{name}_ms": percentile(ordered, at) for name, at in PERCENTILES.items()}
 
     def totals(self) -> dict[str, Any]:
-        """Everything that does not belong to a window."""
+        """All counts that do not belong to a window."""
         return {
             "acked_total": self.acked,
             "acks": self.acks,

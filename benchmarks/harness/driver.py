@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class GeneratorError(Exception):
-    """The generator ended, or did not say in time what it had to."""
+    """The generator ended, or did not answer in time."""
 
 
 class Driver(Child):
-    """A generator process, told what to do and asked what it saw."""
+    """A generator process: sends it orders and reads its events."""
 
     def __init__(self, core: int | None, log: Path) -> None:
         super().__init__([sys.executable, "-m", "benchmarks.generator"], core=core, log=log, pipes=True)
@@ -33,7 +33,7 @@ class Driver(Child):
         """Connect all devices.
 
         Raises:
-            GeneratorError: not all were welcome.
+            GeneratorError: not all devices got their welcome.
         """
         self.order("connect", **asdict(target))
         connected = self.await_event("connected", seconds)
@@ -54,13 +54,13 @@ class Driver(Child):
         return self.await_event(answer, seconds)
 
     def order(self, order: str, **facts: Any) -> None:
-        """Tell it something."""
+        """Send an order."""
         assert self.process.stdin is not None
         self.process.stdin.write(orjson.dumps({"order": order, **facts}) + b"\n")
         self.process.stdin.flush()
 
     def await_event(self, name: str, seconds: float) -> dict[str, Any]:
-        """The next event of that name; a ``sent`` that nobody waits for is passed over."""
+        """The next event of that name; an unexpected ``sent`` is skipped."""
         while True:
             event: dict[str, Any] = orjson.loads(self._line(seconds))
             said = event.pop("event")

@@ -36,7 +36,7 @@ class Cores:
         return cls(cores[0], cores[1], cores[min(2, len(cores) - 1)])
 
     def keep_to_the_side(self) -> None:
-        """Move this process off the server's core: what it looks at must not be itself."""
+        """Move this process off the server's core: it must not disturb what it measures."""
         if self.generator is not None:
             os.sched_setaffinity(0, {self.generator})
 
@@ -93,7 +93,7 @@ def _said(*command: str) -> str:
 
 
 def _fdatasync_ms(directory: Path) -> float:
-    """Median of appending 4 KiB and waiting for the disk: what a group commit cannot be faster than."""
+    """Median time of appending 4 KiB with a sync: no group commit can be faster."""
     path, taken = directory / "fdatasync", []
     with path.open("wb", buffering=0) as file:
         for _ in range(FSYNC_SAMPLES):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def free_port() -> int:
-    """A port below the range that outgoing connections take theirs from, and that nobody listens on."""
+    """A port below the range that outgoing connections take theirs from, and that no process listens on."""
     for port in range(20000, 30000):
         if port in _given:
             continue

@@ -1,10 +1,10 @@
-"""A child process on a core of its own, and what /proc says of it.
+"""A child process on a core of its own, and its figures in /proc.
 
 Rules that hold here:
 
 * Only a process started here is ever signalled, by its own id.
-* CPU time is that of the process, all its threads, and its children dead or alive: whatever a server hands to a helper
-  stays on its bill.
+* CPU time is that of the process, all its threads, and its children dead or alive: work that a server gives
+  to a helper counts for the server.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """It has not ended."""
+        """Whether it still runs."""
         return self.process.poll() is None
 
     def stop(self) -> None:
-        """Ask it to end, then make it."""
+        """Ask it to end; kill it if it does not."""
         if self.alive:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -86,7 +86,7 @@ class Child:
                 pipe.close()
 
     def tail(self) -> str:
-        """The end of what it wrote."""
+        """The end of its output."""
         return self.log.read_text(errors="replace")[-LOG_TAIL:]
 
     def cpu(self) -> float:

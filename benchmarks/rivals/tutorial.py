@@ -1,4 +1,4 @@
-"""What Tornado's and influxdb-client's documentation add up to: ``tutorial.py PORT DATABASE_URL``.
+"""A gateway as the documentation of Tornado and influxdb-client suggests: ``tutorial.py PORT DATABASE_URL``.
 
 A WebSocketHandler, a `Point` for every reading, and the client's batching write API with its defaults. Nothing is kept
 on disk and nothing is acknowledged.

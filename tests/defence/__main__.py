@@ -1,9 +1,9 @@
-"""``python -m tests.defence``: an attackers' fleet does each of the attacks, and nothing is lost for the others.
+"""``python -m tests.defence``: a fleet of attackers runs each attack, and good devices must lose nothing.
 
 A gateway, good devices (`devices-sim`) at it all the while, and ``--sockets`` attackers: some at the address of the
-good devices, most at others of loopback. At the end every reading that was acknowledged has to be in the database, no
-good device may have had to connect again, and the gateway may not have grown beyond `MOST_GROWTH`: exit code 1
-otherwise.
+good devices, most at other loopback addresses. At the end every reading that was acknowledged has to be in the
+database, no good device may have had to connect again, and the gateway may not have grown beyond `MAX_GROWTH`: exit
+code 1 otherwise.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tests.defence.attacks import Rogue
-    from tests.defence.siege import Outcome
+    from tests.defence.siege import AttackResult
 
 CONFIG = {
     "auth": {"mode": "token", "viewer_token": "viewer-token-for-tests-0123456789"},
@@ -36,10 +36,10 @@ CONFIG = {
 }
 CONNECT_SECONDS = 30
 LAST_SECONDS = 120
-MOST_GROWTH = 2 * 1024**3
-"""Bytes by which the gateway's memory may grow. With 5,000 attackers, a minute of each attack, it was 1,144 MiB: what
-those with tokens may make it keep, each within bounds of his own. Nearly twice as much leaves room for how runs differ;
-another 190 KiB kept for each of them does not fit."""
+MAX_GROWTH = 2 * 1024**3
+"""Bytes by which the gateway's memory may grow. With 5,000 attackers, a minute of each attack, it was 1,144 MiB:
+what attackers with tokens may make it keep, each within its own bounds. Nearly twice as much leaves room for how runs
+differ; another 190 KiB kept for each of them does not fit."""
 
 
 def memory(gateway: RunningGateway, what: str) -> int:
@@ -52,8 +52,8 @@ def memory(gateway: RunningGateway, what: str) -> int:
 
 def besiege(
     gateway: RunningGateway, names: Sequence[str], rogues: Sequence[Rogue], seconds: float
-) -> list[tuple[Outcome, int]]:
-    """Each attack in its turn, with the gateway's memory after it; each has to leave it alive."""
+) -> list[tuple[AttackResult, int]]:
+    """Run the attacks in turn, and note the gateway's memory after each. The gateway has to survive each."""
     address = urllib.parse.urlsplit(gateway.url)
     found = []
     for name in names:
@@ -64,7 +64,7 @@ def besiege(
     return found
 
 
-def _tell(outcome: Outcome, rss: int, lag: float) -> None:
+def _tell(outcome: AttackResult, rss: int, lag: float) -> None:
     endings = ", ".join(f"{how} {count}" for how, count in outcome.endings.most_common(5))
     print(
         f"{outcome.name:16} {outcome.made:7} connections, {outcome.most:5} at once;"
@@ -74,7 +74,7 @@ def _tell(outcome: Outcome, rss: int, lag: float) -> None:
 
 
 def siege(directory: Path, names: Sequence[str], *, good: int, sockets: int, seconds: float) -> dict[str, Any]:
-    """Run it; what the good devices say of it, and what the database has."""
+    """Run a siege. Returns the report of the good devices and the contents of the database."""
     tokens, rogues = enlist(directory / "state", good, sockets)
     with running_gateway(directory, CONFIG) as gateway:
         options = ("--url", gateway.ws, "--tokens", str(tokens), "--interval", "1s", "--grace", "30s", "--quiet")
@@ -99,17 +99,17 @@ def _tell_start(good: int, sockets: int, rss: int) -> None:
 
 
 def complaints(found: dict[str, Any], good: int) -> list[str]:
-    """What a siege should not have done beside losing something, which has ended it already."""
+    """The failures of a siege that lost nothing (a loss has ended it already)."""
     wrong = []
     if (connects := found["summary"]["connects"]) != good:
         wrong.append(f"{good} good devices connected {connects} times")
-    if found["grown"] > MOST_GROWTH:
-        wrong.append(f"the gateway grew by {found['grown'] >> 20} MiB, which may be {MOST_GROWTH >> 20}")
+    if found["grown"] > MAX_GROWTH:
+        wrong.append(f"the gateway grew by {found['grown'] >> 20} MiB, which may be {MAX_GROWTH >> 20}")
     return wrong
 
 
 def main() -> int:
-    """Run what the command line asks for, and say how it went; 1 if others noticed or it cost too much."""
+    """Run a siege and print the result. Returns 1 if good devices noticed it or it cost too much."""
     parser = argparse.ArgumentParser(prog="python -m tests.defence", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sockets", type=int, default=5000, help="attackers")
     parser.add_argument("--devices", type=int, default=200, help="good devices, a message a second each")

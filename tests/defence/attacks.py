@@ -1,6 +1,6 @@
-"""What an attacker does with a connection, kind by kind; each goes on until it is cut.
+"""The attacks on a connection, one function each; each goes on until the gateway closes the connection.
 
-Some need nothing but the port, others a device's token: ``rogue`` is one that every attacker of a siege has its own of.
+Some need only the port, others a device's token: each attacker of a siege has its own ``rogue``, a registered device.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ TEXT, BINARY, FIRST, CONTINUATION, PING = 0x81, 0x82, 0x01, 0x00, 0x89
 TS = 1_700_000_000_000
 MESSAGE = 64 * 1024
 DRIP = 0.2
-"""Seconds between two drops of those who send slowly."""
+"""Seconds between two small writes, or reads, of a slow attack."""
 FLOOD = 4096
-"""Frames in one write of those who send fast."""
+"""Frames in one write of a fast attack."""
 
 
 @dataclass(frozen=True)
 class Rogue:
-    """Who attacks: a registered device that went over, from a loopback address."""
+    """An attacker: a registered device that misbehaves, and its loopback address."""
 
     device: str
     token: str
@@ -49,7 +49,7 @@ async def _drip(line: Line, data: bytes, seconds: float = DRIP) -> None:
 
 
 async def half_open(line: Line, _rogue: Rogue) -> None:
-    """Connect and never speak."""
+    """Connect and send nothing."""
     await line.hear_out()
 
 
@@ -82,7 +82,7 @@ async def slow_read(line: Line, _rogue: Rogue) -> None:
 
 
 async def stranger(line: Line, _rogue: Rogue) -> None:
-    """Shake hands, and never say who it is."""
+    """Complete the handshake, and send no hello."""
     await line.upgrade(f"nobody-{secrets.token_hex(4)}")
     await line.hear_out()
 
@@ -94,7 +94,7 @@ async def trickle(line: Line, rogue: Rogue) -> None:
 
 
 async def empty_fragments(line: Line, rogue: Rogue) -> None:
-    """A message in pieces of nothing, without a last one."""
+    """A message of empty fragments, without a last one."""
 
     async def saying() -> None:
         await line.say(frame(FIRST, b"["))
@@ -164,11 +164,11 @@ async def json_bomb(line: Line, rogue: Rogue) -> None:
 
 
 STRANGERS_KEYS = 1100
-"""As many as go into the 16 KiB that a stranger may say."""
+"""As many as fit into the 16 KiB that an unauthenticated connection may send."""
 
 
 async def colliding_keys(line: Line, _rogue: Rogue) -> None:
-    """A hello in CBOR whose keys are hashed alike, from somebody without a token."""
+    """A hello in CBOR whose keys are hashed alike, from a connection without a token."""
     await line.upgrade(f"nobody-{secrets.token_hex(4)}", None, "Sec-WebSocket-Protocol: telemetry.v1.cbor")
     await line.say(frame(BINARY, cbor_map(list(islice(colliding(), STRANGERS_KEYS)))))
     await line.hear_out()
@@ -211,7 +211,7 @@ async def tag_bomb(line: Line, rogue: Rogue) -> None:
 
 
 async def guess(line: Line, rogue: Rogue) -> None:
-    """Tokens that may be somebody's, in every place where one can stand."""
+    """Guessed tokens, in every place where a token can stand."""
     token = secrets.token_urlsafe(24)
     page = f"GET /v1/devices HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
     for request in (handshake(rogue.device, token), handshake("no-such-device", token), page):
@@ -244,7 +244,7 @@ async def odd_request(line: Line, rogue: Rogue) -> None:
 
 
 async def bad_frame(line: Line, rogue: Rogue) -> None:
-    """Frames that RFC 6455 does not allow, lengths that nobody has memory for, compression that was not agreed."""
+    """Frames that RFC 6455 does not allow, lengths beyond any memory, compression that was not agreed."""
     bad = (
         b"\x81\x02{}",
         frame(0xC1, b"\x00" * 16),
@@ -279,7 +279,7 @@ ATTACKS: dict[str, Callable[[Line, Rogue], Awaitable[None]]] = {
     "odd_request": odd_request,
     "bad_frame": bad_frame,
 }
-"""By name, in the order in which a siege has them."""
+"""By name, in the order of a siege."""
 
 SMALL_BUFFER = {"slow_read": 1024}
 """Attacks whose sockets take this little at a time."""

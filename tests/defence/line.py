@@ -1,4 +1,4 @@
-"""One connection of an attacker: a raw socket that says exactly what it is told to, and notes how it ended."""
+"""One connection of an attacker: a raw socket that sends exact bytes, and notes how it ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 CLOSE = 0x88
 KEPT = 512
-"""Bytes kept of what was heard: enough for the status of an answer, and for a close frame."""
+"""Received bytes that are kept: enough for the status of an answer, and for a close frame."""
 _LATE_PORT = 24
 """IP_BIND_ADDRESS_NO_PORT of ip(7), which Python does not name: the port is chosen when it connects."""
 
@@ -52,10 +52,10 @@ class Line:
         await self._loop.sock_sendall(self._sock, data)
 
     async def hear(self, size: int = 65536) -> bytes:
-        """What comes next.
+        """The next bytes.
 
         Raises:
-            EOFError: nothing more will.
+            EOFError: the connection ended.
         """
         data = await self._loop.sock_recv(self._sock, size)
         if not data:
@@ -65,12 +65,12 @@ class Line:
         return data
 
     async def hear_out(self) -> None:
-        """Take whatever comes, to the end."""
+        """Read and drop everything until the end."""
         while True:
             await self.hear()
 
     async def while_hearing(self, saying: Awaitable[None]) -> None:
-        """Say it, and hear meanwhile; the end of either is the end of both."""
+        """Send and read at the same time, until either ends."""
         tasks = [asyncio.ensure_future(saying), asyncio.ensure_future(self.hear_out())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

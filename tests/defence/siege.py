@@ -1,4 +1,4 @@
-"""A fleet of attackers at a gateway, one kind of attack after the other, and what became of them."""
+"""A fleet of attackers at a gateway, one kind of attack after the other, and the result of each."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 ADDRESSES = 50
 """Loopback addresses of the attackers; every fourth attacker is at the address of the good devices instead."""
 RAMP = 3.0
-"""Seconds at most within which the attackers of a kind come."""
+"""The most seconds within which the attackers of a kind connect."""
 PAUSE = 1.0
-"""Seconds until one that was cut comes again, about."""
+"""About the seconds until an attacker that was cut connects again."""
 
 
 @dataclass
-class Outcome:
-    """What became of one attack: ``most`` were connected at once, ``endings`` say how connections ended."""
+class AttackResult:
+    """The result of one attack: ``most`` were connected at once, ``endings`` say how connections ended."""
 
     name: str
     most: int = 0
@@ -37,7 +37,7 @@ class Outcome:
 
     @property
     def made(self) -> int:
-        """Connections that ended, and those that did not."""
+        """All connections made, ended or not."""
         return self.connected + self.endings.total()
 
 
@@ -57,9 +57,9 @@ def _address(number: int) -> str:
     return "127.0.0.1" if number % 4 == 0 else f"127.0.1.{1 + number % ADDRESSES}"
 
 
-async def attack(name: str, target: tuple[str, int], rogues: Sequence[Rogue], seconds: float) -> Outcome:
+async def attack(name: str, target: tuple[str, int], rogues: Sequence[Rogue], seconds: float) -> AttackResult:
     """Have all of ``rogues`` do one attack for so long, coming again whenever they are cut."""
-    outcome = Outcome(name)
+    outcome = AttackResult(name)
     ramp = min(RAMP, seconds / 3)
     tasks = [
         asyncio.create_task(one_after_the_other(outcome, target, rogue, ramp * n / len(rogues)))
@@ -75,8 +75,8 @@ async def attack(name: str, target: tuple[str, int], rogues: Sequence[Rogue], se
     return outcome
 
 
-async def one_after_the_other(outcome: Outcome, target: tuple[str, int], rogue: Rogue, after: float = 0.0) -> None:
-    """Attack and, when cut, attack again."""
+async def one_after_the_other(outcome: AttackResult, target: tuple[str, int], rogue: Rogue, after: float = 0.0) -> None:
+    """Attack, and attack again whenever the connection is cut."""
     await asyncio.sleep(after)
     doing, buffer = ATTACKS[outcome.name], SMALL_BUFFER.get(outcome.name)
     for _ in itertools.count():

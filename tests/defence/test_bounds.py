@@ -16,7 +16,7 @@ import pytest
 from tests.defence.__main__ import memory
 from tests.defence.attacks import TEXT, TRICKS, TS, Rogue, json_bombs
 from tests.defence.line import Line, frame, handshake
-from tests.defence.siege import Outcome, attack, enlist, one_after_the_other
+from tests.defence.siege import AttackResult, attack, enlist, one_after_the_other
 from tests.support.gateway import RunningGateway, running_gateway
 from tests.support.modes import TLS
 
@@ -47,7 +47,7 @@ EXPECTED = {
     "colliding_keys": {"4401"},
     "bad_frame": {"1002", "1003", "1007", "1009"},
 }
-"""With what the gateway ends an attack within seconds."""
+"""The close codes and statuses with which the gateway ends an attack within seconds."""
 SINGLY: dict[str, set[str]] = {
     "half_open": set(),
     "slow_header": set(),
@@ -58,12 +58,12 @@ SINGLY: dict[str, set[str]] = {
     "guess": {"4401", "HTTP 429"},
     "tiny_messages": {"1008"},
 }
-"""Attacks that are watched each by itself, and with what the gateway may end them as early as that."""
+"""Attacks that run alone, and the codes with which the gateway may end them within seconds."""
 SECONDS = 1.0
 TROOP = 12
 """Devices of one attack: the first behaves, those at other addresses attack."""
 SOCKETS = {"half_open": 180, "slow_header": 180, "json_bomb": 1, "tiny_messages": 2}
-"""How many attack at once, where not 9: as few as leave the core some room where tests share it."""
+"""How many attack at once, where not 9: few enough that tests on a shared core pass."""
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def run(test: Awaitable[Any]) -> Any:
 
 
 class Device:
-    """A device that behaves, on a line of its own."""
+    """A good device, on a connection of its own."""
 
     def __init__(self, line: Line) -> None:
         self._line = line
@@ -98,12 +98,12 @@ class Device:
         self.seq = -1
 
     async def connect(self, rogue: Rogue) -> None:
-        """Connect, and hear the welcome."""
+        """Connect, and wait for the welcome."""
         self._heard = await self._line.upgrade(rogue.device, rogue.token)
         await self.until(b'"welcome"')
 
     async def send(self, **reading: Any) -> None:
-        """A reading, and its ack."""
+        """Send a reading and wait for its ack."""
         self.seq += 1
         await self._line.say(frame(TEXT, json.dumps({"seq": self.seq, "ts": TS + self.seq, **reading}).encode()))
         await self.until(b'{"type":"ack","seq":%d}' % self.seq)
@@ -149,7 +149,7 @@ def test_attacks_are_ended_with_their_codes_while_others_get_their_acks(
 ) -> None:
     before = memory(gateway, "VmRSS")
     good, *others = rogues[: 1 + 3 * len(EXPECTED)]
-    outcomes = {name: Outcome(name) for name in EXPECTED}
+    outcomes = {name: AttackResult(name) for name in EXPECTED}
 
     async def all_at_once() -> None:
         each = zip(list(outcomes.values()) * 3, others, strict=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.defence.__main__ import MOST_GROWTH as MOST_OF_5000
+from tests.defence.__main__ import MAX_GROWTH as MAX_GROWTH_OF_5000
 from tests.defence.__main__ import complaints, siege
 from tests.defence.attacks import ATTACKS
 from tests.support.modes import TLS
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 GOOD = 20
 SOCKETS = 80
 SECONDS = 0.5
-MOST_GROWTH = 256 * 1024**2
+MAX_GROWTH = 256 * 1024**2
 """What 80 devices that went over can cost at the worst: chiefly their series, which SQLite's sink remembers."""
 
 
@@ -31,14 +31,16 @@ def test_nothing_is_lost_for_others_while_each_attack_is_tried(tmp_path: Path) -
     assert complaints(found, GOOD) == []
     assert found["verified"]["missing"] == found["verified"]["wrong"] == found["verified"]["doubled"] == 0
     assert found["verified"]["stored"] == summary["acked"]
-    assert found["grown"] < MOST_GROWTH
+    assert found["grown"] < MAX_GROWTH
     outcomes = {outcome.name: outcome for outcome, _ in found["outcomes"]}
     assert all(outcome.made for outcome in outcomes.values())
 
 
 def test_a_siege_fails_when_devices_come_again_or_the_gateway_grows_beyond_its_bound() -> None:
-    fair = {"summary": {"connects": 200}, "grown": MOST_OF_5000}
+    fair = {"summary": {"connects": 200}, "grown": MAX_GROWTH_OF_5000}
     assert complaints(fair, 200) == []
-    assert complaints(fair | {"grown": MOST_OF_5000 + 1}, 200) == ["the gateway grew by 2048 MiB, which may be 2048"]
+    assert complaints(fair | {"grown": MAX_GROWTH_OF_5000 + 1}, 200) == [
+        "the gateway grew by 2048 MiB, which may be 2048"
+    ]
     again = {"summary": {"connects": 201}, "grown": 0}
     assert complaints(again, 200) == ["200 good devices connected 201 times"]

@@ -1,4 +1,4 @@
-"""slowhttptest, all its ways at once; `python -m benchmarks.slowhttp` measures what it costs others."""
+"""slowhttptest, all its attacks at once; `python -m benchmarks.slowhttp` measures what it costs others."""
 
 from __future__ import annotations
 
