@@ -11,9 +11,10 @@ from devices_sim.cli.verify import verify
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
-    """Devices for trying a telemetry gateway, and the proof that nothing they sent was lost.
+    """Simulate devices to try a telemetry gateway, and check that no reading was lost.
 
-    Exit codes: 0 all is well; 1 a reading has no verdict, is missing or doubled; 2 wrong usage.
+    Exit codes: 0 success; 1 a reading has no verdict, is missing, wrong or doubled, or the gateway broke the protocol;
+    2 wrong usage.
     """
 
 

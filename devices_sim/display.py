@@ -1,6 +1,6 @@
-"""What a person sees of a run: progress on stderr while it goes on, a summary on stdout at its end.
+"""Progress of a run on stderr, and its summary on stdout.
 
-On a terminal progress is one line that changes; elsewhere a line every few seconds, fit for a log.
+On a terminal, progress is one line that changes. Elsewhere it is a line every few seconds, for a log.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from devices_sim.tally import Tally
 
 _PLAIN_EVERY = 5.0
+"""Seconds between two lines of progress that is not on a terminal."""
 _AWAITING = (
-    "devices that nobody approved: {}. While they wait, `gateway devices list --pending` shows them and "
-    "`gateway devices approve ID` lets one in; --tokens FILE brings tokens, --enrol FILE keeps those they get"
+    "devices that no operator approved: {}. While they wait, `gateway devices list --pending` shows them and "
+    "`gateway devices approve ID` approves one. --tokens FILE gives devices their tokens; --enrol FILE saves those "
+    "that they get"
 )
 
 
@@ -33,6 +35,7 @@ class Progress:
             Live(console=self._console, auto_refresh=False) if self._console.is_terminal and not quiet else None
         )
         self._before = (0.0, 0)
+        """Seconds and acknowledged readings of the last line, for the rate."""
 
     def __enter__(self) -> Progress:
         if self._live is not None:
@@ -74,7 +77,7 @@ def _ms(seconds: float | None) -> str:
 
 
 def show_summary(summary: dict[str, Any], console: Console) -> None:
-    """Print a run's summary; readings unless it says otherwise."""
+    """Print the summary of a run. Numbers count readings, unless their name says otherwise."""
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
@@ -101,9 +104,9 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     for name in ("closes", "reject_codes", "error_codes", "ignored"):
         rows += [(name.replace("_", " "), _counts(summary[name]))] * bool(summary[name])
     rows += [(f"send to ack, {name}", "-" if value is None else f"{value:.1f} ms") for name, value in latency.items()]
-    rows.append(("simulator late by at most", f"{summary['lag'] * 1000:.1f} ms"))
+    rows.append(("largest delay of a sample", f"{summary['lag'] * 1000:.1f} ms"))
     rows.append(("CPU per reading, simulator", f"{cpu['simulator']:.1f} us"))
-    rows.append(("CPU per reading, gateway", "not told" if cpu["gateway"] is None else f"{cpu['gateway']:.1f} us"))
+    rows.append(("CPU per reading, gateway", "not available" if cpu["gateway"] is None else f"{cpu['gateway']:.1f} us"))
     return rows
 
 

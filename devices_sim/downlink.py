@@ -16,7 +16,7 @@ from devices_sim.effects import Answer, Effect, Send
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-MOST_RESULTS = 200
+MAX_RESULTS = 200
 """Results that are remembered: twice what a gateway keeps for a device."""
 
 
@@ -35,7 +35,7 @@ class Reply:
         return orjson.dumps({"type": "result", "id": command, **outcome})
 
 
-EVERYBODY: Mapping[str, Reply] = {"ping": Reply("pong")}
+COMMON_REPLIES: Mapping[str, Reply] = {"ping": Reply("pong")}
 """What every device can do."""
 
 
@@ -45,7 +45,7 @@ class Commands:
     __slots__ = ("_done", "_results", "replies")
 
     def __init__(self) -> None:
-        self.replies = EVERYBODY
+        self.replies = COMMON_REPLIES
         self._results: dict[str, bytes] = {}
         self._done: set[str] = set()
 
@@ -57,7 +57,7 @@ class Commands:
         if reply.silent:
             return ()
         self._results[command] = reply.result(command)
-        if len(self._results) > MOST_RESULTS:
+        if len(self._results) > MAX_RESULTS:
             oldest = next(iter(self._results))
             del self._results[oldest]
             self._done.discard(oldest)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from devices_sim.downlink import EVERYBODY
+from devices_sim.downlink import COMMON_REPLIES
 from devices_sim.exchange import Clock, Exchange, OwnTime
-from devices_sim.history import AT_ONCE, History, Past
+from devices_sim.history import MAX_AT_ONCE, History, Past
 from devices_sim.link import Link
 from devices_sim.protocol import Device
 from devices_sim.report import DeviceReport, MessageLog
@@ -45,7 +45,7 @@ class Fleet:
         """The devices, switched off."""
         rng = Random(self.seed)  # noqa: S311 - phases, jitter and faults, not secrets
         members = zip(in_turn(self.groups), self.identities, strict=True)
-        history = History(self.history, asyncio.Semaphore(AT_ONCE)) if self.history else None
+        history = History(self.history, asyncio.Semaphore(MAX_AT_ONCE)) if self.history else None
         return [
             self._device(n, group, *identity, network, boot, rng, history)
             for n, (group, identity) in enumerate(members)
@@ -64,7 +64,7 @@ class Fleet:
     ) -> SimulatedDevice:
         device = Device(device_id, boot, network.tally, rng, ack=self.ack)
         device.info = {"model": f"simulated {group.kind}", "group": group.name}
-        device.commands.replies = {**EVERYBODY, **group.commands}
+        device.commands.replies = {**COMMON_REPLIES, **group.commands}
         device.settings.unknown = group.unknown_settings
         device.outbox.refused = {} if self.keep_report else None
         wire = FORMATS[group.format or self.format](device_id)

@@ -41,9 +41,9 @@ docs/reference/protocol.md)."""
 _BATCH = 250
 _READING_BYTES = 200
 """More than a reading of any kind takes."""
-_WINDOW = 8
+_MAX_PENDING = 8
 """Batches that may wait for their acknowledgement."""
-AT_ONCE = 8
+MAX_AT_ONCE = 8
 """Devices whose past is under way at any time."""
 _PAUSE = 0.005
 _POINTS = 10_000
@@ -99,7 +99,7 @@ class Past:
     async def _send_stretch(self, link: Link, network: Network, stretch: range) -> None:
         device = link.device
         while stretch:
-            while device.phase is not Phase.READY or len(device.outbox.pending) >= _WINDOW:
+            while device.phase is not Phase.READY or len(device.outbox.pending) >= _MAX_PENDING:
                 if device.phase is Phase.STOPPED:
                     return
                 await asyncio.sleep(_PAUSE)

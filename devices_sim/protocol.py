@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _FINAL = {1008: "will have no more of it", 4401: "does not accept its credentials"}
 """Closes after which a person has to act."""
-WELCOME_WITHIN = 10.0
+WELCOME_TIMEOUT = 10.0
 """Seconds a device waits for its welcome before it tries another connection."""
 
 
@@ -39,7 +39,7 @@ class Phase(Enum):
 
     OFFLINE = "offline"
     GREETING = "greeting"
-    HELD = "held"
+    PENDING = "pending approval"
     READY = "ready"
     DRAINING = "draining"
     STOPPED = "stopped"
@@ -140,9 +140,9 @@ class Device:
     def check(self, now: float) -> Sequence[Effect]:
         """Look after silence; to be called about once a second while connected."""
         silent = now - self._heard_at
-        if self.phase is Phase.GREETING and silent > WELCOME_WITHIN:
+        if self.phase is Phase.GREETING and silent > WELCOME_TIMEOUT:
             return (Drop("no welcome"),)
-        if self.phase not in (Phase.HELD, Phase.READY, Phase.DRAINING):
+        if self.phase not in (Phase.PENDING, Phase.READY, Phase.DRAINING):
             return ()
         if silent > self.limits.timeout:
             return (Drop("gateway silent"),)
@@ -184,15 +184,15 @@ class Device:
 
     # The gateway's messages.
 
-    def _held(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
+    def _pending(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
         """Somebody has to approve first; how long that may take is the gateway's business."""
         if self.phase is Phase.GREETING:
-            self.phase = Phase.HELD
+            self.phase = Phase.PENDING
         self.awaits_approval = True
         return (Show(message["claim"]),)
 
     def _approved(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
-        if self.phase is Phase.HELD:
+        if self.phase is Phase.PENDING:
             self.phase = Phase.GREETING
         self.enrolment = {}
         return (Keep(message["token"]),)
@@ -268,7 +268,7 @@ class Device:
         return self.settings.take(version, desired)
 
     _HANDLERS: ClassVar[dict[str, Callable[[Device, dict[str, Any], float], Sequence[Effect]]]] = {
-        "pending": _held,
+        "pending": _pending,
         "token": _approved,
         "welcome": _welcome,
         "ack": _ack,

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from devices_sim.network import Network
     from devices_sim.table import Row
 
-_WINDOW = 16
+_MAX_PENDING = 16
 """Messages that may wait for their acknowledgement; the device itself sends no more than the gateway allows."""
-_TURN = 0.005
+_POLL_INTERVAL = 0.005
 """Seconds between looks at what is due."""
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._:-]+")
 
@@ -103,7 +103,7 @@ class ReplayedDevice:
         """Connect and begin."""
         self._begun_at = clock()
         self.link.connect()
-        self._turn()
+        self._send_due()
 
     def stop(self) -> None:
         """Submit no more."""
@@ -125,15 +125,15 @@ class ReplayedDevice:
             ],
         )
 
-    def _turn(self) -> None:
+    def _send_due(self) -> None:
         if self.finished:
             return
         device = self.link.device
-        while device.phase is Phase.READY and len(device.outbox.pending) < _WINDOW:
+        while device.phase is Phase.READY and len(device.outbox.pending) < _MAX_PENDING:
             if not (parts := self._take()):
                 break
             self.link.submit(self._message(parts), len(parts))
-        self._network.scheduler.at(clock() + _TURN, self._turn)
+        self._network.scheduler.at(clock() + _POLL_INTERVAL, self._send_due)
 
     def _take(self) -> list[bytes]:
         """The next rows that are due and fit into one message, encoded."""

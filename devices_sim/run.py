@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from devices_sim.link import Link
     from devices_sim.report import DeviceReport
 
-_LOOK = 0.05
-"""Seconds between looks at whether it is over."""
+_POLL_INTERVAL = 0.05
+"""Seconds between two checks whether the run is over."""
 
 
 class Source(Protocol):
@@ -45,7 +45,7 @@ class Source(Protocol):
 
     @property
     def left(self) -> int:
-        """Readings that it has and has not submitted; 0 if it measures as it goes."""
+        """Recorded readings that are not submitted yet; 0 for a device that measures during the run."""
         ...
 
     def start(self) -> None:
@@ -53,40 +53,43 @@ class Source(Protocol):
         ...
 
     def stop(self) -> None:
-        """Submit what is half collected, and no more."""
+        """Submit the ticks collected for the next message, then nothing more."""
         ...
 
     def report(self) -> DeviceReport:
-        """What it sent and what became of it."""
+        """What it sent, and what was acknowledged and refused."""
         ...
 
 
 class Display(Protocol):
-    """Where progress goes."""
+    """Shows progress."""
 
     def progress(self, tally: Tally, elapsed: float, trouble: str) -> None:
-        """A second has passed."""
+        """About a second has passed; ``trouble`` says why devices do not send, if they do not."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a run is carried out; seconds."""
+    """How a run is carried out. Times are in seconds."""
 
     url: str
     duration: float | None = None
+    """Of sampling; None for no limit."""
     grace: float = 10.0
+    """How long outstanding messages may wait for their verdict after the sampling."""
     tls: ssl.SSLContext | None = None
     connect_rate: float = 500.0
+    """Devices switched on per second."""
     keyring: Keyring | None = None
-    """Where devices without a token ask for one."""
+    """The tokens of devices that enrol; None if no device does."""
     certificates: Mapping[str, ssl.SSLContext] = field(default_factory=dict)
-    """By device: what it connects with when it shows a certificate in place of a token."""
+    """By device id: the TLS context of a device with a certificate instead of a token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run came to."""
+    """The result of a run."""
 
     summary: dict[str, Any]
     devices: list[DeviceReport]
@@ -94,14 +97,14 @@ class Outcome:
 
     @property
     def complete(self) -> bool:
-        """Whether everything there was to send has a verdict, and the gateway kept to the protocol."""
+        """Whether every reading was acknowledged or refused, and the gateway kept to the protocol."""
         s = self.summary
         left = s["outstanding"] or s["never_sent"] or s["oversized"]
         return bool(s["connects"]) and not (left or s["violations"] or s["stopped"])
 
 
 async def conduct(plan: Plan, build: Callable[[Network, str], Sequence[Source]], display: Display) -> Outcome:
-    """Run the sources that ``build`` makes for a network and a boot id, and say what came of it."""
+    """Run the sources that ``build`` makes for a network and a boot id."""
     tally = Tally()
     network = Network(plan.url, tally, tls=plan.tls, keyring=plan.keyring, certificates=plan.certificates)
     boot = secrets.token_hex(4)
@@ -160,13 +163,13 @@ class _Watch:
         if not self.network.tally.connected:
             return self.network.last_failure
         waiting = sum(source.link.device.awaits_approval for source in self.sources)
-        return f"{waiting} wait to be approved" if waiting else ""
+        return f"{waiting} pending approval" if waiting else ""
 
 
 async def _until(watch: _Watch) -> None:
     shown = watch.begun
     while not watch.over():
-        await asyncio.wait([watch.network.failed], timeout=_LOOK)
+        await asyncio.wait([watch.network.failed], timeout=_POLL_INTERVAL)
         if watch.network.failed.done():
             watch.network.failed.result()
         if clock() - shown >= 1.0:
@@ -177,7 +180,7 @@ async def _until(watch: _Watch) -> None:
 async def _verdicts(network: Network, sources: Sequence[Source], enough: asyncio.Event) -> None:
     """Wait until nothing is outstanding that could still get a verdict, or ``enough`` is set."""
     while any(s.link.device.outbox.pending and not s.link.stopped_because for s in sources) and not enough.is_set():
-        await asyncio.wait([network.failed], timeout=_LOOK)
+        await asyncio.wait([network.failed], timeout=_POLL_INTERVAL)
         if network.failed.done():
             network.failed.result()
 
@@ -215,7 +218,7 @@ def _ending(network: Network, sources: Sequence[Source]) -> dict[str, Any]:
 
 
 def _cpu(tally: Tally, simulator: float, before: float | None, after: float | None) -> dict[str, Any]:
-    """Microseconds of CPU per reading; the gateway's only where its /metrics told both times, by the same process."""
+    """Microseconds of CPU per reading. The gateway's is None unless one process said it before and after."""
     readings = max(1, tally.sent + tally.resent)
     gateway = None
     if before is not None and after is not None and after >= before:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 clock = time.monotonic
 """The steady clock of a run, seconds; uvloop's own moves once per turn, by milliseconds: too coarse for latencies."""
 _SLACK = 0.005
-_TURN = 500
+_MAX_CALLBACKS = 500
 """Callbacks in one wake-up: a simulator that is late must not starve its sockets while it catches up."""
 
 
@@ -71,7 +71,7 @@ class Scheduler:
         self._running = True
         until = clock()
         try:
-            for _ in range(_TURN):
+            for _ in range(_MAX_CALLBACKS):
                 if not self._heap or self._heap[0][0] > until:
                     break
                 callback = heapq.heappop(self._heap)[2].callback

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _GROWTH = math.log(1.02)
-VIOLATIONS_KEPT = 20
+MAX_VIOLATION_TEXTS = 20
 
 
 class Latencies:
@@ -83,7 +83,7 @@ class Tally:
     def violation(self, text: str) -> None:
         """The gateway broke the protocol; the first few texts are kept."""
         self.violations += 1
-        if len(self.violation_texts) < VIOLATIONS_KEPT:
+        if len(self.violation_texts) < MAX_VIOLATION_TEXTS:
             self.violation_texts.append(text)
 
     def summary(self) -> dict[str, Any]:

@@ -26,8 +26,8 @@ DEVICE_TIME = "device_time_ms"
 """The field with the device's own time of a point whose time was corrected."""
 _UNCERTAIN_NS = 60 * 10**9
 """No time is corrected so much worse than it could be."""
-_DEVICES_AT_ONCE = 50
-_EXAMPLES = 10
+_MAX_DEVICES = 50
+_MAX_EXAMPLES = 10
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Verdict:
     def add(self, kind: str, text: str) -> None:
         """Count one problem."""
         setattr(self, kind, getattr(self, kind) + 1)
-        if len(self.examples) < _EXAMPLES:
+        if len(self.examples) < _MAX_EXAMPLES:
             self.examples.append(f"{kind}: {text}")
 
 
@@ -67,9 +67,9 @@ def verify(devices: Sequence[DeviceReport], store: Store) -> Verdict:
         StoreError: the database cannot be read.
     """
     verdict = Verdict()
-    for n in range(0, len(devices), _DEVICES_AT_ONCE):
+    for n in range(0, len(devices), _MAX_DEVICES):
         expectations = _Expectations(store, verdict)
-        for device in devices[n : n + _DEVICES_AT_ONCE]:
+        for device in devices[n : n + _MAX_DEVICES]:
             expectations.add_device(device)
         if (question := expectations.question()) is not None:
             corrected = expectations.corrected

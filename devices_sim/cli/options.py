@@ -26,7 +26,7 @@ def duration(_context: click.Context, _parameter: click.Parameter, value: str | 
 
 
 def gateway_url(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """Callback of the option that is the base of a gateway's addresses."""
+    """Callback of ``--url``: the address of a gateway, as a WebSocket URL."""
     try:
         return websocket_url(value)
     except ValueError as error:
@@ -43,15 +43,15 @@ _CONNECTION = (
         callback=gateway_url,
         default="ws://127.0.0.1:8080",
         show_default=True,
-        help="The gateway; /v1/devices/{id}/stream is added.",
+        help="Address of the gateway. Each device adds /v1/devices/{id}/stream.",
     ),
-    click.option("--ca", type=FILE, help="Certificates to trust for wss, in place of the system's."),
+    click.option("--ca", type=FILE, help="File of certificates to trust for wss, instead of the system's."),
     click.option(
         "--ack",
         type=click.Choice(["durable", "stored", "none"]),
         default="durable",
         show_default=True,
-        help="What an acknowledgement means: on the gateway's disk, or in the database.",
+        help="When the gateway acknowledges: on its disk (durable), in the database (stored), or never (none).",
     ),
     click.option(
         "--grace",
@@ -59,11 +59,11 @@ _CONNECTION = (
         metavar="DURATION",
         default="10s",
         show_default=True,
-        help="How long to wait for the last verdicts.",
+        help="How long to wait at the end for messages that are not acknowledged or refused yet.",
     ),
-    click.option("--report", type=NEW_FILE, help="Write what `verify` needs, as JSON."),
+    click.option("--report", type=NEW_FILE, help="Write a JSON report for `verify` to this file."),
     click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
-    click.option("--quiet", is_flag=True, help="No progress."),
+    click.option("--quiet", is_flag=True, help="Show no progress."),
 )
 
 
@@ -75,10 +75,10 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_certificates(directory: Path, ca: Path | None) -> dict[str, ssl.SSLContext]:
-    """What each device connects with that has a certificate and its key in ``directory/ID.pem``.
+    """By device id, the TLS context with the certificate and key from ``directory/ID.pem``.
 
     Raises:
-        click.BadParameter: one is no certificate with its key.
+        click.BadParameter: a file does not hold a certificate with its key.
     """
     found: dict[str, ssl.SSLContext] = {}
     looked_up = None if ca else system_directory()
@@ -94,9 +94,9 @@ def read_certificates(directory: Path, ca: Path | None) -> dict[str, ssl.SSLCont
 
 
 def system_directory() -> str | None:
-    """Where OpenSSL looks the system's authorities up one by one; None if they cannot all be found so.
+    """The directory where OpenSSL looks up one authority of the system at a time; None if it does not have them all.
 
-    Loaded as a whole they take every context 20 ms and 0.9 MB.
+    To load all authorities costs each context 20 ms and 0.9 MB.
     """
     directory = ssl.get_default_verify_paths().capath
     if not directory:  # there may be none
@@ -109,7 +109,7 @@ def system_directory() -> str | None:
 
 
 def tls_context(ca: Path | None) -> ssl.SSLContext | None:
-    """A client context that trusts ``ca``; None leaves it to the library."""
+    """A client context that trusts ``ca``; without ``ca`` None, and the library trusts the system's authorities."""
     try:
         return ssl.create_default_context(cafile=str(ca)) if ca else None
     except ssl.SSLError as error:
@@ -117,10 +117,10 @@ def tls_context(ca: Path | None) -> ssl.SSLContext | None:
 
 
 def read_tokens(path: Path) -> dict[str, str]:
-    """Device id to token, from lines ``device,token``; blank lines, a heading and those starting with # are left out.
+    """Device id to token, from lines ``device,token``. Skips blank lines, # comments and the heading ``id,token``.
 
     Raises:
-        click.BadParameter: a line is something else.
+        click.BadParameter: another line has a different form.
     """
     tokens: dict[str, str] = {}
     with path.open(newline="", encoding="utf-8") as file:

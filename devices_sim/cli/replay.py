@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from devices_sim.cli.conducting import carry_out, conclude
+from devices_sim.cli.execution import carry_out, conclude
 from devices_sim.cli.options import FILE, connection_options, read_tokens, tls_context
 from devices_sim.replay import Recording
 from devices_sim.run import Plan
@@ -36,16 +36,22 @@ Examples:
 """
 )
 @click.argument("file", type=FILE)
-@click.option("--device", required=True, help="The id it is sent as; with --device-column, how ids begin.")
-@click.option("--token", help="The device's token; --tokens for several devices.")
-@click.option("--tokens", type=FILE, help="Lines `device,token`.")
-@click.option("--speed", callback=speed_factor, default="max", show_default=True, help="10x the recorded pace, or max.")
-@click.option("--time-column", help="Which column is the time; otherwise it is looked for.")
-@click.option("--time-format", help="How to read it (strptime), when it is not ISO 8601, Y/M/D or an epoch number.")
-@click.option("--tag-column", "tag_columns", multiple=True, help="A column that is a tag; may be given again.")
-@click.option("--device-column", help="A column whose values are devices of their own.")
-@click.option("--measurement", help="The measurement; otherwise the profile's.")
-@click.option("--batch", type=click.IntRange(1, 5000), default=500, show_default=True, help="Rows in one message.")
+@click.option("--device", required=True, help="Id of the device, or with --device-column the start of each id.")
+@click.option("--token", help="Token of the device. For several devices, use --tokens.")
+@click.option("--tokens", type=FILE, help="File with lines `device,token`.")
+@click.option(
+    "--speed",
+    callback=speed_factor,
+    default="max",
+    show_default=True,
+    help="A multiple of the recorded pace, such as 10x, or max for as fast as possible.",
+)
+@click.option("--time-column", help="Column with the time. [default: found by name or content]")
+@click.option("--time-format", help="Format of the time (strptime), if it is not ISO 8601, Y/M/D or an epoch number.")
+@click.option("--tag-column", "tag_columns", multiple=True, help="Column that becomes a tag; can be repeated.")
+@click.option("--device-column", help="Column that names the device of each row.")
+@click.option("--measurement", help="Measurement of the readings. [default: as in the device's profile]")
+@click.option("--batch", type=click.IntRange(1, 5000), default=500, show_default=True, help="Most rows in one message.")
 @connection_options
 def replay(  # noqa: PLR0913 - an option each
     *,
@@ -68,9 +74,10 @@ def replay(  # noqa: PLR0913 - an option each
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Send a csv file: its header names the fields, one column is the time.
+    """Send the rows of a CSV file as readings. The header names the fields, and one column is the time.
 
-    Columns of numbers and of true/false are sent as such, all others as text. Times without a zone are UTC.
+    Columns of numbers and of true/false are sent as numbers and booleans, all others as text. A time without a zone is
+    UTC.
     """
     by_id = read_tokens(tokens) if tokens else {}
     columns = Columns(time_column, time_format, tag_columns, device_column)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from devices_sim.cli.conducting import carry_out, conclude
+from devices_sim.cli.execution import carry_out, conclude
 from devices_sim.cli.options import (
     FILE,
     NEW_FILE,
@@ -45,20 +45,20 @@ Examples:
   devices-sim run --url wss://gw.example --tokens tokens.csv --scenario rough.yaml
 """
 )
-@click.option("--devices", type=click.IntRange(min=1), help="How many; a scenario's own number, else 20.")
+@click.option("--devices", type=click.IntRange(min=1), help="Number of devices. [default: as in the scenario, or 20]")
 @click.option(
     "--interval",
     callback=duration,
     metavar="DURATION",
     default="1s",
     show_default=True,
-    help="Between a device's samples.",
+    help="Time between the samples of a device.",
 )
 @click.option(
     "--scenario",
     metavar="FILE",
     callback=scenario_groups,
-    help=f"Groups of devices and their faults (YAML); or one of {', '.join(sorted(bundled_scenarios()))}.",
+    help=f"YAML file with groups of devices and their faults, or one of {', '.join(sorted(bundled_scenarios()))}.",
 )
 @click.option(
     "--history",
@@ -66,10 +66,10 @@ Examples:
     metavar="DURATION",
     default="0s",
     show_default=True,
-    help="First send each device's past, a reading a minute from so long ago; only what the gateway does not show yet.",
+    help="First send a reading for each minute of this long before the run, except what the gateway already shows.",
 )
 @click.option(
-    "--duration", callback=duration, metavar="DURATION", help="Stop sampling after this; without it, at Ctrl-C."
+    "--duration", callback=duration, metavar="DURATION", help="Stop sampling after this time. [default: at Ctrl-C]"
 )
 @click.option(
     "--format",
@@ -77,28 +77,28 @@ Examples:
     type=click.Choice(list(FORMATS)),
     default="json",
     show_default=True,
-    help="How messages are written, where the scenario does not say.",
+    help="Format of the messages, for groups whose scenario names none.",
 )
-@click.option("--tokens", type=FILE, help="Lines `device,token`; the devices are those of the file.")
+@click.option("--tokens", type=FILE, help="File with lines `device,token`. Its devices take part in the run.")
 @click.option(
     "--certificates",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Files ID.pem, a certificate with its key each, shown in place of a token; the devices are those.",
+    help="Directory of files ID.pem, each a certificate with its key, used instead of tokens. Its devices take part.",
 )
 @click.option(
     "--enrol",
     type=NEW_FILE,
-    help="Ask the gateway for the tokens that are not in this file, and keep there those that somebody approves.",
+    help="File for tokens. Devices without one ask the gateway for it; once an operator approves, it is saved here.",
 )
-@click.option("--prefix", default="sim-", show_default=True, help="Device ids are this and a number.")
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed measures the same.")
+@click.option("--prefix", default="sim-", show_default=True, help="Device ids are this prefix and a number.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same values.")
 @click.option(
     "--connect-rate",
     type=click.FloatRange(min=0.1),
     default=500.0,
     show_default=True,
-    help="Devices switched on a second.",
+    help="Devices switched on per second.",
 )
 @connection_options
 def run(  # noqa: PLR0913 - an option each
@@ -123,15 +123,15 @@ def run(  # noqa: PLR0913 - an option each
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Simulate devices that measure, send, and keep what is not acknowledged.
+    """Simulate devices that measure, send, and keep each message until it is acknowledged or refused.
 
-    Every reading ends acknowledged or refused, or the exit code is 1. A second Ctrl-C ends the wait for the last
-    verdicts.
+    The exit code is 1 if a reading is neither acknowledged nor refused. The first Ctrl-C ends the sampling, the second
+    one the wait for the last acknowledgements.
     """
     if tokens and certificates:
-        raise click.UsageError("--tokens and --certificates both say which devices there are")
+        raise click.UsageError("--tokens and --certificates both say which devices there are: use one of them")
     if certificates and not url.startswith("wss:"):
-        raise click.UsageError(f"certificates are shown over TLS: --url is wss://.., not {url}")
+        raise click.UsageError(f"--certificates needs TLS: --url is wss://.., not {url}")
     own = read_certificates(certificates, ca) if certificates else {}
     identities = _from_file(tokens, read_tokens(tokens), devices) if tokens else None
     if certificates:
@@ -155,7 +155,7 @@ def _keyring(path: Path | None) -> Keyring | None:
 
 
 def _show_claim(device: str, claim: str) -> None:
-    click.echo(f"{device} waits to be approved and shows {claim}", err=True)
+    click.echo(f"{device} waits for approval; its claim code is {claim}", err=True)
 
 
 def _from_file(path: Path, tokens: Mapping[str, str | None], devices: int | None) -> Sequence[tuple[str, str | None]]:

@@ -1,4 +1,4 @@
-"""``devices-sim verify``: is it all there?"""
+"""``devices-sim verify``: whether the database has every acknowledged reading."""
 
 from __future__ import annotations
 
@@ -32,19 +32,21 @@ Examples:
   devices-sim verify --report run.json --database victoria-metrics:http://127.0.0.1:8428
 """
 )
-@click.option("--report", type=FILE, required=True, help="Written by `run` or `replay`.")
-@click.option("--database", required=True, help="sqlite:PATH, an InfluxDB's URL (with --db), or victoria-metrics:URL.")
-@click.option("--db", help="InfluxDB's database, or the bucket mapped to one.")
-@click.option("--user", help="InfluxDB 1.")
-@click.option("--password", envvar="DEVICES_SIM_PASSWORD", help="InfluxDB 1; or DEVICES_SIM_PASSWORD.")
-@click.option("--token", envvar="DEVICES_SIM_TOKEN", help="InfluxDB 2 and 3; or DEVICES_SIM_TOKEN.")
+@click.option("--report", type=FILE, required=True, help="Report that `run` or `replay` wrote.")
+@click.option(
+    "--database", required=True, help="sqlite:PATH, the URL of an InfluxDB (with --db), or victoria-metrics:URL."
+)
+@click.option("--db", help="Database of InfluxDB, or the bucket mapped to one.")
+@click.option("--user", help="User of InfluxDB 1.")
+@click.option("--password", envvar="DEVICES_SIM_PASSWORD", help="Password of InfluxDB 1; or DEVICES_SIM_PASSWORD.")
+@click.option("--token", envvar="DEVICES_SIM_TOKEN", help="Token of InfluxDB 2 or 3; or DEVICES_SIM_TOKEN.")
 @click.option(
     "--wait",
     callback=duration,
     metavar="DURATION",
     default="10s",
     show_default=True,
-    help="Look again for so long while some are missing.",
+    help="How long to look again while readings are missing.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 def verify(
@@ -58,9 +60,9 @@ def verify(
     wait: float,
     as_json: bool,
 ) -> None:
-    """Look in the database for every reading that a run had acknowledged.
+    """Check that the database has every reading that the gateway acknowledged.
 
-    Exit code 1 when one is missing, has another value, or is there twice.
+    The exit code is 1 if a reading is missing, has another value, or is there twice.
     """
     try:
         store = open_store(database, db=db, user=user, password=password, token=token)
@@ -70,15 +72,15 @@ def verify(
     except ReportError as error:
         raise click.BadParameter(str(error), param_hint="--report") from error
     try:
-        verdict = _patiently(devices, store, wait)
+        verdict = _verdict_with_retries(devices, store, wait)
     except StoreError as error:
         raise click.ClickException(str(error)) from error
     _show(verdict, as_json=as_json)
     sys.exit(0 if verdict.good else 1)
 
 
-def _patiently(devices: list[DeviceReport], store: Store, wait: float) -> Verdict:
-    """The verdict, asked for again while readings, or the database itself, may still be on their way."""
+def _verdict_with_retries(devices: list[DeviceReport], store: Store, wait: float) -> Verdict:
+    """The verdict, after new attempts while readings are missing or the database cannot be read, ``wait`` s at most."""
     deadline, told = time.monotonic() + wait, False
     while True:
         late = time.monotonic() >= deadline
@@ -108,6 +110,6 @@ def _show(verdict: Verdict, *, as_json: bool) -> None:
         table.add_row(name, str(getattr(verdict, name)))
     console.print(table)
     if verdict.values_skipped:
-        console.print(f"{verdict.values_skipped} values were not looked for: this database does not keep their type")
+        console.print(f"{verdict.values_skipped} values were not checked: this database does not keep their type")
     for text in verdict.examples:
         console.print(text, style="red", markup=False, soft_wrap=True)

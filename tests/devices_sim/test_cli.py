@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from devices_sim.__main__ import main
-from devices_sim.cli import conducting
+from devices_sim.cli import execution
 from devices_sim.cli.options import read_tokens
 from devices_sim.report import DeviceReport, Report
 from tests.support.peer import Peer
@@ -260,9 +260,9 @@ def test_as_many_files_as_devices_are_asked_for(monkeypatch: pytest.MonkeyPatch)
     limits = [100, 1000]
     monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
     monkeypatch.setattr(resource, "setrlimit", lambda _, new: limits.__setitem__(slice(None), new))
-    conducting._allow_sockets(20)
+    execution._allow_sockets(20)
     assert limits == [100, 1000]
-    conducting._allow_sockets(500)
+    execution._allow_sockets(500)
     assert limits == [564, 1000]
     done = CliRunner().invoke(main, ["run", "--devices", "5000"])
     assert done.exit_code == 1

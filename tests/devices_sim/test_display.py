@@ -84,11 +84,11 @@ def test_the_summary_says_what_went_wrong() -> None:
     assert "acknowledges 7" in text
     assert "never sent" in text
     assert "approve" not in text
-    assert "nobody approved: 4. While they wait, `gateway devices list --pending`" in shown(
+    assert "no operator approved: 4. While they wait, `gateway devices list --pending`" in shown(
         summary(awaiting_approval=4)
     )
     assert "no device ever connected: refused" in shown(summary(connects=0, last_failure="refused"))
 
 
 def test_what_the_gateway_does_not_tell() -> None:
-    assert "not told" in shown(summary(cpu_us_per_reading={"simulator": 1.0, "gateway": None}))
+    assert "not available" in shown(summary(cpu_us_per_reading={"simulator": 1.0, "gateway": None}))

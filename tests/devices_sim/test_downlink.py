@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from devices_sim.downlink import MOST_RESULTS, Commands, Reply, Settings
+from devices_sim.downlink import MAX_RESULTS, Commands, Reply, Settings
 from devices_sim.effects import Answer, Send
 
 
@@ -43,7 +43,7 @@ def test_settings_that_mean_nothing_to_a_device_are_left_out() -> None:
 
 def test_as_many_results_are_remembered_as_can_come_again() -> None:
     device = Commands()
-    for number in range(MOST_RESULTS + 1):
+    for number in range(MAX_RESULTS + 1):
         device.take(f"c{number}", "ping", 0.0)
-    assert len(device._results) == len(device._done) == MOST_RESULTS
+    assert len(device._results) == len(device._done) == MAX_RESULTS
     assert device.finish("c0") == ()

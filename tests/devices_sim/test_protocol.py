@@ -61,7 +61,7 @@ def test_a_device_without_a_token_asks_waits_and_keeps_what_it_gets() -> None:
     assert isinstance(hello, Send)
     assert json.loads(hello.data).items() >= device.enrolment.items()
     assert say(device, type="pending", claim="ABCD-EFGH", expires_in_ms=900_000) == [Show("ABCD-EFGH")]
-    assert (device.phase, device.awaits_approval) == (Phase.HELD, True)
+    assert (device.phase, device.awaits_approval) == (Phase.PENDING, True)
     assert submit(device) == []
     assert list(device.check(19.0)) == []
     assert list(device.check(21.0)) == [Ping()]

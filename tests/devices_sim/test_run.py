@@ -158,7 +158,7 @@ def test_devices_that_wait_to_be_approved_are_told_meanwhile_and_at_the_end() ->
             await talk.say(type="pending", claim="ABCD-EFGH", expires_in_ms=900_000)
 
     display = Recorder()
-    waiting = "2 wait to be approved"
+    waiting = "2 pending approval"
     outcome = run(
         Peer(undecided), {"grace": 0.1}, display, until=lambda _tally: any(waiting in call for call in display.calls)
     )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devices_sim.scheduler import _TURN, Scheduler, clock
+from devices_sim.scheduler import _MAX_CALLBACKS, Scheduler, clock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -77,14 +77,14 @@ def test_work_that_is_late_lets_others_have_their_turn() -> None:
     async def scenario(scheduler: Scheduler) -> None:
         done, loop = asyncio.Event(), asyncio.get_running_loop()
         scheduler.at(0.0, lambda: loop.call_soon(lambda: seen.append(len(called))))
-        for n in range(2 * _TURN):
+        for n in range(2 * _MAX_CALLBACKS):
             scheduler.at(0.0, lambda n=n: called.append(n))
         scheduler.at(0.0, done.set)
         await done.wait()
 
     run(scenario)
-    assert seen == [_TURN - 1]
-    assert called == list(range(2 * _TURN))
+    assert seen == [_MAX_CALLBACKS - 1]
+    assert called == list(range(2 * _MAX_CALLBACKS))
 
 
 def test_an_error_is_handed_over_and_the_rest_goes_on() -> None:

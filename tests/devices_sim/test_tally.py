@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from devices_sim.tally import VIOLATIONS_KEPT, Latencies, Tally
+from devices_sim.tally import MAX_VIOLATION_TEXTS, Latencies, Tally
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.9, 0.99, 0.999, 1.0])
@@ -50,4 +50,4 @@ def test_many_violations_are_counted_and_a_few_kept() -> None:
     for n in range(1000):
         tally.violation(f"text {n}")
     assert tally.violations == 1000
-    assert len(tally.summary()["violation_texts"]) == VIOLATIONS_KEPT
+    assert len(tally.summary()["violation_texts"]) == MAX_VIOLATION_TEXTS

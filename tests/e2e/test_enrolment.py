@@ -346,7 +346,9 @@ def test_simulated_devices_that_nobody_approved_say_what_would_let_them_in(
     with simulate(tmp_path, "run", *arguments) as run:
         output, _ = run.process.communicate(timeout=30)
     assert run.process.returncode == 1
-    assert "devices that nobody approved: 2. While they wait, `gateway devices list --pending` shows them" in output
+    assert (
+        "devices that no operator approved: 2. While they wait, `gateway devices list --pending` shows them" in output
+    )
 
 
 def test_a_table_of_devices_is_imported_and_all_come_with_their_tokens(gateway: RunningGateway, tmp_path: Path) -> None:

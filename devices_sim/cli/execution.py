@@ -1,4 +1,4 @@
-"""What `run` and `replay` have in common: an event loop, a display, a summary, a report, an exit code."""
+"""What the commands `run` and `replay` share: event loop, progress, summary, report and exit code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FILES_BESIDE_SOCKETS = 64
 
 
 def carry_out(plan: Plan, build: Callable[[Network, str], Sequence[Source]], devices: int, *, quiet: bool) -> Outcome:
-    """Conduct a run on the fastest event loop there is."""
+    """Conduct a run, on uvloop where it is installed."""
     _allow_sockets(devices)
     with Progress(devices, quiet=quiet) as progress:
         return _runner()(conduct(plan, build, progress))
@@ -50,7 +50,11 @@ def _runner() -> Callable[[Any], Outcome]:
 
 
 def _allow_sockets(devices: int) -> None:
-    """Raise the limit of open files as far as this process may; say so when it does not suffice."""
+    """Raise the limit of open files for ``devices`` sockets.
+
+    Raises:
+        click.ClickException: this process may not open that many.
+    """
     try:
         import resource  # noqa: PLC0415 - not there on Windows
     except ImportError:
