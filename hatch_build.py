@@ -4,8 +4,8 @@ Rules that hold here:
 
 * uPlot is taken from a Python package that ships it, so that a build needs no npm and no CDN, and the repository holds
   no copy. The package is needed by the build only; it is never imported.
-* A file is taken by its SHA-256, which is that of uPlot's own release: who publishes the package decides nothing.
-* A file that is in place already serves, so that a second build needs neither the package nor a network.
+* A file is accepted only with the SHA-256 of uPlot's own release; the publisher of the package cannot change it.
+* A file that is in place already is used, so that a second build needs neither the package nor a network.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ FILES = {
         "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
     ),
 }
-"""By the name that the page asks for: where the package has it, and the SHA-256 in uPlot 1.6.31."""
+"""By the name that the page loads: the path in the package, and the SHA-256 in uPlot 1.6.31."""
 
 
 class UPlotHook(BuildHookInterface[Any]):
     """Runs for the targets wheel (``standard``) and editable install."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Name the files to the wheel, or put them into the source tree that an editable install serves from.
+        """Add the files to the wheel, or copy them into the source tree, which an editable install uses.
 
         Raises:
-            RuntimeError: they are nowhere to be had; its text says what to do.
+            RuntimeError: they are not to be found; the text says what to do.
         """
         for name, (inside, digest) in FILES.items():
             place = Path(self.root, VENDOR, name)

@@ -2,9 +2,9 @@
 
 Rules that hold here:
 
-* Exit codes: 0 done, 1 could not be done, 2 wrong usage or a bad configuration. A failure is one clear line on
+* Exit codes: 0 for success, 1 for a failure, 2 for wrong usage or a wrong configuration. A failure is one clear line on
   standard error, never a traceback.
-* What a command is asked for goes to standard output, everything else to standard error.
+* The result of a command goes to standard output, everything else to standard error.
 * A command's module is imported when the command is used, so that ``gateway devices add`` does not wait for the
   database clients and the server.
 """
@@ -56,8 +56,8 @@ class _Commands(click.Group):
             ctx.exit(2)
         except (GatewayError, OSError, sqlite3.Error) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                raise  # whoever read the output has seen enough; click ends quietly
-            denied = "; the user of the gateway may, and root" if isinstance(error, PermissionError) else ""
+                raise  # the reader of the output has closed the pipe; click ends quietly
+            denied = "; try it as the user of the gateway, or as root" if isinstance(error, PermissionError) else ""
             click.echo(f"gateway: {in_words(error)}{denied}", err=True)
             ctx.exit(1)
 

@@ -1,4 +1,4 @@
-"""``gateway backup`` and ``gateway restore``: a copy of a gateway that runs, and another one that goes on from it."""
+"""``gateway backup`` and ``gateway restore``: copy a running gateway, and continue from the copy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ directory = click.argument("target", metavar="DIR", type=click.Path(path_type=Pa
 def backup(config: Config, target: Path, *, without_database: bool, as_json: bool) -> None:
     """Copy spool, state and the embedded database into an empty directory, while the gateway runs.
 
-    The copy has every reading that was acknowledged before the command was given. It is whole once it has backup.json.
+    The backup has every reading that was acknowledged before the command began. It is complete when backup.json exists.
 
     \b
     Example:  gateway backup /mnt/backup/$(date +%F)
@@ -39,10 +39,10 @@ def backup(config: Config, target: Path, *, without_database: bool, as_json: boo
 @json_option
 @with_config
 def restore(config: Config, target: Path, *, as_json: bool) -> None:
-    """Put a copy in place, on this or another machine; its directories must be empty. Then start the gateway.
+    """Restore a backup into empty directories, on this or another machine. Then start the gateway.
 
-    To move a gateway without losing a reading, stop it, copy, restore, start: what is acknowledged after a copy was
-    made is not in it.
+    To move a gateway without losing a reading: stop it, make the backup, restore it, start. A backup does not have the
+    readings that were acknowledged after it began.
 
     \b
     Example:  gateway restore /mnt/backup/2026-03-01 && gateway run

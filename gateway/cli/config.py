@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @config_path_option
 @json_option
 def check_config(path: Path | None, *, as_json: bool) -> None:
-    """Show the settings that count and where each was set, secrets masked.
+    """Show the settings in force and where each was set, with secrets masked.
 
-    Exits with 2 and every problem when the gateway could not run with them.
+    Exits with 2 and lists every problem if the gateway could not run with them.
 
     \b
     Example:  gateway check-config --config /etc/telemetry-gateway/config.yaml
@@ -47,14 +47,21 @@ def _shown(values: Any, location: tuple[str, ...]) -> str | None:
 
 
 @click.command()
-@click.option("--config", metavar="FILE", expose_value=False, help="Accepted as everywhere; every file has one schema.")
-@click.option("--json", is_flag=True, expose_value=False, help="Accepted as everywhere; a schema is JSON.")
+@click.option(
+    "--config",
+    metavar="FILE",
+    expose_value=False,
+    help="Accepted as in every command; the schema is the same for every file.",
+)
+@click.option(
+    "--json", is_flag=True, expose_value=False, help="Accepted as in every command; the schema is JSON anyway."
+)
 def config_schema() -> None:
     """Print the JSON Schema of config.yaml.
 
     \b
     Example:  gateway config-schema > config.schema.json
-    Editors that speak YAML then read, as the first line of config.yaml:
+    Editors use it with this first line in config.yaml:
               # yaml-language-server: $schema=config.schema.json
     """
     print_json(json_schema())

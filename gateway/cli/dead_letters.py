@@ -1,4 +1,4 @@
-"""``gateway dead-letters``: points the database refused, and what to do about them."""
+"""``gateway dead-letters``: points that the database refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LINE = 80
 
 @click.group(name="dead-letters")
 def dead_letters() -> None:
-    """Look at points the database refused, submit them again, or drop them. A gateway may be running meanwhile.
+    """List points that the database refused, write them again, or delete them. The gateway may run meanwhile.
 
     \b
     Example:  gateway dead-letters list --device kiln-7
@@ -39,7 +39,7 @@ def dead_letters() -> None:
 
 @contextlib.contextmanager
 def _letters(config: Config) -> Iterator[DeadLetters | None]:
-    """The store; None when nothing was ever refused, so that looking makes no file."""
+    """The store; None if no point was ever refused, so that a look creates no file."""
     path = config.state.directory / DEAD_LETTERS
     if not path.exists():
         yield None
@@ -52,21 +52,23 @@ def _letters(config: Config) -> Iterator[DeadLetters | None]:
 
 
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
-    reason = click.option("--reason", metavar="KIND", help="Only those of this kind, as `list` shows it.")
-    device = click.option("--device", metavar="ID", help="Only those of this device.")
+    reason = click.option(
+        "--reason", metavar="KIND", help="Only points refused for this kind of reason, as `list` shows it."
+    )
+    device = click.option("--device", metavar="ID", help="Only points of this device.")
     return reason(device(command))
 
 
 @dead_letters.command(name="list")
 @_filters
-@click.option("--after", default=0, metavar="N", help="Only those with greater numbers.")
-@click.option("--limit", type=click.IntRange(1), help=f"How many; without it {_SHOWN}, with --json all.")
+@click.option("--after", default=0, metavar="N", help="Only points with greater numbers.")
+@click.option("--limit", type=click.IntRange(1), help=f"How many to show; by default {_SHOWN}, with --json all.")
 @json_option
 @with_config
 def list_letters(
     config: Config, reason: str | None, device: str | None, after: int, limit: int | None, *, as_json: bool
 ) -> None:
-    """List refused points, oldest first.
+    """List refused points, the oldest first.
 
     \b
     Example:  gateway dead-letters list --device kiln-7
@@ -110,9 +112,9 @@ def show(config: Config, n: int, *, as_json: bool) -> None:
 @functools.partial(with_config, writing=True)
 @click.pass_context
 def replay(ctx: click.Context, config: Config, reason: str | None, device: str | None, *, as_json: bool) -> None:
-    """Write refused points to the database again, once the cause is mended. What is stored now leaves the list.
+    """Write refused points to the database again, after the cause is fixed. Points that are stored now leave the list.
 
-    Exits with 1 when some were not stored; they stay.
+    Exits with 1 if some were not stored; they stay in the list.
 
     \b
     Example:  gateway dead-letters replay --reason type_conflict
@@ -131,7 +133,7 @@ def replay(ctx: click.Context, config: Config, reason: str | None, device: str |
     else:
         click.echo(f"{stored} stored, {refused} refused again, {left} left")
     if stopped is not None:
-        raise GatewayError(f"the database cannot take them now: {stopped.reason}")
+        raise GatewayError(f"the database cannot take points now: {stopped.reason}")
     if refused:
         ctx.exit(1)
 
@@ -141,7 +143,7 @@ def replay(ctx: click.Context, config: Config, reason: str | None, device: str |
 @json_option
 @with_config
 def drop(config: Config, reason: str | None, device: str | None, *, as_json: bool) -> None:
-    """Delete refused points for good. Asks first when a person is at the keyboard.
+    """Delete refused points for ever. On a terminal it asks first.
 
     \b
     Example:  gateway dead-letters drop --device kiln-7

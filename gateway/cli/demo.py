@@ -1,10 +1,10 @@
-"""``gateway demo``: a gateway on SQLite with simulated devices, to look at.
+"""``gateway demo``: a gateway on SQLite with simulated devices, for a first look.
 
 Rules that hold here:
 
-* The simulator is a process of its own that knows the gateway by its address only. It is in the demo's process group,
-  so that a terminal that goes away takes it along, and it is ended by its process id.
-* What a configuration in this directory or the environment says is left out: a demo must not write to a real database.
+* The simulator is another process, which knows only the gateway's address. It is in the demo's process group, so that
+  it ends with the terminal. The demo stops it by its process id.
+* A configuration in this directory and the environment are ignored: a demo must not write to a real database.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VERDICT_SECONDS = 0.5
 STOP_SECONDS = 10
 LOG_NAME = "devices-sim.log"
 MIN_DEVICES_FOR_FAULTS = 20
-"""Devices in the simulator's scenario ``demo``: with fewer, some that misbehave are left out."""
+"""From so many devices on, the simulator's scenario ``demo`` has all of its faulty devices."""
 UNITS = {
     "temp": "°C",
     "hum": "%",
@@ -51,7 +51,7 @@ OWN_SETTINGS: dict[str, Any] = {
     "limits": {"readings_per_second": 100_000, "burst": 1_000_000},
     "profiles": {"default": {"fields": {name: {"unit": unit} for name, unit in UNITS.items()}}},
 }
-"""What a file of the user's may say otherwise: room for the past to come in at once, and units."""
+"""Settings that a file given by --config replaces: limits that let the history come in at once, and units."""
 
 
 def duration(_context: click.Context, _parameter: click.Parameter, value: str) -> float:
@@ -74,7 +74,7 @@ class _Devices:
         """Whether `stop` was called: then it is no error when the process ends."""
 
     def start(self, url: str) -> None:
-        """Let the devices connect to the gateway at ``url``."""
+        """Start the devices, which connect to the gateway at ``url``."""
         command = [sys.executable, "-m", "devices_sim", "run", "--url", url.replace("http", "ws", 1)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own module, by the interpreter that runs us
@@ -87,7 +87,7 @@ class _Devices:
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         code = process.wait()
-        # A terminal's Ctrl-C reaches it too: 0 is how it ends when everything it sent has its verdict by then.
+        # Ctrl-C on a terminal reaches it too. It ends with 0 if all that it sent has a verdict by then.
         if not self._stopping and code not in {0, -signal.SIGINT, -signal.SIGTERM}:
             click.echo(f"The simulated devices ended with exit code {code}; {self._log} says why.", err=True)
 
@@ -96,7 +96,7 @@ class _Devices:
         self._stopping = True
         if self._process is None:
             return
-        # At the first signal it waits for verdicts, which a stopped gateway does not give; at the second it ends.
+        # After the first signal it waits for verdicts, which a stopped gateway does not send; the second one ends it.
         for patience in (VERDICT_SECONDS, STOP_SECONDS):
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -114,25 +114,25 @@ class _Devices:
     metavar="DURATION",
     default="3d",
     show_default=True,
-    help="The past that devices send first, a reading a minute; 0s for none.",
+    help="How much history devices send first, one reading a minute; 0s: none.",
 )
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", help="Where to listen.")
 @click.option(
-    "--data", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Keep what is stored, here."
+    "--data", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Keep all data in this directory."
 )
 @click.option(
     "--config",
     "path",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Profiles, limits and the like from this file; by default none is read.",
+    help="Read profiles, limits and other settings from this file; by default from none.",
 )
 @click.pass_context
 def demo(ctx: click.Context, devices: int, history: float, listen: str, data: Path | None, path: Path | None) -> None:
     """Run a gateway with an embedded database and simulated devices, until Ctrl-C.
 
-    Any device id may connect, without a token, from this machine. Nothing needs to be installed or configured. A few
-    devices misbehave on purpose. With a DIR that was used before, only the past that it lacks is filled in.
+    Any device id may connect from this machine without a token. Nothing needs to be installed or configured.
+    A few devices are faulty on purpose. If DIR was used before, devices send only the history that it lacks.
 
     \b
     Example:  gateway demo --devices 50 --data ./demo-data
@@ -199,10 +199,10 @@ def _what_comes(devices: int, history: float) -> str:
     lines = []
     if history:
         lines.append(
-            f"The devices begin with what is missing of their last {format_duration(history)}; it takes some seconds."
+            f"The devices first send what is missing of their last {format_duration(history)}; this takes some seconds."
         )
     if devices >= MIN_DEVICES_FOR_FAULTS:
         lines.append(
-            "A room that hangs, a truck on poor radio, a slow field and a press that sends wrong types: on purpose."
+            "Faulty on purpose: a room that hangs, a truck on poor radio, a slow field, a press that sends wrong types."
         )
     return "\n".join([*lines, "Ctrl-C ends it."])

@@ -1,4 +1,4 @@
-"""``gateway devices import`` and ``export``: devices by the table."""
+"""``gateway devices import`` and ``export``: many devices as CSV."""
 
 from __future__ import annotations
 
@@ -26,12 +26,10 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.command(name="import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--output", type=FILE, help="Write the new tokens into this file, which must not exist, for its owner only."
-)
+@click.option("--output", type=FILE, help="Write the new tokens into this new file, which only its owner may read.")
 @with_config
 def import_devices(config: Config, file: Path, output: Path | None) -> None:
-    """Register the devices of a CSV file, all or none, and print the tokens that were made, this once, as CSV.
+    """Register the devices of a CSV file, all or none. Print the new tokens as CSV; they cannot be shown again.
 
     \b
     The first line names the columns: id and, as needed, profile, token (of a device that
@@ -52,7 +50,7 @@ def import_devices(config: Config, file: Path, output: Path | None) -> None:
         def keep(tokens: Sequence[tuple[str, str]]) -> None:
             made.extend(tokens)
             if output is None:
-                # Before anything is done for good: whoever cannot be told the tokens has no devices, either.
+                # Before the commit: if the tokens cannot be shown, no device is registered.
                 with show_or_undo():
                     write_table(sys.stdout, ("id", "token"), tokens)
                     sys.stdout.flush()
@@ -71,10 +69,10 @@ def import_devices(config: Config, file: Path, output: Path | None) -> None:
 
 
 @click.command(name="export")
-@click.option("--output", type=FILE, help="Write into this file, which must not exist.")
+@click.option("--output", type=FILE, help="Write into this new file.")
 @with_config
 def export_devices(config: Config, output: Path | None) -> None:
-    """Print all devices as CSV, as import reads it; there are no tokens in it.
+    """Print all devices as CSV, which import reads. It has no tokens.
 
     \b
     Example:  gateway devices export > fleet.csv
@@ -95,10 +93,10 @@ def _cells(device: Device) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def _for_its_owner(path: Path) -> Iterator[IO[str]]:
-    """A new file, on disk at the end.
+    """A new file that only its owner may read, durable at the end.
 
     Raises:
-        FileExistsError: there is one.
+        FileExistsError: it exists already.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""``gateway devices``: who may connect."""
+"""``gateway devices``: which devices may connect."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_OVERLAP = 30 * 86400
 
 @click.group()
 def devices() -> None:
-    """Register devices and end their access. A gateway that runs sees a change within a second.
+    """Register devices and end their access. A running gateway applies a change within a second.
 
     \b
     Example:  gateway devices add kiln-7 --tag site=north
@@ -34,7 +34,7 @@ def devices() -> None:
 
 
 def _printing(device: str, *, as_json: bool) -> Callable[[str], None]:
-    """Shows a token before it is in force: who cannot be shown it keeps the old one, or registers no device."""
+    """Prints a token before the change is committed: if it cannot be printed, nothing changes."""
 
     def keep(token: str) -> None:
         with show_or_undo():
@@ -72,11 +72,11 @@ devices.add_command(export_devices)
 
 
 @devices.command(name="list")
-@click.option("--pending", is_flag=True, help="Those that ask to be let in, with their claim codes.")
+@click.option("--pending", is_flag=True, help="List the devices that wait for approval, with their claim codes.")
 @json_option
 @with_config
 def list_devices(config: Config, *, pending: bool, as_json: bool) -> None:
-    """List the devices that are or were registered, or those that wait to be approved.
+    """List the registered devices, also revoked ones; with --pending the devices that wait for approval.
 
     \b
     Example:  gateway devices list --json | jq -r '.[].id'
@@ -130,12 +130,12 @@ def _overlap(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
     metavar="DURATION",
     default="0s",
     callback=_overlap,
-    help="So long the old token counts, too, but not beyond the first use of the new one.",
+    help="How long the old token stays valid too; it ends at the first use of the new one at the latest.",
 )
 @json_option
 @with_config
 def rotate(config: Config, device: str, overlap: float, *, as_json: bool) -> None:
-    """Give a device a new token and print it; the old one ends. A revoked device is let in again.
+    """Give a device a new token and print it; the old one ends. A revoked device may connect again.
 
     \b
     Example:  gateway devices rotate kiln-7 --overlap 1h
@@ -149,7 +149,7 @@ def rotate(config: Config, device: str, overlap: float, *, as_json: bool) -> Non
 @json_option
 @with_config
 def revoke(config: Config, device: str, *, as_json: bool) -> None:
-    """End a device's access; it is disconnected. Its profile and tags are kept: rotate lets it in again.
+    """End a device's access; it is disconnected. Its profile and tags are kept for rotate.
 
     \b
     Example:  gateway devices revoke kiln-7

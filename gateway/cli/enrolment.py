@@ -1,6 +1,6 @@
-"""``gateway devices list --pending``, ``approve`` and ``refuse``: devices that ask to be let in.
+"""``gateway devices list --pending``, ``approve`` and ``refuse``: devices that wait for approval.
 
-The gateway that runs carries out what is decided here, within a second.
+The running gateway carries out a decision within a second.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def _store(config: Config) -> Iterator[Enrolments | None]:
-    """The store; None when no gateway has made one, so that looking makes no file."""
+    """The store; None if no gateway has made one, so that a look creates no file."""
     path = config.state.directory / ENROLMENTS
     if not path.exists():
         yield None
@@ -41,7 +41,7 @@ def _store(config: Config) -> Iterator[Enrolments | None]:
 
 
 def print_pending(config: Config, *, as_json: bool) -> None:
-    """Show who waits for a decision."""
+    """Print the requests that wait for a decision."""
     with _store(config) as store:
         waiting = store.waiting(time.time_ns()) if store else []
     found = [request for request in waiting if request.decision is None]
@@ -60,15 +60,13 @@ def _row(request: EnrolmentRequest) -> tuple[object, ...]:
 
 @click.command()
 @click.argument("device", metavar="ID")
-@click.option(
-    "--claim", metavar="CODE", help="The code that the device shows. Without it you are asked; a script gets who waits."
-)
+@click.option("--claim", metavar="CODE", help="The code that the device shows. Without it, a terminal asks you.")
 @click.option("--profile", help="A profile of the configuration.  [default: default]")
 @click.option(
     "--tag", "tags", multiple=True, metavar="NAME=VALUE", callback=parse_tags, help="Written on every reading."
 )
 @click.option(
-    "--replace", is_flag=True, help="The device is registered already: give it a new token, the old one ends."
+    "--replace", is_flag=True, help="If the device is registered already, give it a new token and end the old one."
 )
 @json_option
 @with_config
@@ -82,7 +80,7 @@ def approve(
     replace: bool,
     as_json: bool,
 ) -> None:
-    """Let in a device that waits; it gets its token over its own connection. Compare its claim code first.
+    """Approve a device that waits; it gets its token over its own connection. Compare its claim code first.
 
     \b
     Example:  gateway devices approve kiln-7 --claim K7QD-93XA --tag site=north
@@ -98,11 +96,13 @@ def approve(
 
 @click.command()
 @click.argument("device", metavar="ID")
-@click.option("--claim", metavar="CODE", help="The code that the device shows; needed where several ask.")
+@click.option(
+    "--claim", metavar="CODE", help="The code that the device shows; needed if several devices ask for this id."
+)
 @json_option
 @with_config
 def refuse(config: Config, device: str, claim: str | None, *, as_json: bool) -> None:
-    """Turn away a device that waits to be approved.
+    """Refuse a device that waits for approval.
 
     \b
     Example:  gateway devices refuse kiln-7
@@ -111,12 +111,12 @@ def refuse(config: Config, device: str, claim: str | None, *, as_json: bool) -> 
 
 
 def _compared(config: Config, device: str) -> str | None:
-    """The claim of the only one that waits, once somebody has said that it is the device's; else None."""
+    """The claim of the only request, after the operator has confirmed it; None if there is not exactly one."""
     with _store(config) as store:
         waiting = store.waiting(time.time_ns()) if store else []
     found = [request for request in waiting if request.id == device and request.decision is None]
     if len(found) != 1:
-        return None  # which `_decide` has words for
+        return None  # `_decide` reports this
     claim = found[0].claim
     asked = f"{device} asks with the claim {claim}, from {found[0].address}. Is that what the device shows?"
     click.confirm(asked, abort=True, err=True)
@@ -137,7 +137,7 @@ def _decide(
     decision = EnrolmentDecision(state, by, now + round(config.auth.enrol_expiry * NS_PER_S), **decided)
     with _store(config) as store:
         if store is None:
-            raise UnknownEnrolment(f"no device waits to be approved: there is no {config.state.directory / ENROLMENTS}")
+            raise UnknownEnrolment(f"no device waits for approval: there is no {config.state.directory / ENROLMENTS}")
         request = store.decide(device, claim, decision, now, partial(_accept, config, device, decision))
     if as_json:
         print_json({"id": device, "claim": request.claim, "state": str(state)})

@@ -1,10 +1,10 @@
-"""How many lines of the log each device may cause, so that one that is broken, or means harm, does not fill the disk.
+"""The quota of log lines for each device, so that a broken or hostile device does not fill the disk.
 
 Rules that hold here:
 
-* What is left out is counted, and the count is told: once when it begins, once when the window is over.
-* The table is bounded, and so is what all devices together may cause: a thousand names are no way around it.
-* Lines that are about no device are counted by the place they come from, with far more room.
+* Lines that are left out are counted. The log says so when this begins, and how many there were when the window ends.
+* All devices together have a quota too, which many device ids cannot get around. The table of windows is bounded.
+* Lines about no device are counted by the place in the code that they come from, with a far larger quota.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ ALL_DEVICES = "all devices"
 
 
 class Verdict(Enum):
-    """What becomes of a line."""
+    """Whether a line is written."""
 
     WRITE = auto()
     WRITE_LAST = auto()
-    """It is written, and the next ones are not."""
+    """It is written, and the following lines are left out."""
     LEAVE_OUT = auto()
 
 
@@ -51,7 +51,7 @@ class LogQuota:
         self._clock = clock
         self._windows: OrderedDict[str, _Window] = OrderedDict()
         """One window for each device, the least recently used first."""
-        self._shared: OrderedDict[str, _Window] = OrderedDict()  # apart, or many names would push it out
+        self._shared: OrderedDict[str, _Window] = OrderedDict()  # apart, so that many device ids do not push it out
 
     def of_device(self, device: str) -> Verdict:
         """A line is about ``device``."""
@@ -66,7 +66,7 @@ class LogQuota:
         return self._count(self._windows, place, MAX_LINES_PER_PLACE)
 
     def take_over(self) -> list[tuple[str, int]]:
-        """Whose windows ended since the last call, and how many lines were left out of each; none without any."""
+        """The windows that ended since the last call and left out lines: the key, and how many lines."""
         now = self._clock()
         over = []
         for windows in (self._windows, self._shared):

@@ -1,12 +1,12 @@
-"""Logging of a serving gateway: to standard error, for people or for machines.
+"""The log of a running gateway: on standard error, for people or for machines.
 
 Rules that hold here:
 
-* No secret of the configuration and no bearer token is written, whoever logs it: what is written is searched for them
-  last, after arguments and tracebacks have become text. A secret that a reload replaced stays one.
-* What devices send is not logged above debug, neither as theirs nor in the words of a database.
-* What is logged cannot begin a line of its own, nor give a terminal orders: control characters are written as escapes,
-  and what follows the first line, a traceback, is indented.
+* No secret of the configuration and no bearer token is written. The finished text, with arguments and tracebacks, is
+  searched for them. A secret that a reload replaced is still masked.
+* What devices send is logged at level debug only, also where a database's error text quotes it.
+* Logged text cannot forge a line or control a terminal: control characters are escaped, and all lines after the first
+  one, such as a traceback, are indented.
 * A line about a device carries it as a field (``extra={"device": ...}``), by which lines are counted (`log_quota`).
 * Under systemd each line begins with its priority (sd-daemon(3)), so that ``journalctl -p warning`` works.
 """
@@ -113,9 +113,9 @@ def _forms(secret: str) -> set[str]:
 
 
 def _quotes_no_client(record: logging.LogRecord) -> bool:
-    """Tornado tells of each bad request in the request's own words, with what it has for a token or a cookie.
+    """Tornado logs each bad request with its own text, which may have a token or a cookie: leave that out.
 
-    Kept is what it says of TLS, which is about a certificate or a version and has no words of the client's.
+    Its lines about TLS are kept; they name a certificate or a version and quote nothing of the client.
     """
     told = record.levelno > logging.WARNING or str(record.msg).startswith("SSL Error")
     return told or logging.getLogger().level <= logging.DEBUG
@@ -168,7 +168,7 @@ class Logs:
         self.change(config)
 
     def change(self, config: Config) -> None:
-        """Go by this configuration from now on."""
+        """Use this configuration from now on."""
         secrets = (config.auth.admin_token, config.auth.viewer_token, config.influxdb.token, config.influxdb.password)
         self._secrets |= {secret.get_secret_value() for secret in secrets if secret} - {""}
         inner = _Json() if config.logging.format == "json" else _Console()
@@ -186,5 +186,5 @@ def _to_journal(stream: TextIO) -> bool:
 
 
 def configure_logging(config: Config) -> Logs:
-    """Take over the log of this process; what comes back can change it."""
+    """Set up the log of this process; the returned object can change it."""
     return Logs(config)

@@ -1,4 +1,4 @@
-"""What commands have in common: ``--config`` and ``--json``."""
+"""The options of most commands: ``--config`` and ``--json``."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ config_path_option = click.option(
     "path",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help=f"Configuration; without it ./config.yaml, then {INSTALLED_CONFIG}.",
+    help=f"Configuration file; by default ./config.yaml or, if there is none, {INSTALLED_CONFIG}.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scripts.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
 def configuration(
@@ -37,7 +37,7 @@ def configuration(
     """
     path = path or find()
     if path is None:
-        click.echo(f"neither ./config.yaml nor {INSTALLED_CONFIG} exists: going on with the defaults", err=True)
+        click.echo(f"neither ./config.yaml nor {INSTALLED_CONFIG} exists: using the defaults", err=True)
     return path, read(path, os.environ, serving=serving, writing=writing)
 
 

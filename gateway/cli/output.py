@@ -2,9 +2,8 @@
 
 Rules that hold here:
 
-* Text that devices or databases sent is shown with its control characters escaped: it must not move the cursor of the
-  terminal of whoever looks at it.
-* A table that goes to a file or a pipe is not cut to a width.
+* Text of devices or databases is printed with its control characters escaped, so that it cannot control the terminal.
+* A table in a file or a pipe is not cut to a width.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def print_json(value: Any) -> None:
 
 
 def print_json_line(value: Any) -> None:
-    """Print one JSON document on one line, for outputs without an end in sight."""
+    """Print one JSON document on one line, for outputs of any length."""
     click.echo(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
 
 
@@ -58,12 +57,12 @@ def moment(ns: int | None) -> str | None:
 
 
 def number(value: float) -> str:
-    """A whole number with thousands apart."""
+    """A whole number with a space between thousands."""
     return f"{value:,.0f}".replace(",", " ")
 
 
 def span(minutes: float | None) -> str | None:
-    """``minutes`` for people, in a unit in which they are a short number."""
+    """``minutes`` for people, in the unit that makes it a short number."""
     if minutes is None:
         return None
     if minutes < 120:

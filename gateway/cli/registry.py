@@ -1,4 +1,4 @@
-"""The registry's file, and what options say of devices: what the commands below ``gateway devices`` share."""
+"""The registry and the option ``--tag``, for the commands below ``gateway devices``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def registry_path(config: Config) -> Path:
-    """Where the registry is, or will be."""
+    """The path of the registry's file, whether it exists or not."""
     return config.state.directory / REGISTRY
 
 
@@ -44,10 +44,10 @@ def open_registry(config: Config, *, create: bool = False) -> Iterator[Registry]
 
 @contextlib.contextmanager
 def show_or_undo() -> Iterator[None]:
-    """Around showing new tokens while the change that makes them is not done for good.
+    """For printing new tokens before their change is committed.
 
     Raises:
-        RegistryError: standard output does not take them, which undoes the change, also where a pipe broke.
+        RegistryError: they cannot be printed, also because of a broken pipe; this rolls the change back.
     """
     try:
         yield
@@ -56,7 +56,7 @@ def show_or_undo() -> Iterator[None]:
 
 
 def parse_tags(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """Tags as options give them."""
+    """The tags of ``--tag`` options."""
     tags = dict(value.partition("=")[::2] for value in values)
     if len(tags) < len(values) or not all("=" in value for value in values):
         raise click.BadParameter("expected NAME=VALUE, each name once, such as --tag site=north")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _File:
-    """The configuration's file, as often as it is asked for, and the log that goes by it."""
+    """Reads the configuration again for a reload, and applies the new one to the log."""
 
     def __init__(self, path: Path | None, logs: Logs) -> None:
         self._path = path
@@ -36,7 +36,7 @@ class _File:
 @config_path_option
 @click.pass_context
 def run(ctx: click.Context, path: Path | None) -> None:
-    """Serve until SIGTERM or Ctrl-C, then drain and exit with 0. SIGHUP reads the configuration again.
+    """Run the gateway until SIGTERM or Ctrl-C, then drain and exit with 0. SIGHUP reloads the configuration.
 
     \b
     Example:  gateway run --config /etc/telemetry-gateway/config.yaml

@@ -1,4 +1,4 @@
-"""``gateway spool``: what waits for the database. Reads only, beside a gateway that runs."""
+"""``gateway spool``: the readings that wait for the database. It only reads; the gateway may run meanwhile."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from gateway.spool.record import Record
 
 RATE_SECONDS = 300
-"""The present rate is that of so long ago until now, as far as it is still in the spool."""
+"""The present rate is that of the last so many seconds, as far as they are still in the spool."""
 
 
 @click.group()
 def spool() -> None:
-    """See what waits for the database, and check that it can be read.
+    """Show the readings that wait for the database, and check the spool's files.
 
     \b
     Example:  gateway spool status
@@ -49,11 +49,12 @@ def _exists(directory: Path) -> bool:
 
 @dataclass(slots=True)
 class _Sums:
-    """Of records; ``oldest_ns`` (since 1970) is when the oldest of them was committed."""
+    """Sums over records."""
 
     readings: int = 0
     bytes: int = 0
     oldest_ns: int | None = None
+    """When the oldest record was committed, in ns since 1970; None without records."""
 
     def add(self, record: Record) -> None:
         self.readings += record.readings
@@ -70,7 +71,7 @@ class _Sums:
 @json_option
 @with_config
 def status(config: Config, *, as_json: bool) -> None:
-    """Show what waits: bytes, readings, and minutes at the present rate.
+    """Show how many readings and bytes wait, and how long this takes at the present rate.
 
     \b
     Example:  gateway spool status
@@ -123,7 +124,7 @@ def _status(config: Config, now_ns: int) -> dict[str, Any]:
 
 
 def _minutes(amount: float, per_second: float) -> float | None:
-    """How long ``amount`` takes; None where it would take for ever."""
+    """How long ``amount`` takes; None without a rate."""
     return round(amount / per_second / 60, 2) if per_second else None
 
 
@@ -132,7 +133,7 @@ def _minutes(amount: float, per_second: float) -> float | None:
 @with_config
 @click.pass_context
 def verify(ctx: click.Context, config: Config, *, as_json: bool) -> None:
-    """Read every record and check it. Exits with 1 when something is damaged, and says where.
+    """Read and check every record. Exits with 1 if something is damaged, and says where.
 
     \b
     Example:  gateway spool verify
@@ -167,12 +168,12 @@ def _checked(report: SegmentReport) -> dict[str, Any]:
 
 
 @spool.command()
-@click.option("--device", metavar="ID", help="Only what this device sent.")
-@click.option("--all", "everything", is_flag=True, help="Also what was delivered and is still kept.")
+@click.option("--device", metavar="ID", help="Only points of this device.")
+@click.option("--all", "everything", is_flag=True, help="Also points that were delivered and are still kept.")
 @json_option
 @with_config
 def dump(config: Config, device: str | None, *, everything: bool, as_json: bool) -> None:
-    """Print the points that wait, as line protocol; with --json one object for each message, with its counts.
+    """Print the waiting points as line protocol; with --json one object for each message, with its counts.
 
     \b
     Example:  gateway spool dump --device kiln-7 | head

@@ -1,4 +1,4 @@
-"""``gateway types``: what the gateway has learned about the types of fields, and how to make it learn anew."""
+"""``gateway types``: the types of fields that the gateway has learned, and how to delete one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def types() -> None:
-    """See which type each field has, and forget one. A gateway that runs sees a change within a second.
+    """List the type of each field, and delete a learned one. A running gateway applies a change within a second.
 
     \b
     Example:  gateway types list
@@ -31,7 +31,7 @@ def types() -> None:
 
 @contextlib.contextmanager
 def _store(config: Config) -> Iterator[FieldTypeStore | None]:
-    """The store; None when nothing was ever learned, so that looking makes no file."""
+    """The store; None if no type was ever learned, so that a look creates no file."""
     path = config.state.directory / FIELD_TYPES
     if not path.exists():
         yield None
@@ -45,7 +45,7 @@ def _store(config: Config) -> Iterator[FieldTypeStore | None]:
 @json_option
 @with_config
 def list_types(config: Config, measurement: str | None, *, as_json: bool) -> None:
-    """List the types that readings must have: declared by a profile, or learned from the first reading.
+    """List the types that fields must have: declared by a profile, or learned from the first reading.
 
     \b
     Example:  gateway types list --measurement kiln
@@ -74,7 +74,7 @@ def list_types(config: Config, measurement: str | None, *, as_json: bool) -> Non
 @json_option
 @with_config
 def forget(config: Config, measurement: str, field: str, *, as_json: bool) -> None:
-    """Let the next reading of a field decide its type, as after changing it in the database.
+    """Delete a learned type: the next reading decides it again. For use after a change in the database.
 
     \b
     Example:  gateway types forget kiln state
@@ -87,4 +87,4 @@ def forget(config: Config, measurement: str, field: str, *, as_json: bool) -> No
     if as_json:
         print_json({"measurement": measurement, "field": field})
     else:
-        click.echo(f"the type of {field} in {measurement} is forgotten", err=True)
+        click.echo(f"the learned type of {field} in {measurement} was deleted", err=True)

@@ -1,4 +1,4 @@
-"""``gateway why``: what became of a reading. Reads only, beside a gateway that runs or without one."""
+"""``gateway why``: where a reading is. It only reads; the gateway may run meanwhile."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ _IN_FULL = 3
 @click.command()
 @click.argument("device", metavar="DEVICE")
 @click.option("--seq", type=click.IntRange(0, MAX_SEQ), metavar="N", help="The number of the message.")
-@click.option("--boot", metavar="B", help="The boot that the number is of; without it, the newest that has it.")
-@click.option("--time", metavar="T", help="The time of a reading, or about when it arrived: as in `ts`, or RFC 3339.")
+@click.option("--boot", metavar="B", help="The boot of the number; by default the newest boot that has this number.")
+@click.option(
+    "--time", metavar="T", help="The time of a reading, or about when it arrived; written as `ts` is, or as RFC 3339."
+)
 @json_option
 @with_config
 @click.pass_context
@@ -46,14 +48,14 @@ def why(
     *,
     as_json: bool,
 ) -> None:
-    """Say what became of a reading: when it came, in which commit, and where it is now. Exits with 1 if there is none.
+    """Show when a reading arrived, in which commit, and where it is now. Exits with 1 if it is not found.
 
     \b
     Example:  gateway why kiln-7 --seq 118
     Example:  gateway why kiln-7 --time 2026-03-01T12:00:00Z
     """
     if (seq is None) == (time is None):
-        raise click.UsageError("one of --seq and --time is needed")
+        raise click.UsageError("give either --seq or --time")
     with _records(config, device) as records:
         if seq is not None:
             answer = by_number(records, device, seq, boot)

@@ -136,7 +136,7 @@ def test_replay_into_a_database_that_is_away_keeps_everything(gateway: Command) 
     result = gateway("dead-letters", "replay")
     assert result.exit_code == 1
     assert result.stdout == "0 stored, 0 refused again, 3 left\n"
-    assert result.stderr.startswith("gateway: the database cannot take them now: ")
+    assert result.stderr.startswith("gateway: the database cannot take points now: ")
     assert len(gateway.json("dead-letters", "list")) == 3
 
 

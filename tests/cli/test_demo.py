@@ -145,7 +145,7 @@ def test_simulated_devices_that_end_are_told_of(tmp_path: Path) -> None:
 def test_an_address_that_others_can_reach_is_refused(tmp_path: Path) -> None:
     result = in_a_process("demo", "--listen", "0.0.0.0:0", "--data", str(tmp_path))
     assert result.returncode == 2
-    assert result.stderr.startswith("auth.mode: open lets anyone who can reach 0.0.0.0:0 ")
+    assert result.stderr.startswith("auth.mode: open lets every machine that can reach 0.0.0.0:0 ")
 
 
 def test_a_taken_address_ends_it_at_once(tmp_path: Path) -> None:
