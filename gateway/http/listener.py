@@ -57,7 +57,7 @@ def listening_sockets(listen: ListenAddress, inherited: Sequence[socket.socket] 
     """Sockets that listen: those that a service manager holds, if there are any, else new ones at ``listen``.
 
     Raises:
-        GatewayError: the inherited ones are open to the network and ``listen`` is not, which decides who needs a token.
+        GatewayError: the inherited ones are open to the network and ``listen`` is not, so no token would be needed.
         GatewayError: ``listen`` cannot be listened on.
     """
     if not inherited:
@@ -121,10 +121,11 @@ class Listener(HTTPServer):
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Accept connections on these sockets."""
         self._admissions += [
-            Admission(sock, self._let_in, self._on_turned_away, may_connect=self._may) for sock in sockets
+            Admission(sock, self._admit, self._on_turned_away, may_connect=self._address_may_connect)
+            for sock in sockets
         ]
 
-    def _may(self, address: str) -> bool:
+    def _address_may_connect(self, address: str) -> bool:
         """Whether this address may connect; a client behind a trusted proxy is judged when its address is known."""
         return self._proxies.trusted(address) or self._may_connect(address)
 
@@ -134,7 +135,7 @@ class Listener(HTTPServer):
             self._admissions.pop().close()
         self._bounds.stop()
 
-    def _let_in(self, connection: socket.socket, address: Any) -> None:
+    def _admit(self, connection: socket.socket, address: Any) -> None:
         stream: IOStream
         try:
             if self.ssl_options is None:

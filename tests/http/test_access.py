@@ -1,4 +1,4 @@
-"""What a request may do, by what it brings along and where it comes from."""
+"""The role of a request, by its credentials and the place that it comes from."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def access() -> Access:
 
 
 @pytest.mark.parametrize("host", ["localhost", "LocalHost:8080", "127.0.0.1:8080", "127.1.2.3", "[::1]:8080"])
-def test_without_a_viewers_token_this_machine_may_look(access: Access, host: str) -> None:
+def test_without_a_viewer_token_requests_from_this_machine_may_read(access: Access, host: str) -> None:
     assert access.judge(asks(host), config()).role is Role.VIEWER
 
 
@@ -61,11 +61,11 @@ def test_without_a_viewers_token_this_machine_may_look(access: Access, host: str
         (asks(), config(viewer_token=VIEWER)),
     ],
 )
-def test_nobody_else_may(access: Access, request_: HTTPServerRequest, settings: Config) -> None:
+def test_other_requests_need_a_token(access: Access, request_: HTTPServerRequest, settings: Config) -> None:
     assert access.judge(request_, settings).role is Role.NONE
 
 
-def test_a_bearer_token_is_what_it_was_configured_as(access: Access) -> None:
+def test_a_bearer_token_gives_its_configured_role(access: Access) -> None:
     both = config(ALL, viewer_token=VIEWER, admin_token=ADMIN)
     assert [access.judge(bearer(token), both).role for token in (VIEWER, ADMIN, "x")] == [
         Role.VIEWER,
@@ -90,7 +90,7 @@ def test_a_cookie_counts_where_there_is_no_bearer_token(access: Access) -> None:
     assert access.judge(asks(Cookie=f"__Host-{named}", protocol="https"), both).role is Role.ADMIN
 
 
-def test_what_was_granted_lasts_until_its_token_its_session_or_its_freedom_ends(access: Access) -> None:
+def test_a_grant_lasts_until_its_token_or_login_ends_or_a_token_is_needed(access: Access) -> None:
     both = config(viewer_token=VIEWER, admin_token=ADMIN)
     cookie = f"{access.logins.cookie_name}={access.logins.begin(Role.ADMIN, both.auth)}"
     by_token, by_cookie = access.judge(bearer(VIEWER), both), access.judge(asks(Cookie=cookie), both)
@@ -136,7 +136,7 @@ def test_guessing_by_bearer_token_is_slowed_for_that_address_only(access: Access
         ("", "http", True),
     ],
 )
-def test_a_page_of_another_origin_is_told_apart(origin: str | None, protocol: str, *, elsewhere: bool) -> None:
+def test_a_page_of_another_origin_is_recognized(origin: str | None, protocol: str, *, elsewhere: bool) -> None:
     headers = {} if origin is None else {"Origin": origin}
     assert is_cross_origin(asks("gw.example:8080", protocol=protocol, **headers)) is elsewhere
 
@@ -161,7 +161,7 @@ def opened(*origins: str, mode: str = "open") -> Config:
 
 
 @pytest.mark.parametrize("mode", ["open", "token"])
-def test_whose_page_may_speak_as_a_device(mode: str) -> None:
+def test_only_allowed_origins_may_speak_as_a_device(mode: str) -> None:
     nobody = opened(mode=mode)
     assert origin_allowed(says_page(None), nobody)
     assert origin_allowed(says_page("http://localhost:8080"), nobody)

@@ -1,4 +1,4 @@
-"""Who is let in when, on real sockets."""
+"""The order and the bounds of admission, on real sockets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE = 10.0
 
 
 class Refusing(socket.socket):
-    """Has no more files for the next ``failures`` connections."""
+    """Fails for want of files for the next ``failures`` connections."""
 
     failures = 0
 
@@ -37,7 +37,7 @@ class Refusing(socket.socket):
 
 
 class World:
-    """A gate, and who came through it; ``turns`` counts them by turn of the loop. ``broken`` so many times it fails."""
+    """An `Admission` and what it admitted: ``turns`` has the turn of the loop of each. It fails ``broken`` times."""
 
     def __init__(self, clients: contextlib.ExitStack, failures: int, **bounds: Any) -> None:
         self._clients = clients
@@ -116,7 +116,7 @@ def gone(client: socket.socket) -> bool:
         return True
 
 
-def test_who_says_nothing_waits_and_does_not_hold_up_others(run: Run) -> None:
+def test_a_silent_connection_waits_and_does_not_delay_others(run: Run) -> None:
     async def test(world: World) -> None:
         silent = world.client()
         world.client(b"first")
@@ -129,7 +129,7 @@ def test_who_says_nothing_waits_and_does_not_hold_up_others(run: Run) -> None:
     run(test)
 
 
-def test_few_are_let_in_in_one_turn_of_the_loop(run: Run) -> None:
+def test_only_a_few_connections_are_admitted_in_one_turn_of_the_loop(run: Run) -> None:
     async def test(world: World) -> None:
         clients = [world.client() for _ in range(100)]
         for client in clients:
@@ -140,7 +140,7 @@ def test_few_are_let_in_in_one_turn_of_the_loop(run: Run) -> None:
     run(test)
 
 
-def test_the_silent_are_closed_in_time_and_the_others_not(run: Run) -> None:
+def test_silent_connections_time_out_and_others_do_not(run: Run) -> None:
     async def test(world: World) -> None:
         silent = [world.client() for _ in range(3)]
         world.client(b"x")
@@ -181,7 +181,7 @@ def test_of_too_many_that_wait_for_their_turn_one_of_the_largest_crowd_gives_way
     run(test, max_ready=10)
 
 
-def test_a_line_knows_its_largest_crowd_whatever_comes_and_goes() -> None:
+def test_the_queue_knows_its_largest_network_across_random_changes() -> None:
     random, queue = Random(1), admission.FairQueue()
     waiting: list[tuple[Any, Any]] = []
     for number in range(3000):
@@ -200,7 +200,7 @@ def test_a_line_knows_its_largest_crowd_whatever_comes_and_goes() -> None:
             assert oldest == min(n for n, other in waiting if other == address)
 
 
-def test_it_goes_on_when_there_are_files_again(
+def test_accepting_resumes_when_there_are_files_again(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(admission, "PAUSE_SECONDS", 0.05)
@@ -215,7 +215,9 @@ def test_it_goes_on_when_there_are_files_again(
     ] * 2
 
 
-def test_one_that_cannot_be_let_in_keeps_nobody_else_out(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_connection_that_cannot_be_admitted_does_not_keep_out_others(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     async def test(world: World) -> None:
         world.broken = 1
         clients = [world.client() for _ in range(10)]
@@ -229,7 +231,7 @@ def test_one_that_cannot_be_let_in_keeps_nobody_else_out(run: Run, caplog: pytes
     assert caplog.text.count("could not be admitted") == 1
 
 
-def test_who_leaves_without_a_word_is_let_in_to_be_seen_leaving(run: Run) -> None:
+def test_a_connection_that_ends_without_a_byte_is_admitted(run: Run) -> None:
     async def test(world: World) -> None:
         world.client().close()
         await world.until(lambda: len(world.admitted) == 1)
@@ -238,7 +240,7 @@ def test_who_leaves_without_a_word_is_let_in_to_be_seen_leaving(run: Run) -> Non
     run(test)
 
 
-def test_a_closed_gate_leaves_nobody_waiting(run: Run) -> None:
+def test_closing_admission_closes_all_waiting_connections(run: Run) -> None:
     async def test(world: World) -> None:
         silent = [world.client() for _ in range(3)]
         world.client(b"x")
@@ -251,7 +253,7 @@ def test_a_closed_gate_leaves_nobody_waiting(run: Run) -> None:
     run(test)
 
 
-def test_a_crowd_from_one_address_keeps_nobody_waiting_from_another(run: Run) -> None:
+def test_many_connections_from_one_address_do_not_delay_another_address(run: Run) -> None:
     async def test(world: World) -> None:
         clients = [world.client() for _ in range(100)] + [world.client(source=f"127.0.0.{n}") for n in (2, 3)]
         for client in clients:

@@ -39,7 +39,7 @@ def test_the_end_of_a_certificate_is_what_openssl_made_it(authority: Authority, 
     assert not_after(der) == pytest.approx(time.time() + days * DAY, abs=60)
 
 
-def test_of_a_chain_the_first_to_end_is_told(authority: Authority, tmp_path: Path) -> None:
+def test_the_warning_names_the_first_certificate_of_a_chain_to_end(authority: Authority, tmp_path: Path) -> None:
     for days in (20, 5, 10):
         certificate, _ = authority.issue(f"of-{days}", "/CN=gateway", days=days)
         with (tmp_path / "chain.pem").open("a") as chain:
@@ -61,7 +61,7 @@ def test_every_file_with_certificates_is_looked_at(authority: Authority, tmp_pat
 
 
 @pytest.mark.parametrize("break_it", [Path.unlink, lambda path: path.write_text(PEM_OF_NOTHING)])
-def test_a_file_that_cannot_be_read_any_more_stops_nothing(
+def test_an_unreadable_file_stops_nothing(
     authority: Authority, caplog: pytest.LogCaptureFixture, break_it: Callable[[Path], object]
 ) -> None:
     certificate, _ = authority.issue("gone", "/CN=gone", days=1)
@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_read_any_more_stops_nothing(
 PEM_OF_NOTHING = ssl.DER_cert_to_PEM_cert(b"\x30\x02\x30\x00")
 
 
-def test_it_is_told_from_two_weeks_before_the_end_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_warnings_begin_two_weeks_before_the_end(caplog: pytest.LogCaptureFixture) -> None:
     wall, monotonic = Clock(NOON), Clock(0.0)
     path = Path("/etc/served.pem")
     expiry = CertificateExpiry({path: NOON + NOTICE, Path("/etc/lasts.pem"): inf}, wall, monotonic)

@@ -31,7 +31,7 @@ def test_the_chain_is_followed_as_far_as_trusted_proxies_wrote_it(
     assert TrustedProxies(trusted).origin(peer, "http", headers) == (found, "http")
 
 
-def test_the_scheme_is_the_last_proxys_word() -> None:
+def test_the_scheme_is_the_one_that_the_last_proxy_names() -> None:
     headers = HTTPHeaders({"X-Forwarded-Proto": "http, https"})
     assert TrustedProxies(LAN).origin(HERE, "http", headers) == (HERE, "https")
     assert TrustedProxies().origin(HERE, "http", headers) == (HERE, "http")
@@ -39,7 +39,7 @@ def test_the_scheme_is_the_last_proxys_word() -> None:
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "Via"])
-def test_a_proxy_shows(header: str) -> None:
+def test_a_proxy_is_recognized_by_its_headers(header: str) -> None:
     assert came_through_proxy(HTTPHeaders({header: "x"}))
     assert not came_through_proxy(HTTPHeaders({"Host": "x"}))
 

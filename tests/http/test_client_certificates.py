@@ -1,4 +1,4 @@
-"""Whose authority has issued a certificate, as far as that takes no handshake (tests/e2e/test_certificates.py)."""
+"""The issuer of a certificate, as far as no handshake is needed (tests/e2e/test_certificates.py has those)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_nearest_authority_that_is_named_has_issued_it() -> None:
     assert issuer(known, b"leaf", b"nobody") == set()
 
 
-def test_a_resumed_session_has_what_its_certificate_has_shown_before() -> None:
+def test_a_resumed_session_has_the_issuer_of_the_earlier_handshake() -> None:
     known = authorities(works={"kiln"})
     assert issuer(known, b"leaf", resumed=True) == set()
     assert issuer(known, b"leaf", b"works") == {"kiln"}
@@ -61,7 +61,7 @@ def test_a_resumed_session_has_what_its_certificate_has_shown_before() -> None:
     assert issuer(known, b"other", resumed=True) == set()
 
 
-def test_a_handshake_that_no_request_followed_has_shown_a_certificate_too() -> None:
+def test_a_handshake_without_a_request_is_remembered_too() -> None:
     known = authorities(works={"kiln"})
     for leaf in (b"leaf", b""):
         sock: Any = Sock(leaf, b"works")
@@ -79,7 +79,7 @@ def test_what_was_shown_before_a_reload_is_remembered_after_it_and_judged_anew()
     assert issuer(known, b"other", resumed=True) == set()
 
 
-def test_what_is_remembered_is_bounded_and_what_is_forgotten_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remembered_chains_are_bounded_and_a_forgotten_one_has_no_issuer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_certificates, "MAX_REMEMBERED", 3)
     known = authorities(works={"kiln"})
     for n in range(4):

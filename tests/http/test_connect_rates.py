@@ -28,7 +28,7 @@ def test_a_network_of_ipv6_is_one_address() -> None:
     assert connected(some, "2001:db8:0:1::1", 20) == 10
 
 
-def test_the_table_has_a_bound_and_forgets_who_was_quiet_longest() -> None:
+def test_the_table_is_bounded_and_forgets_the_address_that_was_quiet_longest() -> None:
     some = ConnectRates(0.001, 1, Clock())
     for number in range(MAX_ADDRESSES + 5):
         assert some.allow(f"address {number}")

@@ -1,4 +1,4 @@
-"""Who gives way and when, without sockets; `test_listener` has them."""
+"""Which connection gives way and when, without sockets; `test_listener` uses real ones."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_bodies_under_way_have_a_bound_in_bytes() -> None:
     world(test, max_bytes=100)
 
 
-def test_what_is_thrown_away_of_a_body_counts_for_nothing() -> None:
+def test_discarded_bytes_of_a_body_do_not_count() -> None:
     def test(connections: ConnectionBounds, cut: list[str]) -> None:
         half, stranger, large = Connection(), Connection(), Connection()
         known: Any
@@ -93,7 +93,7 @@ def test_an_answer_that_is_taken_and_one_that_is_made_keep_their_places() -> Non
     world(test, max_connections=1)
 
 
-def test_the_next_request_of_a_connection_goes_to_the_end_of_the_line() -> None:
+def test_the_next_request_of_a_connection_counts_as_the_newest() -> None:
     def test(connections: ConnectionBounds, _cut: list[str]) -> None:
         kept, half = Connection(), Connection()
         known: Any

@@ -1,4 +1,4 @@
-"""Bounds of plain HTTP connections, on real sockets."""
+"""The bounds of HTTP connections, on real sockets."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def run(test: Callable[[World], Awaitable[None]], **bounds: Any) -> None:
     asyncio.run(main())
 
 
-def test_the_request_that_is_awaited_for_longest_gives_way() -> None:
+def test_the_oldest_incomplete_request_gives_way() -> None:
     async def test(world: World) -> None:
         half = [asyncio.create_task(world.ask(REQUEST[:n])) for n in (4, 8)]
         await world.until(lambda: world.connected == 2)
@@ -166,7 +166,7 @@ def test_what_is_being_answered_stays_and_one_too_many_is_closed() -> None:
     run(test, max_connections=2)
 
 
-def test_who_does_not_take_an_answer_in_time_is_cut() -> None:
+def test_a_client_that_does_not_take_an_answer_in_time_is_closed() -> None:
     async def test(world: World) -> None:
         await world.ask_and_read_slowly()
         await world.until(lambda: world.cut == ["slow_reader"])
@@ -175,7 +175,7 @@ def test_who_does_not_take_an_answer_in_time_is_cut() -> None:
     run(test, answer_seconds=0.2)
 
 
-def test_who_does_not_take_an_answer_gives_way() -> None:
+def test_a_client_that_does_not_take_an_answer_gives_way() -> None:
     async def test(world: World) -> None:
         await world.ask_and_read_slowly()
         assert (await world.ask(REQUEST))[0].startswith(b"HTTP/1.1 200")
@@ -184,7 +184,7 @@ def test_who_does_not_take_an_answer_gives_way() -> None:
     run(test, max_connections=1)
 
 
-def test_what_one_who_is_gone_has_sent_is_not_worked_off() -> None:
+def test_requests_of_a_client_that_is_gone_are_not_processed() -> None:
     async def test(world: World) -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", world.port)
         writer.write(REQUEST.replace(b"/", b"/late", 1) + REQUEST.replace(b"/", b"/counted", 1) * 50)
@@ -206,7 +206,7 @@ def test_half_a_header_is_not_waited_for() -> None:
     run(test, idle_timeout=0.1)
 
 
-def test_a_device_counts_until_it_has_shaken_hands() -> None:
+def test_a_device_counts_as_a_connection_until_its_handshake_is_done() -> None:
     async def test(world: World) -> None:
         sockets = [await world.ask(UPGRADE) for _ in range(3)]
         assert all(answer.startswith(b"HTTP/1.1 101") for answer, _ in sockets)

@@ -1,4 +1,4 @@
-"""Cookies that say who somebody is, and the secret they are signed with."""
+"""Cookies of logins, and the secret that signs them."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def test_any_other_character_makes_it_worthless(logins: Logins) -> None:
 
 
 @pytest.mark.parametrize("cookie", ["", ".", "...", "ADMIN", "ADMIN.9999999999.x.", "NONE.1.x.y", "ADMIN.x.y.é\udcff"])
-def test_what_is_no_cookie_is_none(logins: Logins, cookie: str) -> None:
+def test_an_invalid_cookie_gives_no_login(logins: Logins, cookie: str) -> None:
     assert logins.read(cookie, AUTH) is None
 
 
-def test_a_viewers_cookie_is_no_admins(logins: Logins) -> None:
+def test_a_viewer_cookie_cannot_be_turned_into_an_admin_cookie(logins: Logins) -> None:
     _, rest = logins.begin(Role.VIEWER, AUTH).split(".", 1)
     assert logins.read(f"ADMIN.{rest}", AUTH) is None
 
@@ -69,7 +69,7 @@ def test_another_gateways_cookie_counts_for_nothing(logins: Logins) -> None:
     assert SECRET.hex()[:8] not in logins.cookie_name
 
 
-def test_it_ends_with_its_time(logins: Logins, clock: Clock) -> None:
+def test_a_login_expires(logins: Logins, clock: Clock) -> None:
     cookie = logins.begin(Role.ADMIN, AUTH)
     clock.now = NOW + LIFETIME - 1
     assert logins.read(cookie, AUTH) is not None
@@ -77,7 +77,7 @@ def test_it_ends_with_its_time(logins: Logins, clock: Clock) -> None:
     assert logins.read(cookie, AUTH) is None
 
 
-def test_one_of_a_clock_that_was_ahead_does_not_live_longer(logins: Logins, clock: Clock) -> None:
+def test_a_login_begun_while_the_clock_was_ahead_is_refused(logins: Logins, clock: Clock) -> None:
     cookie = logins.begin(Role.ADMIN, AUTH)
     clock.now = NOW - 60
     assert logins.read(cookie, AUTH) is None
@@ -121,7 +121,7 @@ def test_ended_sessions_have_a_bound(logins: Logins) -> None:
     assert login.id in logins._ended
 
 
-def test_nobody_has_no_token() -> None:
+def test_each_role_has_its_token_and_no_role_has_none() -> None:
     assert [token_of(role, AUTH) for role in Role] == [None, "v" * 20, "a" * 20]
 
 
@@ -136,7 +136,7 @@ def test_the_secret_is_made_once_and_nobody_else_may_read_it(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("fault", ["short", "readable", "left over"])
-def test_a_secret_that_is_none_is_made_anew(tmp_path: Path, fault: str) -> None:
+def test_an_unusable_secret_is_replaced(tmp_path: Path, fault: str) -> None:
     path = tmp_path / "session.key"
     secret = load_secret(path)
     if fault == "short":

@@ -1,4 +1,4 @@
-"""Whoever guesses tokens is slowed down, and nobody else."""
+"""Addresses that guess tokens are slowed down, and no others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def guess(guesses: TokenGuesses, address: str, times: int) -> int:
     return made
 
 
-def test_a_few_at_once_then_one_at_a_time(guesses: TokenGuesses, clock: Clock) -> None:
+def test_an_address_has_a_burst_of_guesses_and_then_one_at_a_time(guesses: TokenGuesses, clock: Clock) -> None:
     assert guess(guesses, "192.0.2.1", 100) == BURST
     assert guesses.seconds_to_wait("192.0.2.1") == pytest.approx(EVERY)
     clock.now += EVERY * 0.9
@@ -65,7 +65,7 @@ def test_the_same_wrong_token_is_no_new_guess(guesses: TokenGuesses) -> None:
         ("nothing", "nothing"),
     ],
 )
-def test_addresses_that_one_guesser_has_are_one(guesses: TokenGuesses, one: str, other: str) -> None:
+def test_addresses_of_one_network_share_their_guesses(guesses: TokenGuesses, one: str, other: str) -> None:
     guess(guesses, one, 100)
     assert guesses.seconds_to_wait(other) > 0
 
@@ -75,7 +75,7 @@ def test_networks_of_ipv6_are_apart(guesses: TokenGuesses) -> None:
     assert guesses.seconds_to_wait("2001:db8:0:2::1") == 0
 
 
-def test_the_table_has_a_bound_and_forgets_who_was_quiet_longest(guesses: TokenGuesses) -> None:
+def test_the_table_is_bounded_and_forgets_the_address_that_was_quiet_longest(guesses: TokenGuesses) -> None:
     guess(guesses, "a", 100)
     guess(guesses, "b", 100)
     for number in range(MAX_ADDRESSES - 2):

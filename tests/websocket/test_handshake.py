@@ -13,7 +13,7 @@ GOOD = {
 }
 
 
-def test_a_handshake_lacks_nothing() -> None:
+def test_a_complete_handshake_has_nothing_missing() -> None:
     assert missing_for_upgrade(HTTPHeaders(GOOD)) is None
 
 
