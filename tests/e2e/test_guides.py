@@ -1,9 +1,10 @@
-"""The programs of README and of the tutorial, as they stand there, against a real gateway that asks for tokens."""
+"""The programs of README and of the guides, as they stand there, against a real gateway that asks for tokens."""
 
 from __future__ import annotations
 
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from websockets.sync.client import connect
 
 from tests.support import modes
+from tests.support.authority import client
 from tests.support.gateway import running_gateway, wait_for
-from tests.support.servers import free_port
+from tests.support.servers import binary, free_port
 
 if TYPE_CHECKING:
     from tests.support.gateway import RunningGateway
@@ -78,3 +81,26 @@ def test_the_device_of_the_tutorial_loses_nothing_by_a_restart(number: int, tmp_
 def stored(gateway: RunningGateway) -> int:
     status, body = gateway.request(f"/v1/devices/{DEVICE}")
     return int(body["ledger"]["stored"]) if status == 200 else 0
+
+
+def test_the_certificates_of_the_guide_are_those_that_gateway_and_devices_trust(tmp_path: Path) -> None:
+    binary("openssl", "openssl")
+    lines = "".join(
+        re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/how-to/tls.md").read_text(), re.MULTILINE | re.DOTALL)
+    )
+    make = "\n".join(re.findall(r"^openssl .*?[^\\]$", lines, re.MULTILINE | re.DOTALL))
+    subprocess.run(["bash", "-ec", make], cwd=tmp_path, capture_output=True, check=True, timeout=60)
+    files = {"certificate": "gateway.pem", "key": "gateway.key", "client_ca": "authority.pem"}
+    over = {"auth": {"mode": "token"}, "server": {"tls": {name: str(tmp_path / file) for name, file in files.items()}}}
+    with running_gateway(tmp_path / "gateway", over) as gateway:
+        assert gateway.cli("devices", "add", "kiln-7").returncode == 0
+        time.sleep(1)
+        asks = re.findall(
+            r"^curl .*?[^\\]$", lines.replace("https://127.0.0.1:8080", gateway.url), re.MULTILINE | re.DOTALL
+        )
+        said = [subprocess.check_output(["bash", "-c", ask], cwd=tmp_path, text=True, timeout=30) for ask in asks]
+        assert said == ['{"status":"alive"}', '{"accepted":1,"rejected":[]}']
+        tls = client(tmp_path / "authority.pem", (tmp_path / "kiln-7.pem", tmp_path / "kiln-7.key"))
+        tls.verify_flags |= ssl.VERIFY_X509_STRICT  # as Python has it from 3.13 on
+        with connect(f"{gateway.ws}/v1/devices/kiln-7/stream", ssl=tls, compression=None) as device:
+            assert '"welcome"' in str(device.recv(timeout=10))
