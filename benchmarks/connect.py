@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 RATE = 10.0
 CALM_SECONDS = 5.0
-LONGEST_STORM = 100.0
+MAX_STORM_SECONDS = 100.0
 GIVES_WAY = 10
 """Added to the storm's niceness."""
 
@@ -36,7 +36,7 @@ def measure(stage: Stage, fleet_size: int, storm_size: int, *, tls: bool) -> dic
     with stage.driver() as fleet, stage.driver() as storm:
         fleet.connect(target, 60)
         os.setpriority(os.PRIO_PROCESS, storm.process.pid, GIVES_WAY)
-        seconds = 2 * CALM_SECONDS + LONGEST_STORM
+        seconds = 2 * CALM_SECONDS + MAX_STORM_SECONDS
         fleet.go(Pace(seconds, int(seconds * RATE), RATE))
         time.sleep(CALM_SECONDS)
         facts = {"before": _window(fleet)}
@@ -60,7 +60,7 @@ def _storm(storm: Driver, target: Target, size: int) -> dict[str, Any]:
         target.port, target.path, size, target.form, target.tls, target.acks, target.tokens, target.connections, size
     )
     storm.order("connect", **vars(order))
-    connected = storm.await_event("connected", LONGEST_STORM)
+    connected = storm.await_event("connected", MAX_STORM_SECONDS)
     names = ("links", "seconds", "failures", "unexpected")
     return {name: value for name, value in connected.items() if name in names or name.startswith("connect_")}
 

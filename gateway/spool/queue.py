@@ -229,7 +229,7 @@ class SpoolQueue:
     async def look_at_disk(self) -> None:
         """Check the free space of the disk. Below the minimum, remove the delivered segments.
 
-        After a failed commit, try the disk again: devices that were told of the failure may send nothing that would.
+        After a failed commit, try the disk again: devices that heard of the failure may send nothing that would try it.
         """
         full = await asyncio.to_thread(self.free_space.look)
         self._easy = 0

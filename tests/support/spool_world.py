@@ -220,7 +220,7 @@ async def check_recovery(world: World, files: Files, **settings: Any) -> Recover
     points = [point for record in waiting for point in record.payload.splitlines(keepends=True)]
     lost = world.acked - world.database - world.dropped - set(points)
     assert not lost, f"acknowledged and lost: {sorted(lost)}"
-    assert set(points) <= world.all_sent, "recovered what nobody sent"
+    assert set(points) <= world.all_sent, "recovered a point that no device sent"
     assert len(points) == len(set(points)), "a message is in the spool twice"
     for device in world.sent:
         of_device = [point for point in points if point.startswith(b"m,device=%s " % device.encode())]
