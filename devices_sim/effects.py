@@ -1,4 +1,4 @@
-"""What a device's state machine asks its shell to do."""
+"""The effects that a device's state machine returns, and `devices_sim.link` carries out."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """One text frame."""
+    """Send one message."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """A ping frame: the gateway has been quiet for long."""
+    """Send a ping frame, because the gateway has been silent for a while."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Give the connection up without a closing handshake: there is nobody to shake hands with."""
+    """Abort the connection without a closing handshake, because the gateway does not answer."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Reconnect:
-    """Connect again after so many seconds."""
+    """Connect again after ``after`` seconds."""
 
     after: float
 
@@ -40,7 +40,7 @@ class Wake:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Trying again is of no use before a person has acted; the reason says what about."""
+    """Give up, because a new attempt cannot succeed before a person has acted; ``reason`` says why."""
 
     reason: str
 
@@ -55,14 +55,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """Show this claim code, which somebody compares before the device is approved."""
+    """Show this claim code. An operator compares it before approving the device."""
 
     claim: str
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """This is the device's token from now on; it is not told again."""
+    """Save the device's token; the gateway sends it once only."""
 
     token: str = field(repr=False)
 

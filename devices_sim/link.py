@@ -1,9 +1,9 @@
-"""One device's link to the gateway: carries out the effects of its `Device`, and tells it what arrives.
+"""One device's link to the gateway: carries out the effects of its `Device`, and passes it what arrives.
 
 Rules that hold here:
 
-* No task lives as long as a connection: one runs while it is being made, callbacks do the rest.
-* A connection that was given up keeps calling back until its socket is gone; only the current one is listened to.
+* No task lives as long as a connection. A task makes the connection, and callbacks do the rest.
+* An abandoned connection still calls back until its socket has ended. Only calls of the current connection count.
 * An exception in a callback ends the run with its traceback (`Network.fail`).
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Link:
-    """The connection of one device, made again whenever the protocol says so."""
+    """Connects one device, and connects it again when its `Device` says so."""
 
     __slots__ = (
         "_connection",
@@ -47,26 +47,32 @@ class Link:
         self.device = device
         self._wire = wire or Json()
         self.stopped_because = ""
+        """Why the device gave up for good; empty while it goes on."""
         self._network = network
         self._token = token
         if token is None and network.keyring is not None:
             self._token = network.keyring.token(device.id)
             device.enrolment = {} if self._token else network.keyring.enrolment(device.id)
         self._connection: Connection | None = None
+        """The current connection; None before the end of its handshake."""
         self._hung = False
+        """Whether the fault `hang` is on."""
         self._was_connected = False
+        """Whether there was a connection before, so that the next one counts as a reconnect."""
         self._retry: Moment | None = None
+        """The next connection attempt that was set; it may have been made already."""
         self._wake: Moment | None = None
+        """When the delay of a throttle ends; None without one."""
         network.links.append(self)
 
     @property
     def numbered(self) -> bool:
-        """Whether its messages have numbers of their own, and name what they measure."""
+        """Whether its messages carry a ``seq`` and may name their measurement; not so in SenML."""
         return self._wire.numbered
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection, greeted or not."""
+        """Whether there is a connection, before or after the welcome."""
         return self._connection is not None
 
     def connect(self) -> None:
@@ -80,35 +86,35 @@ class Link:
         task.add_done_callback(network.finished)
 
     def submit(self, data: bytes, readings: int) -> None:
-        """Hand the device its next message."""
+        """Give the device its next message."""
         self._apply(self.device.submit(data, readings, clock()))
 
     def repeat(self, seq: int, data: bytes) -> None:
-        """Fault: send message ``seq`` once more though nobody asked for it, if it was sent at all."""
+        """Fault: send message ``seq`` a second time without need. Has no effect if it was not sent yet."""
         if self._connection is not None and seq <= self.device.outbox.highest_sent:
             self._connection.send(self._wire.write(data))
             self._network.tally.duplicates += 1
 
     def vanish(self) -> None:
-        """Fault: the connection is gone without a close frame."""
+        """Fault: end the connection without a close frame."""
         if self._connection is not None:
             self._connection.abort()
 
     def hang(self) -> None:
-        """Fault: read nothing, answer nothing."""
+        """Fault: read and answer nothing."""
         self._hung = True
         if self._connection is not None:
             self._connection.pause()
 
     def unhang(self) -> None:
-        """The end of `hang`."""
+        """End the fault `hang`."""
         self._hung = False
         if self._connection is not None:
             self._connection.resume()
             self.device.heard(clock())
 
     def hurry(self) -> None:
-        """The run is ending: if the device still holds readings, do not wait for a long back-off to be over."""
+        """The run is ending: if the device still holds readings, shorten the wait for its next attempt."""
         after = self.device.hurry()
         if self._retry is not None and self.device.outbox.pending:
             self._retry.cancel()
@@ -124,7 +130,7 @@ class Link:
             self._connection.close()
 
     def check(self, now: float) -> None:
-        """Look after silence."""
+        """Check whether the gateway has been silent for too long."""
         if self._connection is not None and not self._hung:
             self._apply(self.device.check(now))
 
@@ -148,7 +154,7 @@ class Link:
     # Called by the current connection.
 
     def opened(self, connection: Connection, subprotocol: str | None) -> None:
-        """The handshake of ``connection`` is done."""
+        """The handshake of ``connection`` has succeeded."""
         network, device = self._network, self.device
         if device.phase is Phase.STOPPED:
             connection.abort()
@@ -166,7 +172,7 @@ class Link:
             connection.pause()
 
     def lost(self, connection: Connection, code: int | None, reason: str) -> None:
-        """The socket of ``connection`` is gone."""
+        """The socket of ``connection`` has ended; ``code`` is None if the gateway sent no close frame."""
         if connection is not self._connection:
             return
         self._connection = None
@@ -175,7 +181,7 @@ class Link:
         self._apply(self.device.closed(code, reason))
 
     def heard(self, connection: Connection, data: bytes | None = None) -> None:
-        """A frame arrived; ``data`` is the message if it was one."""
+        """A frame arrived; ``data`` is the message that it completed, if any."""
         if connection is not self._connection:
             return
         now = clock()

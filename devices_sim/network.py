@@ -1,4 +1,4 @@
-"""What the links of one run share, and their common end."""
+"""The parts that all links of one run share, and how they end together."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from devices_sim.tally import Tally
 
 CLOSE_TIMEOUT = 5.0
+"""Seconds that the gateway has for its answers to the close frames."""
 
 
 class Connected(Protocol):
@@ -30,12 +31,12 @@ class Connected(Protocol):
         ...
 
     def check(self, now: float) -> None:
-        """Look whether the gateway has been silent for too long at ``now``, on the loop's clock."""
+        """Check whether the gateway has been silent for too long at ``now`` (s of `devices_sim.scheduler.clock`)."""
         ...
 
 
 class Network:
-    """What the links of one run share: the gateway's address, the clock, the counts, and the look after silence."""
+    """What the links of one run share: the gateway's address, the scheduler, the counts, and the check for silence."""
 
     def __init__(
         self,
@@ -53,12 +54,14 @@ class Network:
         self.tls = tls
         self.keyring = keyring
         self.certificates = certificates or {}
-        """By device: in place of ``tls``, with a certificate of its own to show."""
+        """By device id: the context with a certificate of the device's own, used in place of ``tls``."""
         self.links: list[Connected] = []
         self.failed: asyncio.Future[None] = self.loop.create_future()
+        """Gets the first exception of a callback or task; cancelled at the end of a run without one."""
         self.last_failure = ""
-        """Why the last connection could not be made, for progress and summary."""
+        """Why the last failed attempt to connect failed, for progress and summary; empty before one."""
         self.tasks: set[asyncio.Task[None]] = set()
+        """Connection attempts, and devices that send their past."""
         self._closing = False
         self._all_gone: asyncio.Future[None] = self.loop.create_future()
         self._sweep()
@@ -73,13 +76,13 @@ class Network:
             self.failed.set_exception(error)
 
     def finished(self, task: asyncio.Task[None]) -> None:
-        """A connection attempt is over."""
+        """``task`` is over."""
         self.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(error)
 
     async def close(self) -> None:
-        """Close every connection as a device does that is switched off; those that do not answer are cut."""
+        """Close every connection, as a device does when it is switched off. Abort those that do not answer in time."""
         self._closing = True
         for link in self.links:
             link.leave()
@@ -95,7 +98,7 @@ class Network:
             self.failed.cancel()
 
     def departed(self) -> None:
-        """A connection is gone."""
+        """A connection has ended."""
         self.tally.connected -= 1
         if self._closing and not self.tally.connected and not self._all_gone.done():
             self._all_gone.set_result(None)
@@ -108,10 +111,10 @@ class Network:
 
 
 def websocket_url(url: str) -> str:
-    """``url`` with the scheme a WebSocket has; http and https are taken as ws and wss.
+    """``url`` with the scheme ws for http, and wss for https.
 
     Raises:
-        ValueError: it is not the address of a gateway.
+        ValueError: ``url`` is not the address of a gateway.
     """
     parts = urlsplit(url)
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)

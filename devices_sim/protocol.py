@@ -1,11 +1,11 @@
-"""One device's side of the protocol: where its connection is, and what to do about each answer of the gateway.
+"""One device's side of the protocol: the phase of its connection, and its reaction to each message of the gateway.
 
 Rules that hold here:
 
 * Pure: no socket, clock, loop or thread. Time is an argument (seconds of one steady clock), effects are the result, and
   the shell (`devices_sim.link`) carries them out in order.
-* Nothing is sent before the welcome that names this device's own boot: an earlier one cannot know what is safe.
-* An answer the protocol does not allow is a violation. The simulator exists to find those: they are counted and said.
+* Nothing is sent before the welcome that names this device's own boot. Only that welcome says which messages are safe.
+* A message that the protocol does not allow is a violation. The simulator counts violations and reports their texts.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from devices_sim.exchange import Exchange
     from devices_sim.tally import Tally
 
-_FINAL = {1008: "will have no more of it", 4401: "does not accept its credentials"}
-"""Closes after which a person has to act."""
+_FINAL = {1008: "closed the connection for good", 4401: "does not accept its credentials"}
+"""Close codes after which a person has to act."""
 WELCOME_TIMEOUT = 10.0
-"""Seconds a device waits for its welcome before it tries another connection."""
+"""Seconds that a device waits for its welcome before it connects anew."""
 
 
 class Phase(Enum):
-    """Where a device's connection is."""
+    """The phase of a device's connection."""
 
     OFFLINE = "offline"
     GREETING = "greeting"
@@ -47,7 +47,7 @@ class Phase(Enum):
 
 @dataclass(slots=True)
 class Limits:
-    """What the last welcome allowed; before one, the protocol document's examples."""
+    """Keepalive and limits from the last welcome; before one, the examples of the protocol document."""
 
     ping_interval: float = 20.0
     timeout: float = 30.0
@@ -55,7 +55,7 @@ class Limits:
     max_unacked: int = 1000
 
     def update(self, welcome: dict[str, Any]) -> None:
-        """Take over what ``welcome`` says; what it leaves out stays."""
+        """Take over the values in ``welcome``; a value that it leaves out stays."""
         keepalive, limits = welcome.get("keepalive", {}), welcome.get("limits", {})
         self.ping_interval = keepalive.get("ping_interval_ms", self.ping_interval * 1000) / 1000
         self.timeout = keepalive.get("timeout_ms", self.timeout * 1000) / 1000
@@ -64,7 +64,7 @@ class Limits:
 
 
 class Device:
-    """The state of one device and boot; what it owes the gateway is in its ``outbox``."""
+    """The state of one device and boot; its messages without a verdict are in ``outbox``."""
 
     __slots__ = (
         "_backoff", "_blocked_until", "_heard_at", "_tally", "_waiting_for_pong",
@@ -76,28 +76,33 @@ class Device:
         self.id = device_id
         self.boot = boot
         self.ack = ack
+        """The ack level that its hello asks for."""
         self.heedless = False
-        """Whether it goes on sending, whatever the gateway says of limits."""
+        """Fault: whether it ignores throttles and ``max_unacked``."""
         self.info: dict[str, Any] = {"model": "simulated"}
         self.enrolment: dict[str, str] = {}
-        """What a device without a token says in its hello to get one: ``claim`` and ``secret``."""
+        """``claim`` and ``secret`` in the hello of a device that asks for a token; empty for one that has a token."""
         self.awaits_approval = False
-        """Whether the gateway has said so, and has not welcomed it since."""
+        """Whether the gateway said that approval is pending, and has not sent a welcome since."""
         self.phase = Phase.OFFLINE
         self.exchange: Exchange | None = None
+        """Its requests for the time; None if it makes none."""
         self.commands = Commands()
         self.settings = Settings()
         self.limits = Limits()
         self.outbox = Outbox(device_id, tally, kept=ack != "none")
         self._blocked_until = 0.0
+        """When the delay of the last throttle ends, in seconds of the steady clock; 0 without one."""
         self._backoff = Backoff(rng)
         self._heard_at = 0.0
+        """When the last byte came, in seconds of the steady clock."""
         self._waiting_for_pong = False
+        """Whether a ping was sent, and nothing came since."""
         self._tally = tally
 
     @property
     def room(self) -> bool:
-        """Whether one more message may be made: the gateway has said how many it lets a device keep unacknowledged."""
+        """Whether a new message may be made: fewer than ``max_unacked`` wait for their verdict."""
         return self.heedless or len(self.outbox.pending) < self.limits.max_unacked
 
     def submit(self, data: bytes, readings: int, now: float) -> Sequence[Effect]:
@@ -106,7 +111,7 @@ class Device:
         return self._pump(now)
 
     def resume(self, now: float) -> Sequence[Effect]:
-        """A throttle's delay is over: the shell's clock says so, and asking ours again could miss it by a hair."""
+        """The delay of a throttle is over. The shell says so; a comparison with ``now`` could miss it by rounding."""
         self._blocked_until = 0.0
         return self._pump(now)
 
@@ -120,7 +125,7 @@ class Device:
         return (Send(orjson.dumps(hello)),)
 
     def heard(self, now: float) -> None:
-        """Any byte arrived: the gateway is there."""
+        """A byte arrived, so the gateway is alive."""
         self._heard_at = now
         self._waiting_for_pong = False
 
@@ -138,7 +143,7 @@ class Device:
             return self._violation(f"cannot be read ({error!r}): {text[:200]!r}")
 
     def check(self, now: float) -> Sequence[Effect]:
-        """Look after silence; to be called about once a second while connected."""
+        """Check whether the gateway has been silent for too long; called about once a second while connected."""
         silent = now - self._heard_at
         if self.phase is Phase.GREETING and silent > WELCOME_TIMEOUT:
             return (Drop("no welcome"),)
@@ -152,7 +157,7 @@ class Device:
         return self.exchange.go_on(now) if self.exchange is not None and self.phase is Phase.READY else ()
 
     def closed(self, code: int | None, reason: str) -> Sequence[Effect]:
-        """The connection is gone; ``code`` is the gateway's close code, None without a close frame."""
+        """The connection has ended; ``code`` is the gateway's close code, None without a close frame."""
         if self.phase is Phase.STOPPED:
             return ()
         self.phase = Phase.OFFLINE
@@ -169,23 +174,23 @@ class Device:
         return self.closed(1013, body)
 
     def answer(self, command: str) -> Sequence[Effect]:
-        """A command that takes its time is done. Without a connection nobody is told, until it comes again."""
+        """A command with a delay is done. Without a connection, its result is sent when the command comes again."""
         result = self.commands.finish(command)
         return result if self.phase is Phase.READY else ()
 
     def hurry(self) -> float:
-        """The run is ending: reconnect soon from now on; the seconds until an attempt that was put off before."""
+        """The run is ending: reconnect soon from now on. Returns the seconds until the attempt that is due next."""
         self._backoff.hurry()
         return self._backoff.delay(None)
 
     def leave(self) -> None:
-        """The device is switched off: what comes after the close needs no reconnect."""
+        """The device is switched off, and does not reconnect after the close."""
         self.phase = Phase.STOPPED
 
     # The gateway's messages.
 
     def _pending(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
-        """Somebody has to approve first; how long that may take is the gateway's business."""
+        """An operator has to approve the device first; the gateway decides how long that may take."""
         if self.phase is Phase.GREETING:
             self.phase = Phase.PENDING
         self.awaits_approval = True
@@ -238,7 +243,7 @@ class Device:
         return (Wake(self._blocked_until),)
 
     def _drain(self, message: dict[str, Any], now: float) -> Sequence[Effect]:
-        """The gateway reads no more; acks for what it has taken still come, then the close."""
+        """The gateway reads no more. Acks for the messages that it has taken still come, then the close."""
         self._backoff.told = message["reconnect_after_ms"] / 1000
         self._tally.drained += 1
         if self.phase is Phase.READY:
@@ -281,10 +286,10 @@ class Device:
         "time": _time,
     }
 
-    # What they come to.
+    # Results of the handlers above.
 
     def _pump(self, now: float) -> Sequence[Effect]:
-        """Send what is waiting, in order, as far as the gateway's limits allow."""
+        """Send the waiting messages, in order, as far as the gateway's limits allow."""
         if self.phase is not Phase.READY or now < self._blocked_until:
             return ()
         window = None if self.heedless else self.limits.max_unacked
