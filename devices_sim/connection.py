@@ -2,7 +2,7 @@
 
 picows and not websockets, which is the other good client: 2,000 devices with a message a second each cost 25 us of CPU
 per message with its ack against 52 (uvloop), 28 against 94 (asyncio), because frames arrive by callback, without a task
-or a queue per connection. What it leaves to its user (fragmented messages, answers to a close) is here, and short.
+or a queue per connection. picows leaves fragmented messages and answers to a close to its user; they are handled here.
 
 Rule that holds here: an exception in a callback goes to the owner, because picows would only close the socket.
 """
@@ -39,14 +39,14 @@ _LOG.logger.setLevel(logging.ERROR)
 
 
 class Owner(Protocol):
-    """Who is told what happens on a connection."""
+    """Gets the events of a connection."""
 
     def opened(self, connection: Connection, subprotocol: str | None) -> None:
-        """The handshake is done."""
+        """The handshake has succeeded."""
         ...
 
     def lost(self, connection: Connection, code: int | None, reason: str) -> None:
-        """The socket is gone; ``code`` is that of the peer's close frame, None without one."""
+        """The socket has ended; ``code`` is that of the peer's close frame, None without one."""
         ...
 
     def heard(self, connection: Connection, data: bytes | None = None) -> None:
@@ -54,15 +54,15 @@ class Owner(Protocol):
         ...
 
     def failed(self, error: Exception) -> None:
-        """One of the above raised."""
+        """One of the callbacks above raised."""
         ...
 
 
 async def connect(owner: Owner, url: str, wire: Json, *, token: str | None, tls: ssl.SSLContext | None) -> None:
-    """Make a connection that speaks ``wire``'s subprotocol; it is ``owner``'s from `Owner.opened` on.
+    """Connect with the subprotocol of ``wire``; ``owner`` gets the connection with `Owner.opened`.
 
     Raises:
-        OSError, TimeoutError, picows.WSError: there is none; `picows.WSHandshakeError` has the answer, if any.
+        OSError, TimeoutError, picows.WSError: the attempt failed; `picows.WSHandshakeError` has the answer, if any.
     """
     headers = {"Sec-WebSocket-Protocol": wire.subprotocol}
     if token is not None:
@@ -78,30 +78,33 @@ async def connect(owner: Owner, url: str, wire: Json, *, token: str | None, tls:
         max_redirects=0,
         logger_name=_LOG,
     )
-    # picows returns as if all were well when the socket ends in the middle of the handshake.
+    # picows returns without an error when the socket ends in the middle of the handshake.
     if not isinstance(connection, Connection) or not connection.was_opened:
         raise ConnectionError("the connection ended in the handshake")
 
 
 class Connection(WSListener):
-    """One socket, for messages that are text or else ``binary``; to be used from `Owner.opened` to `Owner.lost`."""
+    """One socket, for text or ``binary`` messages; usable from `Owner.opened` to `Owner.lost`."""
 
     _transport: WSTransport
 
     def __init__(self, owner: Owner, *, binary: bool = False) -> None:
         self.was_opened = False
+        """Whether the handshake succeeded."""
         self._kind = _BINARY if binary else _TEXT
         self._owner = owner
         self._parts: list[bytes] = []
+        """Frames of a message that is not complete."""
         self._code: int | None = None
+        """The code of the peer's close frame; None before one."""
         self._reason = ""
 
     def send(self, data: bytes) -> None:
-        """One message, in one frame."""
+        """Send one message, in one frame."""
         self._transport.send(self._kind, data)
 
     def ping(self) -> None:
-        """A ping frame."""
+        """Send a ping frame."""
         self._transport.send_ping(b"")
 
     def close(self) -> None:
@@ -109,11 +112,11 @@ class Connection(WSListener):
         self._transport.send_close(WSCloseCode.OK)
 
     def abort(self) -> None:
-        """Be gone without a word."""
+        """End the socket without a close frame."""
         self._transport.disconnect(graceful=False)
 
     def pause(self) -> None:
-        """Read nothing."""
+        """Stop reading."""
         self._transport.underlying_transport.pause_reading()
 
     def resume(self) -> None:
@@ -121,7 +124,7 @@ class Connection(WSListener):
         self._transport.underlying_transport.resume_reading()
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """As picows calls it."""
+        """Called by picows."""
         try:
             self._transport = transport
             self.was_opened = True
@@ -131,7 +134,7 @@ class Connection(WSListener):
             raise
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """As picows calls it."""
+        """Called by picows."""
         try:
             self._frame(transport, frame)
         except Exception as error:
@@ -139,7 +142,7 @@ class Connection(WSListener):
             raise
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """As picows calls it."""
+        """Called by picows."""
         try:
             self._owner.lost(self, self._code, self._reason)
         except Exception as error:
@@ -163,7 +166,7 @@ class Connection(WSListener):
             self._closing(transport, frame.get_payload_as_bytes())
 
     def _closing(self, transport: WSTransport, payload: bytes) -> None:
-        """Answer a close frame (RFC 6455 section 5.5.1) and hang up."""
+        """Answer a close frame (RFC 6455 section 5.5.1) and end the socket."""
         self._code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else NO_STATUS
         self._reason = payload[2:].decode("utf-8", "replace")
         if not transport.is_close_frame_sent:

@@ -1,7 +1,7 @@
-"""What a device does with what comes down to it: commands, answered as its scenario says, and settings, which it takes.
+"""Commands, which a device answers as its scenario says, and settings, which it takes over.
 
-Rule that holds here: the id tells one command from another. One that comes again after a reconnect is not done again;
-its result is sent again, as the protocol asks.
+Rule that holds here: the id tells one command from another. A command that comes again after a reconnect is not carried
+out again; its result is sent again, as the protocol asks.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MAX_RESULTS = 200
-"""Results that are remembered: twice what a gateway keeps for a device."""
+"""Results that a device remembers: twice the commands that a gateway keeps for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What becomes of a command: ``value``, or ``error`` if there is one, after ``delay`` seconds; or nothing."""
+    """The answer to a command: ``error`` if it is not None, else ``value``, after ``delay`` s; none if ``silent``."""
 
     value: Any = None
     error: str | None = None
@@ -30,13 +30,13 @@ class Reply:
     silent: bool = False
 
     def result(self, command: str) -> bytes:
-        """The message that says so."""
+        """The result message."""
         outcome = {"ok": True, "value": self.value} if self.error is None else {"ok": False, "error": self.error}
         return orjson.dumps({"type": "result", "id": command, **outcome})
 
 
 COMMON_REPLIES: Mapping[str, Reply] = {"ping": Reply("pong")}
-"""What every device can do."""
+"""The commands that every device answers."""
 
 
 class Commands:
@@ -46,11 +46,14 @@ class Commands:
 
     def __init__(self) -> None:
         self.replies = COMMON_REPLIES
+        """By name of the command."""
         self._results: dict[str, bytes] = {}
+        """By id: the result message, from the arrival of the command on."""
         self._done: set[str] = set()
+        """Ids of the commands whose delay is over."""
 
     def take(self, command: str, name: str, now: float) -> Sequence[Effect]:
-        """The gateway wants ``name`` done."""
+        """The gateway sends the command ``name`` with the id ``command``."""
         if command in self._results:
             return (Send(self._results[command]),) if command in self._done else ()
         reply = self.replies.get(name) or Reply(error=f"unknown command {name}")
@@ -66,7 +69,7 @@ class Commands:
         return self.finish(command)
 
     def finish(self, command: str) -> Sequence[Effect]:
-        """It is done; say so."""
+        """The command is done: send its result."""
         if command not in self._results:
             return ()
         self._done.add(command)
@@ -74,18 +77,20 @@ class Commands:
 
 
 class Settings:
-    """The settings of one device, as of the last version it was sent; gone when it is switched off."""
+    """The settings of one device, from the last version that the gateway sent; a new run begins without any."""
 
     __slots__ = ("have", "unknown", "version")
 
     def __init__(self) -> None:
         self.unknown: frozenset[str] = frozenset()
-        """Keys that mean nothing to it: it leaves them out of what it reports."""
+        """Keys that the device does not know, and leaves out of its report."""
         self.have: dict[str, Any] = {}
+        """The settings in force."""
         self.version = 0
+        """The version of the last settings; 0 before any."""
 
     def take(self, version: int, desired: dict[str, Any]) -> Sequence[Effect]:
-        """These are the settings from now on, as far as it knows them: report them, and what is no more."""
+        """Take over the settings that the device knows, and report them and those that are gone."""
         known = {key: value for key, value in desired.items() if key not in self.unknown}
         report = _with_removed(self.have, known)
         self.have, self.version = known, version
@@ -93,7 +98,7 @@ class Settings:
 
 
 def _with_removed(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """``now`` with null for what it has no more (RFC 7396)."""
+    """``now``, with null for each key that is only in ``before`` (RFC 7396)."""
     patch: dict[str, Any] = dict.fromkeys(before.keys() - now.keys())
     for key, value in now.items():
         was = before.get(key)

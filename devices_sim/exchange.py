@@ -1,7 +1,7 @@
 """A device's own clock, and its exchange of times with the gateway (docs/reference/protocol.md, "time request").
 
-Rule that holds here: one request at a time, the first right after the welcome. Each one after it tells the gateway when
-the answer to the one before had come.
+Rule that holds here: one request at a time, the first right after the welcome. Each later request tells the gateway
+when the previous answer arrived.
 """
 
 from __future__ import annotations
@@ -40,27 +40,32 @@ class OwnTime:
 
 
 class Exchange:
-    """The requests of one device. ``offset_ms``: so far it is behind, by the exchange that took the least time."""
+    """The requests of one device."""
 
     __slots__ = ("_due", "_every", "_last", "asked", "delay_ms", "offset_ms", "own")
 
     def __init__(self, own: OwnTime, every: float) -> None:
         self.own = own
         self.asked: float | None = None
+        """``t0`` of the request that has no answer yet; None without one."""
         self.offset_ms: float | None = None
+        """By how much the device's clock is behind, from the exchange with the least delay; None before an answer."""
         self.delay_ms: float | None = None
+        """The least delay of an exchange; None before an answer."""
         self._every = every
         self._due = 0.0
+        """When the next request is due, in seconds of the steady clock."""
         self._last: dict[str, float] | None = None
+        """``t0`` and ``t3`` of the last exchange, for the next request; None after a welcome."""
 
     def begin(self, now: float) -> Sequence[Effect]:
-        """The gateway has welcomed the device: what was asked on an earlier connection is not answered any more."""
+        """After a welcome: forget a request of an earlier connection, which gets no answer any more, and send one."""
         self.asked = self._last = None
         self._due = now
         return self.go_on(now)
 
     def go_on(self, now: float) -> Sequence[Effect]:
-        """Ask, if it is time to."""
+        """Send a request if one is due."""
         if self.asked is not None or now < self._due:
             return ()
         self._due = now + self._every
@@ -71,7 +76,7 @@ class Exchange:
         return (Send(orjson.dumps(request)),)
 
     def answered(self, message: dict[str, Any], now: float) -> str | None:
-        """The gateway's times; what is wrong with them."""
+        """Take the gateway's answer. Returns what is wrong with it, or None."""
         t0, t1, t2, t3 = message["t0"], message["t1"], message["t2"], int(self.own.at(now))
         if t0 != self.asked:
             return f"tells the time for {t0}, asked was {self.asked}"

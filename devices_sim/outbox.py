@@ -1,13 +1,13 @@
-"""The numbered messages of one device and boot, from their making to the gateway's verdict.
+"""The numbered messages of one device and boot, until the gateway acknowledges or refuses them.
 
 Rules that hold here:
 
 * Pure, as `devices_sim.protocol` is.
-* A message stays in ``pending`` until the gateway has acknowledged or refused it. What is pending survives every
-  connection, and is sent again in order of seq after a reconnect (from ``welcome.last_seq`` on) or a throttle (from
-  ``from_seq`` on).
-* A verdict that the protocol does not allow (an ack for what was never sent, a boot of which the gateway knows less
-  than it acknowledged before) is a violation, which is counted and said.
+* A message stays in ``pending`` until the gateway has acknowledged or refused it. Pending messages survive the end of
+  a connection. They are sent again in order of seq after a reconnect (from ``welcome.last_seq`` on) or a throttle
+  (from ``from_seq`` on).
+* A verdict that the protocol does not allow is a violation, which is counted and reported: an ack for a message that
+  was never sent, or a ``last_seq`` below an earlier ack.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Message:
-    """One numbered message of ``readings`` readings; ``refused`` are the indexes that a reject named."""
+    """One numbered message of ``readings`` readings."""
 
     seq: int
     data: bytes
     readings: int
     sent_at: float | None = None
+    """When it was sent first, in seconds of the steady clock; None if it was not sent."""
     refused: frozenset[int] = frozenset()
+    """Indexes of the readings that the gateway refused."""
 
 
 class Outbox:
-    """What ``device`` has to say. ``kept``: until an ack, or else until it is sent.
-
-    ``refused`` is for the report: seq to indexes of readings, or None.
-    """
+    """The messages of ``device``."""
 
     __slots__ = (
         "_device", "_sent_to", "_tally", "acked_to", "highest_sent", "kept", "next_seq", "pending", "refused",
@@ -46,12 +45,18 @@ class Outbox:
         self._device = device
         self._tally = tally
         self.kept = kept
+        """Whether a message is pending until its ack, or only until it is sent (ack level "none")."""
         self.pending: dict[int, Message] = {}
+        """By seq: the messages without a verdict, sent or not."""
         self.refused: dict[int, list[int]] | None = None
+        """For the report, by seq: indexes of the readings that will not be stored. None without a report."""
         self.next_seq = 0
         self.acked_to = -1
+        """Everything up to this seq is acknowledged or refused; -1 for nothing."""
         self.highest_sent = -1
+        """The highest seq that was ever sent; -1 for none."""
         self._sent_to = -1
+        """The last seq that was sent and does not have to be sent again; `send` goes on after it."""
 
     @property
     def outstanding(self) -> int:
@@ -60,7 +65,7 @@ class Outbox:
 
     @property
     def unsent(self) -> int:
-        """Readings that still wait for their first send."""
+        """Readings that were not sent yet."""
         return sum(m.readings for m in self.pending.values() if m.sent_at is None)
 
     @property
@@ -69,7 +74,7 @@ class Outbox:
         return self._sent_to + 1 < self.next_seq
 
     def data(self, seq: int) -> bytes | None:
-        """Message ``seq``, while it waits for its verdict."""
+        """Message ``seq`` if it has no verdict yet, else None."""
         message = self.pending.get(seq)
         return None if message is None else message.data
 
@@ -80,7 +85,7 @@ class Outbox:
         self.pending[seq] = Message(seq, data, readings)
 
     def send(self, now: float, largest: int, window: int | None) -> list[Effect]:
-        """What is to be sent, in order: none of more than ``largest`` bytes, ``window`` at a time unacknowledged."""
+        """Send messages in order: none of more than ``largest`` bytes, and at most ``window`` unacknowledged."""
         last = self.next_seq - 1
         if self.kept and window is not None:
             last = min(last, self.acked_to + window)
@@ -110,7 +115,7 @@ class Outbox:
         effects.append(Send(message.data))
 
     def welcomed(self, last: int, now: float) -> None:
-        """A connection begins, to a gateway that has everything up to ``last``, -1 for nothing."""
+        """A connection begins, and the gateway has everything up to ``last``; -1 for nothing."""
         if last < self.acked_to and self.kept:
             known = None if last < 0 else last
             self._violation(f"acknowledged {self.acked_to}, after a reconnect knows {known}")
@@ -118,7 +123,7 @@ class Outbox:
         self._sent_to = self.acked_to
 
     def acknowledged(self, seq: int, now: float) -> None:
-        """Everything up to ``seq`` is safe or refused."""
+        """Everything up to ``seq`` is acknowledged or refused."""
         if seq > self.highest_sent:
             self._violation(f"acknowledges {seq}, but {self.highest_sent} is the last that was sent")
             seq = self.highest_sent
@@ -132,7 +137,7 @@ class Outbox:
         self._sent_to = max(self._sent_to, self.acked_to)
 
     def go_back(self, seq: int) -> None:
-        """The gateway takes nothing above ``seq`` until that has come again."""
+        """The gateway takes nothing above ``seq`` until ``seq`` comes again."""
         self._sent_to = max(self.acked_to, min(self._sent_to, seq - 1))
 
     def refuse(self, seq: int, indexes: set[int]) -> None:
@@ -150,13 +155,13 @@ class Outbox:
         self._forget(message)
 
     def refuse_whole(self, seq: int) -> None:
-        """Nothing of message ``seq`` will be stored, if it is one that waits."""
+        """No reading of message ``seq`` will be stored; of no effect if it has a verdict already."""
         message = self.pending.get(seq)
         if message is not None:
             self.refuse(seq, set(range(message.readings)))
 
     def _forget(self, message: Message) -> None:
-        """Note for the report what of ``message`` will not be stored: the refused, or all when it was never sent."""
+        """Note for the report which readings will not be stored: the refused, or all if ``message`` was not sent."""
         if self.refused is not None:
             gone = message.refused if message.sent_at is not None else range(message.readings)
             self.refused[message.seq] = sorted(gone)

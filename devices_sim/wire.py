@@ -1,11 +1,11 @@
-"""How messages are written: the JSON that devices make and read, the same as CBOR, or readings as SenML packs.
+"""The subprotocols: JSON, the same messages in CBOR, or readings as SenML packs.
 
 Rules that hold here:
 
-* Pure. Whatever a device speaks, it makes and reads JSON; here that is put into the form of its subprotocol, and back.
-* What is no message is handed on as it came: the device says so.
-* SenML has no numbers, so both sides count: message ``seq`` of a boot is its pack number ``seq`` + 1. That holds as
-  long as a device leaves none out and sends none twice unasked.
+* Pure. Every device makes and reads JSON. This module converts it to the form of the device's subprotocol, and back.
+* Data that cannot be converted is passed on as it came, and the device counts a violation.
+* SenML packs have no numbers, so both sides count: message ``seq`` of a boot is its pack number ``seq`` + 1. That holds
+  as long as a device leaves no message out and repeats none without need.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ UNITS = {
     "temp": "Cel", "hum": "%RH", "pos.lat": "lat", "pos.lon": "lon", "battery": "%EL", "volts": "V",
     "x": "m/s2", "y": "m/s2", "z": "m/s2",
 }  # fmt: skip
-"""Of fields that have one in SenML's registry (RFC 8428 section 12.1)."""
+"""Units of the fields for which SenML's registry has one (RFC 8428 section 12.1)."""
 
 _KINDS = {bool: "vb", str: "vs", int: "v", float: "v"}
 
 
 class Json:
-    """The protocol as its document writes it. ``numbered``: messages have numbers of their own."""
+    """JSON, as in the protocol document. ``numbered``: messages carry a ``seq``."""
 
     subprotocol = "telemetry.v1.json"
     binary = False
     numbered = True
 
     def write(self, message: bytes) -> bytes:
-        """What is sent for ``message``."""
+        """The bytes to send for ``message``."""
         return message
 
     def read(self, data: bytes, sent: Callable[[int], bytes | None]) -> bytes:
-        """The message of the gateway in ``data``; ``sent`` tells what was sent under a number and waits for its ack."""
+        """The gateway's message in ``data``; ``sent`` returns the pending message with a given seq, if there is one."""
         return data
 
 
 class Cbor(Json):
-    """The same in CBOR (RFC 8949), which is what constrained devices speak."""
+    """The same messages in CBOR (RFC 8949), for constrained devices."""
 
     subprotocol = "telemetry.v1.cbor"
     binary = True
@@ -63,7 +63,7 @@ class Cbor(Json):
 
 
 class Senml(Json):
-    """Readings as SenML packs (RFC 8428), a record for each value; all else is JSON."""
+    """Readings as SenML packs (RFC 8428), a record for each value; other messages are JSON."""
 
     subprotocol = "senml.json"
     numbered = False
@@ -77,7 +77,7 @@ class Senml(Json):
         return message if "type" in value else orjson.dumps(list(self._records(value)))
 
     def read(self, data: bytes, sent: Callable[[int], bytes | None]) -> bytes:
-        """As `Json.read`; packs have their numbers here, and readings are refused where their records are."""
+        """As `Json.read`, with pack numbers changed to seq, and indexes of records to indexes of readings."""
         try:
             message = orjson.loads(data)
             for key in ("seq", "last_seq"):
@@ -90,7 +90,7 @@ class Senml(Json):
         return orjson.dumps(message)
 
     def _records(self, message: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """The first record has the base name and time, later ones what differs."""
+        """The first record has the base name and time; later ones have their difference to it."""
         base: dict[str, Any] | None = None
         for time_ms, fields in _readings(message):
             for name, value in fields.items():
@@ -138,4 +138,4 @@ def _milliseconds(time: float | str) -> float:
 
 
 FORMATS: dict[str, Callable[[str], Json]] = {"json": lambda _: Json(), "cbor": lambda _: Cbor(), "senml": Senml}
-"""What a device with this id speaks."""
+"""By format: makes the wire of the device with the given id."""
