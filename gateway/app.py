@@ -1,4 +1,4 @@
-"""A gateway in this process: its parts started from database to socket, and stopped in the opposite order."""
+"""A gateway in this process: starts its parts from database to socket, and stops them in the opposite order."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Gateway:
         """Recover the spool, connect delivery, and listen: on the sockets ``inherited``, if there are any.
 
         Raises:
-            GatewayError: something needed cannot be used, or the address not be listened on; its text says what.
+            GatewayError: a file, a certificate or the address cannot be used; the text says which.
         """
         config = self.config
         listening = listening_sockets(config.server.listen, inherited)
@@ -57,7 +57,7 @@ class Gateway:
         recovery = await asyncio.to_thread(parts.spool.open, parts.ledger.committed_to, parts.ledger.delivered_to)
         log.info("spool %s: %s", config.spool.directory, recovery)
         self._resume()
-        parts.device_ids.ids()  # sorting them takes a moment, which no device waits for yet
+        parts.device_ids.ids()  # now, while no device waits: sorting them takes a moment
         await self._exchange_field_types()
         with errors_name_file("dead letters", config.state.directory / file_names.DEAD_LETTERS):
             await parts.accounting.begin(recovery.cursor, parts.spool.status().oldest_ns)
@@ -70,7 +70,7 @@ class Gateway:
         self._listen(listening)
 
     def _resume(self) -> None:
-        """Go on with commands and enrolments that were open. Before the spool is locked, they might be another's."""
+        """Continue open commands and enrolments. Only with the spool locked: before, another gateway may use them."""
         state = self.config.state.directory
         with errors_name_file("commands", state / file_names.COMMANDS):
             self.parts.commands.recover()
@@ -114,7 +114,7 @@ class Gateway:
         )
 
     async def _look_at_machine(self) -> None:
-        """The room on its disk, its clock, and how long its certificates are good."""
+        """Check the free space of the disk, the clock, and how long the certificates are valid."""
         self.clock.look()
         self.parts.certificate_expiry.log_warnings()
         await self.parts.spool.look_at_disk()
@@ -171,6 +171,6 @@ class Gateway:
         return f"{parts.metrics.connections.devices} devices, {status.readings_pending} readings wait{trouble}"
 
     def reloader(self, source: ConfigSource) -> Reloader[Prepared]:
-        """What brings the configuration of ``source`` into force, as often as it is asked to."""
+        """The function that reads the configuration of ``source`` again and brings it into force."""
         reloads = self.parts.metrics.reloads
         return Reloader(Reconfiguration(self.parts), source, lambda result: reloads.labels(result).inc())

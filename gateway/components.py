@@ -79,10 +79,10 @@ MAX_WAITING_CALLS = 32
 
 
 class Components:
-    """All parts, recovered from their files but for the spool; nothing runs yet. Needs the running loop.
+    """Build all parts and recover them from their files, except the spool; nothing runs yet. Needs the running loop.
 
     Raises:
-        GatewayError: a file or a certificate cannot be used; its text says which.
+        GatewayError: a file or a certificate cannot be used; the text says which.
     """
 
     def __init__(self, config: Config, clock: WallClock) -> None:

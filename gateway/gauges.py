@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def show_now(parts: Components) -> None:
-    """Have the gauges read what they show from ``parts``; needs the running loop."""
+    """Connect the gauges to the parts of which they show a value; needs the running loop."""
     metrics, spool, types, budgets = parts.metrics, parts.spool, parts.field_types, parts.rulebook.budgets
     total, loop, limits = parts.ledger.total, asyncio.get_running_loop(), parts.active.config.spool
     metrics.spool_bytes.set_function(lambda: spool.status().bytes_pending)

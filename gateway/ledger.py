@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 NO_SEQ = -1
-"""In the place of a sequence number: there is none."""
+"""Stands for the sequence number of a message that has none."""
 _json = json.JSONEncoder(separators=(",", ":")).encode
 BOOTS_KEPT = 8
 """Boots remembered of each device: the present one, and some whose messages may still be in flight."""

@@ -42,8 +42,10 @@ _THROTTLE_LIMITS = "spool_bytes", "spool_write", "max_unacked", "commit_queue", 
 _REFUSAL_REASONS = "type_conflict", "malformed", "beyond_retention", "too_large", "refused"
 
 
-class Connections(Collector):
-    """``gateway_connections``: a collector of its own, because a gauge of the client library would share its name with
+class ConnectionsCollector(Collector):
+    """``gateway_connections``.
+
+    It has a collector of its own, because a gauge of the client library would share its name with
     ``gateway_connections_total``, which the library refuses.
     """
 
@@ -70,7 +72,7 @@ class Metrics:
 
     def _count_connections(self, r: CollectorRegistry) -> None:
         """Connections, enrolments, limits and commands of devices."""
-        self.connections = Connections()
+        self.connections = ConnectionsCollector()
         r.register(self.connections)
         self.connections_total = Counter(
             "gateway_connections_total", "Device handshakes by result", ["result"], registry=r

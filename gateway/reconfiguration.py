@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SLICE = 200
-"""Logins that are judged and renewed before the event loop serves others."""
+"""Logins that are checked and renewed before the event loop serves others."""
 SESSION_SETTINGS = "profiles", "limits."
 
 
@@ -94,7 +94,7 @@ class Reconfiguration:
                 await asyncio.sleep(0)
 
     async def close(self) -> None:
-        """Close the databases that are no longer used, whatever is under way there."""
+        """Close the databases that are no longer used, and cancel the writes under way there."""
         for task in self._retiring:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)

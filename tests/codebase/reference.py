@@ -22,7 +22,7 @@ from gateway.config import sections, units
 from gateway.config.model import Config
 from gateway.config.reload_plan import settings
 from gateway.config.sections import Applies
-from gateway.metrics import Connections, Metrics
+from gateway.metrics import ConnectionsCollector, Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,7 +181,7 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
 def _metrics() -> Iterator[str]:
     yield "| metric | type | labels | meaning |\n|---|---|---|---|"
     for metric in vars(Metrics()).values():
-        if isinstance(metric, Connections):
+        if isinstance(metric, ConnectionsCollector):
             family = next(iter(metric.collect()))
             yield _row(f"`{family.name}`", family.type, "", family.documentation)
         elif isinstance(metric, MetricWrapperBase) and not metric._labelvalues:
