@@ -106,7 +106,7 @@ def _remember_lines(source: SettingsSource, node: yaml.Node | None, path: Path, 
         if key.tag != "tag:yaml.org,2002:str":
             source.problems.append(f'{path}: line {line}: `{name}` is not text in YAML; write "{name}"')
         if name in seen:
-            source.problems.append(f"{path}: line {line}: `{name}` was given already in line {seen[name]}")
+            source.problems.append(f"{path}: line {line}: `{name}` was given already in line {seen[name]}; keep one")
         seen[name] = line
         source.origins[(*location, name)] = f"{path.name} line {line}"
         _remember_lines(source, value, path, (*location, name))

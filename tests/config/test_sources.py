@@ -65,7 +65,7 @@ def test_a_missing_file_is_named(path: Path) -> None:
         (b"a: \x00\n", "unacceptable character #x0000"),
         ("- a\n", "expected sections of settings, found '- a'"),
         ("sqlite", "expected sections of settings, found 'sqlite'"),
-        ("sink: a\nspool: {}\nsink: b\n", "line 3: `sink` was given already in line 1"),
+        ("sink: a\nspool: {}\nsink: b\n", "line 3: `sink` was given already in line 1; keep one"),
         ("on: x\n", 'line 1: `on` is not text in YAML; write "on"'),
         ("profiles:\n  12: {}\n", 'line 2: `12` is not text in YAML; write "12"'),
     ],
