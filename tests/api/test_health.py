@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from unittest.mock import MagicMock
 
@@ -19,6 +18,7 @@ from gateway.live.readiness import Readiness
 from gateway.metrics import Metrics
 from gateway.process.clock import WallClock
 from gateway.sinks.influxdb.http_response import REFUSALS
+from gateway.spool.reports import SpoolStatus
 from gateway.state.command_log import CommandState
 from tests.support.gateway import running_gateway, wait_for
 from tests.support.servers import free_port
@@ -115,7 +115,7 @@ def test_the_database_is_not_blamed_for_what_happens_in_the_gateway(kind: str, s
     active = ActiveConfig(Config())
     connections.devices_allowed = active.config.server.max_connections
     spool.last_error = None
-    spool.status.return_value = SimpleNamespace(damaged=0, readings_pending=3, bytes_pending=9)
+    spool.status.return_value = SpoolStatus(9, 3, 0, None, 0.0, 0, 1, 1, damaged=0)
     database.current.name = "influxdb"
     forwarder.state = health.DatabaseState("retrying", kind, "gone", 0.0)
     readiness = Readiness(active, WallClock(), spool, forwarder, database, connections, CertificateExpiry())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -16,6 +16,7 @@ from gateway.api.readings import MAX_DISCARDED_BYTES
 from gateway.devices.readings_by_request import NotNow, ReadingsByRequest
 from gateway.errors import SpoolFull
 from gateway.ledger import NO_SEQ
+from gateway.process.clock import WallClock
 from gateway.protocol.messages import Readings
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.sessions import encoder
@@ -208,11 +209,21 @@ class FullSpool:
 
 def test_readings_that_the_spool_would_not_take_teach_no_types() -> None:
     """It may still be full behind the first look at it, which came before the readings were judged."""
-    service: Any = SimpleNamespace(_spool=FullSpool())
+    spool: Any = FullSpool()
+    others: Any = Mock()
+    service = ReadingsByRequest(
+        clock=WallClock(),
+        connections=others,
+        fleet=others,
+        metrics=others,
+        problems=others,
+        profiles=others,
+        spool=spool,
+    )
     some = encoder()
     encoded = some.encode(Readings(NO_SEQ, ({"taught": "x"},)), TS * 10**6)
     with pytest.raises(NotNow):
-        asyncio.run(ReadingsByRequest._store(service, encoded, TS * 10**6))
+        asyncio.run(service._store(encoded, TS * 10**6))
     assert some.encode(Readings(NO_SEQ, ({"taught": 1},)), TS * 10**6).lines == 1
 
 

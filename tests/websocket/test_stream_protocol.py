@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
@@ -181,10 +181,14 @@ def test_any_legal_stream_says_what_it_says_to_stock_tornado(serve: Serve, compr
 
 def test_each_record_that_is_not_whole_has_a_time_of_its_own() -> None:
     """The first second of the loop's clock is that of the opening."""
-    protocol: Any = stream_protocol.StreamProtocol.__new__(stream_protocol.StreamProtocol)
-    protocol._heard_at = protocol._record_since = 0.0
-    protocol.handler = handler = SimpleNamespace(last_byte_at=1.0, record_timeout=120.0)
+
+    async def opened(handler: Any) -> stream_protocol.StreamProtocol:
+        return stream_protocol.StreamProtocol(handler, _WebSocketParams())
+
+    handler = Mock(record_timeout=120.0)
+    protocol = asyncio.run(opened(handler))
     protocol._loop = loop = Mock()
+    handler.last_byte_at = 1.0
 
     def last_byte_at(now: float) -> float:
         loop.time.return_value = now
