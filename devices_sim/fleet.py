@@ -1,4 +1,4 @@
-"""Simulated devices: sensors on a schedule, with a link each and the faults of their group."""
+"""Simulated devices: each has a sensor on a schedule, a link, and the faults of its group."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Who takes part in a run. ``identities`` are (device id, token or None), as many as the groups have devices."""
+    """The devices of a run. ``identities`` are (device id, token or None), as many as the groups have devices."""
 
     groups: tuple[Group, ...]
     identities: Sequence[tuple[str, str | None]]
@@ -37,12 +37,12 @@ class Fleet:
     ack: str
     keep_report: bool
     history: float = 0.0
-    """Seconds of the past that each device sends before it streams; only in messages that have numbers."""
+    """Seconds of the past that each device sends before it streams; needs messages with a ``seq``."""
     format: str = "json"
-    """What devices speak whose group does not say."""
+    """Of the devices whose group names none; a key of `devices_sim.wire.FORMATS`."""
 
     def build(self, network: Network, boot: str) -> list[SimulatedDevice]:
-        """The devices, switched off."""
+        """The devices, before their start."""
         rng = Random(self.seed)  # noqa: S311 - phases, jitter and faults, not secrets
         members = zip(in_turn(self.groups), self.identities, strict=True)
         history = History(self.history, asyncio.Semaphore(MAX_AT_ONCE)) if self.history else None
@@ -85,7 +85,7 @@ class Fleet:
 
 
 def in_turn(groups: Sequence[Group]) -> Iterator[Group]:
-    """The group of each device, in turn, so that the first ids of a fleet already show every kind."""
+    """The group of each device. Groups take turns, so that the first ids of a fleet have every kind."""
     left = {group.name: group.count for group in groups}
     while any(left.values()):
         for group in groups:
@@ -95,7 +95,7 @@ def in_turn(groups: Sequence[Group]) -> Iterator[Group]:
 
 
 def names(groups: Sequence[Group], prefix: str) -> list[str]:
-    """The ids of their devices: a prefix and a number, from 0 for the command's and from 1 for a group's own."""
+    """The ids of their devices: a prefix and a number, from 0 with ``prefix`` and from 1 with a group's own prefix."""
     used: Counter[str] = Counter()
     found = []
     for group in in_turn(groups):
@@ -106,7 +106,7 @@ def names(groups: Sequence[Group], prefix: str) -> list[str]:
 
 
 class SimulatedDevice:
-    """One device: samples on its ticks, messages of one or more ticks, faults at moments of their own."""
+    """One device: it samples on its ticks, sends messages of one or more ticks, and has faults at random moments."""
 
     __slots__ = (
         "_ahead_ms", "_clock", "_collected", "_faults", "_filling", "_first_tick", "_hung", "_interval", "_log",
@@ -126,7 +126,9 @@ class SimulatedDevice:
     ) -> None:
         self.link = link
         self._clock = wrong
+        """The wrong clock of a device that asks for the time; None for others."""
         self._ahead_ms = 0.0
+        """How far that clock is ahead, for the report."""
         self._network = network
         self._sensor = sensor
         self._faults = faults
@@ -134,22 +136,29 @@ class SimulatedDevice:
         self._log = log
         self._past = past
         self._interval = sensor.interval_ms / 1000
+        """Seconds between two ticks."""
         self._origin = 0.0
+        """The moment of tick 0, in seconds of the steady clock."""
         self._tick = 0
+        """The next tick."""
         self._first_tick = 0
+        """The first tick of the message that is being collected."""
         self._collected = 0
+        """Ticks collected for it."""
         self._hung = False
+        """Whether the device hangs: it does not measure meanwhile."""
         self._stopped = False
         self._filling: asyncio.Task[None] | None = None
+        """Sends the past; None for a device without one."""
 
     @property
     def finished(self) -> bool:
-        """Never by itself: a sensor always has more to say."""
+        """Whether it was stopped: a sensor measures without end."""
         return self._stopped
 
     @property
     def left(self) -> int:
-        """A sensor measures as it goes."""
+        """Nothing: a sensor measures during the run."""
         return 0
 
     def start(self) -> None:
@@ -186,18 +195,18 @@ class SimulatedDevice:
         self._after(self._faults.silent_every, self._hang)
 
     def stop(self) -> None:
-        """Send what is half collected, and sample no more."""
+        """Send the ticks collected for the next message, and sample no more."""
         if self._filling is not None:
             self._filling.cancel()
         self._unhang()
         self._emit()
-        if self.link.device.heedless:  # what it has sent against a throttle has to come again
+        if self.link.device.heedless:  # a reconnect sends again what it has sent against a throttle
             self.link.device.heedless = False
             self.link.vanish()
         self._stopped = True
 
     def report(self) -> DeviceReport:
-        """What it sent and what became of it."""
+        """What it sent, and what was acknowledged and refused."""
         device = self.link.device
         return DeviceReport(
             id=device.id,
@@ -245,7 +254,7 @@ class SimulatedDevice:
             self.link.repeat(seq, data)
 
     def _after(self, mean: float, fault: Callable[[], None]) -> None:
-        """Have ``fault`` once in about ``mean`` seconds; never for 0."""
+        """Set ``fault`` for a random moment, in ``mean`` seconds on average; never for 0."""
         if mean and not self._stopped:
             self._network.scheduler.at(clock() + self._rng.uniform(0, 2 * mean), fault)
 

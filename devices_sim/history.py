@@ -1,11 +1,11 @@
-"""The time before a run: what a device measured then, sent in batches before it streams.
+"""The past of a device: readings from before the run, sent in batches before the device streams.
 
 Rules that hold here:
 
-* The past is a pure function of the device's seed and of time, a tick a minute counted from 1970: sent twice, it is the
-  same points.
-* Batches are ordinary numbered messages: acknowledged, resent, throttled and reported as all others are.
-* What the gateway already shows of the time asked for is not sent again.
+* The past is a pure function of the device's seed and of time, with a tick a minute counted from 1970. So a second run
+  sends the same points.
+* Batches are ordinary numbered messages: they are acknowledged, resent, throttled and reported like all others.
+* Readings that the gateway already shows are not sent again.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 MINUTE_MS = 60_000
 PERIOD = 2 * 24 * 60
-"""Minutes from one outage to the next."""
+"""Minutes from the start of one outage to the next."""
 FRESH_MS = 2 * MINUTE_MS
-"""What is newer goes in a message of its own: one is as live as the newest of its readings ("Rates" in
+"""Newer readings go in a message of their own, because a message is as live as its newest reading ("Rates" in
 docs/reference/protocol.md)."""
 _BATCH = 250
 _READING_BYTES = 200
 """More than a reading of any kind takes."""
 _MAX_PENDING = 8
-"""Batches that may wait for their acknowledgement."""
+"""Batches that may be unacknowledged."""
 MAX_AT_ONCE = 8
-"""Devices whose past is under way at any time."""
+"""Devices that may send their past at the same time."""
 _PAUSE = 0.005
 _POINTS = 10_000
 _TIMEOUT = 10.0
@@ -52,14 +52,14 @@ _TIMEOUT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """How far back the past of a fleet goes, in seconds; one for all its devices."""
+    """How many seconds the past of a fleet goes back; shared by all its devices, which take ``turns``."""
 
     seconds: float
     turns: asyncio.Semaphore
 
 
 class Past:
-    """One device's past; ``outage`` is how many seconds in a row are missing from each two days of it."""
+    """One device's past; ``outage`` is how many seconds in a row are missing from every two days."""
 
     def __init__(self, history: History, sensor: Sensor, outage: float) -> None:
         self.sensor = replace(sensor, start_ms=0, interval_ms=MINUTE_MS, bad_share=0.0, samples=1, drift=0.0)
@@ -68,9 +68,9 @@ class Past:
         self._outage = round(outage * 1000) // MINUTE_MS
 
     async def send(self, link: Link, network: Network, skew: float) -> None:
-        """Send all of it over ``link``, which this connects; ``skew`` is how far the device's clock is off, in seconds.
+        """Connect ``link`` and send the past over it; ``skew`` is how far the device's clock is ahead, in seconds.
 
-        Ends early when the gateway stopped the device.
+        Ends early if the gateway stops the device.
         """
         async with self._history.turns:
             now_ms = round((time.time() + skew) * 1000)
@@ -110,7 +110,7 @@ class Past:
             link.submit(self.sensor.batch(device.outbox.next_seq, ticks.start, len(ticks)), len(ticks))
 
     def _known(self, url: str, tls: ssl.SSLContext | None, device: str, begin_ms: int, now_ms: int) -> int:
-        """Up to when the gateway shows readings of ``device``; ``begin_ms`` for none, or when it does not say."""
+        """The time up to which the gateway shows readings of ``device``; ``begin_ms`` if it shows none."""
         field = next(name for point in self.sensor.points(0, 1) if point is not None for name in point.fields)
         query = {"device": device, "field": field, "from": begin_ms, "to": now_ms, "points": _POINTS}
         parts = urlsplit(url)

@@ -1,9 +1,9 @@
-"""The tokens of simulated devices that asked for them, and what they ask with, in a file that only its owner may read.
+"""The tokens of simulated devices that enrol, and their claims and secrets, in a file that only its owner may read.
 
 Rules that hold here:
 
-* A device keeps its claim and its secret from run to run until it has a token, so that it goes on with one request.
-* The file is replaced whole, before a token is used: a run that is cut off loses none.
+* A device keeps its claim and its secret from run to run until it has a token, so that it makes one request only.
+* The whole file is replaced before a token is used, so that a run that is killed loses no token.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class KeyringError(Exception):
 
 
 class Keyring:
-    """The file at ``path``, which need not be there yet; ``show`` gets a device's id and the claim code it shows.
+    """The file at ``path``, which may not exist yet. ``show`` is called with a device's id and its claim code.
 
     Raises:
-        KeyringError: it is none.
+        KeyringError: the file does not hold tokens.
     """
 
     def __init__(self, path: Path, show: Callable[[str, str], None]) -> None:
@@ -44,11 +44,11 @@ class Keyring:
                 raise KeyringError(f"{path} holds no tokens of devices: {error}") from error
 
     def token(self, device: str) -> str | None:
-        """The device's token, if it has one."""
+        """The device's token; None if it has none."""
         return self._devices.get(device, {}).get("token")
 
     def enrolment(self, device: str) -> dict[str, str]:
-        """Claim and secret that the device asks with."""
+        """The claim and the secret with which the device asks for a token."""
         if device not in self._devices:
             letters = "".join(secrets.choice(_LETTERS) for _ in range(8))
             claim = f"{letters[:4]}-{letters[4:]}"
@@ -57,7 +57,7 @@ class Keyring:
         return self._devices[device]
 
     def keep(self, device: str, token: str) -> None:
-        """The device was approved."""
+        """Save the token of a device that was approved."""
         self._devices[device] = {"token": token}
         self._write()
 

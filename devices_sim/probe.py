@@ -1,4 +1,4 @@
-"""The gateway's own account of its CPU time, where its /metrics is open to us and has one."""
+"""The gateway's CPU time, from its /metrics, if they are open to the simulator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TIMEOUT = 3.0
 
 
 async def gateway_cpu_seconds(url: str, tls: ssl.SSLContext | None) -> float | None:
-    """CPU seconds that the gateway's process has used so far; None when it does not say."""
+    """CPU seconds that the gateway's process has used so far; None if /metrics does not say."""
     return await asyncio.to_thread(_read, _metrics_url(url), tls)
 
 

@@ -1,8 +1,7 @@
 """A recorded table, sent at its own pace, at a multiple of it, or as fast as acks come.
 
-The readings keep the times of the file. Rows that are due together travel in one message, up to a number of rows and to
-the gateway's message limit; a few messages are unacknowledged at any time, so a slow gateway slows the replay and
-nothing piles up here.
+The readings keep the times of the file. Rows that are due together go in one message, up to a number of rows and to the
+gateway's message limit. Few messages may be unacknowledged, so a slow gateway slows the replay, and memory stays small.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ if TYPE_CHECKING:
     from devices_sim.table import Row
 
 _MAX_PENDING = 16
-"""Messages that may wait for their acknowledgement; the device itself sends no more than the gateway allows."""
+"""Messages that may be unacknowledged; fewer if the gateway allows fewer."""
 _POLL_INTERVAL = 0.005
-"""Seconds between looks at what is due."""
+"""Seconds between two checks for rows that are due."""
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._:-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What to replay; ``speed`` None is as fast as possible, else a multiple of the recorded pace."""
+    """A table to replay; ``speed`` is a multiple of the recorded pace, None as fast as possible."""
 
     rows: Sequence[Row]
     device: str
@@ -70,7 +69,7 @@ class Recording:
 
 
 def device_id(base: str, value: str) -> str:
-    """The id of the device that ``value`` of the device column names, in the characters an id may have."""
+    """The device id for ``value`` of the device column, with only the characters that an id may have."""
     tail = _NOT_IN_AN_ID.sub("-", value).strip("-")
     return f"{base}-{tail}"[:128] if tail else base
 
@@ -84,9 +83,13 @@ class ReplayedDevice:
         self._rows = rows
         self._recording = recording
         self._next = 0
+        """Index of the next row to submit."""
         self._begun_at = 0.0
+        """The start, in seconds of the steady clock."""
         self._begun_ns = min(row.time_ns for row in recording.rows)
+        """The time of the first row of any device."""
         self._sent: list[tuple[int, int]] = []
+        """By seq: the first row of the message, and the one after its last."""
         self._stopped = False
 
     @property
@@ -110,7 +113,7 @@ class ReplayedDevice:
         self._stopped = True
 
     def report(self) -> DeviceReport:
-        """What it sent and what became of it."""
+        """What it sent, and what was acknowledged and refused."""
         device = self.link.device
         return DeviceReport(
             id=device.id,

@@ -1,6 +1,7 @@
 """One heap of moments for all devices: thousands of samples, reconnects and faults on one timer of the event loop.
 
-Callbacks run in order of their moments, never early; `_SLACK` late, so that those due within it share a wake-up.
+Callbacks run in order of their moments and never early. The timer is `_SLACK` late, so that callbacks that are due
+within that time share a wake-up.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 clock = time.monotonic
-"""The steady clock of a run, seconds; uvloop's own moves once per turn, by milliseconds: too coarse for latencies."""
+"""The steady clock of a run, in seconds. The clock of uvloop moves once per turn, in milliseconds: too coarse here."""
 _SLACK = 0.005
+"""Seconds."""
 _MAX_CALLBACKS = 500
-"""Callbacks in one wake-up: a simulator that is late must not starve its sockets while it catches up."""
+"""In one wake-up, so that a simulator that is late serves its sockets, too, while it catches up."""
 
 
 class Moment:
-    """A callback that waits for its moment, and can be called off."""
+    """A callback that waits for its moment, and can be cancelled."""
 
     __slots__ = ("callback",)
 
@@ -30,7 +32,7 @@ class Moment:
         self.callback: Callable[[], None] | None = callback
 
     def cancel(self) -> None:
-        """Never call it; of no effect once it was called."""
+        """Do not call it; of no effect after the call."""
         self.callback = None
 
 
@@ -55,7 +57,7 @@ class Scheduler:
         return moment
 
     def close(self) -> None:
-        """Call nothing any more."""
+        """Make no more calls."""
         self._closed = True
         self._heap.clear()
         self._arm()

@@ -1,7 +1,7 @@
-"""What a run counts: one `Tally` for all its devices, and the summary made of it.
+"""The counts of a run: one `Tally` for all its devices, and the summary made of it.
 
-sent = acked + refused + outstanding, in readings, at every moment; a run whose outstanding is not zero at the end has
-found readings with no verdict, which is what the gateway promises never happens.
+At every moment, in readings: sent = acked + refused + outstanding. Outstanding readings at the end of a run have no
+verdict; the gateway promises that this never happens.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_VIOLATION_TEXTS = 20
 
 
 class Latencies:
-    """Durations in buckets 2 % wide: as many as there are magnitudes, however many durations."""
+    """Durations in buckets 2 % wide, so that memory does not grow with their number."""
 
     def __init__(self) -> None:
         self._buckets: Counter[int] = Counter()
@@ -30,7 +30,7 @@ class Latencies:
         self._buckets[math.floor(math.log(max(seconds, 1e-6)) / _GROWTH)] += 1
 
     def percentile(self, share: float) -> float | None:
-        """The duration that ``share`` (0 to 1) of all stay within, at most 2 % too high; None without any."""
+        """The duration that ``share`` (0 to 1) of all do not exceed, at most 2 % too high; None without durations."""
         wanted, seen = share * self.count, 0
         for bucket in sorted(self._buckets):
             seen += self._buckets[bucket]
@@ -41,18 +41,18 @@ class Latencies:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of readings where nothing else is said."""
+    """Counts of readings, unless a comment says otherwise."""
 
     sent: int = 0
     history: int = 0
-    """Of the time before the run; they are among the sent once they are."""
+    """Of the time before the run; once sent, they count in ``sent``, too."""
     acked: int = 0
     refused: int = 0
     resent: int = 0
     oversized: int = 0
-    """Never sent: their message was over the gateway's limit."""
+    """Never sent, because their message exceeds the gateway's limit."""
     held_back: int = 0
-    """Samples not taken: as many messages were waiting as the gateway allows."""
+    """Not measured, because as many messages were pending as the gateway allows."""
     messages: int = 0
     duplicates: int = 0
     """Messages sent twice on purpose."""
@@ -60,7 +60,7 @@ class Tally:
     reconnects: int = 0
     connect_failures: int = 0
     drained: int = 0
-    """Times a device was told when to come back."""
+    """Drain messages."""
     connected: int = 0
     stopped: int = 0
     lag: float = 0.0
@@ -70,18 +70,18 @@ class Tally:
     error_codes: Counter[str] = field(default_factory=Counter)
     closes: Counter[str] = field(default_factory=Counter)
     commands: Counter[str] = field(default_factory=Counter)
-    """Commands that came, by name."""
+    """Commands received, by name."""
     settings: int = 0
-    """Times that settings came."""
+    """Settings messages received."""
     times: int = 0
-    """Times that devices were told the time."""
+    """Answers to requests for the time."""
     ignored: Counter[str] = field(default_factory=Counter)
     violations: int = 0
     violation_texts: list[str] = field(default_factory=list)
     latency: Latencies = field(default_factory=Latencies)
 
     def violation(self, text: str) -> None:
-        """The gateway broke the protocol; the first few texts are kept."""
+        """The gateway broke the protocol. Keeps the first `MAX_VIOLATION_TEXTS` texts."""
         self.violations += 1
         if len(self.violation_texts) < MAX_VIOLATION_TEXTS:
             self.violation_texts.append(text)
