@@ -1,4 +1,4 @@
-"""The report of a run: which readings were acknowledged, so that `verify` can look for every one of them.
+"""The report of a run: which readings were acknowledged, so that `verify` can check each of them.
 
 A JSON document::
 

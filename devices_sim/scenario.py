@@ -1,6 +1,6 @@
-"""Scenario files: named groups of devices and what goes wrong with them.
+"""Scenario files: named groups of devices and their faults.
 
-The keys are described in ``scenarios/rough.yaml``. Every problem of a file is reported at once, with its path.
+``scenarios/rough.yaml`` describes the keys. All problems of a file are reported together, each with its path.
 """
 
 from __future__ import annotations
@@ -31,15 +31,22 @@ class ScenarioError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What goes wrong with each device of a group; durations in seconds, 0 for never."""
+    """The faults of each device of a group. Durations are in seconds; 0 is never."""
 
     disconnect_every: float = 0.0
+    """Mean time between connections lost without a close frame."""
     silent_every: float = 0.0
+    """Mean time until the device hangs again."""
     silent_for: float = 10.0
+    """How long it hangs."""
     duplicates: float = 0.0
+    """Share of the messages that are sent twice, 0 to 1."""
     bad_values: float = 0.0
+    """Share of the readings that the gateway must refuse, 0 to 1."""
     clock_skew: float = 0.0
+    """How far the device's clock is off at most, ahead or behind."""
     outage: float = 0.0
+    """How much of every two days is missing from its past."""
     ignores_throttle: bool = False
 
 
@@ -75,7 +82,7 @@ def parse_duration(text: object) -> float:
 
 
 def default_scenario() -> tuple[Group, ...]:
-    """The mixture that a run without a scenario file has."""
+    """The groups of a run without a scenario file."""
     return load_scenario(bundled_scenarios()["mixed"])
 
 

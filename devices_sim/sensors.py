@@ -1,7 +1,7 @@
-"""What the simulated devices measure, as pure functions of (seed, tick), and how each kind writes it down.
+"""The values of simulated devices, as pure functions of (seed, tick), and the messages of each kind of device.
 
-Tick n of a device is the moment ``start_ms + n * interval_ms``. Because a reading depends on nothing else, a report
-needs only the seed and the ticks that were acknowledged for `verify` to make every expected value again.
+Tick n of a device is the moment ``start_ms + n * interval_ms``. A reading depends on nothing else. So a report holds
+only the seed and the acknowledged ticks, and `verify` computes every expected value again.
 
 ====== ============================================= =============== ======
 kind   measures                                      message form    ticks
@@ -12,7 +12,8 @@ logger  soil and a battery charged by the sun        readings        5
 machine vibration in bursts, three axes              block           1
 ====== ============================================= =============== ======
 
-Values are rounded to a sensor's resolution. Some are refused on purpose (``bad_share``): see `_spoil`.
+Values are rounded to a sensor's resolution. ``bad_share`` of the readings are made so that the gateway must refuse
+them: see `_spoil`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """All that decides what a device measures; the report keeps it."""
+    """Everything that decides what a device measures; the report holds it."""
 
     kind: str
     seed: int

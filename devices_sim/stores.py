@@ -1,7 +1,7 @@
-"""Reading stored points back: one small reader per kind of database, all answering rows.
+"""Readers of stored points, one for each kind of database. All return rows.
 
-Rows of devices between two moments (ns, both included), in any order. Only what the database returns is reported:
-VictoriaMetrics knows milliseconds and numbers, so it is asked about those only (`Store.comparable`).
+A query names devices and two moments (ns, both included). Rows come in any order. A database may not keep every type:
+VictoriaMetrics keeps milliseconds and numbers, so only those are compared there (`Store.comparable`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from devices_sim.sensors import Value
 
 PRESENCE = "device_status"
-"""The gateway's own measurement about its devices; no reading."""
+"""The gateway's own measurement about its devices, which holds no readings."""
 _TIMEOUT = 120.0
 
 
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to read; ``fields`` are the names that may occur, for a store that must tell them from measurements."""
+    """A query; ``fields`` are the names that may occur, for a store that must tell them from measurements."""
 
     devices: Sequence[str]
     start_ns: int
@@ -72,7 +72,7 @@ def open_store(database: str, *, db: str | None, user: str | None, password: str
     """The reader for ``sqlite:PATH``, ``victoria-metrics:URL``, or the URL of an InfluxDB with ``db``.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: ``database`` has none of these forms.
     """
     kind, _, rest = database.partition(":")
     if kind == "sqlite" and rest:
@@ -127,14 +127,14 @@ class _Http:
     """POST of a form, answer as lines."""
 
     def __init__(self, url: str, headers: Mapping[str, str], *, absent: str = "") -> None:
-        """``absent`` is what to add where the server has no such path."""
+        """``absent`` is a hint for the error text if the server does not know the path."""
         self._url = url.rstrip("/")
         self._absent = absent
         self._headers = dict(headers)
         self._pool = urllib3.PoolManager(timeout=_TIMEOUT, retries=urllib3.Retry(2, backoff_factor=0.2))
 
     def flush(self) -> None:
-        """Ask for it; a server that does not allow it is read as it is."""
+        """Make the last writes searchable. A server that does not allow it is read without it."""
         try:
             self._pool.request("GET", f"{self._url}/internal/force_flush", headers=self._headers)
         except urllib3.exceptions.HTTPError as error:

@@ -1,8 +1,8 @@
-"""A csv file as typed readings: header = field names, one column is the time, all others are fields or tags.
+"""A CSV file as typed readings. The header has the field names; one column is the time, all others are fields or tags.
 
-A column holds numbers if every value in it is one and survives being a float; booleans if all are true or false; else
-text, exactly as written (so ``007`` and a 20-digit serial number stay what they are). An empty cell is no value, and so
-is ``nan`` or ``NA`` in a column of numbers.
+A column holds numbers if each value in it is a number that a float represents exactly as written; booleans if all are
+true or false; else text. So ``007`` and a 20-digit serial number stay text. An empty cell is no value, and neither is
+``nan`` or ``NA`` in a column of numbers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class TableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns are not fields; without a ``time`` it is looked for."""
+    """The columns that are not fields. Without ``time``, `read_table` finds the column of the time itself."""
 
     time: str | None = None
     time_format: str | None = None
@@ -113,7 +113,7 @@ def _find_time(path: Path, header: list[str], cells: list[list[str]]) -> str:
     for n, name in enumerate(header):
         if all(is_calendar_time(row[n]) for row in cells[:_GUESS_ROWS]):
             return name
-    raise TableError(f"{path}: which column is the time? Say --time-column, one of {', '.join(header)}")
+    raise TableError(f"{path}: no column looks like the time; name it with --time-column: {', '.join(header)}")
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
@@ -142,7 +142,7 @@ def _reader(texts: list[str]) -> Callable[[str], Value | None]:
 
 
 def _is_number(text: str) -> bool:
-    """Whether a float says the same as ``text``."""
+    """Whether a float represents ``text`` exactly as written."""
     text = text.strip()
     try:
         number = float(text)
@@ -162,14 +162,14 @@ def _check_overwriting(path: Path, rows: list[Row], names: list[str]) -> None:
         key = (row.device, row.time_ns, *sorted(row.tags.items()))
         first = seen.setdefault(key, row)
         if first is not row and first.fields.keys() & row.fields.keys():
-            texts = ", ".join(_telling(rows, names)) or "none of this file"
+            texts = ", ".join(_distinguishing(rows, names)) or "none of this file"
             raise TableError(
                 f"{path}: lines {first.line} and {row.line} have the same time and would overwrite each other. "
-                f"--tag-column or --device-column tells them apart (columns that might: {texts})"
+                f"Give a column that differs as --tag-column or --device-column (candidates: {texts})"
             )
 
 
-def _telling(rows: list[Row], names: list[str]) -> Iterator[str]:
+def _distinguishing(rows: list[Row], names: list[str]) -> Iterator[str]:
     """Columns of text that, as a tag, would make every row unique."""
     for name in names:
         if not any(isinstance(row.fields.get(name), str) for row in rows):

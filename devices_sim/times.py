@@ -1,6 +1,6 @@
-"""Moments as recorded data sets write them, read to the nanosecond and written so that the gateway reads the same.
+"""Times of recorded data sets, read to the nanosecond, and written so that the gateway reads the same time.
 
-A time without a zone is UTC. Numbers are told apart by magnitude as the protocol does it: seconds below 1e11,
+A time without a zone is UTC. The magnitude of a number gives its unit, as in the protocol: seconds below 1e11,
 milliseconds below 1e14, microseconds below 1e17, else nanoseconds.
 """
 

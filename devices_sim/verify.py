@@ -1,11 +1,11 @@
-"""Is every acknowledged reading of a report in the database, with its value and time, and once?
+"""Checks that every acknowledged reading of a report is in the database once, with its values and its time.
 
-A reading is found when all its fields are. A value that the run never sent, in one of its series and within its time,
-counts as doubled just as a value stored twice does: a resend that was given another time or tags looks like that. What
-was sent and never acknowledged may be there or not.
+A reading is found when all its fields are found. A value stored twice counts as doubled. So does a value in a series
+and within the time of the run that the run never sent, because a resend with another time or other tags looks like
+that. A reading that was sent and not acknowledged may be in the database or not.
 
-A gateway may correct the times of a device whose clock is wrong, and then keeps the device's own beside
-(docs/reference/protocol.md, "Clocks that are wrong"). Such a reading is looked for by its own time.
+A gateway may correct the times of a device whose clock is wrong, and then stores the device's own time, too
+(docs/reference/protocol.md, "Clocks that are wrong"). Such a reading is found by the device's own time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DEVICE_TIME = "device_time_ms"
 """The field with the device's own time of a point whose time was corrected."""
 _UNCERTAIN_NS = 60 * 10**9
-"""No time is corrected so much worse than it could be."""
+"""How far a corrected time may be off; no correction is that inexact."""
 _MAX_DEVICES = 50
 _MAX_EXAMPLES = 10
 
@@ -80,7 +80,7 @@ def verify(devices: Sequence[DeviceReport], store: Store) -> Verdict:
 
 
 def _by_own_time(store: Store, question: Question) -> Iterator[Row]:
-    """The rows with the times that devices gave them."""
+    """The rows, with the times that the devices gave them."""
     question = replace(question, fields=question.fields | {DEVICE_TIME})
     own = {_point(row): int(row.value) * 1_000_000 for row in store.rows(question) if row.field == DEVICE_TIME}
     for row in store.rows(question):
@@ -103,7 +103,7 @@ class _Reading:
     wrong: str = ""
 
     def text(self) -> str:
-        """How a person finds it."""
+        """The reading in an example of a problem."""
         return f"{self.device} {dict(self.point.fields)} at {self.point.time_ns}"
 
 
@@ -122,16 +122,20 @@ class _Slot:
 
 
 class _Expectations:
-    """What some devices should have in the database."""
+    """The readings that some devices should have in the database."""
 
     def __init__(self, store: Store, verdict: Verdict) -> None:
         self._store = store
         self._verdict = verdict
         self._readings: list[_Reading] = []
         self._slots: dict[tuple[str, str, int], list[_Slot]] = {}
+        """By device, field and time (ns)."""
         self._windows: dict[str, tuple[int, int]] = {}
+        """By device: times of the first and the last reading (ns)."""
         self._fields: dict[str, set[str]] = {}
+        """By device: names of the fields that it sent."""
         self._ahead_ns: dict[str, int] = {}
+        """By device: how far its clock is ahead; 0 for a clock that is right."""
 
     @property
     def corrected(self) -> bool:
@@ -147,7 +151,7 @@ class _Expectations:
             self._add(device.id, point, acked=False)
 
     def question(self) -> Question | None:
-        """What to ask the database; None when nothing is expected."""
+        """The query for the database; None if no reading is expected."""
         if not self._windows:
             return None
         spans = [self._span(device, *window) for device, window in self._windows.items()]
@@ -159,14 +163,14 @@ class _Expectations:
         )
 
     def _span(self, device: str, start: int, end: int) -> tuple[int, int]:
-        """From when to when its readings may be in the database."""
+        """The first and the last time that its readings may have in the database."""
         ahead = self._ahead_ns[device]
         if not ahead:
             return start, end
         return min(start, start - ahead - _UNCERTAIN_NS), max(end, end - ahead + _UNCERTAIN_NS)
 
     def see(self, row: Row) -> None:
-        """Tick one stored value off."""
+        """Compare one stored value with the expected ones."""
         slots = [s for s in self._slots.get((row.device, row.field, row.time_ns), ()) if s.fits(row)]
         fresh = [s for s in slots if not s.seen]
         if fresh:
@@ -181,7 +185,7 @@ class _Expectations:
             self._verdict.add("doubled", f"{_name(row)} = {row.value!r} was never sent like that")
 
     def conclude(self) -> None:
-        """Count what was found of the acknowledged readings."""
+        """Count the acknowledged readings by what was found of them."""
         for reading in self._readings:
             if not reading.acked:
                 continue

@@ -83,7 +83,7 @@ def test_tags_and_devices_are_no_fields(tmp_path: Path) -> None:
 
 def test_rows_that_would_overwrite_each_other_are_refused_with_a_way_out(tmp_path: Path) -> None:
     text = "time,place,v\n2012-01-01,a,1\n2012-01-01,b,2\n"
-    with pytest.raises(TableError, match=r"lines 2 and 3 .*columns that might: place"):
+    with pytest.raises(TableError, match=r"lines 2 and 3 .*candidates: place"):
         table(tmp_path, text)
     assert len(table(tmp_path, text, Columns(tags=("place",)))) == 2
     assert len(table(tmp_path, text, Columns(device="place"))) == 2
