@@ -1,6 +1,6 @@
-"""The tables of docs/reference that are read off the code: ``python -m tests.codebase.reference`` writes them anew.
+"""The tables of docs/reference that are made from the code: ``python -m tests.codebase.reference`` writes them anew.
 
-The tables of a page stand between two comments, `BEGIN` and `END`. What is around them is written by hand.
+The tables of a page stand between two comments, `BEGIN` and `END`. The text around them is written by hand.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The documents say what is there: routes, commands, modules and links."""
+"""What a document names exists, and the reference is complete: paths, commands, settings, metrics, modules, links."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_every_error_of_the_api_is_in_the_reference() -> None:
 
 
 @pytest.mark.parametrize("page", pages())
-def test_the_tables_that_are_read_off_the_code_are_current(page: str) -> None:
+def test_the_tables_made_from_the_code_are_current(page: str) -> None:
     text = (DOCS / "reference" / page).read_text()
     assert text == with_tables(text, pages()[page]), "write them anew: python -m tests.codebase.reference"
 

@@ -1,4 +1,4 @@
-"""The rules of `gateway.cli.logs` that can be read off the code."""
+"""The rules of `gateway.cli.logs` that can be checked in the source."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
 
 
 def test_a_line_about_a_device_names_it_in_a_field_too() -> None:
-    """Else all devices share what may be logged at that place, and machines have to read the text."""
+    """Otherwise all devices share one limit of log lines for that place, and programs have to parse the text."""
     fields = {}
     for path in GATEWAY.glob("**/*.py"):
         for text, call in calls(ast.parse(path.read_text())):
