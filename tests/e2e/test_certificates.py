@@ -248,7 +248,7 @@ def test_simulated_devices_show_certificates(world: World, gateway: RunningGatew
     ):
         (shown / f"{device}.pem").write_text("".join(path.read_text() for path in issued))
     arguments = ("--url", gateway.ws, "--ca", str(world.root.path), "--certificates", str(shown), "--interval", "50ms")
-    with simulate(tmp_path, "run", *arguments, "--duration", "500ms") as run:
+    with simulate(tmp_path, "run", *arguments, "--duration", "1s") as run:
         report = run.finish(30)
     assert report["summary"]["stopped"] == 0
     assert {device["id"] for device in report["devices"] if device["acked_to"] >= 0} == {"kiln-1", "oven-1"}

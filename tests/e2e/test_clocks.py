@@ -152,7 +152,7 @@ def test_a_profile_keeps_or_refuses_what_a_wrong_clock_says(tmp_path: Path) -> N
         assert said["refuse-2"]["errors"][0]["code"] == "timestamp_out_of_range"
         (tmp_path / "scenario.yaml").write_text(POLICIES)
         arguments = ["--url", gateway.ws, "--interval", "50ms", "--scenario", str(tmp_path / "scenario.yaml")]
-        with simulate(tmp_path, "run", *arguments, "--duration", "600ms") as run:
+        with simulate(tmp_path, "run", *arguments, "--duration", "1s") as run:
             summary = run.finish(60)["summary"]
         kept, refused = gateway.settled("keep-1"), gateway.settled("refuse-1")
         assert (kept["rejected"], refused["stored"]) == (0, 0)

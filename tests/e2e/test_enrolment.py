@@ -334,7 +334,7 @@ def test_simulated_devices_ask_are_approved_and_come_back_with_their_tokens(
         assert run.finish(30)["summary"]["outstanding"] == 0
     tokens = json.loads(keys.read_text())
     assert {frozenset(held) for held in tokens.values()} == {frozenset({"token"})}
-    with simulate(tmp_path, "run", *common, "--enrol", str(keys), "--duration", "300ms") as run:
+    with simulate(tmp_path, "run", *common, "--enrol", str(keys), "--duration", "1s") as run:
         assert run.finish(30)["summary"]["acked"] > 0
     assert not mine & enrolments(admin).keys()
 
@@ -361,7 +361,7 @@ def test_a_table_of_devices_is_imported_and_all_come_with_their_tokens(gateway: 
     wait_for(lambda: gateway.request(path, body=body, token=by_id["bulk-1"])[0] == 200, "them to be known")
     with dial(gateway, "bulk-1", additional_headers=bearer(by_id["bulk-1"])) as socket:
         assert answer(socket)["type"] == "welcome"
-    arguments = ("--url", gateway.ws, "--tokens", str(tokens), "--interval", "50ms", "--duration", "300ms")
+    arguments = ("--url", gateway.ws, "--tokens", str(tokens), "--interval", "50ms", "--duration", "1s")
     with simulate(tmp_path, "run", *arguments) as run:
         assert run.finish(30)["summary"]["devices"] == 2
     device = gateway.device("bulk-2")
