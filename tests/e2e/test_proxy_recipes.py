@@ -1,4 +1,4 @@
-"""The recipes of PROXIES.md, as they stand there, with real proxies in front of a real gateway."""
+"""The recipes of docs/how-to/proxies.md, as they stand there, with real proxies in front of a real gateway."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.server
-def test_a_device_is_served_with_its_own_address_whatever_it_says_itself(proxied: Proxied) -> None:
+def test_a_device_is_shown_with_its_own_address_whatever_its_headers_say(proxied: Proxied) -> None:
     with proxied.device("d", **{"X-Forwarded-For": "203.0.113.9"}) as device:
         assert answer(device)["type"] == "welcome"
         device.send('{"seq":1,"temp":1}')
@@ -136,7 +136,7 @@ def test_a_device_is_served_with_its_own_address_whatever_it_says_itself(proxied
 
 @pytest.mark.server
 def test_an_idle_device_outlives_the_time_outs_of_the_proxy(proxied: Proxied) -> None:
-    """What keeps it alive are the gateway's pings: the proxy's time-out is 3 s here, the ping after 200."""
+    """The gateway's pings keep it alive: here the proxy's time-out is 3 s, and a ping is due after 200 ms."""
     with proxied.device("idle") as device:
         welcome = answer(device)
         time.sleep(3.5)
@@ -150,7 +150,7 @@ def answer_session(gateway: RunningGateway, device: str) -> Any:
 
 
 def test_the_longest_command_is_waited_for() -> None:
-    """Who is cut off before its end gets a page of the proxy and does not learn what became of it."""
+    """A client that the proxy cuts off earlier gets an error page of the proxy, and does not learn the result."""
     pattern = r"^ +(proxy_read_timeout|timeout client|timeout server) (\d+)s;?$"
     waits = re.findall(pattern, RECIPES.read_text(), re.MULTILINE)
     assert len(waits) == 3
@@ -158,7 +158,7 @@ def test_the_longest_command_is_waited_for() -> None:
 
 
 @pytest.mark.server
-def test_nobody_is_local_behind_a_proxy(proxied: Proxied) -> None:
+def test_no_client_counts_as_local_behind_a_proxy(proxied: Proxied) -> None:
     assert proxied.get("/healthz", **{"X-Forwarded-For": "127.0.0.1"}) == 401
     assert proxied.get("/metrics") == 401
     assert proxied.get("/metrics", Authorization=f"Bearer {VIEWER}") == 200

@@ -65,7 +65,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
-def test_a_service_is_locked_up_well(unit: Path) -> None:
+def test_a_service_is_well_confined(unit: Path) -> None:
     table = analyze("security", "--offline=true", f"--threshold={EXPOSURE * 10:.0f}", str(unit))
     print(table.splitlines()[-1])
 
@@ -149,7 +149,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield Service(machine)
 
 
-def test_it_is_installed_by_the_steps_of_the_readme(service: Service) -> None:
+def test_it_is_installed_by_the_steps_of_the_guide(service: Service) -> None:
     began = time.monotonic()
     service.follow("Install")
     print(f"\ninstalled and ready after {time.monotonic() - began:.1f} s")
