@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.devices.device_connection import DeviceConnection
-    from gateway.protocol.messages import Result
+    from gateway.protocol.reports import Result
     from gateway.state.command_log import Command
 
 log = logging.getLogger(__name__)

@@ -30,14 +30,13 @@ from gateway.protocol.messages import (
     Code,
     Enrol,
     Refusal,
-    Reported,
     Rest,
-    Result,
     Send,
     Throttle,
     TimeRequest,
     all_of,
 )
+from gateway.protocol.reports import Reported, Result
 from gateway.protocol.session import CloseReason, Session
 from gateway.protocol.subprotocols import JSON, SENML, SUBPROTOCOLS
 from gateway.protocol.value_text import cut

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from gateway.devices.device_connection import DeviceConnection
     from gateway.protocol.merge_patch import Settings
-    from gateway.protocol.messages import Reported
+    from gateway.protocol.reports import Reported
     from gateway.state.device_settings import DeviceSettings
 
 log = logging.getLogger(__name__)

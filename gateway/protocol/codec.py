@@ -18,9 +18,8 @@ import orjson
 
 from gateway.errors import MessageError
 from gateway.ledger import NO_SEQ
-from gateway.protocol import reports
 from gateway.protocol.messages import MAX_SEQ, Ack, Block, Code, Hello, Readings
-from gateway.protocol.time_exchange import time_request
+from gateway.protocol.reports import READERS
 from gateway.protocol.timestamps import is_number
 from gateway.protocol.value_text import cut, kind_of, shown
 
@@ -102,12 +101,9 @@ def _unreadable(data: bytes, error: orjson.JSONDecodeError) -> MessageError:
 def _typed(kind: Any, value: dict[str, Any]) -> Message:
     if kind == "hello":
         return _hello(value)
-    if kind == "result":
-        return reports.result(value)
-    if kind == "reported":
-        return reports.reported(value)
-    if kind == "time":
-        return time_request(value)
+    read = READERS.get(kind) if kind.__class__ is str else None
+    if read is not None:
+        return read(value)
     seq = value.get("seq")
     readable = seq.__class__ is int and 0 <= seq <= MAX_SEQ
     raise MessageError(Code.UNKNOWN_TYPE, f"this gateway knows no {shown(kind)} message", seq=seq if readable else None)

@@ -121,27 +121,15 @@ class Block(Readings):
         return self.samples
 
 
-@dataclass(slots=True)
-class Result:
-    """The result of command ``id``: ``value`` is JSON, ``error`` is for people. It is an effect, too: pass it on."""
+class Report:
+    """Base of the messages that the session does not act on. It is an effect, too: pass it to the service it is for."""
 
-    id: str
-    ok: bool
-    value: bytes
-    error: str | None
+    __slots__ = ()
 
 
 @dataclass(slots=True)
-class Reported:
-    """The settings that a device reports (JSON), and which version of the desired ones it has seen. An effect, too."""
-
-    version: int | None
-    settings: bytes
-
-
-@dataclass(slots=True)
-class TimeRequest:
-    """A device asks for the time, which it takes to be ``t0`` (ms). It is an effect, too: call `Session.tell_time`.
+class TimeRequest(Report):
+    """A device asks for the time, which it takes to be ``t0`` (ms): call `Session.tell_time`.
 
     ``last``: ``t0`` of the request before, and when the answer to it arrived by the device's clock.
     """
@@ -151,7 +139,7 @@ class TimeRequest:
     arrived_ns: int = 0
 
 
-Message = Hello | Readings | Result | Reported | TimeRequest
+Message = Hello | Readings | Report
 
 
 @dataclass(slots=True)
@@ -212,7 +200,7 @@ class AckLater:
     """Call `Session.acknowledge` within ``Terms.ack_delay_ms``: one ack may cover more messages by then."""
 
 
-Effect = Entry | Send | Rest | Close | Authenticate | Enrol | AckLater | Result | Reported | TimeRequest | DeviceClock
+Effect = Entry | Send | Rest | Close | Authenticate | Enrol | AckLater | Report | DeviceClock
 Effects = tuple[Effect, ...]
 OneOrMoreEffects = Effects | Entry | Send
 """What an event leads to. Nearly every event leads to one effect, which comes without a tuple around it."""

@@ -1,18 +1,23 @@
-"""What a device reports about things that came down to it: the result of a command, and the settings it has.
+"""Messages of a device that go on to a service: the result of a command, the settings it has, a request for the time.
 
 Rule that holds here: a mistake refuses the message whole, with ``bad_message``. What is kept is bounded here.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from gateway.errors import MessageError
 from gateway.protocol.merge_patch import MAX_SETTINGS, check_value
-from gateway.protocol.messages import MAX_SEQ, Code, Reported, Result
+from gateway.protocol.messages import MAX_SEQ, Code, Report
+from gateway.protocol.time_exchange import time_request
 from gateway.protocol.value_text import kind_of, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_COMMAND_ID = 64
 """Characters of the id of a command."""
@@ -20,6 +25,24 @@ MAX_RESULT = 8 * 1024
 """Bytes of JSON."""
 MAX_ERROR = 1024
 """Characters of the error of a command."""
+
+
+@dataclass(slots=True)
+class Result(Report):
+    """The result of command ``id``: ``value`` is JSON, ``error`` is for people."""
+
+    id: str
+    ok: bool
+    value: bytes
+    error: str | None
+
+
+@dataclass(slots=True)
+class Reported(Report):
+    """The settings that a device reports (JSON), and which version of the desired ones it has seen."""
+
+    version: int | None
+    settings: bytes
 
 
 def result(message: dict[str, Any]) -> Result:
@@ -52,6 +75,14 @@ def reported(message: dict[str, Any]) -> Reported:
     if settings.__class__ is not dict:
         raise _bad("settings", "object", kind_of(settings))
     return Reported(version, _text("settings", settings, MAX_SETTINGS))
+
+
+READERS: dict[str, Callable[[dict[str, Any]], Report]] = {
+    "result": result,
+    "reported": reported,
+    "time": time_request,
+}
+"""The reader of each type of message. A new message has its class and reader in here; `SessionRunner` acts on it."""
 
 
 def _text(key: str, value: Any, most: int) -> bytes:

@@ -16,8 +16,7 @@ from websockets.sync.client import connect
 
 from gateway.devices import settings
 from gateway.protocol.merge_patch import MAX_SETTINGS
-from gateway.protocol.messages import Reported
-from gateway.protocol.reports import reported
+from gateway.protocol.reports import Reported, reported
 from gateway.state.device_settings import DeviceSettingsStore, SettingsReport
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.simulator import simulate

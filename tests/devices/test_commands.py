@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from gateway.devices import commands
-from gateway.protocol.messages import Result
+from gateway.protocol.reports import Result
 from gateway.state.command_log import Command, CommandLog, CommandProgress
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.simulator import simulate

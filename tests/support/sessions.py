@@ -17,14 +17,13 @@ from gateway.protocol.messages import (
     Authenticate,
     Close,
     Enrol,
-    Reported,
     Rest,
-    Result,
     Send,
     TimeRequest,
     all_of,
 )
 from gateway.protocol.rate_limits import Allowance, Quota, Rates
+from gateway.protocol.reports import Reported, Result
 from gateway.protocol.session import Session, Terms
 from gateway.protocol.subprotocols import JSON, Subprotocol
 from gateway.protocol.validation import Encoder
