@@ -94,7 +94,7 @@ def test_the_certificate_of_another_device_or_of_none_is_refused_like_a_wrong_to
         with pytest.raises(InvalidStatus) as refused, world.dial(gateway, device, other):
             pass
         assert refused.value.response.status_code == 401
-        assert b"not its own" in refused.value.response.body
+        assert b"not its token" in refused.value.response.body
 
 
 @pytest.mark.parametrize("fault", ["expired", "unknown authority"])
