@@ -100,7 +100,7 @@ def test_a_login_is_required_and_works(sqlite: RunningGateway, page: Page) -> No
     assert page.rows() == {}
     assert sqlite.request("/v1/devices")[0] == 401
     page.log_in("not-the-token")
-    page.wait_text("form.login .wrong", "neither the viewer's nor the admin's")
+    page.wait_text("form.login .wrong", "neither the viewer's nor the administrator's")
     assert any("401" in error for error in page.errors())  # the browser tells of every refused request
     page.log_in(VIEWER)
     wait_for(page.rows, "the table")
@@ -290,7 +290,7 @@ def test_dead_letters_are_shown_and_replayed(influxdb: RunningGateway, influxd: 
     page.open("#/health")
     page.wait_text(".letters tbody", "field type conflict")
     wait_for(lambda: page.script("return document.querySelectorAll('.charts canvas').length") == 7, "the charts")
-    page.wait_text(".reasons", "Readings are taken and delivered")
+    page.wait_text(".reasons", "Readings are accepted and delivered")
     page.click("#account")
     page.log_in(ADMIN)
     influxd.query('DROP MEASUREMENT "conflict"', "page")

@@ -108,7 +108,7 @@ def only(page: Page, *parts: str) -> None:
 def test_a_command_its_result_and_its_history(page: Page) -> None:
     page.open(f"#/devices/{DEVICE}")
     page.find(".tabs").find_element("link text", "Commands").click()
-    page.wait_text(".control", "Nothing was asked of this device yet.")
+    page.wait_text(".control", "No command was sent to this device yet.")
     assert page.script("return document.activeElement.textContent") == "Commands"
     send(page, "restart", '{"delay_s": 3}')
     assert '"uptime_s": 0' in page.wait_text(".outcome", "done")
@@ -138,7 +138,7 @@ def test_what_a_device_refuses_and_what_it_leaves_unanswered(page: Page) -> None
     only(page, "504")
 
 
-def test_a_device_that_is_away_is_told_so_and_gets_it_when_it_comes(plant: RunningGateway, page: Page) -> None:
+def test_a_command_is_kept_for_a_device_that_is_not_connected(plant: RunningGateway, page: Page) -> None:
     assert plant.request("/v1/devices/away/readings", body=b'{"temp":1}')[0] == 200
     page.open("#/devices/away?tab=commands")
     send(page, "wake")
@@ -172,7 +172,7 @@ def test_what_others_do_is_seen(plant: RunningGateway, page: Page) -> None:
     wait_for(lambda: (history(page)[0][1], history(page)[0][3]) == ("ping", '"pong"'), "what was done meanwhile")
 
 
-def test_json_that_is_none_is_refused_in_the_form(plant: RunningGateway, page: Page) -> None:
+def test_invalid_json_is_refused_in_the_form(plant: RunningGateway, page: Page) -> None:
     page.open(f"#/devices/{DEVICE}?tab=commands")
     wait_for(lambda: history(page), "what was sent before")
     before = len(history(page))
@@ -195,7 +195,7 @@ def test_json_that_is_none_is_refused_in_the_form(plant: RunningGateway, page: P
 
 def test_a_setting_is_changed_and_confirmed(page: Page) -> None:
     page.open(f"#/devices/{DEVICE}?tab=settings")
-    page.wait_text(".control", "Nobody has set anything")
+    page.wait_text(".control", "No settings are set")
     change(page, "rates", '{"idle": 60, "busy": 1}')
     page.wait_text("form.setting .said", "Saved as version 1; it is on its way to the device.")
     in_sync = {"rates.busy": ["1", "1", "in sync"], "rates.idle": ["60", "60", "in sync"]}
@@ -205,10 +205,10 @@ def test_a_setting_is_changed_and_confirmed(page: Page) -> None:
     change(page, "rates", '{"idle": null}')
     wait_for(lambda: settings(page) == {"rates.busy": ["1", "1", "in sync"]}, "one to be deleted")
     change(page, "rates", '{"busy": 1}')
-    page.wait_text("form.setting .said", "it is so already")
+    page.wait_text("form.setting .said", "has this value already")
 
 
-def test_settings_of_a_device_that_does_as_it_likes(plant: RunningGateway, page: Page) -> None:
+def test_settings_of_a_device_that_reports_other_values(plant: RunningGateway, page: Page) -> None:
     with connect(f"{plant.ws}/v1/devices/mule/stream") as socket:
         received(socket, "welcome")
         socket.send(json.dumps({"type": "reported", "settings": {MARKUP: MARKUP}}))
@@ -258,7 +258,7 @@ def test_a_clock_that_is_an_hour_ahead(plant: RunningGateway, page: Page) -> Non
         socket.send(json.dumps({"type": "time", "t0": own_time(), "last": {"t0": asked, "t3": own_time()}}))
         received(socket, "time")
         page.open("#/devices/hasty")
-        clock = page.wait_text(".facts", "Its clock").partition("Its clock")[2]
+        clock = page.wait_text(".facts", "Clock").partition("Clock")[2]
         assert clock.startswith("1\N{NO-BREAK SPACE}h ahead, to within "), clock
 
 
@@ -270,10 +270,10 @@ def test_a_device_that_has_to_wait_is_marked(plant: RunningGateway, page: Page) 
         wait_for(lambda: plant.device("chatty")["limits"]["throttled"], "it to have to wait")
         page.open("#/devices/chatty")
         page.wait_text(".presence .limits", " of 50 readings per second")
-        page.wait_text(".facts", "Held back1 time, last at ")
+        page.wait_text(".facts", "Throttled1 time, last at ")
 
 
-def test_who_only_looks_sees_neither(plant: RunningGateway, page: Page) -> None:
+def test_a_viewer_sees_neither_commands_nor_settings(plant: RunningGateway, page: Page) -> None:
     page.driver.delete_all_cookies()
     page.open(f"#/devices/{DEVICE}?tab=commands")
     page.wait_text(".placeholder", "Commands are for administrators.")

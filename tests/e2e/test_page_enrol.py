@@ -1,4 +1,4 @@
-"""Devices that ask to be let in, on the page: headless Chromium, the real gateway, sockets that wait."""
+"""Devices pending approval, on the page: headless Chromium, the real gateway, sockets that wait."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_new_device_is_approved(gate: RunningGateway, page: Page) -> None:
         wait_for(lambda: waiting(page) == ["kiln-7", "kiln-7"], "both to be listed")
         assert page.text(".pending .badge") == "2"
         assert page.text(".pending .claim") == "K7QD-93XA"
-        assert page.text(".pending li .note + .note") == f"It says of itself: model {MARKUP}"
+        assert page.text(".pending li .note + .note") == f"The device says: model {MARKUP}"
         page.type(".decide label:nth-of-type(2) input", "kitchen")
         page.click(".decide button.main")
         page.wait_text(".decide .wrong", "name=value")
@@ -101,7 +101,7 @@ def test_a_new_device_is_refused(gate: RunningGateway, page: Page) -> None:
     assert waiting(page) == []
 
 
-def test_one_that_left_is_gone_and_one_that_is_registered_needs_a_word_more(gate: RunningGateway, page: Page) -> None:
+def test_a_request_ends_with_its_connection_and_a_registered_id_needs_a_confirmation(gate: RunningGateway, page: Page) -> None:
     status, _ = gate.request("/v1/devices", body=b'{"id":"oven-1"}', token=ADMIN)
     assert status == 201
     with connect(f"{gate.ws}/v1/devices/oven-1/stream") as socket:

@@ -1,9 +1,9 @@
-// What the page's modules without a DOM compute; run by test_static.py, which puts copies of them beside this file.
+// Tests of the modules that need no DOM. test_static.py copies the modules beside this file and runs it.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Devices, STATES } from "./devices.js";
-import { factsOf, limited } from "./facts.js";
+import { factsOf, limited } from "./device_facts.js";
 import { age, bytes, duration, latency, number, rate, reading, roughly } from "./format.js";
 import { isObject, parseJson } from "./json.js";
 import { answered, recorded, refused } from "./outcomes.js";
@@ -11,7 +11,7 @@ import { panelsOf } from "./panels.js";
 import { Series } from "./series.js";
 import { SNIPPETS } from "./snippets.js";
 import { tagsOf } from "./tags.js";
-import { linesOf, nested } from "./twin.js";
+import { linesOf, nested } from "./settings_diff.js";
 
 const plain = (text) => text.replaceAll("\u00a0", " ");
 
@@ -91,7 +91,7 @@ test("a summary weighs buckets by their values", () => {
   assert.equal(found.summary(20, 30), null);
 });
 
-test("a field of two measurements is called by both names", () => {
+test("a field of two measurements has both names as its label", () => {
   const found = [
     { measurement: "telemetry", field: "x", unit: "g", known: true },
     { measurement: "vibration", field: "x", unit: "g", known: true },
@@ -110,7 +110,7 @@ test("snippets hold the address and the token", () => {
   }
 });
 
-test("a device that sends by request is no offline one, in rows, counts, filters and order", () => {
+test("a device that sends by request does not count as offline, in rows, counts, filters and order", () => {
   const devices = new Devices();
   const readings = (id, more) => devices.readings({ devices: { [id]: { last_data: 1, rate: 0, latest: {}, ...more } } });
   const listed = (state, sort = "id") =>
@@ -175,7 +175,7 @@ test("the patch for a key within keys", () => {
   assert.equal(JSON.stringify(nested(["a", "__proto__"], 1)), '{"__proto__":1}');
 });
 
-test("what became of a command", () => {
+test("the outcome of a command", () => {
   assert.deepEqual(answered({ id: "c", ok: true, value: 7 }, 0.12), {
     mark: "done",
     word: "done",
@@ -199,8 +199,8 @@ test("what became of a command", () => {
   ])
     assert.deepEqual(refused({ status, code, message }), {
       mark: "unsure",
-      word: "no word of the gateway",
-      text: `The answer was: ${message}. If it was taken, it is in the history below.`,
+      word: "no answer of the gateway",
+      text: `The answer was: ${message}. If the gateway accepted the command, it is in the history below.`,
     });
   for (const odd of [null, {}, { message: "a page of the proxy" }]) assert.equal(answered(odd, 1).mark, "unsure");
   assert.equal(refused({ status: 504, code: "not_sent", message: "" }).word, "not sent");
@@ -216,7 +216,7 @@ test("what became of a command", () => {
 });
 
 test("facts of a device", () => {
-  const facts = (more, behind = 0) => factsOf({ rate: 1, ...more }, behind)["Its clock"];
+  const facts = (more, behind = 0) => factsOf({ rate: 1, ...more }, behind)["Clock"];
   assert.equal(facts({}), null);
   assert.equal(plain(facts({}, 40_000)), "40 s behind, or readings are sent late");
   assert.equal(plain(facts({ clock: { offset_ms: -3, uncertainty_ms: 8, at: 1 } }, 40_000)), "right, to within 8.0 ms");
@@ -242,11 +242,11 @@ test("facts of a device", () => {
     at: 1e12,
   };
   assert.equal(limited(limits), "throttled: 1,200 of 50 readings per second of old readings");
-  assert.match(factsOf({ limits }, 0)["Held back"], /^2 times, last at .* for readings per second of old readings$/);
-  assert.equal(factsOf({ limits: { throttled: false, throttles: 0 } }, 0)["Held back"], null);
+  assert.match(factsOf({ limits }, 0)["Throttled"], /^2 times, last at .* for readings per second of old readings$/);
+  assert.equal(factsOf({ limits: { throttled: false, throttles: 0 } }, 0)["Throttled"], null);
 });
 
-test("tags as one types them", () => {
+test("tags as a person types them", () => {
   assert.deepEqual(tagsOf(""), {});
   assert.deepEqual(tagsOf(" room=kitchen,floor = 2,"), { room: "kitchen", floor: "2" });
   assert.deepEqual(tagsOf("a=b=c"), { a: "b=c" });

@@ -1,15 +1,16 @@
 /**
- * Requests to the gateway. Every answer is JSON; an error becomes an `ApiError` with the gateway's own words.
- * A change carries the CSRF token of the session; a 401 is told to whoever listens on `access`, who shows the login.
+ * Requests to the gateway. Every answer is JSON; an error becomes an `ApiError` with the gateway's text.
+ * A change carries the CSRF token of the session; a 401 dispatches `lost` on `access`, and app.js shows the login.
  */
 
-const LONGEST_MS = 20_000;
+const MAX_WAIT_MS = 20_000;
 
 export const access = new EventTarget();
 
+/** The CSRF token of the session; null without a login. */
 let csrf = null;
 
-/** An answer that is no success; `status` is 0 where there was no answer at all. */
+/** An error answer; `status` is 0 if there was no answer. */
 export class ApiError extends Error {
   constructor(status, code, message) {
     super(message);
@@ -43,13 +44,13 @@ async function send(method, path, body, signal, longest) {
   }
 }
 
-async function request(method, path, { body, signal, longest = LONGEST_MS } = {}) {
+async function request(method, path, { body, signal, longest = MAX_WAIT_MS } = {}) {
   const answer = await send(method, path, body, signal, longest);
   const content = await answer.json().catch(() => null);
   if (answer.ok) return content;
   const { code = "error", message = `${answer.status} ${answer.statusText}`.trim() } = content?.error ?? {};
   if (answer.status === 401 && !path.startsWith("/v1/session")) access.dispatchEvent(new Event("lost"));
-  if (answer.status === 404 && content?.found === false) return content; // `why` answers with what it found: nothing
+  if (answer.status === 404 && content?.found === false) return content; // `why` answers 404 with a body when it finds nothing
   throw new ApiError(answer.status, code, message);
 }
 
@@ -78,7 +79,7 @@ function remember(session) {
   return session;
 }
 
-/** @returns {Promise<{role: string, csrf: string|null, login: boolean, version: string, name: string}>} who is looking */
+/** @returns {Promise<{role: string, csrf: string|null, login: boolean, version: string, name: string}>} the session of the person */
 export async function whoAmI() {
   return remember(await get("/v1/session"));
 }

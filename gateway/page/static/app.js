@@ -1,5 +1,5 @@
 /**
- * The page: who is looking, which view is open (by the address after #), and whether what it shows is current.
+ * The page: the role of the person, the open view (the address after #), and whether the data shown is current.
  *
  * A view is a module with `mount(root, options)`, which returns an object with `close()` and perhaps `ranged(query)`.
  */
@@ -18,7 +18,7 @@ import { themeButton } from "./themes.js";
 
 const VIEWS = { fleet, device, health, connect };
 const FEED = { idle: "", connecting: "Connecting…", open: "Live", polling: "Every 5 s", lost: "Disconnected" };
-/** A break shorter than this is not worth a banner. */
+/** A shorter loss of the connection shows no banner. */
 const PATIENCE_MS = 3000;
 
 const main = document.getElementById("main");
@@ -28,6 +28,7 @@ const account = document.getElementById("account");
 
 let session = { role: "none", login: true };
 let open = { name: "", id: "", view: null };
+/** When the feed was lost, by the browser's clock; 0 while it is not lost. */
 let lostAt = 0;
 
 /** @returns {{name: string, id: string, query: URLSearchParams}} the view that the address names */
@@ -71,7 +72,7 @@ function show() {
   return undefined;
 }
 
-/** The login in place of a view, or the view. */
+/** Take over a session: show the login if it has no role, otherwise the view. */
 function enter(found) {
   session = found;
   setText(document.getElementById("version"), found.version ? `Version ${found.version}` : "");
@@ -93,7 +94,7 @@ async function start() {
   }
 }
 
-/** Something was refused: if the login has ended meanwhile, show that. */
+/** A request was refused: if the login has ended, show the login. */
 async function recheck() {
   const found = await whoAmI().catch(() => null);
   if (found && found.role !== session.role) enter(found);
@@ -105,11 +106,11 @@ async function switchAccount() {
   try {
     return enter(await logOut());
   } catch {
-    return start(); // it says what is wrong, or shows that one is still logged in
+    return start(); // shows the error, or that the person is still logged in
   }
 }
 
-/** The login in place of the view, which comes back afterwards. */
+/** Show the login in place of the view; the view comes back after it. */
 function askLogin() {
   shut();
   document.body.dataset.view = "login";

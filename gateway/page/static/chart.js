@@ -1,6 +1,6 @@
 /**
  * A chart of one or several series over time: uPlot with this page's colours, its own legend, and zoom by dragging.
- * uPlot is a classic script of its own (vendor/), so it is found as `window.uPlot`.
+ * uPlot is a classic script (vendor/), so it is `window.uPlot`.
  */
 
 import { timeLabels, valueLabels } from "./axis.js";
@@ -13,7 +13,7 @@ const AXIS_WIDTH = 58;
 /** Columns of a table in uPlot's data: mean, low, high. */
 const COLUMNS = 3;
 
-/** Single values between two gaps, for which no line can be drawn. */
+/** Values between two gaps: no line can be drawn to them, so they are drawn as points. */
 function lonely(plot, index, show) {
   if (show) return null;
   const values = plot.data[index];
@@ -36,7 +36,7 @@ function timeHeight(_plot, labels) {
   return labels?.some((label) => label.includes("\n")) ? 42 : 28;
 }
 
-/** As many digits of a mean as its bucket's spread leaves meaning to. */
+/** The digits of a mean that are significant, given the spread of its bucket. */
 function meanDigits(mean, low, high) {
   if (mean == null || !(high > low)) return undefined;
   return Math.min(6, Math.max(3, Math.ceil(Math.log10(Math.abs(mean) / (high - low))) + 2));
@@ -66,13 +66,17 @@ function fromZero(_plot, _low, high) {
 export class Chart {
   #plot = null;
   #curves = [];
+  /** The first and last moment shown, in ms. */
   #range = [0, 1];
+  /** Whether the drag began in this chart: uPlot reports the selection to every chart that shares the cursor. */
   #mine = false;
+  /** The animation frame that was requested; 0: none. */
   #frame = 0;
   #abort = new AbortController();
   #box = el("div", { class: "plot", role: "img" });
   #legend = el("div", { class: "legend" });
   #when = el("span", { class: "when" });
+  /** The nodes of the legend, one entry for each curve. */
   #entries = [];
   #none = el("p", { class: "none", hidden: true });
   #observer;
@@ -104,7 +108,7 @@ export class Chart {
     this.#plot?.destroy();
   }
 
-  /** How many buckets are worth asking for. */
+  /** How many buckets to request for this width. */
   get points() {
     return Math.min(800, Math.max(150, Math.round((this.#box.clientWidth - AXIS_WIDTH) / 2 / 50) * 50));
   }
@@ -216,7 +220,7 @@ export class Chart {
     const inside = this.#curves.some(({ series }) => series.within(...this.#range));
     setText(
       this.#none,
-      `No values in this range${Number.isFinite(newest) ? `; the newest is of ${moment(newest)}` : ""}`,
+      `No values in this range${Number.isFinite(newest) ? `; the newest value is from ${moment(newest)}` : ""}`,
     );
     this.#none.hidden = inside;
     this.node.hidden = this.optional && !inside;

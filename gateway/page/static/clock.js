@@ -1,8 +1,9 @@
-/** The gateway's clock: ages are told by it, because a viewer's own clock may be wrong by hours. */
+/** The gateway's clock: ages are computed with it, because a viewer's own clock may be wrong by hours. */
 
+/** How far the gateway's clock is ahead of the browser's, in ms. */
 let ahead = 0;
 
-/** Take over the gateway's time, in ms since 1970, as it was told just now. */
+/** Take over the gateway's time, in ms since 1970, as it has just arrived. */
 export function setClock(ms) {
   ahead = ms - Date.now();
 }

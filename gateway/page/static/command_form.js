@@ -1,4 +1,4 @@
-/** Sending a command: a form that waits for the device's own result, and says which of the possible ends it was. */
+/** Sending a command: a form that waits for the device's result and shows the outcome. */
 
 import { devicePath, post } from "./api.js";
 import { el, setText } from "./dom.js";
@@ -6,13 +6,13 @@ import { isObject, pretty } from "./json.js";
 import { JsonField } from "./json_field.js";
 import { answered, refused } from "./outcomes.js";
 
-const LONGEST_NAME = 64;
-/** What the answer may take on its way, beside the time that the device has. */
+const MAX_NAME_LENGTH = 64;
+/** Time for the answer to travel, in addition to the time that the device has. */
 const GRACE_MS = 10_000;
-const WAIT = { label: "Wait for the answer, seconds", ms: 1000, usual: "10", least: "0.1", most: "120" };
-const KEEP = { label: "Keep it for, hours", ms: 3_600_000, usual: "24", least: "0.01", most: "168" };
+const WAIT = { label: "Wait for the answer (seconds)", ms: 1000, usual: "10", least: "0.1", most: "120" };
+const KEEP = { label: "Keep it for (hours)", ms: 3_600_000, usual: "24", least: "0.01", most: "168" };
 
-/** What became of the last one sent; a screen reader reads it out. */
+/** The outcome of the last command sent; a screen reader reads it out. */
 function outcome() {
   const node = el("div", { class: "outcome", role: "status" });
   const show = ({ mark, word, text, value }) => {
@@ -38,7 +38,7 @@ export class CommandForm {
   #name = el("input", {
     type: "text",
     required: true,
-    maxlength: LONGEST_NAME,
+    maxlength: MAX_NAME_LENGTH,
     list: "command-names",
     autocomplete: "off",
     autocapitalize: "off",
@@ -57,7 +57,7 @@ export class CommandForm {
   #abort = new AbortController();
   node;
 
-  /** @param {string} id the device @param {() => void} changed called when the history has news */
+  /** @param {string} id the device @param {() => void} changed is called when the history has changed */
   constructor(id, changed) {
     Object.assign(this, { id, changed });
     this.node = el(
@@ -66,7 +66,7 @@ export class CommandForm {
       el("label", {}, "Command", this.#name, this.#names),
       el("label", {}, this.#timeLabel, this.#time),
       this.#params.node,
-      el("label", { class: "check" }, this.#keep, "Keep for a sleeping device"),
+      el("label", { class: "check" }, this.#keep, "Keep until the device connects"),
       this.#send,
       this.#outcome.node,
     );
@@ -74,7 +74,7 @@ export class CommandForm {
     this.#limits();
   }
 
-  /** Whoever leaves takes nothing back: what is under way ends in the history. */
+  /** Stop waiting. The command is not withdrawn: its outcome appears in the history. */
   close() {
     this.#abort.abort();
   }

@@ -1,4 +1,4 @@
-/** Commands of a device: the form, and every command with who gave it and what became of it. */
+/** Commands of a device: the form, and every command with its sender and its outcome. */
 
 import { devicePath, get } from "./api.js";
 import { CommandForm } from "./command_form.js";
@@ -12,9 +12,9 @@ const USUAL_MS = 3000;
 /** While a command is open. */
 const SOON_MS = 1000;
 const SHOWN = 25;
-/** All that the gateway gives: those that ended, and those that are open. */
+/** The most that the gateway returns: commands that have ended and open ones. */
 const ALL = 300;
-const MOST_NAMES = 30;
+const MAX_NAMES = 30;
 const OPEN = ["waiting", "sent"];
 
 function said({ state, ok, value, error }) {
@@ -27,7 +27,7 @@ function cell(name, ...content) {
   return el("td", { role: "cell", class: name }, ...content);
 }
 
-/** A row is made once; what became of the command is filled in. */
+/** A row is made once; the state of the command is filled in later. */
 class Row {
   #mark = el("span", { class: "mark", "aria-hidden": "true" });
   #word = el("b", {});
@@ -72,7 +72,7 @@ class Commands {
   #rows = new Map();
   #body = el("tbody", { role: "rowgroup" });
   #said = el("p", { class: "said calm", role: "status" }, "Loading…");
-  #more = el("button", { type: "button", hidden: true, onclick: () => this.#all() }, "Show all that are remembered");
+  #more = el("button", { type: "button", hidden: true, onclick: () => this.#all() }, "Show all commands in the history");
   #form;
   #table;
   node;
@@ -80,16 +80,16 @@ class Commands {
   constructor(id) {
     this.id = id;
     this.#form = new CommandForm(id, () => this.#polling.soon());
-    this.#table = table("commands", ["When", "Command", "State", "Answer", "By", ""], this.#body);
+    this.#table = table("commands", ["When", "Command", "State", "Answer", "Sent by", ""], this.#body);
     this.node = el(
       "section",
       { class: "control", "aria-label": "Commands" },
       box("Send a command", this.#form.node),
-      box("Commands so far", this.#said, this.#table, this.#more),
+      box("Command history", this.#said, this.#table, this.#more),
     );
   }
 
-  /** The panel is seen, or the device came or went. */
+  /** The panel has opened, or the device has connected or disconnected. */
   show() {
     this.#polling.start();
   }
@@ -120,17 +120,17 @@ class Commands {
   }
 
   #show(commands) {
-    setText(this.#said, commands.length ? "" : "Nothing was asked of this device yet.");
+    setText(this.#said, commands.length ? "" : "No command was sent to this device yet.");
     this.#table.hidden = commands.length === 0;
     this.#more.hidden = this.#limit === ALL || commands.length < this.#limit;
-    this.#form.suggest([...new Set(commands.map(({ name }) => name))].slice(0, MOST_NAMES));
+    this.#form.suggest([...new Set(commands.map(({ name }) => name))].slice(0, MAX_NAMES));
     const known = new Set(commands.map(({ id }) => id));
     for (const [id, row] of this.#rows)
       if (!known.has(id)) {
         row.node.remove();
         this.#rows.delete(id);
       }
-    // Those that are there stay where they are, with the focus that may be in them: the newest come before, older ones after.
+    // Rows that exist are not moved, so that they keep the focus: newer rows go above them, older rows below.
     let before = this.#body.firstChild;
     for (const entry of commands) {
       let row = this.#rows.get(entry.id);
@@ -144,7 +144,7 @@ class Commands {
   }
 }
 
-/** The panel of device `id`; it asks nothing before `show()`. */
+/** The panel of device `id`; it requests nothing before `show()`. */
 export function commandsPanel(id) {
   return new Commands(id);
 }

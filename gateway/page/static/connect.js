@@ -1,11 +1,11 @@
-/** Connecting a device: snippets with this gateway's address; an admin registers the device and gets its token. */
+/** Connecting a device: snippets with this gateway's address; an administrator registers the device and gets its token. */
 
 import { devicePath, post } from "./api.js";
 import { box } from "./device_boxes.js";
 import { el, setText } from "./dom.js";
 import { reading } from "./format.js";
 import { live } from "./live.js";
-import { deviceLink } from "./row.js";
+import { deviceLink } from "./device_row.js";
 import { SNIPPETS } from "./snippets.js";
 
 const ID = "[A-Za-z0-9._:\\-]{1,128}";
@@ -21,7 +21,7 @@ class Connect {
   #said = el("p", { class: "said", role: "status" });
   #mark = el("span", { class: "mark", "aria-hidden": "true" });
   #heard = el("span", { role: "status" });
-  /** What changes with every reading is not read aloud. */
+  /** The latest values; outside of the status, because a screen reader should not read out each reading. */
   #sent = el("span", {});
 
   constructor(root, session) {
@@ -33,7 +33,7 @@ class Connect {
       ? el(
           "p",
           { class: "calm" },
-          `${location.host} is this machine only. From another one, use an address it can reach.`,
+          `${location.host} works only on this machine. For a device elsewhere, use an address that the device can reach.`,
         )
       : null;
     root.append(
@@ -43,12 +43,12 @@ class Connect {
         { class: "connect" },
         steps,
         box(
-          "2. Paste this",
+          "2. Run this on the device",
           el("div", { class: "toolbar" }, this.#tabs, copy),
           el("pre", { tabindex: "0", "aria-label": "Snippet" }, this.#code),
           far,
         ),
-        box("3. See it arrive", el("p", { class: "heard" }, this.#mark, this.#heard, this.#sent)),
+        box("3. See its readings arrive", el("p", { class: "heard" }, this.#mark, this.#heard, this.#sent)),
       ),
     );
     this.#choices();
@@ -108,7 +108,7 @@ class Connect {
   #registered({ id, token }) {
     [this.#device, this.#token] = [id, token];
     this.#said.textContent =
-      "The token is in the snippets below. It is shown this once; the gateway keeps only a hash of it.";
+      "The token is in the snippets below. It is shown only once; the gateway keeps a hash of it.";
     this.#show();
     this.#listen();
   }
@@ -129,12 +129,12 @@ class Connect {
         {},
         "On the gateway's machine, ",
         el("code", {}, "gateway devices add ID"),
-        " prints the token of a new device. Logged in as admin, you get one here.",
+        " prints the token of a new device. Log in as administrator to get one on this page.",
       ),
     );
   }
 
-  /** Wait for the device's first reading: the moment for which somebody came to this page. */
+  /** Wait for the device's first reading: the moment for which the person opened this page. */
   #listen() {
     this.#abort.abort();
     this.#abort = new AbortController();

@@ -1,6 +1,6 @@
 /**
- * One device: what it is doing, its history and live tail, what was refused and why, and where its readings went; its
- * commands and settings behind tabs of their own, which are links like any other view.
+ * One device: its state, its history and live tail, its refused readings and the stages of its readings. Commands and
+ * settings have tabs of their own, which are links like any other view.
  */
 
 import { devicePath, get } from "./api.js";
@@ -11,9 +11,9 @@ import { MEANINGS, said, stateOf } from "./devices.js";
 import { el, placeholder, setAttribute, setText } from "./dom.js";
 import { NONE_YET, age, moment } from "./format.js";
 import { factsBox, ledgerBox, problemsBox, valuesBox } from "./device_boxes.js";
-import { factsOf, limited } from "./facts.js";
+import { factsOf, limited } from "./device_facts.js";
 import { live } from "./live.js";
-import { deviceLink } from "./row.js";
+import { deviceLink } from "./device_row.js";
 import { settingsPanel } from "./settings.js";
 import { whyForm } from "./why.js";
 
@@ -40,14 +40,17 @@ class DeviceView {
   #charts;
   #dataTab;
   #links = Object.entries(TABS).map(([tab, title]) => [tab, el("a", {}, title)]);
-  #tabs = el("nav", { class: "tabs", "aria-label": "Of this device" }, ...this.#links.map(([, link]) => link));
-  /** What the open tab shows; the tabs stay where they are, with the focus that may be in them. */
+  #tabs = el("nav", { class: "tabs", "aria-label": "Views of this device" }, ...this.#links.map(([, link]) => link));
+  /** The content of the open tab. The tabs themselves are not replaced, so that they keep the focus. */
   #content = el("div", {});
-  /** Panels that were open, by tab: what is half typed in them stays. */
+  /** Panels that were open, by tab: they keep text that is half typed. */
   #panels = {};
   #presence;
+  /** The last answer of `/v1/devices/{id}`; null before the first. */
   #device = null;
+  /** When data arrived last, in ms by the gateway's clock; 0: none since the gateway started. */
   #lastData = 0;
+  /** How far the time of the newest reading was behind its arrival, in ms. */
   #behind = 0;
 
   constructor(root, { id, query, session, go, logIn }) {
@@ -191,7 +194,7 @@ class DeviceView {
     setAttribute(this.#mark, "class", `mark ${state}`);
     setText(this.#state, said(state));
     this.#state.title = MEANINGS[state] ?? "";
-    const told = since && state !== "by-request"; // of that it would be when the last socket went
+    const told = since && state !== "by-request"; // for that state, `since` is when the last socket closed
     setText(
       this.#since,
       told ? `since ${moment(since)}${reason && reason !== "connected" ? ` (${reason})` : ""}` : "",
@@ -215,11 +218,11 @@ class DeviceView {
   }
 }
 
-/** In place of a panel, for who may not see it. */
+/** Shown in place of a panel to a person who is not an administrator. */
 function adminsOnly(title, logIn) {
   const text = logIn
-    ? "Parameters and settings may be secrets. Log in with the admin token to see and change them."
-    : "Parameters and settings may be secrets. They are shown to who logs in with auth.admin_token of the configuration.";
+    ? "Parameters and settings may be secrets. Log in with the administrator's token to see and change them."
+    : "Parameters and settings may be secrets. To see them, set auth.admin_token in the configuration and log in with it.";
   const node = placeholder("empty", `${title} are for administrators.`, text, logIn && { label: "Log in", run: logIn });
   return { node, show() {}, hide() {}, close() {} };
 }

@@ -1,11 +1,11 @@
-/** The boxes beside a device's charts: latest values, the ledger as a sum, and what was refused, in plain words. */
+/** The boxes beside a device's charts: latest values, the ledger as a sum, and the refused readings, in plain words. */
 
 import { el, setText } from "./dom.js";
 import { count, moment, problem, reading } from "./format.js";
 
 const OUTCOMES = {
   stored: "in the database",
-  duplicate: "sent again, stored once",
+  duplicate: "sent again, stored only once",
   rejected: "refused, by the gateway or the database",
   dropped: "lost to a full or damaged disk",
   pending: "waiting for the database",
@@ -16,7 +16,7 @@ export function box(title, ...children) {
   return el("section", { class: "box" }, el("h2", {}, title), ...children);
 }
 
-/** What else is known of the device, by name. */
+/** Further facts about the device, by name. */
 export function factsBox() {
   const list = el("dl", { class: "facts" });
   const show = (facts) => {
@@ -54,7 +54,7 @@ export function ledgerBox() {
   const table = el(
     "table",
     { class: "ledger" },
-    el("tbody", {}, ...rows, row("received", "the sum of these", "sum"), row("gaps", "numbers the device left out")),
+    el("tbody", {}, ...rows, row("received", "the sum of these", "sum"), row("gaps", "message numbers that the device skipped")),
   );
   const show = (ledger) => {
     for (const [name, cell] of Object.entries(cells)) {
@@ -68,7 +68,7 @@ export function ledgerBox() {
 /** The last refusals and errors, newest first. */
 export function problemsBox() {
   const body = el("tbody", {});
-  const head = ["When", "What", "Field", "In the gateway's words", "Message", "Times"].map((name) =>
+  const head = ["When", "What", "Field", "Reason", "Message", "Times"].map((name) =>
     el("th", { scope: "col" }, name),
   );
   const table = el(
@@ -76,13 +76,13 @@ export function problemsBox() {
     { class: "wide" },
     el("table", { class: "problems" }, el("thead", {}, el("tr", {}, ...head)), body),
   );
-  const none = el("p", { class: "calm" }, "Nothing of this device was refused since the gateway started.");
+  const none = el("p", { class: "calm" }, "No reading of this device was refused since the gateway started.");
   const show = (problems) => {
     table.hidden = problems.length === 0;
     none.hidden = problems.length > 0;
     body.replaceChildren(...problems.toSorted((a, b) => b.at - a.at).map(problemRow));
   };
-  return { node: box("Refused lately", none, table), show };
+  return { node: box("Recently refused", none, table), show };
 }
 
 function problemRow({ at, code, field, message, seq, count: times }) {

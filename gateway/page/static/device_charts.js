@@ -7,8 +7,8 @@ import { History } from "./history.js";
 import { panelsOf } from "./panels.js";
 import { rangeBar, rangeOf } from "./range.js";
 
-/** Fields drawn without being asked to: a device may have hundreds. */
-const MOST_FIELDS = 24;
+/** Fields drawn at first: a device may have hundreds. */
+const MAX_FIELDS = 24;
 const PRESENCE = "device_status";
 
 export class DeviceCharts {
@@ -16,7 +16,9 @@ export class DeviceCharts {
   #progress = el("p", { class: "progress", role: "status" });
   #none = placeholder("empty", "Nothing to draw.", "This device has sent no numbers in this range.");
   #bar = el("div", {});
+  /** Loads the range that is shown; null while paused. */
   #history = null;
+  /** Each chart with its curves; null before `load()`. */
   #panels = null;
   nodes;
 
@@ -26,19 +28,19 @@ export class DeviceCharts {
     this.nodes = [el("div", { class: "ranges" }, this.#bar, this.#progress), this.#charts];
   }
 
-  /** What can be drawn is known. @param {{latest: object, units?: object}} device @param {AbortSignal} signal */
+  /** Find the fields and make their charts. @param {{latest: object, units?: object}} device @param {AbortSignal} signal */
   async load(device, signal) {
     this.#draw(await this.#series(device, signal));
   }
 
   /**
    * The fields that can be drawn, those that the device has sent lately first. A database may know a measurement's
-   * fields only, not which device sent them: charts of such are optional.
+   * fields only, not which device sent them: charts of such fields are optional.
    */
   async #series({ latest, units = {} }, signal) {
     const { series } = await get("/v1/series", { device: this.id }, signal).catch((error) => {
       if (error.status === 401) throw error;
-      return { series: [] }; // the database is away: what is known without it
+      return { series: [] }; // the database does not answer: use the fields of the latest values
     });
     const stored = series.filter((each) => each.type !== "string" && each.measurement !== PRESENCE);
     const names = new Set(stored.map((each) => each.field));
@@ -51,7 +53,7 @@ export class DeviceCharts {
       .sort((a, b) => b.known - a.known);
   }
 
-  #draw(series, most = MOST_FIELDS) {
+  #draw(series, most = MAX_FIELDS) {
     this.close();
     const drawn = series.slice(0, most);
     const onZoom = (from, to) => this.choose({ from, to });
@@ -82,7 +84,7 @@ export class DeviceCharts {
     this.#history.load();
   }
 
-  /** Nobody sees them: what they wait for is given up. */
+  /** The charts are out of sight: cancel their requests. */
   pause() {
     this.#history?.close();
     this.#history = null;
@@ -90,7 +92,7 @@ export class DeviceCharts {
     setText(this.#progress, "");
   }
 
-  /** There may be something that the feed did not tell. */
+  /** Load again what the feed may have missed. */
   reload() {
     this.#history?.load({ quiet: true });
   }

@@ -1,5 +1,5 @@
 /**
- * What the page knows of all devices: loaded once, then changed by the live feed. Views ask for an ordered list.
+ * All devices that the page knows: loaded once, then changed by the live feed. Views request an ordered list.
  * A trail is a quarter of an hour of one field, for the small curve in a row.
  */
 
@@ -7,21 +7,21 @@ import { get } from "./api.js";
 import { now } from "./clock.js";
 
 const PAGE = 1000;
-/** Rows the page holds; of a larger fleet it says so, and searching asks the gateway. */
-export const MOST = 20_000;
+/** Devices that the page holds at most; in a larger fleet the search asks the gateway. */
+export const MAX_DEVICES = 20_000;
 export const TRAIL_MS = 15 * 60_000;
-const TRAIL = 60;
+const TRAIL_POINTS = 60;
 /** From what needs attention to what does not. */
 export const STATES = ["offline", "stale", "late", "by-request", "live"];
 export const MEANINGS = {
   live: "connected, and data comes in its usual rhythm",
   late: "connected, but the next reading is overdue by the device's own rhythm",
-  stale: "connected, but no data for many times its usual rhythm",
-  "by-request": "sends by request, without a connection; the age of its data says when it last did",
+  stale: "connected, but silent for several times its usual rhythm",
+  "by-request": "sends by HTTP request and keeps no connection; the age of its data says when it sent last",
   offline: "not connected",
 };
 
-/** @returns {string} one of `STATES`: what the gateway says of a device, in its list or in an event `presence` */
+/** @returns {string} one of `STATES`: from an entry of the device list, or an event `presence` */
 export function stateOf({ state, by_request: byRequest }) {
   return state === "offline" && byRequest ? "by-request" : state;
 }
@@ -80,15 +80,16 @@ const KEYS = {
 export class Devices {
   /** @type {Map<string, Device>} */
   all = new Map();
-  /** How many the gateway has; more than `all` holds where the fleet is larger than `MOST`. */
+  /** How many the gateway has; more than `all` holds where the fleet is larger than `MAX_DEVICES`. */
   total = 0;
-  /** Whether the list has come; what the feed brings before is part of a fleet, and without units. */
+  /** Whether the list has been loaded; before that the feed has brought only some devices, without units. */
   loaded = false;
+  /** Units by profile, then by field. */
   #units = {};
 
   /** Load everything, or what the gateway finds for `search`. */
   async load(signal, search = "") {
-    for (let offset = 0; offset < MOST; offset += PAGE) {
+    for (let offset = 0; offset < MAX_DEVICES; offset += PAGE) {
       const page = await get("/v1/devices", { limit: PAGE, offset, search }, signal);
       for (const device of page.devices) this.#take(device);
       Object.assign(this.#units, page.units);
@@ -122,9 +123,9 @@ export class Devices {
     const value = device.latest[device.trailField];
     if (!fresh || typeof value !== "number") return;
     const last = device.trail.at(-1);
-    if (device.trail.length > 1 && lastData < last.time + TRAIL_MS / TRAIL) last.value = value;
+    if (device.trail.length > 1 && lastData < last.time + TRAIL_MS / TRAIL_POINTS) last.value = value;
     else device.trail.push({ time: lastData, value });
-    if (device.trail.length > TRAIL + 1) device.trail.shift();
+    if (device.trail.length > TRAIL_POINTS + 1) device.trail.shift();
   }
 
   /** Take over an event `readings`. @returns {boolean} whether there are new rows */
@@ -132,7 +133,7 @@ export class Devices {
     const before = this.all.size;
     for (const [id, changed] of Object.entries(devices)) {
       const device = this.#known(id);
-      if (changed.by_request) device.state = "by-request"; // no state changed, so nothing else says so
+      if (changed.by_request) device.state = "by-request"; // the gateway sends no event `presence` for this
       this.#update(device, changed);
     }
     this.total = Math.max(this.total, this.all.size);
@@ -147,19 +148,19 @@ export class Devices {
     return this.all.size !== before;
   }
 
-  /** The curve so far, from the database: once for each device that came into view. */
+  /** Load a device's trail from the database, once, when its row comes into view. */
   async loadTrail(device, signal) {
     device.asked = true;
     if (device.trailField === null) return;
     const from = now() - TRAIL_MS;
-    const query = { device: device.id, field: device.trailField, from, points: TRAIL };
+    const query = { device: device.id, field: device.trailField, from, points: TRAIL_POINTS };
     try {
       const { points } = await get("/v1/query", query, signal);
       const newest = points.at(-1)?.time ?? 0;
       const before = points.map(({ time, mean }) => ({ time, value: mean }));
       device.trail = [...before, ...device.trail.filter(({ time }) => time > newest)];
     } catch {
-      device.asked = signal.aborted ? false : device.asked; // without it the curve begins now
+      device.asked = signal.aborted ? false : device.asked; // without an answer the curve begins now
     }
   }
 

@@ -1,6 +1,6 @@
 /**
- * Elements from code. Whatever comes from a device or a database becomes a text node or an attribute's value here,
- * never markup: nothing in this page parses HTML.
+ * Elements from code. Text from a device or a database becomes a text node or an attribute's value here,
+ * never markup: no code of this page parses HTML.
  */
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -48,7 +48,7 @@ export function table(name, columns, body) {
   return el("table", { role: "table", class: name }, head, body);
 }
 
-/** What a view shows in place of data: nothing there, loading, or an error with a way to go on. */
+/** What a view shows in place of data: no data, loading, or an error with an action. */
 export function placeholder(kind, title, text, action = null) {
   return el(
     "div",

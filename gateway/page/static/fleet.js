@@ -1,12 +1,12 @@
-/** The fleet: every device in one table that stays quick with thousands, totals on top, states as filters. */
+/** The fleet: every device in one table that stays fast with thousands of rows; totals above it, states as filters. */
 
 import { now } from "./clock.js";
-import { Devices, MEANINGS, MOST, STATES, said } from "./devices.js";
+import { Devices, MEANINGS, MAX_DEVICES, STATES, said } from "./devices.js";
 import { el, placeholder, setAttribute, setText } from "./dom.js";
 import { count } from "./format.js";
 import { live } from "./live.js";
 import { pending } from "./pending.js";
-import { DeviceRow, deviceLink } from "./row.js";
+import { DeviceRow, deviceLink } from "./device_row.js";
 import { totalsStrip } from "./totals.js";
 import { VirtualRows } from "./virtual.js";
 
@@ -23,20 +23,26 @@ const COLUMNS = [
   ["rate", "Messages", "rate"],
 ];
 
-/** What the table shows; it is kept while the page goes to another view and back. */
+/** The choices of the person; they are kept while the page goes to another view and back. */
 const view = { search: "", state: "", sort: "id", descending: false, top: 0 };
 const devices = new Devices();
 
 class Fleet {
   #abort = new AbortController();
+  /** The devices in the order of the table. */
   #shown = [];
+  /** Index of the row chosen with the arrow keys; -1: none. */
   #active = -1;
+  /** When the rows were ordered last, in ms. */
   #ordered = 0;
+  /** Whether there are new devices since then. */
   #grown = false;
   #frame = 0;
   #typing = 0;
+  /** Timer after which the curves of the rows in sight are loaded. */
   #trails = 0;
   #totals = totalsStrip();
+  /** The devices pending approval; null for a viewer. */
   #pending = null;
   #search = el("input", {
     type: "search",
@@ -52,7 +58,7 @@ class Fleet {
     class: "viewport",
     role: "rowgroup",
     tabindex: "0",
-    "aria-label": "Devices; arrow keys move",
+    "aria-label": "Devices; move with the arrow keys",
   });
   #table = el("div", { class: "table", role: "table", "aria-label": "Devices" });
   #message = el("div", { class: "message" });
@@ -143,7 +149,7 @@ class Fleet {
     this.#rows.setCount(this.#shown.length);
     setAttribute(this.#table, "aria-rowcount", String(this.#shown.length + 1));
     const part =
-      devices.total > devices.all.size ? `; the first ${count(MOST)} are loaded, searching asks the gateway` : "";
+      devices.total > devices.all.size ? `; the first ${count(MAX_DEVICES)} are loaded; the search finds all` : "";
     setText(this.#found, `${count(this.#shown.length)} of ${count(devices.total)} devices${part}`);
     this.#showCounts();
     this.#explain();
@@ -156,13 +162,13 @@ class Fleet {
       return this.#say(placeholder("empty", "No device matches.", "", { label: "Show all", run: () => this.#reset() }));
     if (!devices.loaded) return undefined;
     const connect = {
-      label: "Connect one",
+      label: "Connect a device",
       run: () => {
         location.hash = "#/connect";
       },
     };
     return this.#say(
-      placeholder("empty", "No device has connected yet.", "As soon as one does, it is listed here.", connect),
+      placeholder("empty", "No device has connected yet.", "A device appears here as soon as it connects.", connect),
     );
   }
 
@@ -255,7 +261,7 @@ class Fleet {
     }, TYPING_MS);
   }
 
-  /** When rows have come to rest, the curves of the rows in sight are loaded, a few at a time. */
+  /** When scrolling has stopped, load the curves of the rows in sight, two at a time. */
   #settle() {
     view.top = this.#viewport.scrollTop;
     clearTimeout(this.#trails);

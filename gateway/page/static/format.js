@@ -12,7 +12,7 @@ const MOMENT = new Intl.DateTimeFormat("en-GB", {
   second: "2-digit",
   timeZoneName: "short",
 });
-const MOST_TEXT = 80;
+const MAX_TEXT_LENGTH = 80;
 const SPANS = [
   ["d", 86400],
   ["h", 3600],
@@ -23,8 +23,8 @@ const SIZES = ["B", "KiB", "MiB", "GiB", "TiB"];
 const CODES = {
   malformed_json: "not valid JSON",
   not_utf8: "not UTF-8",
-  unknown_type: "unknown kind of message",
-  bad_message: "message of a wrong form",
+  unknown_type: "unknown message type",
+  bad_message: "message has the wrong form",
   bad_timestamp: "timestamp cannot be read",
   timestamp_out_of_range: "timestamp out of range",
   bad_name: "name not allowed",
@@ -38,7 +38,7 @@ const CODES = {
   throttle: "sent too fast",
 };
 
-/** @returns {string} a number with at most six digits that count, or as many as are asked for */
+/** @returns {string} a number with at most six significant digits, or `digits` of them */
 export function number(value, digits = 6) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const size = Math.abs(value);
@@ -47,7 +47,7 @@ export function number(value, digits = 6) {
     : NUMBER.format(digits < 6 ? Number(value.toPrecision(digits)) : value);
 }
 
-/** @returns {string} a whole number with its thousands apart */
+/** @returns {string} a whole number with separated thousands */
 export function count(value) {
   return value === null || value === undefined ? "–" : COUNT.format(Math.round(value));
 }
@@ -61,7 +61,7 @@ export function reading(value, unit, digits) {
   if (typeof value === "number")
     return unit && typeof unit === "string" ? `${number(value, digits)}\u00a0${unit}` : number(value, digits);
   const text = typeof value === "string" ? value : JSON.stringify(value);
-  return text.length > MOST_TEXT ? `${text.slice(0, MOST_TEXT)}…` : text;
+  return text.length > MAX_TEXT_LENGTH ? `${text.slice(0, MAX_TEXT_LENGTH)}…` : text;
 }
 
 /** @returns {string} 2 s, 41 min, 3 h 5 min, 2 d 4 h */
@@ -86,7 +86,7 @@ export function roughly(seconds) {
   return `${Math.round(seconds / size)}\u00a0${name}`;
 }
 
-/** What is known of data before the start is in the database alone. */
+/** Only the database knows of data from before the start. */
 export const NONE_YET = "none since the gateway started";
 
 /** @returns {string} how long ago `ms` is by the gateway's clock; a dash for 0 */
@@ -111,7 +111,7 @@ export function bytes(value) {
   return `${rest < 10 && step > 0 ? rest.toFixed(1) : Math.round(rest)}\u00a0${SIZES[step]}`;
 }
 
-/** @returns {string} messages a second; a minute where that reads better */
+/** @returns {string} messages per second, or per minute if there are few */
 export function rate(perSecond) {
   if (perSecond === null || perSecond === undefined) return "–";
   if (perSecond === 0) return "0";

@@ -1,10 +1,10 @@
-/** The gateway's own health: can it take readings and what is wrong, its figures over time, and dead letters. */
+/** The gateway's own health: whether it accepts readings and what is wrong, its figures over time, and dead letters. */
 
 import { get } from "./api.js";
 import { Chart } from "./chart.js";
 import { now } from "./clock.js";
 import { el, placeholder, setText } from "./dom.js";
-import { letters } from "./letters.js";
+import { deadLetters } from "./dead_letters.js";
 import { live } from "./live.js";
 import { SPANS } from "./range.js";
 import { Series } from "./series.js";
@@ -30,7 +30,7 @@ const PANELS = [
       ["ack_p99_ms", "99 %", 1],
     ],
   ],
-  ["Event-loop lag", "ms", [["loop_lag_ms", "lag", 1]]],
+  ["Event loop delay", "ms", [["loop_lag_ms", "delay", 1]]],
   ["Time of a database write", "ms", [["write_p50_ms", "median", 1]]],
   ["Spool", "MiB", [["spool_bytes", "on disk", MIB]]],
   ["Readings waiting for the database", "", [["pending", "waiting", 1]]],
@@ -49,7 +49,9 @@ function seriesOf(history, column, divisor) {
 class Health {
   #abort = new AbortController();
   #span = "1h";
+  /** Timer of the next refresh. */
   #loading = 0;
+  /** Counts the refreshes, so that only the newest plans the next one. */
   #runs = 0;
   #totals = totalsStrip();
   #reasons = el("div", { class: "reasons", role: "status" });
@@ -62,14 +64,14 @@ class Health {
 
   constructor(root, session) {
     const grid = el("div", { class: "charts grid" }, ...this.#charts.map((chart) => chart.node));
-    this.letters = letters(session.role === "admin");
+    this.deadLetters = deadLetters(session.role === "admin");
     root.append(
       el("h1", {}, "Health"),
       this.#totals.node,
       this.#reasons,
       el("div", { class: "ranges", role: "group", "aria-label": "Time range" }, this.#spans, this.#progress),
       grid,
-      this.letters.node,
+      this.deadLetters.node,
     );
     this.#choices();
     const { signal } = this.#abort;
@@ -146,7 +148,7 @@ class Health {
       "p",
       { class: "fine" },
       el("span", { class: "mark live", "aria-hidden": "true" }),
-      "Readings are taken and delivered; nothing needs attention.",
+      "Readings are accepted and delivered; nothing needs attention.",
     );
     const list = el("ul", { class: "attention" }, ...reasons.map((reason) => el("li", {}, String(reason))));
     this.#reasons.replaceChildren(reasons.length ? list : fine);

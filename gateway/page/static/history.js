@@ -1,8 +1,8 @@
 /**
  * Charts of a device: a coarse answer for all at once, then the fine one, then the live tail appended.
  *
- * A request that nobody waits for any more is given up, and the gateway with it. A long range is loaded anew rarely, a
- * short one often, so that what the live feed only shows the newest value of (blocks, late readings) is filled in.
+ * A request whose answer is no longer needed is cancelled, and with it the query in the gateway. A range is loaded again
+ * from time to time, a short one often, because the live feed brings only the newest value of blocks and late readings.
  */
 
 import { get } from "./api.js";
@@ -10,17 +10,18 @@ import { now } from "./clock.js";
 import { Series } from "./series.js";
 
 const COARSE_FROM_MS = 3_600_000;
-const SHORTEST_RELOAD_MS = 10_000;
+const MIN_RELOAD_MS = 10_000;
 const RELOAD_SHARE = 60;
-/** What was on its way to the database at the first load is there by then. */
+/** By then the database has the readings that were on their way at the first load. */
 const FIRST_RELOAD_MS = 3_000;
-const AT_ONCE = 2;
+const MAX_REQUESTS = 2;
 
 /** @typedef {{field: string, measurement: string|null, unit: string|undefined, tint: number, label: string, series: Series}} Curve */
 
 export class History {
   #abort = new AbortController();
   #timer = 0;
+  /** Counts the loads, so that only the newest plans the next one. */
   #runs = 0;
 
   /**
@@ -57,7 +58,7 @@ export class History {
       this.tell(error, false);
     }
     if (!this.range.live || signal.aborted || run !== this.#runs) return;
-    const usual = Math.max(SHORTEST_RELOAD_MS, (this.range.to - this.range.from) / RELOAD_SHARE);
+    const usual = Math.max(MIN_RELOAD_MS, (this.range.to - this.range.from) / RELOAD_SHARE);
     const pause = run === 1 ? FIRST_RELOAD_MS : usual;
     this.#timer = setTimeout(() => this.load({ quiet: true }), pause);
   }
@@ -67,7 +68,7 @@ export class History {
     const worker = async () => {
       for (let panel = waiting.shift(); panel; panel = waiting.shift()) await this.#panel(panel, extra);
     };
-    await Promise.all(Array.from({ length: AT_ONCE }, worker));
+    await Promise.all(Array.from({ length: MAX_REQUESTS }, worker));
   }
 
   async #panel({ chart, curves }, extra) {

@@ -1,6 +1,6 @@
-/** JSON as people type it, and as they read it. Nothing is sent that is not exactly what was typed. */
+/** JSON as people type and read it. The page sends exactly the value that was typed, or refuses it. */
 
-/** Numbers that JavaScript would round in silence are refused; what a browser does not tell the source of passes. */
+/** Refuse numbers that JavaScript would round. A browser that does not give the source text lets them pass. */
 function exact(_key, value, context) {
   if (typeof value !== "number") return value;
   if (!Number.isFinite(value)) throw new RangeError("a number is too large");
@@ -13,7 +13,7 @@ function exact(_key, value, context) {
 /**
  * @param {string} text
  * @returns {unknown}
- * @throws {SyntaxError|RangeError} its message is for whoever typed it
+ * @throws {SyntaxError|RangeError} its message is for the person who typed it
  */
 export function parseJson(text) {
   return JSON.parse(text, exact);

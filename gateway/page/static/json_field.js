@@ -1,11 +1,12 @@
-/** A field for JSON that is judged as one types: what is wrong stands below it, and belongs to it for a screen reader. */
+/** A field for JSON that is checked during typing. The error is shown below it and linked to it for screen readers. */
 
 import { el, setAttribute, setText } from "./dom.js";
 import { parseJson } from "./json.js";
 
-/** A word half typed is no mistake yet. */
+/** No error is shown before a pause in typing of this length. */
 const TYPING_MS = 300;
 
+/** Counts the fields made, for ids that are unique. */
 let made = 0;
 
 export class JsonField {
@@ -33,12 +34,12 @@ export class JsonField {
 
   #typed() {
     clearTimeout(this.#typing);
-    const { wrong } = this.#judged();
+    const { wrong } = this.#checked();
     if (wrong) this.#typing = setTimeout(() => this.#tell(wrong), TYPING_MS);
     else this.#tell("");
   }
 
-  #judged() {
+  #checked() {
     try {
       const value = parseJson(this.input.value);
       return { value, wrong: this.#rule(value) };
@@ -57,10 +58,10 @@ export class JsonField {
     this.#typed();
   }
 
-  /** @returns {{value: unknown}|null} what was typed; null if it is wrong, and that was said */
+  /** @returns {{value: unknown}|null} what was typed; null if it is wrong; the error is then shown */
   read() {
     clearTimeout(this.#typing);
-    const { value, wrong } = this.#judged();
+    const { value, wrong } = this.#checked();
     this.#tell(wrong ?? "");
     if (!wrong) return { value };
     this.input.focus();

@@ -1,10 +1,10 @@
 /**
- * The live feed: one `EventSource` for whatever view is open, which reconnects by itself.
+ * The live feed: one `EventSource` for the open view, which reconnects by itself.
  *
  * Rules that hold here:
- * - `state` never claims more than is known: without an event for `SILENT_MS` the feed counts as lost, socket or not.
- * - Where events do not get through (a proxy that holds them back), the same facts are fetched every few seconds.
- * - A page nobody sees has no feed; when it is seen again, it starts over with `resync`.
+ * - Without an event for `SILENT_MS` the feed counts as lost, even if the socket is open.
+ * - Where events do not come through (behind a proxy that buffers them), the page polls the same data.
+ * - A hidden page closes its feed; when it is visible again, it starts anew with `resync`.
  */
 
 import { access, get } from "./api.js";
@@ -13,10 +13,10 @@ import { now, setClock } from "./clock.js";
 const SILENT_MS = 12_000;
 const HIDDEN_MS = 30_000;
 const POLL_MS = 5_000;
-const MOST_POLLS = 12;
-/** How long a view waits for the feed before it loads what it shows all the same. */
+const MAX_POLLS = 12;
+/** How long a view waits for the feed before it loads its data without it. */
 const HELLO_MS = 1_500;
-const LONGEST_PAUSE_MS = 15_000;
+const MAX_PAUSE_MS = 15_000;
 /** Attempts without one event before the feed falls back to fetching. */
 const ATTEMPTS = 3;
 
@@ -24,20 +24,25 @@ const ATTEMPTS = 3;
 class Live extends EventTarget {
   /** @type {"idle"|"connecting"|"open"|"polling"|"lost"} */
   state = "idle";
-  /** When the last event came, by the gateway's clock: what is on the page is as old as this. */
+  /** When the last event came, by the gateway's clock: the data shown is as old as this. */
   heard = 0;
   #source = null;
+  /** The query of `/v1/live`: devices, readings. */
   #filter = "";
+  /** Attempts since the last event. */
   #failed = 0;
+  /** Timer of the next step: a load without `hello`, another attempt, another poll. */
   #timer = 0;
+  /** Timer that closes the feed of a hidden page. */
   #hidden = 0;
+  /** When the last event came, by the browser's clock. */
   #newest = 0;
 
   constructor() {
     super();
     setInterval(() => this.#watch(), 1000);
     document.addEventListener("visibilitychange", () => this.#seen());
-    // A page that was left may be kept for Back, and its feed with it: one of the six connections that a browser has.
+    // A browser may keep a page for Back, and with it its feed: one of the six connections that it opens to a host.
     window.addEventListener("pagehide", () => this.#shut());
     window.addEventListener("pageshow", () => this.#seen());
   }
@@ -97,19 +102,19 @@ class Live extends EventTarget {
     access.dispatchEvent(new Event("lost")); // refused: perhaps the login has ended
     this.#failed += 1;
     this.#shut();
-    if (this.#failed === 1) this.dispatchEvent(new Event("resync")); // views do without it
-    const pause = Math.min(LONGEST_PAUSE_MS, 1000 * 2 ** Math.min(this.#failed, 4));
+    if (this.#failed === 1) this.dispatchEvent(new Event("resync")); // views load their data without the feed
+    const pause = Math.min(MAX_PAUSE_MS, 1000 * 2 ** Math.min(this.#failed, 4));
     this.#timer = setTimeout(() => (this.#failed >= ATTEMPTS ? this.#poll() : this.#open()), pause);
   }
 
-  /** Fetch until there is reason to try the feed again: the gateway was away and is back, or a while has passed. */
+  /** Poll until the gateway answers again after it did not, or `MAX_POLLS` is reached; then try the feed again. */
   async #poll(polls = 1, away = false) {
     const source = this.#source;
     let missed = false;
     try {
       const totals = await get("/v1/status");
       if (source !== this.#source) return;
-      if (away || polls > MOST_POLLS) return void this.#open();
+      if (away || polls > MAX_POLLS) return void this.#open();
       this.heard = now();
       this.#become("polling");
       this.dispatchEvent(new CustomEvent("totals", { detail: totals }));

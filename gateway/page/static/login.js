@@ -22,15 +22,15 @@ export function showLogin(root, session, done) {
     try {
       done(await logIn(token.value.trim()));
     } catch (error) {
-      wrong.textContent = error.status === 401 ? "This is neither the viewer's nor the admin's token." : error.message;
+      wrong.textContent = error.status === 401 ? "This is neither the viewer's nor the administrator's token." : error.message;
       button.disabled = false;
       token.select();
     }
   };
   const hint =
     session.role === "none"
-      ? "With the viewer token you see everything; with the admin token you can change things too."
-      : "With the admin token you can register devices, send them commands, and change their settings.";
+      ? "The viewer's token lets you see the fleet; the administrator's token also lets you make changes."
+      : "With the administrator's token you can register devices, send them commands, and change their settings.";
   root.append(
     el(
       "form",

@@ -1,11 +1,11 @@
-/** Which curves share a chart, and what they are called there. */
+/** Which curves share a chart, and their labels. */
 
 import { Series } from "./series.js";
 
 const TINTS = 6;
 
 /**
- * A field that several measurements have is called by both names.
+ * If several measurements have a field, its label has both names.
  *
  * @returns {{title: string, curves: object[]}[]} a panel for each unit, and one for each field without
  */

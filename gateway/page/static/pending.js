@@ -1,4 +1,4 @@
-/** Devices that wait to be approved: a list above the fleet for administrators, gone when there is none. */
+/** Devices pending approval: a list above the fleet for administrators, hidden while it is empty. */
 
 import { get } from "./api.js";
 import { el, setText } from "./dom.js";
@@ -7,7 +7,7 @@ import { PendingRow } from "./pending_row.js";
 import { Polling } from "./polling.js";
 
 const USUAL_MS = 2000;
-/** A list that nobody opened does not push a phone's table out of sight. */
+/** On a narrow screen the list begins closed, so that it does not push the table out of sight. */
 const NARROW = "(max-width: 640px)";
 
 class Pending {
@@ -21,14 +21,14 @@ class Pending {
   #details;
   node;
 
-  /** @param {() => Iterable<string>} profiles those that are known */
+  /** @param {() => Iterable<string>} profiles profiles to suggest */
   constructor(profiles) {
     this.profiles = profiles;
     this.#details = el(
       "details",
       { open: !matchMedia(NARROW).matches },
       el("summary", {}, "New devices ", this.#badge),
-      el("p", { class: "note" }, "Approve a device only if it shows the same code: anybody can ask in any name."),
+      el("p", { class: "note" }, "Approve a device only if the device itself shows the same code: any device can use any id."),
       this.#list,
       this.#profiles,
     );
@@ -49,7 +49,7 @@ class Pending {
     try {
       this.#show((await get("/v1/enrolments", {}, signal)).enrolments);
     } catch {
-      // What is shown stays: a decision about a request that is gone is refused, and says so.
+      // The list stays: if a request has ended meanwhile, the gateway refuses a decision about it.
     }
     return USUAL_MS;
   }
@@ -66,7 +66,7 @@ class Pending {
       this.#rows.get(key).show(request);
     }
     setText(this.#badge, count(this.#rows.size));
-    this.#badge.setAttribute("aria-label", `${this.#rows.size} waiting`);
+    this.#badge.setAttribute("aria-label", `${this.#rows.size} pending`);
     this.#details.hidden = this.#rows.size === 0;
     this.node.hidden = this.#details.hidden && !this.#said.textContent;
   }
@@ -78,7 +78,7 @@ class Pending {
     this.#profiles.replaceChildren(...[...new Set(this.profiles())].sort().map((value) => el("option", { value })));
   }
 
-  /** The row goes, and the focus that was in it moves to what is said about it. */
+  /** Remove the row, and move the focus to the sentence about the decision. */
   #decided(key, sentence) {
     this.#rows.get(key)?.node.remove();
     this.#rows.delete(key);

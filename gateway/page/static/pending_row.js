@@ -1,4 +1,4 @@
-/** A device that waits to be approved: its claim code, large enough to compare, and a form to decide about it. */
+/** A device pending approval: its claim code, large enough to compare, and a form to approve or refuse it. */
 
 import { post } from "./api.js";
 import { now } from "./clock.js";
@@ -8,12 +8,12 @@ import { tagsOf } from "./tags.js";
 
 const SURE_MS = 5000;
 const CONTESTED =
-  "Another device has shown the same code: neither of them can be approved. Refuse it, and let it ask again.";
-const REGISTERED = "This id is registered already. Approving gives it a new token, at which its old one ends.";
+  "Another device has shown the same code: neither can be approved. Refuse it and restart the device.";
+const REGISTERED = "This id is registered already. Approving gives it a new token; the old one stops working.";
 
 export class PendingRow {
   #facts = el("p", { class: "note" });
-  /** Apart from what the gateway says, in words and in lines: whoever asks can say anything. */
+  /** The device's own claims, on a line of their own: a device can claim anything. */
   #info = el("p", { class: "note" });
   #note = el("p", { class: "note caution" });
   #profile = el("input", { type: "text", list: "profiles", autocomplete: "off", autocapitalize: "off" });
@@ -68,7 +68,7 @@ export class PendingRow {
       `from ${address}, ${asked === "now" ? "just now" : `${asked} ago`}, for another ${left}${away}`,
     );
     const told = Object.entries(info ?? {}).map(([name, value]) => `${name} ${value}`);
-    setText(this.#info, `It says of itself: ${told.join("; ")}`);
+    setText(this.#info, `The device says: ${told.join("; ")}`);
     this.#info.hidden = told.length === 0;
     setText(this.#note, contested ? CONTESTED : registered ? REGISTERED : "");
     this.#note.hidden = !contested && !registered;

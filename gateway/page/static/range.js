@@ -1,5 +1,5 @@
 /**
- * The time range of a view: the last so-and-so long, moving with the clock, or from one moment to another.
+ * The time range of a view: a span that ends now and moves with the clock, or from one moment to another.
  * It is kept in the address (`?range=1h`, `?from=..&to=..`), so Back undoes a zoom and a link shows the same to others.
  */
 
@@ -8,7 +8,7 @@ import { el } from "./dom.js";
 import { duration, time } from "./format.js";
 
 const HOUR_MS = 3_600_000;
-const SHORTEST_MS = 2_000;
+const MIN_RANGE_MS = 2_000;
 export const SPANS = {
   "5m": [300_000, "5 min"],
   "15m": [900_000, "15 min"],
@@ -24,7 +24,7 @@ export const SPANS = {
 /** @returns {Range} what the address says; a span ends now */
 export function rangeOf(query, fallback = "15m") {
   const [from, to] = [Number(query.get("from")), Number(query.get("to"))];
-  if (from > 0 && to >= from + SHORTEST_MS) return { span: null, from, to, live: false };
+  if (from > 0 && to >= from + MIN_RANGE_MS) return { span: null, from, to, live: false };
   const span = Object.hasOwn(SPANS, query.get("range")) ? query.get("range") : fallback;
   const end = now();
   return { span, from: end - SPANS[span][0], to: end, live: true };
@@ -78,11 +78,11 @@ function picker(range, go) {
   const apply = (event) => {
     event.preventDefault();
     const [start, end] = [from, to].map((label) => new Date(label.lastElementChild.value).getTime());
-    if (end >= start + SHORTEST_MS) go({ from: start, to: end });
+    if (end >= start + MIN_RANGE_MS) go({ from: start, to: end });
     else wrong.textContent = "The end has to come after the start.";
   };
   const title = range.live
-    ? "Other…"
+    ? "Custom…"
     : `${time(range.from)} to ${time(range.to)} (${duration((range.to - range.from) / 1000)})`;
   const closed = (event) => {
     if (event.key === "Escape") event.currentTarget.open = false;

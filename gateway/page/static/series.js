@@ -9,8 +9,8 @@ const DENSE = 3;
 const GAP_DENSE = 1.5;
 const GAP_SPARSE = 3;
 
-/** Beyond so many buckets the oldest go: a page that stays open for days does not grow. */
-const MOST = 4000;
+/** Beyond this number the oldest buckets are dropped: a page that stays open for days does not grow. */
+const MAX_BUCKETS = 4000;
 
 function median(values) {
   const sorted = values.toSorted((a, b) => a - b);
@@ -57,13 +57,13 @@ export class Series {
     return this.counts.some((count) => count > 1);
   }
 
-  /** Add a value that came just now; one older than the newest bucket is left to the next load. */
+  /** Add a value that came just now; a value older than the newest bucket waits for the next load. */
   append(time, value) {
     const last = this.times.length - 1;
     if (time < this.newest) return;
     if (last < 0 || time >= this.newest + this.resolution) {
       if (time > this.newest) this.#push(time, value, value, value, 1);
-      if (this.times.length > MOST) for (const column of this.#columns) column.shift();
+      if (this.times.length > MAX_BUCKETS) for (const column of this.#columns) column.shift();
       if (this.longest === 0) this.#measure();
       return;
     }
@@ -78,7 +78,7 @@ export class Series {
     return [this.times, this.low, this.mean, this.high, this.counts];
   }
 
-  /** Keep what the live feed brought and the database did not answer yet. */
+  /** Keep the values of the live feed that the database does not have yet. */
   keep(older) {
     older.times.forEach((time, index) => {
       if (time > this.newest && time >= this.newest + this.resolution)

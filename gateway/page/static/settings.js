@@ -1,4 +1,4 @@
-/** Settings of a device: what they should be beside what it says they are, key by key, and a form to change them. */
+/** Settings of a device: desired beside reported values, key by key, and a form to change them. */
 
 import { devicePath, get } from "./api.js";
 import { box } from "./device_boxes.js";
@@ -7,10 +7,10 @@ import { moment } from "./format.js";
 import { pretty } from "./json.js";
 import { Polling } from "./polling.js";
 import { SettingsForm } from "./settings_form.js";
-import { linesOf, MEANINGS, nested } from "./twin.js";
+import { linesOf, MEANINGS, nested } from "./settings_diff.js";
 
 const USUAL_MS = 3000;
-/** While the device has something to confirm. */
+/** While the device has to confirm a version. */
 const SOON_MS = 1000;
 const MARKS = { "in sync": "done", pending: "open", differs: "failed", "reported only": "none" };
 const ABSENT = "–";
@@ -19,7 +19,7 @@ function shown(value) {
   return value === undefined ? ABSENT : JSON.stringify(value);
 }
 
-/** A key; narrow screens lay it out as a block, so its parts say themselves what they are. */
+/** One key. Narrow screens lay it out as a block, so each cell carries its own label. */
 class Line {
   #desired = el("code", {});
   #reported = el("code", {});
@@ -75,7 +75,7 @@ class Settings {
       (twin) => this.#show(twin),
       () => this.#polling.soon(),
     );
-    this.#table = table("settings", ["Key", "Should be", "Is, as the device says", "State", ""], this.#body);
+    this.#table = table("settings", ["Key", "Should be", "Reported by the device", "State", ""], this.#body);
     this.node = el(
       "section",
       { class: "control", "aria-label": "Settings" },
@@ -84,7 +84,7 @@ class Settings {
     );
   }
 
-  /** The panel is seen, or the device came or went. */
+  /** The panel has opened, or the device has connected or disconnected. */
   show(connected) {
     this.#form.connected = connected;
     this.#polling.start();
@@ -108,7 +108,7 @@ class Settings {
     }
   }
 
-  /** @returns {number} in how many ms to look again */
+  /** @returns {number} ms until the next request */
   #show(twin) {
     const lines = linesOf(twin);
     this.#form.saw(twin.desired.version, [...new Set(lines.map(({ path }) => path[0]))]);
@@ -121,7 +121,7 @@ class Settings {
     return lines.some(({ state }) => state === "pending") ? SOON_MS : USUAL_MS;
   }
 
-  /** Other keys than before. */
+  /** Make the table anew: the keys have changed. */
   #arrange(lines, keys) {
     const made = lines.map((line, at) => this.#lines.get(keys[at]) ?? new Line(line, (chosen) => this.#edit(chosen)));
     this.#lines = new Map(keys.map((key, at) => [key, made[at]]));
@@ -134,16 +134,16 @@ class Settings {
 }
 
 function versions({ desired, reported }) {
-  if (!desired.version && !reported.at) return "Nobody has set anything, and the device has reported nothing.";
+  if (!desired.version && !reported.at) return "No settings are set, and the device has reported none.";
   const set = desired.version
-    ? `Version ${desired.version}, of ${moment(desired.changed_at)} by ${desired.by.role} at ${desired.by.address}.`
-    : "Nobody has set anything.";
-  if (!reported.at) return `${set} The device has reported nothing.`;
+    ? `Version ${desired.version}, set on ${moment(desired.changed_at)} by ${desired.by.role} at ${desired.by.address}.`
+    : "No settings are set.";
+  if (!reported.at) return `${set} The device has reported no settings.`;
   const seen = reported.version === null ? "" : `, when it had version ${reported.version}`;
   return `${set} The device reported at ${moment(reported.at)}${seen}.`;
 }
 
-/** The panel of device `id`; it asks nothing before `show()`. */
+/** The panel of device `id`; it requests nothing before `show()`. */
 export function settingsPanel(id) {
   return new Settings(id);
 }

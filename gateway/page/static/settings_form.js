@@ -1,6 +1,6 @@
 /**
- * Changing a setting: a key and its value as JSON. What is saved is based on the version that was on the page when one
- * began to type; if somebody else was quicker, nothing is saved, and one is told.
+ * Changing a setting: a key and its value as JSON. The change is based on the version that was on the page when the person
+ * began to type. If the settings have changed since then, nothing is saved, and the form says so.
  */
 
 import { devicePath, put } from "./api.js";
@@ -10,6 +10,7 @@ import { JsonField } from "./json_field.js";
 export class SettingsForm {
   /** Whether the device is connected, as far as the page knows. */
   connected = false;
+  /** The version that the page shows. */
   #version = 0;
   /** The version on which the change in the form is based; null while the form is untouched. */
   #base = null;
@@ -28,6 +29,7 @@ export class SettingsForm {
     rule: () => null,
   });
   #save = el("button", { type: "submit", class: "main" }, "Save");
+  /** The result of the last save. */
   #said = el("p", { class: "said", role: "status" });
   #abort = new AbortController();
   node;
@@ -96,7 +98,7 @@ export class SettingsForm {
     const { version } = twin.desired;
     const way = this.connected ? "it is on its way to the device" : "the device gets it when it connects";
     this.#tell(
-      version === this.#base ? "Nothing to change: it is so already." : `Saved as version ${version}; ${way}.`,
+      version === this.#base ? "Nothing to change: the setting has this value already." : `Saved as version ${version}; ${way}.`,
     );
     this.saved(twin);
     this.#base = null;
@@ -106,8 +108,8 @@ export class SettingsForm {
   #failed(error) {
     if (error.code !== "version_conflict") return this.#tell(error.message, true);
     this.#tell(
-      "Not saved: somebody else has changed the settings since you began. What they are now is shown above, your change" +
-        " is still here. Save again to apply it to them.",
+      "Not saved: somebody else has changed the settings since you began. The current settings are shown above, and your change" +
+        " is still in the form. Save again to apply it to them.",
       true,
     );
     this.#base = null;

@@ -1,4 +1,4 @@
-/** What to paste to get a device connected, as in the README, filled with an address, a device and its token. */
+/** Code that connects a device, filled with an address, a device and its token. */
 
 /** @typedef {{host: string, secure: boolean, device: string, token: string}} Target */
 
@@ -24,7 +24,7 @@ from websockets.sync.client import connect  # pip install websockets
 
 url = "${url(target)}"
 with connect(url, additional_headers={"Authorization": "Bearer ${target.token}"}) as socket:
-    print(socket.recv())  # welcome: limits, keepalive, the last number that is safe
+    print(socket.recv())  # welcome: limits, keepalive, the last number that is durable
     for seq in range(1000):
         socket.send(json.dumps({"seq": seq, "ts": time.time(), "values": {"temp": 21.5}}))
         print(socket.recv())  # {"type":"ack","seq":0} once it is on the gateway's disk

@@ -1,6 +1,6 @@
 /**
- * The theme that was chosen, set before anything is drawn: a classic script in the head, so that nothing flashes.
- * Without a choice the operating system's counts (theme.css).
+ * The theme that was chosen, set before anything is drawn: a classic script in the head, so that the page does not flash.
+ * Without a choice the operating system's theme applies (theme.css).
  */
 "use strict";
 
@@ -9,7 +9,7 @@
   try {
     chosen = localStorage.getItem("theme");
   } catch {
-    // Storage is switched off: the system's theme it is.
+    // Storage is switched off: the system's theme applies.
   }
   if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
 })();

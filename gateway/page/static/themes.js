@@ -1,4 +1,4 @@
-/** Switching between the system's theme, light and dark; charts are told, because a canvas knows no CSS. */
+/** Switching between the system's theme, light and dark; charts get an event, because a canvas does not follow CSS. */
 
 const ORDER = ["system", "light", "dark"];
 const NAMES = { system: "Auto", light: "Light", dark: "Dark" };
@@ -25,7 +25,7 @@ function choose(theme) {
   themes.dispatchEvent(new Event("change"));
 }
 
-/** Let `button` go through the three. */
+/** Let `button` switch between the three themes. */
 export function themeButton(button) {
   const show = () => {
     button.textContent = `◐ ${NAMES[chosen()]}`;

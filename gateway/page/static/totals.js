@@ -1,4 +1,4 @@
-/** The figures on top: devices, rates, acknowledgements, spool, database, dead letters. They never change their size. */
+/** The figures on top: devices, rates, acknowledgements, spool, database, dead letters. A new figure never changes the size of its tile. */
 
 import { el, setText } from "./dom.js";
 import { bytes, count, latency, rate, roughly } from "./format.js";
@@ -10,7 +10,7 @@ function figures(totals) {
   const { devices, spool, database, ack_ms: ack, dead_letters: dead } = totals;
   const full = spool.max_bytes ? spool.bytes / spool.max_bytes : 0;
   const room =
-    spool.room_seconds === null ? "no readings arrive now" : `holds ${roughly(spool.room_seconds)} at this rate`;
+    spool.room_seconds === null ? "no readings arriving" : `holds ${roughly(spool.room_seconds)} at this rate`;
   return [
     [count(devices.connected), `of ${count(devices.known)} known`, ""],
     [rate(totals.readings_per_second), `in ${rate(totals.messages_per_second)} messages`, ""],
@@ -21,7 +21,7 @@ function figures(totals) {
       database.reason || database.name,
       database.state === "delivering" ? "good" : "bad",
     ],
-    [count(dead), dead ? "see why" : "nothing refused", dead ? "warn" : ""],
+    [count(dead), dead ? "see the reasons" : "no reading refused", dead ? "warn" : ""],
   ];
 }
 

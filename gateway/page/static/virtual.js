@@ -1,6 +1,6 @@
 /**
- * A list of any length in a scrolling box: only the rows in sight exist, and are moved and filled anew on scrolling.
- * Rows stay in the order of their indexes in the document, so keyboards and screen readers meet them as eyes do.
+ * A list of any length in a scrolling box: only the rows in sight exist; scrolling moves and refills them.
+ * Rows stay in the order of their indexes in the document, so keyboards and screen readers follow the order on the screen.
  */
 
 const SPARE = 6;
@@ -11,8 +11,11 @@ export class VirtualRows {
   #create;
   #fill;
   #rows = [];
+  /** The index of the item in the first row. */
   #first = 0;
+  /** How many items there are. */
   #count = 0;
+  /** The height of a row in pixels. */
   #height = 1;
   #frame = 0;
   #observer;
@@ -80,14 +83,14 @@ export class VirtualRows {
     this.#frame = 0;
     const last = Math.max(0, this.#count - this.#rows.length);
     const first = Math.min(last, Math.max(0, Math.floor(this.#viewport.scrollTop / this.#height) - SPARE));
-    this.#turn(first - this.#first);
+    this.#rotate(first - this.#first);
     this.#first = first;
     this.#canvas.style.setProperty("--offset", `${first * this.#height}px`);
     this.#rows.forEach((row, position) => this.#fill(row, first + position));
   }
 
-  /** Move rows that went out of sight to the other end, so that the others stay what they are. */
-  #turn(steps) {
+  /** Move rows that are out of sight to the other end; the other rows keep their items. */
+  #rotate(steps) {
     if (Math.abs(steps) >= this.#rows.length) return;
     for (let step = 0; step < steps; step += 1) {
       const row = this.#rows.shift();

@@ -18,7 +18,7 @@ function stages(message) {
     ["Message", `${message.seq ?? "without a number"}${message.boot ? ` of boot ${message.boot}` : ""}`],
     ["Arrived", said(arrived)],
     ["On disk", said(committed)],
-    ["In the database", delivered ? (said(writes.at(-1)?.ended) ?? "yes; when was not recorded") : "not yet"],
+    ["In the database", delivered ? (said(writes.at(-1)?.ended) ?? "yes; the time was not recorded") : "not yet"],
     ...verdicts.map((verdict) => [
       "Refused",
       `${verdict.field ? `${verdict.field}: ` : ""}${verdict.message ?? verdict.code}`,
@@ -51,7 +51,7 @@ export function whyForm(id) {
     event.preventDefault();
     const when = time.value && new Date(time.value.slice(0, LOCAL_MS)).toISOString();
     if (!seq.value === !when)
-      return result.replaceChildren(el("p", { class: "wrong" }, "Give a message number or a time, one of the two."));
+      return result.replaceChildren(el("p", { class: "wrong" }, "Give either a message number or a time."));
     result.replaceChildren(el("p", {}, "Looking…"));
     try {
       const query = seq.value ? { seq: seq.value, boot: boot.value } : { time: when };
@@ -66,9 +66,9 @@ export function whyForm(id) {
       "form",
       { class: "why", onsubmit: ask },
       el("label", {}, "Message number (seq)", seq),
-      el("label", {}, "of boot (the newest if empty)", boot),
-      el("label", {}, "or its time (your local time)", time),
-      el("button", { type: "submit", class: "main" }, "Ask"),
+      el("label", {}, "Boot (empty: the newest)", boot),
+      el("label", {}, "or the time of the reading (your local time)", time),
+      el("button", { type: "submit", class: "main" }, "Search"),
     ),
     result,
   );

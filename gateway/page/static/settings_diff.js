@@ -1,18 +1,18 @@
 /**
- * Desired and reported settings, key by key. Which keys are different is the gateway's to say (`difference`); objects are
- * taken apart as far as both sides have one, as a merge patch (RFC 7396) would.
+ * Desired and reported settings, key by key. The gateway says which keys differ (`difference`). Objects are
+ * split into their keys where both sides have one, as a merge patch (RFC 7396) does.
  */
 
 import { isObject } from "./json.js";
 
 export const MEANINGS = {
-  "in sync": "the device reports what it should be",
+  "in sync": "the device reports the desired value",
   pending: "the device has not confirmed this version yet",
   differs: "the device has confirmed this version, and reports something else",
-  "reported only": "the device has it on its own; nobody wants it to be anything",
+  "reported only": "the device has this setting, and no value is desired",
 };
 
-/** @typedef {{path: string[], desired: unknown, reported: unknown, state: string}} Line undefined: not there */
+/** @typedef {{path: string[], desired: unknown, reported: unknown, state: string}} Line undefined: the side has no such key */
 
 function own(object, key) {
   return object !== undefined && Object.hasOwn(object, key) ? object[key] : undefined;

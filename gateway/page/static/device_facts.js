@@ -1,8 +1,8 @@
-/** What is told of a device beside its values: its rhythm, its clock, its limits, who it says it is. */
+/** Facts about a device beside its values: its rhythm, its clock, its limits, and its own information. */
 
 import { count, duration, latency, moment, rate } from "./format.js";
 
-/** Times of readings further than this from their arrival are pointed out. */
+/** Readings whose time is further than this from their arrival are mentioned. */
 const CLOCK_MS = 30_000;
 
 /**
@@ -29,21 +29,21 @@ function spoken(ms) {
   return duration(Math.round(ms / 1000));
 }
 
-/** @returns {string} which of its limits a device is over, and by how much; empty if it does not have to wait for one */
+/** @returns {string} which of its limits a device is over, and by how much; empty if it is over none */
 export function limited(limits) {
   if (!limits?.throttled) return "";
   const { limit, observed, allowed } = limits;
   return limit ? `throttled: ${count(observed)} of ${count(allowed)} ${said(limit)}` : "throttled";
 }
 
-/** How often it had to wait, and for what the last time. */
-function held(limits) {
+/** How often a limit paused the device, and which limit did so last. */
+function throttled(limits) {
   if (!limits?.throttles) return null;
   const times = `${count(limits.throttles)} ${limits.throttles === 1 ? "time" : "times"}`;
   return limits.limit ? `${times}, last at ${moment(limits.at)} for ${said(limits.limit)}` : times;
 }
 
-/** `backlog.readings_per_second`: the limits of old readings are apart. */
+/** `backlog.readings_per_second`: old readings have limits of their own. */
 function said(limit) {
   const words = limit.replaceAll("_", " ");
   return words.startsWith("backlog.") ? `${words.slice("backlog.".length)} of old readings` : words;
@@ -55,8 +55,8 @@ export function factsOf(device, behind) {
   return {
     Messages: rate(perSecond),
     "Usual rhythm": rhythm ? `every ${duration(rhythm / 1000)}` : "not known yet",
-    "Its clock": clock(device.clock, behind),
-    "Held back": held(device.limits),
+    "Clock": clock(device.clock, behind),
+    "Throttled": throttled(device.limits),
     "Silent for": keepalive ? duration(keepalive.silent_ms / 1000) : null,
     Address: address,
     Profile: profile,

@@ -1,9 +1,9 @@
-/** One row of the fleet's table. Nodes are made once and filled again and again; only what differs is touched. */
+/** One row of the fleet's table. Nodes are made once and filled many times; only nodes that differ are changed. */
 
 import { said } from "./devices.js";
 import { el, setAttribute, setText } from "./dom.js";
 import { NONE_YET, age, moment, rate, reading } from "./format.js";
-import { Spark } from "./spark.js";
+import { Sparkline } from "./sparkline.js";
 
 const FIELDS = 6;
 
@@ -24,7 +24,7 @@ export class DeviceRow {
   #link = el("a", { tabindex: "-1" });
   #age = el("span", {});
   #fields = Array.from({ length: FIELDS }, field);
-  #spark = new Spark();
+  #spark = new Sparkline();
   #rate = el("span", {});
   node = el(
     "div",

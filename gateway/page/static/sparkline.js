@@ -1,4 +1,4 @@
-/** The small curve in a row: shape only, drawn to its own lowest and highest value; the right edge is now. */
+/** The small curve in a row: shape only, scaled to its lowest and highest value; the right edge is now. */
 
 import { TRAIL_MS } from "./devices.js";
 import { setAttribute, svg } from "./dom.js";
@@ -6,7 +6,7 @@ import { setAttribute, svg } from "./dom.js";
 const WIDTH = 96;
 const HEIGHT = 20;
 
-export class Spark {
+export class Sparkline {
   #line = svg("polyline", { points: "" });
   node = svg(
     "svg",

@@ -1,18 +1,19 @@
-/** Dead letters: readings the database refused, with its words; an admin can submit them again or drop them. */
+/** Dead letters: readings that the database refused, with its reason; an administrator can replay or drop them. */
 
 import { get, post, remove } from "./api.js";
 import { box } from "./device_boxes.js";
 import { el } from "./dom.js";
 import { count, moment } from "./format.js";
-import { deviceLink } from "./row.js";
+import { deviceLink } from "./device_row.js";
 
 const PAGE = 50;
 const SURE_MS = 5000;
-/** All are tried before the answer comes. */
+/** The answer comes after all dead letters were tried. */
 const REPLAY_MS = 3_600_000;
 
-class Letters {
+class DeadLetters {
   #offset = 0;
+  /** Only dead letters with this reason are shown; null: all. */
   #reason = null;
   #body = el("tbody", {});
   #filter = el("div", { class: "states", role: "group", "aria-label": "Filter by reason" });
@@ -24,7 +25,7 @@ class Letters {
 
   constructor(admin) {
     this.admin = admin;
-    const head = ["When", "Device", "Kind", "In the database's words", "Point"].map((name) =>
+    const head = ["When", "Device", "Kind", "Reason of the database", "Point"].map((name) =>
       el("th", { scope: "col" }, name),
     );
     this.#table = el(
@@ -58,8 +59,8 @@ class Letters {
   #show(total, reasons, found) {
     const all = Object.values(reasons).reduce((sum, each) => sum + each, 0);
     this.#table.hidden = found.length === 0;
-    if (!found.length && !this.#said.textContent) this.#said.textContent = "The database has refused nothing.";
-    this.#body.replaceChildren(...found.map(letterRow));
+    if (!found.length && !this.#said.textContent) this.#said.textContent = "There are no dead letters: the database has refused no reading.";
+    this.#body.replaceChildren(...found.map(deadLetterRow));
     this.#filter.hidden = all === 0;
     this.#filter.replaceChildren(
       this.#choice(null, "all", all),
@@ -106,7 +107,7 @@ class Letters {
   }
 
   #buttons(n) {
-    if (!this.admin) return [el("span", { class: "calm" }, "An admin can submit them again from here.")];
+    if (!this.admin) return [el("span", { class: "calm" }, "An administrator can replay them here.")];
     const what = this.#reason === null ? {} : { reason: this.#reason };
     const replay = el("button", { type: "button", class: "main" }, `Replay ${count(n)}`);
     replay.addEventListener("click", () =>
@@ -118,10 +119,10 @@ class Letters {
         return this.#change(
           drop,
           () => remove("/v1/dead-letters", what),
-          ({ dropped }) => `${count(dropped)} were dropped.`,
+          ({ dropped }) => `${count(dropped)} dropped.`,
         );
       drop.dataset.sure = "yes";
-      drop.textContent = `Delete ${count(n)} for ever?`;
+      drop.textContent = `Really delete ${count(n)}?`;
       return setTimeout(() => {
         delete drop.dataset.sure;
         drop.textContent = `Drop ${count(n)}`;
@@ -148,13 +149,13 @@ function replayed({ replayed: stored, refused = 0, stopped }) {
   return `${count(stored)} are in the database now.${again}${stopped ? ` Stopped early: ${stopped}` : ""}`;
 }
 
-function letterRow({ device, reason, message, line, at }) {
+function deadLetterRow({ device, reason, message, line, at }) {
   const link = el("a", { href: deviceLink(device) }, device);
   const cells = [moment(at), link, reason, message, el("code", {}, line)];
   return el("tr", {}, ...cells.map((content) => el("td", {}, content)));
 }
 
 /** The box, which loads itself; `admin` may replay and drop. */
-export function letters(admin) {
-  return new Letters(admin);
+export function deadLetters(admin) {
+  return new DeadLetters(admin);
 }
