@@ -63,7 +63,7 @@ COMMANDS = {
         "selftest": {"silent": True},
     }
 }
-"""What devices of a kind do when they are asked to."""
+"""What devices of a kind answer to commands."""
 REPORTED = {"firmware": "2.4.1", "interval_s": 60, "fan": {"on_at": 28, "off_at": 26}, "led": False}
 DESIRED = {"interval_s": 30, "fan": {"on_at": 28, "off_at": 25}, "led": False, "note": "north side, second shelf"}
 ASKING: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -151,7 +151,7 @@ def live_greenhouse(gateway: RunningGateway, ended: threading.Event) -> None:
 
 @contextlib.contextmanager
 def factory(directory: Path) -> Iterator[RunningGateway]:
-    """A gateway with all of that, for as long as the block lasts."""
+    """The gateway with its devices, running until the block ends."""
     fields: dict[str, Any] = {name: {"type": "float", "unit": unit} for name, unit in UNITS.items()}
     over = {"keepalive": {"ping_interval": "20s", "timeout": "30s"}, "profiles": {"default": {"fields": fields}}}
     ended = threading.Event()
@@ -195,7 +195,7 @@ def admin(gateway: RunningGateway, method: str, path: str, **body: Any) -> None:
 
 
 def control(gateway: RunningGateway) -> None:
-    """Have devices do things, and change their settings, with every end that this can have."""
+    """Send commands and settings, with every outcome that they can have."""
     for name, more in (
         ("restart", {"params": {"delay_s": 3}}),
         ("calibrate", {"params": {"sensor": "temp", "reference": 21.5}}),
@@ -233,7 +233,7 @@ def take(page: Page, directory: Path, name: str) -> None:
 
 
 def main(directory: Path) -> None:
-    """Take all of them."""
+    """Take all pictures."""
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary, browser(Path(temporary) / "profile") as driver:
         with factory(Path(temporary)) as gateway:
@@ -242,7 +242,7 @@ def main(directory: Path) -> None:
                 page.open(view)
                 settle(page)
                 if name == "fleet":
-                    page.click('[data-sort="state"]')  # those that hang come first
+                    page.click('[data-sort="state"]')  # devices that hang come first
                 take(page, directory, name)
             page.click("#account")
             take(page, directory, "login")

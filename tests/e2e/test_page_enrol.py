@@ -101,7 +101,7 @@ def test_a_new_device_is_refused(gate: RunningGateway, page: Page) -> None:
     assert waiting(page) == []
 
 
-def test_a_request_ends_with_its_connection_and_a_registered_id_needs_a_confirmation(gate: RunningGateway, page: Page) -> None:
+def test_a_request_ends_with_its_connection_and_a_registered_id_needs_consent(gate: RunningGateway, page: Page) -> None:
     status, _ = gate.request("/v1/devices", body=b'{"id":"oven-1"}', token=ADMIN)
     assert status == 201
     with connect(f"{gate.ws}/v1/devices/oven-1/stream") as socket:

@@ -1,4 +1,4 @@
-"""The gateway's own page in a real browser: opened at a view and looked at through its DOM."""
+"""The gateway's page in a real browser: opens views and reads their DOM."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Page:
     url: str
 
     def leave(self) -> None:
-        """Go where nothing is."""
+        """Open an empty page."""
         self.driver.get("about:blank")
 
     def open(self, view: str = "#/") -> None:
@@ -111,14 +111,14 @@ class Page:
         self.click("form.login button")
 
     def errors(self) -> list[str]:
-        """What the console holds of errors and warnings since it was asked last, violations of the policy too."""
+        """Errors and warnings in the console since the last call, with violations of the content security policy."""
         entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
         return [json.dumps(entry["message"]) for entry in entries if entry["level"] in {"SEVERE", "WARNING"}]
 
 
 @contextmanager
 def of_admin(driver: Chrome, url: str, token: str) -> Iterator[Page]:
-    """The page of somebody who logged in as admin; at the end the login is forgotten."""
+    """The page of an administrator who has logged in; the login ends with the block."""
     found = Page(driver, url)
     found.open("#/connect")
     found.click("#account")
@@ -131,9 +131,9 @@ def of_admin(driver: Chrome, url: str, token: str) -> Iterator[Page]:
 
 @contextmanager
 def watched(page: Page) -> Iterator[Page]:
-    """The same page; meanwhile nothing may go wrong in its console, and nothing of a device become markup.
+    """The same page. At the end its console holds no error, and no text of a device has become markup.
 
-    Texts of devices that try to are images whose failure calls the page ``run``.
+    The devices' texts contain images whose failed load would set the title to ``run``.
     """
     page.errors()
     yield page
