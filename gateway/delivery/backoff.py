@@ -5,7 +5,7 @@ Rules that hold here:
 * One failure stops all writers. While the database fails, one batch at a time tests whether it is back, and only the
   result of that test counts. Writes that were already under way when the failure became known neither lengthen the
   wait nor end it.
-* Retries never end: the delay grows up to a bound, the number of tries has none.
+* Retries never end: the delay grows up to a bound; the number of attempts has no bound.
 * The next write never starts before the database's own Retry-After is over, up to a bound.
 
 Full jitter after "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015).
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_EXPONENT = 32
-"""Of the growing delay; beyond it ``first`` * 2**n is past every sensible ``max_delay`` anyway."""
+"""The largest n in ``first`` * 2**n. Beyond it the delay would exceed every sensible ``max_delay`` anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class Backoff:
         self.failures = 0
         # The moment (monotonic seconds) before which nothing is written.
         self.opens_at = 0.0
-        # Counts the failures and redirects so far. A write remembers the round in which it started: the result of one
-        # from an earlier round is old news.
+        # Counts the failures and redirects so far. A write remembers the round in which it started: a result of an
+        # earlier round does not tell whether the database works now.
         self.round = 0
         self._bounds = bounds
         self._uniform = uniform
@@ -64,12 +64,12 @@ class Backoff:
             self.failures = 0
 
     def restart(self) -> None:
-        """From now on it is another database, and nothing is known about it."""
+        """Forget all results: writes go to another database from now on."""
         self.failures, self.opens_at = 0, 0.0
         self.round += 1
 
     def failed(self, result: RetryLater | OperatorNeeded, started: int, now: float) -> float:
-        """A write that started in round ``started`` was not taken; the seconds until the next one may start."""
+        """A write that started in round ``started`` was not taken; returns the seconds until the next may start."""
         current = started == self.round
         if current:
             self.round += 1

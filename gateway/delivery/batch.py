@@ -5,8 +5,8 @@ Rules that hold here:
 * Nothing is decoded and nothing changes: a batch is the bytes of its records in their order, and the halves of a batch,
   joined again, are the batch.
 * Bytes are cut between points only. A newline inside a quoted string is part of its point. The sizes of the messages
-  say where one ends. Only a message that is too large for a batch, and a batch that the database refused, are searched
-  for the ends of their points.
+  say where each message ends. Only a message that is too large for a batch, and a batch that the database refused, are
+  searched for the ends of their points.
 * A batch holds at most ``max_lines`` points and ``max_bytes`` bytes. Only a single point and an inseparable batch may
   be larger.
 """
@@ -109,7 +109,7 @@ class BatchBuilder:
     def add(
         self, record_id: int, payload: bytes, lines: int, due: float, messages: Iterable[tuple[int, int]] = ()
     ) -> list[Batch]:
-        """Add a record of one point or more, to be sent by ``due``; the batches that it has filled.
+        """Add a record of one point or more, to be sent by ``due``; returns the batches that are full now.
 
         ``messages`` are the numbers of points and bytes of the record's messages: it is cut between messages if it can.
         """
@@ -131,7 +131,7 @@ class BatchBuilder:
         return self._count + lines <= self.max_lines and self._bytes + size <= self.max_bytes
 
     def _whole_messages(self, record_id: int, payload: bytes, messages: Iterable[tuple[int, int]]) -> Iterator[Batch]:
-        """A record cut between messages: the first piece is for the batch under way, others for new ones."""
+        """A record cut between messages: the first piece is for the batch under way, the others are for new batches."""
         room, bytes_left = self.max_lines - self._count, self.max_bytes - self._bytes
         first = lines = start = end = 0
         for points, size in messages:
@@ -145,7 +145,7 @@ class BatchBuilder:
             yield Batch(payload[start:end], lines, (Span(record_id, first, lines),))
 
     def take(self) -> list[Batch]:
-        """The batch under way, full or not, which ends with this call; an empty list if it has no points."""
+        """End the batch under way, full or not, and return it; an empty list if it has no points."""
         if not self._pieces:
             return []
         lines = b"".join(piece.lines for piece in self._pieces)

@@ -1,11 +1,11 @@
-"""Dead letters: points that the database refused, kept with its reason until they are replayed, deleted or discarded.
+"""Dead letters: points that the database refused. They are kept, with its reason, until replayed, deleted or discarded.
 
 Rules that hold here:
 
 * A dead letter is on disk (``synchronous=FULL``) when `DeadLetters.add` returns. Only then may the spool's record go.
-* Record, line and commit time identify a dead letter. So a second delivery after a crash adds nothing twice, and a new
-  spool, which numbers its records from the start, hides nothing.
-* The table has a bound. Beyond it the oldest hundredth is discarded and counted.
+* Record, line and commit time identify a dead letter. So a second delivery after a crash adds nothing twice. A new
+  spool numbers its records from the start again; the commit time tells its dead letters from earlier ones.
+* The table has a bound. Beyond it, the oldest dead letters (a hundredth) are discarded and counted.
 * A dead letter is deleted and noted as settled in one transaction (`gateway.delivery.settled_dead_letters`).
 * The gateway and the command line use the file at the same time (WAL).
 """
@@ -37,9 +37,9 @@ log = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 MAX_DEAD_LETTERS = 100_000
 MAX_POINT_BYTES = 256 * 1024**2
-"""Of all points together; the file is larger, by the other columns."""
+"""Of the points of all dead letters together; the file is larger, by the other columns."""
 DISCARDED_FRACTION = 100
-"""One part in so many is discarded at once beyond a bound: the search for the oldest reads the whole table."""
+"""Beyond a bound, 1/`DISCARDED_FRACTION` is discarded at once: the search for the oldest reads the whole table."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS letters (
@@ -56,12 +56,12 @@ CREATE TABLE IF NOT EXISTS letters (
     data BLOB NOT NULL,
     UNIQUE (record_id, line, committed_ns)
 );
-CREATE INDEX IF NOT EXISTS letters_by_kind ON letters (kind, device); -- to count without passing over the points
+CREATE INDEX IF NOT EXISTS letters_by_kind ON letters (kind, device); -- to count without reading the points
 CREATE TABLE IF NOT EXISTS discarded (total INTEGER NOT NULL);
 INSERT INTO discarded SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM discarded);
 """
 _COLUMNS = "record_id, line, committed_ns, device, counted, refused_ns, kind, reason, data, measurement, n"
-# Not OR IGNORE: that would pass over every other constraint too, and a point with it.
+# Not OR IGNORE: that would also ignore a violation of any other constraint, and so lose the point.
 _ADD = (
     f"INSERT INTO letters ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,NULL)"
     " ON CONFLICT (record_id, line, committed_ns) DO UPDATE SET counted = excluded.counted"
@@ -73,9 +73,9 @@ _ADD = (
 class DeadLetter:
     """One refused point: ``data`` is its line, unchanged, the point at index ``line`` of a spool record.
 
-    Times are in ns since 1970. ``counted`` if it is a reading in the device's account, not a point that the gateway
-    wrote about the device. ``kind`` is the short word that metrics and filters use, ``reason`` the database's text.
-    The store fills in ``measurement`` and the number ``n``.
+    Times are in ns since 1970. ``counted``: it is a reading that the ledger counts for the device, not a point that
+    the gateway wrote about the device. ``kind`` is the short word that metrics and filters use, ``reason`` the
+    database's text. The store fills in ``measurement`` and the number ``n``.
     """
 
     record_id: int
@@ -99,10 +99,10 @@ class DeadLetters:
         self._max_bytes = max_bytes
         # Guards _db, which one thread at a time may use.
         self._lock = threading.Lock()
-        # Upper limits of the number of dead letters and of the bytes of their points. They may be too high, because
-        # other processes take some away; `_discard` counts again before it acts.
+        # At most so many dead letters, and bytes of their points, are in the table. There may be fewer, because other
+        # processes delete some; `_discard` counts again before it acts.
         self._db, self._at_most = _open(path)
-        # Whether the log has the line about discarding, which is written once.
+        # Whether the log line about discarding was written; it is written once.
         self._discarding_logged = False
 
     def add(self, letter: DeadLetter) -> bool:
@@ -133,7 +133,7 @@ class DeadLetters:
         return self._at_most[0] > self._max_count or self._at_most[1] > self._max_bytes
 
     def _discard(self, db: sqlite3.Connection) -> None:
-        """Discard the oldest, to a little below the bounds, if they are passed indeed."""
+        """Discard the oldest, down to a little below the bounds, if a new count confirms that a bound is passed."""
         self._at_most = _extent(db)
         if not self._beyond():
             return
@@ -146,7 +146,7 @@ class DeadLetters:
         self._at_most = _extent(db)
         db.execute("UPDATE discarded SET total = total + ?", (gone,))
         if not self._discarding_logged:
-            log.warning("dead letters: there are too many, from now on the oldest are discarded and count as dropped")
+            log.warning("dead letters: there are too many; from now on the oldest are discarded and count as dropped")
             self._discarding_logged = True
 
     def list(
@@ -226,7 +226,7 @@ class DeadLetters:
             return settled_dead_letters.uncount(db, cursor, oldest_ns, mark)
 
     def trim(self, mark: int, delivered_to: int) -> None:
-        """Delete rows of settled dead letters that a durable checkpoint counts, up to both of its marks."""
+        """Delete settled rows that a durable checkpoint counts: up to row ``mark`` and record ``delivered_to``."""
         with self._transaction() as db:
             settled_dead_letters.trim(db, mark, delivered_to)
 
@@ -251,13 +251,13 @@ class DeadLetters:
             return settled_dead_letters.settle(db, f"n > 0{where}", values, Settlement.DELETED, time.time_ns())
 
     def stored(self, letters: Sequence[DeadLetter]) -> None:
-        """A replay has written these to the database: delete them."""
+        """Delete these dead letters: a replay has written them to the database."""
         with self._transaction() as db:
             for letter in letters:
                 settled_dead_letters.settle(db, "n = ?", (letter.n,), Settlement.STORED, time.time_ns())
 
     def refused_again(self, letter: DeadLetter, kind: str, reason: str) -> None:
-        """A replay was refused: keep the dead letter with the new ``kind`` and ``reason``."""
+        """Keep a dead letter with a new ``kind`` and ``reason``: the database refused it again in a replay."""
         with self._transaction() as db:
             db.execute(
                 "UPDATE letters SET kind = ?, reason = ?, refused_ns = ? WHERE n = ?",
@@ -282,7 +282,7 @@ class DeadLetters:
 
 
 def _open(path: Path) -> tuple[sqlite3.Connection, tuple[int, int]]:
-    """The database at ``path`` and its extent. A file that is damaged is renamed, and a new one made."""
+    """The database at ``path`` and its extent. A damaged file is renamed, and a new one is made."""
     try:
         return _connect(path)
     except sqlite3.DatabaseError as error:

@@ -2,10 +2,10 @@
 
 Rules that hold here:
 
-* Every batch that is sent comes back with a result. A sink that raises counts as an outage and ends nothing.
+* Every batch that is sent gets a result. An exception of a sink counts as an outage; delivery goes on.
 * A point counts as a dead letter once the store has it on disk. While the store fails, the point is written again.
 * While the database fails, one batch at a time is sent to test it, the oldest (see `gateway.delivery.backoff`).
-* A write ends at the database at which it began. What that database did not take goes to the sink of that moment.
+* A write ends at the database at which it began. A batch that this database did not take goes to the current sink.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 class WriteInFlight:
     """A batch of ``pipeline`` that was sent to ``sink`` in ``round`` of the backoff.
 
-    ``origin`` is that of its first point if the batch is indivisible, else None.
+    ``origin`` is where its first point came from if the batch is indivisible, else None.
     """
 
     sink: Database
@@ -81,7 +81,7 @@ class Dispatcher:
         self._wake = wake
         self._backoff = Backoff(bounds)
         self._writers: WorkerThreads[FinishedWrite] = WorkerThreads(max_in_flight, "delivery")
-        # Also the writes that have ended, until `settle` has taken their results.
+        # Includes the writes that have ended, until `settle` has taken their results.
         self._in_flight: set[asyncio.Future[FinishedWrite]] = set()
 
     def _admits(self, now: float) -> bool:

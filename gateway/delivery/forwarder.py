@@ -42,7 +42,7 @@ READ_INTERVAL = 0.05
 READS_PER_AGE = 20
 """While a batch fills, the spool is read at least so many times within ``max_age``."""
 TIMER_SLACK = 0.001
-"""Seconds: uvloop's timers count in whole milliseconds, and a timer that is early would only be set again."""
+"""Seconds added to each sleep: uvloop's timers count whole milliseconds; one that ends early has to be set again."""
 SLICE_SECONDS = 0.002
 """After so much work on a backlog, the event loop turns to the devices again."""
 DEFAULT_BOUNDS = BackoffBounds()
@@ -90,7 +90,7 @@ class Forwarder:
 
     @property
     def state(self) -> DatabaseState:
-        """Whether the database takes batches."""
+        """Whether the database takes batches, and why not."""
         return self._health.state
 
     @property
@@ -160,14 +160,14 @@ class Forwarder:
         await self._acknowledge()
 
     async def _sleep_until_work(self) -> None:
-        """Until `_wake` is set, or until a batch is due or the spool can be read: for these nothing sets it."""
+        """Sleep until `_wake` is set, a batch is due or the spool can be read; the last two do not set `_wake`."""
         moment = self._dispatcher.next_at(self._pipeline)
         if self._room() and (self._waiting is None or self._waiting.done()):
             moment = min(moment, self._read_at)
         await self._sleep(moment)
 
     async def _pause(self, until: float) -> None:
-        """Sleep until then; only `stop` ends it early."""
+        """Sleep until ``until``; only `stop` ends the sleep early."""
         while not self._stopping and time.monotonic() < until:
             self._wake.clear()
             await self._sleep(until)
@@ -192,7 +192,7 @@ class Forwarder:
             if time.monotonic() >= until:
                 more = True
                 break
-        # Nothing may be awaited since `_forget_dropped`: what was reported as delivered must not be dropped meanwhile.
+        # No await between `_forget_dropped` and here: the spool must not drop a record that was reported as delivered.
         if self._delivered_to > self._acknowledged_to:
             delivered_to = self._delivered_to
             await self._source.acknowledge(delivered_to)
@@ -254,6 +254,6 @@ class Forwarder:
         return progress.bytes <= batches * self._max_bytes and progress.entries <= batches * self._max_readings
 
     def _due(self, record: SpooledRecord) -> float:
-        """The moment (monotonic seconds) by which a record has to be written, also when the clock was set back."""
+        """The moment (monotonic seconds) by which a record has to be written, even after the clock was set back."""
         age = time.time() - record.committed_ns / 1e9
         return time.monotonic() + min(max(self._max_age - age, 0.0), self._max_age)

@@ -1,4 +1,4 @@
-"""What delivery tells the operator: its state for /readyz, and few lines in the log.
+"""Tells the operator how delivery works: a state for /readyz, and a few lines in the log.
 
 The log has one line when the database stops taking batches, one when the kind of failure changes, one a minute while
 the failure lasts, and one when it is over. A failure that comes and goes within seconds does not fill the log.
@@ -56,7 +56,7 @@ class Health:
         self._monotonic = monotonic
         # When (monotonic seconds) the last line about each failure was written; keys are state and kind.
         self._logged_at: dict[str, float] = {}
-        # Whether the failure under way has no line yet: then its end has none either.
+        # Whether the current failure has no log line yet. If it ends so, its end is not logged either.
         self._unlogged = True
         # Monotonic seconds; has a meaning while the state is not "delivering".
         self._failing_since = 0.0
@@ -109,7 +109,7 @@ class Health:
             kind,
             extra={"device": device, "code": kind},
         )
-        log.debug("in the database's words, which may quote the point: %s", reason)
+        log.debug("the database's reason for the refusal (it may quote the point): %s", reason)
         self._dead_letters, self._dead_letters_logged_at = 0, now
 
     def _log_is_due(self, failure: str, now: float, interval: float) -> bool:

@@ -1,6 +1,6 @@
-"""What the forwarder needs from its neighbours: the spool before it, database and dead letters behind it, a listener.
+"""The interfaces of the parts that the forwarder uses: the spool, the database, the dead letters, a listener.
 
-It knows them through these interfaces only, so that each can be replaced in a test.
+The forwarder knows these parts through the interfaces only, so that each can be replaced in a test.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RecordSource(Protocol):
         ...
 
     async def read(self, after_id: int, max_bytes: int) -> Sequence[SpooledRecord]:
-        """Durable records after ``after_id`` in order, about ``max_bytes`` of them; empty only when there are none."""
+        """Durable records after ``after_id`` in order, about ``max_bytes`` in all; empty only when there are none."""
         ...
 
     async def wait(self, after_id: int) -> None:
@@ -77,7 +77,7 @@ class DeadLetterStore(Protocol):
 
 
 class ForwarderListener(Protocol):
-    """Is told of every write and of every delivered record. Called on the loop thread."""
+    """Learns of every write and of every delivered record. Called on the loop thread."""
 
     def delivered(self, record_id: int, entries: Sequence[Entry], refused: Mapping[str, int]) -> None:
         """A record is in the database, except ``refused`` readings per device; called in the order of the records."""

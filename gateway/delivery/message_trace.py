@@ -3,7 +3,7 @@
 Rules that hold here:
 
 * The files are only read, beside a running gateway or without one.
-* Nothing is guessed: an answer without a time or a write says that none was recorded.
+* Nothing is guessed: where no time or write was recorded, the answer says so.
 * Only a running gateway knows the state of the database; `gateway.api.why` adds it.
 """
 
@@ -35,7 +35,7 @@ MAX_COPIES = 20
 MAX_LISTED = 20
 """Points, writes and dead letters of a message that are listed."""
 MAX_DISTANCE_NS = NS_PER_S
-"""Where no message has a point of the given time, those that arrived so close to it are listed."""
+"""If no message has a point of the given time, messages that arrived within this distance of it are listed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What to write next, and what is left to do after each result: the forwarder's state without its clock and threads.
+"""The batches to write and the progress of their records: the forwarder's state without its clock and threads.
 
 A batch is in exactly one place: being assembled, ready, or in flight. Older points go first, also in the halves of a
 refused batch and in a batch that is written again, so that the cursor is held up as little as possible.
@@ -29,7 +29,7 @@ class Pipeline:
         self._builder = BatchBuilder(max_readings, max_bytes)
         # Batches that can be sent, sorted by their first point.
         self._ready: list[Batch] = []
-        # The newest record that `forget` left out: a batch that comes back has to be freed of such records.
+        # The newest record that `forget` removed. Records up to it are also removed from a batch that is written again.
         self._forgotten_to = 0
 
     def add(self, record: SpooledRecord, due: float) -> None:
@@ -67,22 +67,22 @@ class Pipeline:
         return self.progress.origin(*batch.start)
 
     def stored(self, batch: Batch) -> None:
-        """A batch that was in flight is in the database."""
+        """Note that a batch that was in flight is in the database."""
         self.progress.finished(batch.spans)
 
     def dead(self, batch: Batch) -> None:
-        """A batch that was in flight and is indivisible is a dead letter."""
+        """Note that an indivisible batch that was in flight is kept as a dead letter."""
         for index in range(batch.count):
             self.progress.refused(*batch.origin(index))
 
     def again(self, batch: Batch) -> None:
-        """A batch that was in flight has to be written again, without the records that were dropped meanwhile."""
+        """Make a batch that was in flight ready again, without the records that were dropped meanwhile."""
         left = batch.after(self._forgotten_to)
         if left is not None:
             insort(self._ready, left, key=_start)
 
     def split(self, batch: Batch) -> None:
-        """A batch that was in flight has a bad point: write its halves."""
+        """Make the halves of a batch ready, because the batch has a bad point."""
         for half in batch.halves():
             self.again(half)
 

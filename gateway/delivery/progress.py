@@ -4,7 +4,7 @@ Rules that hold here:
 
 * The cursor passes a record only when every point of it, and of all records before it, is stored or a dead letter.
 * Records are in the order of reading. Ids may have gaps, where the spool dropped records or found them damaged.
-* Every record that is kept here is counted, one without points too, so that memory can be bounded.
+* Every record that is kept here counts towards the bounds of memory, also a record without points.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class PointOrigin:
     """Where a point came from: its record, its index there, when the record became durable (ns since 1970), its device.
 
-    ``counted`` if it is a reading in the device's account, not a point that the gateway wrote about the device.
+    ``counted``: it is a reading that the ledger counts for the device, not a point that the gateway wrote about it.
     """
 
     record_id: int
@@ -66,7 +66,7 @@ class Progress:
         return len(self._records)
 
     def add(self, record: SpooledRecord) -> int:
-        """Keep a record that was read; the number of its points."""
+        """Keep a record that was read; returns the number of its points."""
         lines = sum(entry.lines for entry in record.entries)
         size = record.payload_bytes
         self._records[record.id] = RecordInProgress(record.id, record.committed_ns, record.entries, size, lines)

@@ -1,8 +1,8 @@
-"""The replay of dead letters: they are written to the database again, and those that it takes now leave the store.
+"""The replay of dead letters: they are written to the database again, and those that it now takes are deleted.
 
 Rules that hold here:
 
-* A line is written unchanged. So a point that was stored after all is overwritten with itself.
+* A line is written unchanged. So a point that is already in the database is overwritten with itself.
 * A refused group is halved until the bad point stands alone, as in a batch.
 * Dead letters that are added meanwhile wait for the next replay, so that a replay ends.
 """
@@ -33,7 +33,7 @@ class ReplayResult:
     stored: int
     refused: int
     stopped: RetryLater | OperatorNeeded | None = None
-    """Why the replay ended before it had tried all; None if it did not."""
+    """Why the replay ended early; None if it tried all dead letters."""
 
 
 class ReplayRunning(Exception):
@@ -77,8 +77,8 @@ def replay_dead_letters(
 ) -> ReplayResult:
     """Replay the dead letters that `DeadLetters.list` gives. Blocks.
 
-    A stored one is deleted, one that is refused again gets the new reason. Stops early, and keeps the rest, if the
-    database cannot take them now.
+    A dead letter that is stored is deleted; one that is refused again gets the new reason. Stops early, and keeps
+    the rest, if the database cannot take them now.
 
     Raises:
         sqlite3.Error: the store failed; the group under way may be written once more by the next replay.

@@ -48,14 +48,14 @@ class Settlement(StrEnum):
     STORED = "stored"
     """A replay wrote it to the database."""
     DISCARDED = "discarded"
-    """It was the oldest when there were too many: the ledger counts its reading as dropped."""
+    """It was one of the oldest when there were too many: the ledger counts its reading as dropped."""
     DELETED = "deleted"
     """An operator deleted it: the ledger still counts its reading as rejected."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerCorrection:
-    """``count`` dead letters of ``device`` were settled in one way; negative if that has to be taken back."""
+    """``count`` dead letters of ``device`` were settled in one way; negative if the ledger has to take them back."""
 
     device: str
     settlement: Settlement
@@ -99,10 +99,10 @@ def corrections_after(db: sqlite3.Connection, mark: int) -> tuple[int, list[Ledg
 
 
 def uncount(db: sqlite3.Connection, cursor: int, oldest_ns: int, mark: int) -> list[LedgerCorrection]:
-    """Count no dead letters of records after ``cursor``: those records are delivered again, and counted again.
+    """Mark the dead letters of records after ``cursor`` as not counted: those records are delivered and counted again.
 
-    ``oldest_ns`` is the commit time of the first of them. The result is what the ledger has to take back: dead letters
-    of theirs that were settled up to ``mark`` and so were counted.
+    ``oldest_ns`` is the commit time of the first of these records. The result is what the ledger has to take back: the
+    dead letters of these records that were settled up to ``mark``, and so were counted.
     """
     which, values = "counted AND record_id > ? AND committed_ns >= ?", (cursor, oldest_ns)
     rows = db.execute(
@@ -125,7 +125,7 @@ def trim(db: sqlite3.Connection, mark: int, delivered_to: int) -> None:
 def of_message(
     db: sqlite3.Connection, record_id: int, committed_ns: int, line: int, lines: int
 ) -> list[SettledDeadLetter]:
-    """The settled ones among ``lines`` points, from ``line`` on, of one record."""
+    """The settled dead letters among ``lines`` points, from ``line`` on, of one record."""
     rows = db.execute(
         "SELECT line, kind, reason, ended, ended_ns FROM settled"
         " WHERE record_id = ? AND line >= ? AND line < ? AND committed_ns = ? ORDER BY id",

@@ -61,7 +61,7 @@ class SeriesName(NamedTuple):
 
 
 class Cancellation:
-    """Ends a query that blocks in another thread, once its answer is not wanted any more."""
+    """Ends a query that blocks in another thread, when its answer is no longer needed."""
 
     def __init__(self) -> None:
         # Guards _end, so that it is never called after its query has returned.

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 4 * 1024**2
 """About 40,000 writes: half a day of one a second."""
 _MAX_WAITING = 10_000
-"""Lines kept in memory between two flushes; the oldest go first."""
+"""Lines kept in memory between two flushes; beyond that, the oldest are dropped."""
 _MAX_LINE_BYTES = 512
 
 
@@ -96,13 +96,15 @@ class WriteLog:
             except OSError as error:
                 if not self._failed:
                     log.warning(
-                        "the log of writes %s cannot be written (%s): `why` will not know these", self._path, error
+                        "the log of writes %s cannot be written (%s): `why` will not know these writes",
+                        self._path,
+                        error,
                     )
                 self._failed = True
 
     def _append(self, data: bytes) -> None:
         with self._path.open("ab") as file:
-            # A crash may have cut the last line: these begin on a line of their own.
+            # A crash may have cut the last line of the file: the new lines must not continue it.
             file.write(b"\n" + data if _is_cut(self._path) else data)
             size = file.tell()
         if size >= self._max_bytes:

@@ -1,1 +1,1 @@
-"""Sockets and requests before they are anything else: the listener, its bounds, and what a request may do."""
+"""Connections and requests before their handler is known: the listener, its bounds, and the role of a request."""

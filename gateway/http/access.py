@@ -2,7 +2,7 @@
 
 Rules that hold here:
 
-* A bearer token goes before a cookie. A change by cookie needs the login's CSRF token as well.
+* If a request has a bearer token, its cookie is ignored. A change by cookie needs the login's CSRF token as well.
 * A response without an end is closed when the token or the login that allowed it ends.
 * Reading needs no token if no viewer token is set, the gateway listens on this machine only, and the request comes from
   this machine under a name of this machine (`is_local`). That excludes a page whose name was made to lead here (DNS

@@ -48,7 +48,7 @@ class FairQueue:
         self._networks: OrderedDict[str, OrderedDict[socket.socket, Any]] = OrderedDict()
         """In the order of their turns."""
         self._by_size: dict[int, OrderedDict[str, None]] = {}
-        """The networks that have so many connections; no entry where none has."""
+        """For each number of connections, the networks that have exactly so many; no entry if no network has."""
         self._largest = 0
         """Connections of the network that has the most."""
         self._size = 0

@@ -2,8 +2,8 @@
 
 Rules that hold here:
 
-* The files are read at the start and with each reload, as TLS reads them, so the warnings concern what is in force.
-* An expired certificate stops nothing here. The log has a warning at once and then once a day, and `/readyz` has it.
+* The files are read at the start and with each reload, as TLS reads them: the warnings concern certificates in use.
+* An expired certificate stops nothing here. A warning is logged at once and then once a day; `/readyz` shows it, too.
 """
 
 from __future__ import annotations

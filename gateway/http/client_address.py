@@ -2,7 +2,7 @@
 
 Rules that hold here:
 
-* What a proxy says about its client is believed only if the connection comes from a trusted proxy. The chain in
+* The headers of a proxy are believed only if the connection comes from a trusted proxy. The chain in
   ``X-Forwarded-For`` is believed as far as trusted proxies wrote it: from the right to the first address that is not
   one of a trusted proxy.
 * A client behind a proxy never counts as on this machine, whatever its address: the proxy may be open to all.
@@ -104,7 +104,7 @@ def came_through_proxy(headers: HTTPHeaders) -> bool:
 def network_of(address: str) -> str:
     """The network that counts as one client: an IPv4 address, or the /64 of an IPv6 address, which has one owner.
 
-    What is no address is its own network.
+    A text that is no address is its own network.
     """
     try:
         found = ipaddress.ip_address(address)

@@ -1,4 +1,4 @@
-"""TLS client certificates: for which devices each is good (docs/reference/protocol.md, "Connecting").
+"""TLS client certificates: the devices that each may be used for (docs/reference/protocol.md, "Connecting").
 
 Rules that hold here:
 
@@ -38,8 +38,8 @@ Chain: TypeAlias = tuple[bytes, ...]
 class Certificate:
     """A verified certificate: the ``names`` that it is good for, and whose authority has issued it.
 
-    ``owners`` are the profiles whose own authority that is, `GENERAL` for one of ``server.tls.client_ca``. ``chain`` is
-    the SHA-256 of it and of what is above it.
+    ``owners`` are the profiles that have this authority as their own, or `GENERAL` for one of ``server.tls.client_ca``.
+    ``chain`` has the SHA-256 of the certificate and of each one above it.
     """
 
     names: frozenset[str]
@@ -121,7 +121,7 @@ _DER = 2
 def names_in(certificate: dict[str, Any]) -> frozenset[str]:
     """The device ids that a certificate is good for: its common name and its alternative names.
 
-    It is as `ssl.SSLSocket.getpeercert` gives it.
+    ``certificate`` is as `ssl.SSLSocket.getpeercert` gives it.
     """
     subject = {value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"}
     alternatives = {value for kind, value in certificate.get("subjectAltName", ()) if kind in ALTERNATIVES}

@@ -37,7 +37,7 @@ class ConnectRates:
         self._burst = burst
         self._clock = clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        """By network: connections left, and when that was so; the network that connected last at the end."""
+        """By network: the connections left, and when they were counted; the network that connected last at the end."""
         self._refused = refused
 
     def __len__(self) -> int:

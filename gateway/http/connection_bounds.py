@@ -1,13 +1,14 @@
 """HTTP connections: how long each may make no progress, and which is closed when there are too many.
 
-A device is one of them until its handshake is done. So is a client that only pretends to send a request or to read.
+A device counts as an HTTP connection until its handshake is done. So does a client that only pretends to send a request
+or to read an answer.
 
 Rules that hold here:
 
 * An incomplete request costs a place and the memory of its body, and both are bounded. When there is no room left, the
-  incomplete request that is the oldest gives way: an honest one is complete after a round trip or two.
-* An answer has to be taken within `ANSWER_SECONDS`, even if its reader makes slow progress. When there is no room left,
-  an answer that waits for its reader gives way, too.
+  oldest incomplete request is closed: an honest one is complete after a round trip or two.
+* An answer has to be taken within `ANSWER_SECONDS`, even if its reader makes slow progress. When there is no room left
+  and no request is incomplete, a connection whose answer waits for its reader is closed.
 * A request that waits only for the gateway's answer is never closed.
 * `REQUESTS_PER_TURN` requests are begun in a turn of the event loop, and first requests of a connection go before
   others. So a client that sends many requests in a row delays only itself, and devices get their acks between turns.
@@ -32,10 +33,11 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 4096
 MAX_BODY_BYTES = 32 * 1024**2
-"""Kept of the bodies of all incomplete requests together."""
+"""Bytes kept in memory of the bodies of all incomplete requests together."""
 ANSWER_SECONDS = 60.0
-"""Until the last byte of an answer has to be on its way."""
+"""Seconds within which an answer has to be taken, to its last byte."""
 SCAN_SECONDS = 5.0
+"""Between two searches for slow readers."""
 REQUESTS_PER_TURN = 8
 """A request costs a third of a millisecond."""
 
@@ -55,6 +57,7 @@ class RequestTurns:
         self._begun = 0
         """Requests begun in this turn."""
         self._first: deque[asyncio.Future[None]] = deque()
+        """First requests of connections that wait for a turn; ``_further`` has the later ones."""
         self._further: deque[asyncio.Future[None]] = deque()
         self._loop = asyncio.get_running_loop()
         self._next: asyncio.Handle | None = None
@@ -116,7 +119,7 @@ class ConnectionBounds:
         self.turns = RequestTurns()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        """The next look for slow readers; None while nothing is answered."""
+        """The next search for slow readers; None while no request is complete."""
 
     def __len__(self) -> int:
         return len(self._incomplete) + len(self._answered)

@@ -3,7 +3,7 @@
 Rules that hold here:
 
 * A connection without progress is closed: no request in time, an incomplete body, or an answer that is not taken.
-* The number of connections is bounded. When there are too many, the one without progress for longest is closed
+* The number of connections is bounded. When there are too many, the one that has made no progress for longest is closed
   (`gateway.http.connection_bounds`). A device is counted only until its handshake is done, so the bound concerns the
   handshakes of one moment.
 """
@@ -69,8 +69,8 @@ def listening_sockets(listen: ListenAddress, inherited: Sequence[socket.socket] 
         held = ListenAddress(*sock.getsockname()[:2])
         if listen.loopback and not held.loopback:
             raise GatewayError(
-                f"the service manager listens on {held} and server.listen is {listen}, where only this machine is let"
-                " in and may look without a token: give both the same address"
+                f"the service manager listens on {held} and server.listen is {listen}, where only this machine can"
+                " connect and may read without a token: give both the same address"
             )
     return list(inherited)
 
@@ -78,7 +78,7 @@ def listening_sockets(listen: ListenAddress, inherited: Sequence[socket.socket] 
 class Listener(HTTPServer):
     """Serves ``application`` within ``bounds``; ``on_turned_away`` is called for each connection too many."""
 
-    def initialize(  # type: ignore[override] # noqa: PLR0913 - what it is asked to do, a part each
+    def initialize(  # type: ignore[override] # noqa: PLR0913 - each is one part that the listener works with
         self,
         application: Application,
         *,

@@ -5,7 +5,7 @@ Rules that hold here:
 * A cookie is signed with a key made of the gateway's secret and the token that it was given for. So all cookies of a
   role end when the operator changes the token of that role, and none is valid without the secret.
 * Only the role of a cookie is used before its signature is verified, to choose the key.
-* A login that was ended is remembered until it would have expired, so that a copy of its cookie is worth nothing.
+* A login that was ended is remembered until it would have expired, so that a copy of its cookie gives no access.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ LIFETIME = 12 * 3600
 SECRET_FILE = "session.key"  # noqa: S105 - the name of the file
 SECRET_BYTES = 32
 MAX_ENDED = 10_000
+"""Ended logins that are remembered; beyond that, the one that ended first is forgotten."""
 _OTHERS = 0o077
+"""The mode bits of group and others."""
 
 
 class Role(IntEnum):
@@ -89,7 +91,7 @@ class Logins:
         return 0 < login.expires - self._clock() <= LIFETIME and login.id not in self._ended
 
     def end(self, login: Login) -> None:
-        """Let a login's cookie count no more."""
+        """Make a login's cookie invalid."""
         now = self._clock()
         self._ended = {ended: expires for ended, expires in self._ended.items() if expires > now}
         if len(self._ended) >= MAX_ENDED:
@@ -120,7 +122,7 @@ def load_secret(path: Path) -> bytes:
         return _new_secret(path)
     if len(secret) == SECRET_BYTES and not mode & _OTHERS:
         return secret
-    log.warning("%s is damaged or others may read it: a new one is made, and everybody has to log in again", path)
+    log.warning("%s is damaged or others may read it: a new one is made, and all people have to log in again", path)
     return _new_secret(path)
 
 

@@ -3,7 +3,7 @@
 Rules that hold here:
 
 * Each address has `BURST` guesses, and one more every `EVERY` seconds. While it has none left, a right token is not
-  checked either: otherwise the answer would tell that it is right.
+  checked either: otherwise the answer would show that the token is right.
 * The same wrong token again is no new guess: a scraper with an old token must not shut out people at its address.
 * The table has a bound. A client that fills it from many addresses is slowed less; no client is slowed because of
   another.

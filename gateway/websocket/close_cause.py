@@ -1,4 +1,4 @@
-"""What ended a WebSocket connection first."""
+"""The first cause of the end of a WebSocket connection."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class CloseCause(StrEnum):
-    """What ended a connection."""
+    """The first cause of the end of a connection."""
 
     PEER = "peer"
     """The peer sent a Close frame first."""

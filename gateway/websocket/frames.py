@@ -50,7 +50,7 @@ TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 
 Frame = tuple[int, bytes]
-"""(kind, payload): a whole message or a control frame. ``kind`` is the opcode, plus `COMPRESSED` where it is."""
+"""(kind, payload): a whole message or a control frame. ``kind`` is the opcode, plus `COMPRESSED` if that bit is set."""
 
 _short_header = struct.Struct(">BB").pack
 _medium_header = struct.Struct(">BBH").pack
@@ -66,7 +66,7 @@ class Violation(NamedTuple):
 
 
 class CloseFrame(NamedTuple):
-    """The content of a Close frame; both are None when it was empty."""
+    """The content of a Close frame; both fields are None if the frame was empty."""
 
     code: int | None
     reason: str | None
@@ -147,7 +147,7 @@ class FrameParser:
         self._partial: bytearray | None = None
         """The beginning of a frame that is not whole; None between frames."""
         self._needed = 0
-        """Bytes that ``_partial`` must have before parsing it again is of use."""
+        """Length that ``_partial`` must reach before it is parsed again."""
         self._message: bytearray | None = None
         """The fragments so far of a fragmented message; None outside of one."""
         self._fragments = 0

@@ -37,7 +37,7 @@ BINARY = frames.FINAL | frames.BINARY
 def write_all(writes: Iterable[Write]) -> None:
     """Make many prepared writes, one directly after the other.
 
-    With work in between, the receiver would go to sleep after each write and have to be woken for the next.
+    With work in between, the receiving process would go to sleep after each write and be woken for the next.
     docs/explanation/way-of-a-reading.md, "From a frame to an ack".
     """
     for stream, frame in writes:
@@ -137,17 +137,17 @@ class StreamHandler(WebSocketHandler):
             self.ws_connection.set_limit(size)
 
     def pause_reading(self) -> None:
-        """Hold messages back, also those that have arrived already."""
+        """Hold messages back, including those that have already arrived."""
         if self.ws_connection is not None:
             self.ws_connection.pause()
 
     def resume_reading(self) -> None:
-        """Deliver what was held back, then read on; not from inside this call."""
+        """Deliver the messages held back, then read on; the event loop does both after this call."""
         if self.ws_connection is not None:
             self.ws_connection.resume()
 
     def deliver_backlog(self) -> None:
-        """Deliver what `pause_reading` has held back. Call it before a close, which drops it."""
+        """Deliver the messages that `pause_reading` has held back. Call it before a close, which would drop them."""
         if self.ws_connection is not None:
             self.ws_connection.deliver_backlog()
 

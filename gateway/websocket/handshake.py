@@ -1,4 +1,4 @@
-"""What a request says that is to become a WebSocket (RFC 6455 section 4)."""
+"""The headers of a WebSocket handshake (RFC 6455 section 4)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VERSION = "13"
 
 
 def missing_for_upgrade(headers: HTTPHeaders) -> str | None:
-    """What the request still needs to be a WebSocket handshake (RFC 6455 section 4.2.1); None: nothing."""
+    """What the request still needs to be a WebSocket handshake (RFC 6455 section 4.2.1); None if nothing is missing."""
     connection = [option.strip().lower() for option in headers.get("Connection", "").split(",")]
     if headers.get("Upgrade", "").lower() != "websocket" or "upgrade" not in connection:
         return "devices connect here by WebSocket: Connection: Upgrade and Upgrade: websocket are needed"

@@ -2,8 +2,8 @@
 
 Rules that hold here:
 
-* They wait in a queue, and a few continue in each turn of the loop. If thousands of them all continued in every turn,
-  the other connections would get one turn in several seconds.
+* Such connections wait in a queue, and a few continue in each turn of the loop. If thousands of them all
+  continued in every turn, the other connections would get one turn in several seconds.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Rules that hold here:
 * No close waits for the peer without a limit: a close that takes too long becomes an abort.
 * One connection never holds the loop for more than `FRAMES_PER_TURN` frames or one chunk at a time.
 * A pause of reading also holds back the frames that were already read.
-* Pings and pongs are limited: a ping costs an answer, and no honest peer needs many.
+* The rate of pings and pongs is limited: each ping costs an answer, and no honest peer needs many.
 * Private names of Tornado are used here and in ``handler.py``, nowhere else; a test lists them.
 """
 
@@ -71,12 +71,12 @@ _receive_buffer = _ReceiveBuffer()
 
 
 class MessageHandler(Protocol):
-    """The handler of one connection (`gateway.websocket.handler.StreamHandler`): what its protocol asks of it."""
+    """The handler of one connection (`gateway.websocket.handler.StreamHandler`): the part that the protocol uses."""
 
     last_byte_at: float
     """When the last byte came, on the event loop's clock."""
     close_cause: CloseCause | None
-    """What ended the connection first; None while it is open."""
+    """The first cause of the end of the connection; None while it is open."""
     write_limit: int
     """Bytes that may wait for the peer."""
     close_timeout: float
@@ -88,7 +88,7 @@ class MessageHandler(Protocol):
         ...
 
     def release_request(self) -> None:
-        """Drop what only the handshake needed."""
+        """Drop the parts of the request that only the handshake needed."""
         ...
 
     def on_text(self, data: bytes) -> Awaitable[None] | None:
@@ -123,7 +123,7 @@ class MessageHandler(Protocol):
 class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
     """Tornado's protocol on a transport.
 
-    uvloop takes it for a `Protocol`, asyncio and `TLSTransport` for a `BufferedProtocol`: each its fastest way.
+    uvloop uses it as a `Protocol`, asyncio and `TLSTransport` as a `BufferedProtocol`: each is the faster way there.
     """
 
     # The base class sets 29 attributes, and CPython lets instances share the keys of a dictionary up to 30.
@@ -158,7 +158,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
         self._controls = 0
         """Pings and pongs since ``_controls_since``."""
         self._heard_at = 0.0
-        """The ``last_byte_at`` that bytes of an incomplete TLS record last set, on the event loop's clock."""
+        """The value that bytes of an incomplete TLS record last gave to ``last_byte_at``, on the event loop's clock."""
         self._record_since = 0.0
         """When the incomplete TLS record began, on the event loop's clock."""
         handler.last_byte_at = self._controls_since = self._loop.time()
@@ -223,7 +223,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
             self.handler.log_exception(*sys.exc_info())
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes from uvloop. It would read on at once after a full chunk, so other connections come first then."""
+        """Take bytes from uvloop. After a full chunk uvloop would read on at once, so others get a turn first."""
         handler = self.handler
         handler.last_byte_at = self._loop.time()
         if self._pauses or self.server_terminated or (text := self._parser.single_text(data)) is None:
@@ -250,7 +250,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
             handler.last_byte_at = self._heard_at = now
 
     def eof_received(self) -> None:
-        """The peer ended its direction without a Close frame; what was written may still reach it."""
+        """The peer ended its direction without a Close frame; frames already written may still reach it."""
         self._set_cause(CloseCause.LOST)
         self._set_deadline(self.handler.close_timeout)
         self.stream.close()
@@ -335,7 +335,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
         self.close(close.code)
 
     def _call(self, callback: Callable[[bytes], Any], data: bytes) -> None:
-        """Call the handler: what it raises ends the connection, what it returns is awaited before reading on."""
+        """Call the handler. An exception ends the connection; reading pauses until a returned awaitable is done."""
         try:
             result = callback(data)
             if result is not None:
@@ -378,11 +378,11 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
 
     @property
     def unfinished(self) -> int:
-        """What `FrameParser.unfinished` says; 0 before there is one."""
+        """As `FrameParser.unfinished`; 0 while there is no transport."""
         return 0 if self._transport is None else self._parser.unfinished
 
     def set_limit(self, size: int) -> None:
-        """Take messages of ``size`` bytes from now on."""
+        """Take messages of up to ``size`` bytes from now on."""
         self._parser.limit = size
 
     def pause(self, reason: int = _PAUSED_BY_HANDLER) -> None:
@@ -397,7 +397,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
         self._loop.call_soon(self._continue)
 
     def deliver_backlog(self) -> None:
-        """Deliver what was read and is held back, at most a chunk, before something ends the connection."""
+        """Deliver frames that were read and held back, at most a chunk; called before the connection is closed."""
         found, self._backlog = self._backlog, []
         while found and not self.client_terminated:
             for kind, payload in found:
@@ -429,7 +429,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
             self._transport.resume_reading()
 
     def prepare(self, first: int, data: bytes) -> Write | None:
-        """The write of one message, ``first`` as for a frame, to be made before any other; None after a close."""
+        """The write of one message, to be made before any other; None after a close. ``first``: see `encode_frame`."""
         if self.server_terminated:
             return None
         if self._compressor is not None:
@@ -461,7 +461,7 @@ class StreamProtocol(WebSocketProtocol13, asyncio.Protocol, TLSProtocol):
         self.stream.abort()
 
     def _abort(self) -> None:
-        """Tornado's way out of a handshake that cannot be finished, or of an ``open`` that raised."""
+        """Called by Tornado if a handshake cannot be finished, or if ``open`` raised."""
         if self.stream is None:
             self.handler.send_error(400)  # type: ignore[unreachable] # None before the upgrade
         else:

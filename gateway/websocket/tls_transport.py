@@ -7,8 +7,8 @@ Rules that hold here:
 
 * The protocol is a `BufferedProtocol`: bytes are decrypted straight into its buffer. OpenSSL keeps the bytes of an
   incomplete record to itself, so the protocol is told of them (`TLSProtocol.partial_record_received`).
-* One read per wake-up, so that no peer blocks the loop. Bytes that OpenSSL has decrypted and the buffer had no room for
-  do not make the socket readable again, so another read is scheduled for them.
+* One read per wake-up, so that no peer blocks the loop. OpenSSL may hold decrypted bytes for which the buffer had
+  no room. They do not make the socket readable again, so another read is scheduled for them.
 * OpenSSL reports a write as done or not done, even if a part of it is sent, so it gets one record at a time. A write
   that it could not finish is repeated with the same bytes in front (SSL_write(3)).
 * ``connection_lost`` comes exactly once, and never from inside a call of the protocol.
@@ -74,7 +74,7 @@ class TLSTransport(asyncio.Transport):
         self.set_write_buffer_limits()
 
     def start(self) -> None:
-        """Tell the protocol, then read."""
+        """Call ``connection_made`` of the protocol, then read."""
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._protocol.connection_made(self)
         if self.is_reading():
@@ -131,7 +131,7 @@ class TLSTransport(asyncio.Transport):
             self._watch()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send now what the socket takes and keep the rest."""
+        """Send as much as the socket takes now, and keep the rest."""
         if self._closing or self._eof or not data:
             return
         if self._buffer:

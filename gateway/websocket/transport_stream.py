@@ -2,7 +2,7 @@
 
 Rules that hold here:
 
-* What is written before a transport is attached waits here, and is sent first once there is one.
+* Frames written before a transport is attached wait here; the transport sends them first.
 * A connection on which more than ``limit`` bytes wait for the peer is aborted. The bound is tested before a frame is
   added, so one frame larger than the bound still reaches a peer that reads.
 * Nothing here raises because the peer has left: writes then do nothing, and their futures carry `StreamClosedError`.
@@ -81,7 +81,7 @@ class TransportStream:
         return sock, early
 
     def attach(self, transport: asyncio.Transport) -> None:
-        """Write to ``transport`` from now on, first what was queued."""
+        """Write to ``transport`` from now on, the queued frames first."""
         self._transport = transport
         if self._closing:
             transport.abort()
@@ -105,7 +105,7 @@ class TransportStream:
             transport.write(frame)
 
     def write(self, frame: bytes) -> asyncio.Future[None]:
-        """Write one frame. The future is done once the transport takes more, in the ordinary case at once."""
+        """Write one frame. The future is done when the transport can take more, which is usually at once."""
         self.send(frame)
         waiter = self._loop.create_future()
         if self.closed():
