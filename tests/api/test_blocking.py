@@ -56,7 +56,7 @@ def test_as_many_wait_as_may_and_a_stop_waits_for_none(silent: RunningGateway) -
     assert "Traceback" not in silent.log
 
 
-def test_whoever_leaves_makes_room(silent: RunningGateway) -> None:
+def test_a_client_that_leaves_makes_room(silent: RunningGateway) -> None:
     with asking(silent, CLIENT_THREADS + MAX_WAITING_CALLS + 1) as viewers:
         assert select.select(viewers, [], [], WAIT_SECONDS)[0]
     with asking(silent, MAX_WAITING_CALLS) as viewers:

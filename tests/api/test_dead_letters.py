@@ -163,7 +163,7 @@ def into(script: ScriptedServer) -> dict[str, Any]:
     return {**TOKENS, "sink": "influxdb", "influxdb": database}
 
 
-def test_a_replay_is_one_at_a_time_and_goes_on_when_whoever_asked_has_left(tmp_path: Path) -> None:
+def test_one_replay_runs_at_a_time_and_continues_when_its_client_has_left(tmp_path: Path) -> None:
     slow, replay = Reply(204, drip=0.02), "/v1/dead-letters/replay"
     with ScriptedServer(slow, Reply(204)) as script, running_gateway(tmp_path, into(script)) as gateway:
         admin = Visitor(gateway.url)

@@ -34,7 +34,7 @@ def post(gateway: RunningGateway, name: str, message: object) -> None:
     assert gateway.request(f"/v1/devices/{name}/readings", body=json.dumps(message).encode())[0] == 200
 
 
-def test_a_viewer_hears_who_came_what_was_measured_and_who_left(gateway: RunningGateway) -> None:
+def test_a_viewer_hears_of_connections_readings_and_disconnects(gateway: RunningGateway) -> None:
     with Watcher(gateway.url, "?device=d1") as viewer:
         assert "Content-Type: text/event-stream" in viewer.head
         assert viewer.until("hello").data["now"] > TS

@@ -45,7 +45,7 @@ def admin(visitor: Visitor) -> Visitor:
     return visitor
 
 
-def test_nobody_learns_nothing_but_that_there_is_a_login(visitor: Visitor) -> None:
+def test_without_a_login_one_learns_only_that_there_is_a_login(visitor: Visitor) -> None:
     answer = visitor.send("GET", "/v1/session")
     assert (answer.status, answer.body) == (200, NOBODY)
     assert answer.headers["Cache-Control"] == "no-store"
@@ -195,7 +195,7 @@ def test_a_change_needs_an_admin_on_the_gateways_own_page(
     assert {answer.status for answer in let_in} <= {400, 404}
 
 
-def test_guessing_is_slowed_down_and_nobody_else_is(gateway: RunningGateway, admin: Visitor) -> None:
+def test_only_the_address_that_guesses_is_slowed_down(gateway: RunningGateway, admin: Visitor) -> None:
     guesser = Visitor(gateway.url, "127.0.0.2")
     for number in range(BURST):
         answer = guesser.login(f"guess-{number}") if number % 2 else guesser.send(

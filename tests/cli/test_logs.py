@@ -44,7 +44,7 @@ def test_a_line_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("style", ["console", "json"])
-def test_no_secret_is_written_whoever_logs_it(capsys: pytest.CaptureFixture[str], style: str) -> None:
+def test_no_secret_is_written_whichever_code_logs_it(capsys: pytest.CaptureFixture[str], style: str) -> None:
     configure(format=style, level="debug")
     log = logging.getLogger("any.library")
     log.debug("GET /write?u=a&p=%s", "pass%22w%C3%B6rd%2F1%262%2Band%20more")

@@ -193,7 +193,7 @@ def gateway_ledger(gateway: RunningGateway, device: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("bomb", json_bombs(), ids=range(len(json_bombs())))
-def test_a_message_that_is_dear_to_read_costs_its_sender_an_answer_and_nobody_more(
+def test_a_message_that_is_costly_to_read_delays_only_its_sender(
     gateway: RunningGateway, rogues: list[Rogue], bomb: bytes
 ) -> None:
     before = memory(gateway, "VmRSS")

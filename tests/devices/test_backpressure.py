@@ -139,7 +139,7 @@ async def test_a_closed_one_leaves_the_line() -> None:
 
 
 @on_a_loop
-async def test_at_a_stop_nobody_is_resumed() -> None:
+async def test_at_a_stop_no_device_is_resumed() -> None:
     """The gateway has paused them all for good; what they send now nobody would acknowledge."""
     world = World(2 * SLICE)
     world.spool.ease()
@@ -214,7 +214,7 @@ class Traffic:
 
 
 @on_a_loop
-async def test_who_sends_little_is_not_kept_waiting_for_who_sends_much() -> None:
+async def test_a_device_that_sends_little_does_not_wait_for_one_that_sends_much() -> None:
     traffic = Traffic(headroom=400_000)
     modest, flooding = [traffic.sender() for _ in range(10)], [traffic.sender() for _ in range(2)]
     for sender in flooding + modest:
@@ -281,7 +281,7 @@ async def test_nothing_is_weighed_any_more_when_the_disk_keeps_up() -> None:
 
 
 @on_a_loop
-async def test_one_that_took_far_too_much_is_resumed_at_once_where_nobody_else_waits() -> None:
+async def test_a_device_far_above_its_share_is_resumed_at_once_if_no_other_waits() -> None:
     traffic = Traffic(headroom=1000)
     sender = traffic.sender()
     traffic.send(sender, 10**6, 1)
@@ -291,7 +291,7 @@ async def test_one_that_took_far_too_much_is_resumed_at_once_where_nobody_else_w
 
 
 @on_a_loop
-async def test_weighing_ends_when_nobody_waits() -> None:
+async def test_rounds_end_when_no_device_is_paused() -> None:
     traffic = Traffic(headroom=100_000)
     sender = traffic.sender()
     traffic.send(sender, 1000, 1)
@@ -302,7 +302,7 @@ async def test_weighing_ends_when_nobody_waits() -> None:
 
 
 @on_a_loop
-async def test_who_pays_later_is_resumed_though_nobody_sends_and_nothing_is_written() -> None:
+async def test_a_device_in_debt_is_resumed_even_if_no_device_sends_and_nothing_is_written() -> None:
     """No commit follows from what is throttled, nor from a request for the time: nothing calls the line again."""
     traffic = Traffic(headroom=100_000)
     first, later = traffic.sender(), traffic.sender()
@@ -417,7 +417,7 @@ async def test_who_rests_and_waits_for_the_disk_is_read_when_both_are_over() -> 
 
 
 @on_a_loop
-async def test_at_a_stop_nobody_is_woken() -> None:
+async def test_at_a_stop_no_device_is_woken() -> None:
     world = World(1)
     world.line.pause_for(resting := Sender(5, world.resumed), 0.01)
     world.line.stop()

@@ -141,7 +141,7 @@ def test_a_connection_that_closes_first_is_no_answer(gateway: RunningGateway, po
         ended(gateway, "leaves", command["id"], "answered")
 
 
-def test_a_result_nobody_waits_for_is_told_so(gateway: RunningGateway, pool: ThreadPoolExecutor) -> None:
+def test_an_unexpected_result_is_refused(gateway: RunningGateway, pool: ThreadPoolExecutor) -> None:
     with device(gateway, "twice") as socket, device(gateway, "other") as other:
         waiting = pool.submit(ask, gateway, "twice", name="x")
         command = hear(socket)["id"]

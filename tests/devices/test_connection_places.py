@@ -46,7 +46,7 @@ def test_it_is_below_the_limit_of_this_process() -> None:
 
 
 @pytest.mark.parametrize("files", [-5, 1, 64, 4096, 130_048, 2_000_000])
-def test_strangers_and_who_waits_for_a_person_have_a_part_of_the_places_and_devices_the_rest(files: int) -> None:
+def test_unauthenticated_and_pending_connections_have_a_part_of_the_places_and_devices_the_rest(files: int) -> None:
     found = share(files)
     assert min(found.devices, found.unauthenticated, found.pending_approval) >= 1
     assert max(found.unauthenticated, found.pending_approval) <= max(1, files // SHARE)

@@ -79,5 +79,5 @@ def test_who_does_not_answer_the_close_is_cut(monkeypatch: pytest.MonkeyPatch) -
     assert let_all_go(Leaving(2, stays=True))[-3:] == ["abort", "abort", "flush"]
 
 
-def test_nobody_is_waited_for_where_nobody_is() -> None:
+def test_without_connections_nothing_is_waited_for() -> None:
     assert let_all_go(Leaving(0)) == ["flush"] * 2

@@ -201,7 +201,7 @@ def test_strangers_use_up_nothing_of_the_lines_that_devices_may_cause(
     assert [getattr(record, "device", None) for record in caplog.records] == [None, "d1", "d1"]
 
 
-def test_a_gateway_makes_claims_that_nobody_has_twice(world: World) -> None:
+def test_a_gateway_makes_unique_claims(world: World) -> None:
     requests = [world.ask(Socket(f"d{n}"), claim=None, secret=None) for n in range(40)]
     claims = {request.claim for request in requests if isinstance(request, EnrolmentRequest)}
     assert len(claims) == 40
@@ -322,7 +322,7 @@ def test_a_claim_that_is_shown_by_another_while_the_token_is_made_is_void(
     assert not lets_in(world, token)
 
 
-def test_a_device_that_proves_by_its_secret_who_it_is_may_reconnect_while_its_token_is_made(
+def test_a_device_that_shows_its_secret_may_reconnect_while_its_token_is_made(
     world: World, approved: Approved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     approved(SECRET)
@@ -332,7 +332,7 @@ def test_a_device_that_proves_by_its_secret_who_it_is_may_reconnect_while_its_to
 
 
 @pytest.mark.parametrize("change", ["revoke", "rotate"])
-def test_a_token_that_is_ended_before_it_is_handed_over_lets_nobody_in(
+def test_a_token_that_is_ended_before_it_is_handed_over_is_refused(
     world: World, approved: Approved, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     genuine, _ = approved(SECRET)
@@ -523,7 +523,7 @@ def test_what_was_refused_while_the_gateway_was_down_stays_so_and_is_asked_anew(
     assert lets_in(world, back.tokens[0])
 
 
-def test_what_nobody_decides_expires_and_a_held_device_goes_with_it(world: World) -> None:
+def test_an_undecided_request_expires_and_its_connection_is_closed(world: World) -> None:
     held = Socket()
     world.enrolling.ask(held, Enrol("ABCD-EFGH", SECRET), 0.0)
     world.settle()
@@ -566,7 +566,7 @@ def test_a_flood_of_requests_is_bounded_by_device_by_address_and_in_all(
     assert world.counted == {"pending": 60, "too_many": 3}
 
 
-def test_who_fills_the_places_of_an_id_from_few_addresses_keeps_nobody_else_out(world: World) -> None:
+def test_filling_the_places_of_an_id_from_few_addresses_keeps_no_other_out(world: World) -> None:
     flood = [Socket("one", f"203.0.113.{n % 4}") for n in range(waiting.MAX_OF_DEVICE)]
     for n, socket in enumerate(flood):
         assert not full(world.ask(socket, f"AAAA-AAA{n}", secret=None))
@@ -578,7 +578,7 @@ def test_who_fills_the_places_of_an_id_from_few_addresses_keeps_nobody_else_out(
     assert world.counted["pushed_out"] == 1
 
 
-def test_who_fills_all_places_from_one_address_keeps_nobody_else_out(
+def test_filling_all_places_from_one_address_keeps_no_other_out(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(world.enrolling._queue, "_limit", 40)
@@ -590,7 +590,7 @@ def test_who_fills_all_places_from_one_address_keeps_nobody_else_out(
     assert not any(socket.ended for socket in genuine)
 
 
-def test_who_was_approved_gives_way_to_nobody(world: World) -> None:
+def test_an_approved_request_does_not_give_way(world: World) -> None:
     sockets = [Socket("d1", f"203.0.113.{n % 4}") for n in range(waiting.MAX_OF_DEVICE)]
     requests = [world.ask(socket, f"AAAA-AAA{n}", secret=None) for n, socket in enumerate(sockets)]
     for request in requests:
@@ -605,7 +605,7 @@ def test_the_protocol_tells_the_bounds() -> None:
     assert f"({waiting.MAX_REQUESTS:,} in all, {waiting.MAX_OF_ADDRESS} of an address, {of_device})" in text
 
 
-def test_who_has_left_makes_room_and_who_is_there_does_not(world: World) -> None:
+def test_a_request_whose_device_has_left_makes_room_and_a_connected_one_does_not(world: World) -> None:
     sockets = [Socket("one") for _ in range(waiting.MAX_OF_BOTH)]
     requests = [world.ask(socket, f"AAAA-AAA{n}", secret=str(n) * 22) for n, socket in enumerate(sockets)]
     world.enrolling.left(sockets[1], requests[1])  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ EXPIRY_NS = 900 * 10**9
 @pytest.mark.parametrize(
     ("state", "made"), [(EnrolmentState.APPROVED, True), (EnrolmentState.REFUSED, False), (None, False)]
 )
-def test_a_token_is_made_for_who_was_approved(tmp_path: Path, state: EnrolmentState | None, made: bool) -> None:
+def test_a_token_is_made_for_an_approved_device(tmp_path: Path, state: EnrolmentState | None, made: bool) -> None:
     now = time.time_ns()
     decided = None if state is None else EnrolmentDecision(state, "a test", now + EXPIRY_NS)
     request = EnrolmentRequest("d1", "ABCD-EFGH", b"", "192.0.2.1", now, now + EXPIRY_NS, decision=decided)

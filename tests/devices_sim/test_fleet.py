@@ -158,7 +158,7 @@ def sound(message: dict[str, Any]) -> bool:
     return isinstance(message["ts"], int) and not isinstance(message["temp"], list) and "_reserved" not in message
 
 
-def test_a_refusal_nobody_planned_is_left_out_of_the_report() -> None:
+def test_an_unplanned_refusal_is_left_out_of_the_report() -> None:
     async def grumpy(talk: Conversation, message: dict[str, Any]) -> None:
         if message.get("seq") == 1:
             await talk.say(type="reject", seq=1, errors=[{"index": 2, "code": "out_of_range"}])

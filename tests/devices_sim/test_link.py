@@ -174,7 +174,7 @@ def test_a_busy_gateway_is_asked_again() -> None:
     assert tally(link).connect_failures == 2
 
 
-def test_nobody_listening_is_tried_again_and_said() -> None:
+def test_without_a_listener_a_device_tries_again_and_says_so() -> None:
     async def main() -> None:
         async with linked("ws://127.0.0.1:9") as link:
             await eventually(lambda: tally(link).connect_failures > 2, "some attempts")

@@ -32,5 +32,5 @@ def test_it_may_not_say(reply: Reply) -> None:
         assert ask(server.url) is None
 
 
-def test_there_may_be_nobody() -> None:
+def test_there_may_be_no_gateway() -> None:
     assert ask("http://127.0.0.1:9") is None

@@ -76,7 +76,7 @@ def test_a_device_without_a_token_asks_waits_and_keeps_what_it_gets() -> None:
     assert not {"claim", "secret"} & json.loads(hello.data).keys()
 
 
-def test_a_device_that_nobody_approves_asks_again_and_one_that_is_refused_does_not() -> None:
+def test_a_device_that_is_not_approved_asks_again_and_one_that_is_refused_does_not() -> None:
     for code, effect in ((1013, Reconnect), (4401, Stop)):
         device = make()
         device.enrolment = {"claim": "ABCD-EFGH", "secret": "s" * 22}

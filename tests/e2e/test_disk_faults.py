@@ -143,7 +143,7 @@ def test_nothing_is_acknowledged_while_the_disk_fails(tmp_path: Path, calls: str
         assert numbers(script) == set(range(3 * READINGS))
 
 
-def test_it_is_ready_again_though_nobody_sends_any_more(tmp_path: Path) -> None:
+def test_it_is_ready_again_even_if_no_device_sends(tmp_path: Path) -> None:
     """As behind a load balancer, which sends nothing to a gateway that is not ready."""
     with (
         ScriptedServer(Reply(204)) as script,

@@ -339,7 +339,7 @@ def test_simulated_devices_ask_are_approved_and_come_back_with_their_tokens(
     assert not mine & enrolments(admin).keys()
 
 
-def test_simulated_devices_that_nobody_approved_say_what_would_let_them_in(
+def test_simulated_devices_that_are_not_approved_say_how_to_approve_them(
     gateway: RunningGateway, tmp_path: Path
 ) -> None:
     arguments = ("--url", gateway.ws, "--devices", "2", "--prefix", "stuck-", "--duration", "1s", "--grace", "100ms")

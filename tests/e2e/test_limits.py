@@ -196,7 +196,7 @@ def test_who_ignores_a_throttle_is_closed(gateway: RunningGateway) -> None:
     assert gateway.metric('gateway_disconnects_total{reason="rate_limit"}') >= 1
 
 
-def test_a_greedy_fleet_loses_nothing_and_the_modest_wait_for_nobody(tmp_path: Any, gateway: RunningGateway) -> None:
+def test_a_greedy_fleet_loses_nothing_and_does_not_delay_modest_devices(tmp_path: Any, gateway: RunningGateway) -> None:
     arguments = ["--url", gateway.ws, "--scenario", "greedy", "--prefix", "greedy-", "--interval", "200ms"]
     with simulate(tmp_path, "run", *arguments, "--duration", "2s", "--grace", "40s") as simulation:
         summary = simulation.finish(60)["summary"]

@@ -30,7 +30,7 @@ COMES_BACK = 60
 POST = b'POST /v1/devices/d/readings HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\n{"a":1}'
 
 
-def test_a_restart_under_load_loses_nothing_and_refuses_nobody(tmp_path: Path) -> None:
+def test_a_restart_under_load_loses_nothing_and_refuses_no_device(tmp_path: Path) -> None:
     options = ("--devices", str(DEVICES), "--interval", "1s")
     with contextlib.closing(Manager(tmp_path / "gateway")) as manager:
         url = manager.url.replace("http", "ws")

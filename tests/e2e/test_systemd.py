@@ -233,7 +233,7 @@ def test_a_stopped_event_loop_is_killed_and_started_again(service: Service) -> N
     assert "most recent call first" in journal, "where it stood"
 
 
-def test_a_restart_under_load_loses_nothing_and_refuses_nobody(service: Service) -> None:
+def test_a_restart_under_load_loses_nothing_and_refuses_no_device(service: Service) -> None:
     service.override("[Service]\\nEnvironment=GATEWAY_AUTH__MODE=open\\n")
     service.run("systemctl restart telemetry-gateway.service")
     options = f"--devices {DEVICES} --interval 1s --duration {SECONDS}s --report /tmp/report.json --quiet"

@@ -136,7 +136,7 @@ def test_few_are_begun_in_a_turn_and_first_requests_go_before_further_ones() -> 
     asyncio.run(main())
 
 
-def test_who_gave_up_waiting_takes_nobodys_turn() -> None:
+def test_a_request_that_gave_up_waiting_takes_no_turn() -> None:
     async def main() -> None:
         turns = RequestTurns(1)
         assert turns.take(first=True) is None

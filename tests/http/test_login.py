@@ -125,7 +125,7 @@ def test_each_role_has_its_token_and_no_role_has_none() -> None:
     assert [token_of(role, AUTH) for role in Role] == [None, "v" * 20, "a" * 20]
 
 
-def test_the_secret_is_made_once_and_nobody_else_may_read_it(tmp_path: Path) -> None:
+def test_the_secret_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
     path = tmp_path / "session.key"
     secret = load_secret(path)
     assert len(secret) == 32

@@ -128,7 +128,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     return runner
 
 
-def test_a_slow_viewer_gets_the_newest_values_and_holds_up_nobody(run: Run) -> None:
+def test_a_slow_viewer_gets_the_newest_values_and_delays_no_other(run: Run) -> None:
     async def test(world: World) -> None:
         async with world.watching(buffer=1 << 23) as slow, world.watching(buffer=1 << 23) as quick:
             await slow.until("hello")
@@ -165,7 +165,7 @@ def test_a_slow_viewer_gets_the_newest_values_and_holds_up_nobody(run: Run) -> N
     run(test)
 
 
-def test_the_same_bytes_go_to_all_who_are_abreast(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_bytes_go_to_all_viewers_that_are_not_behind(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[int] = []
     original = module.piece_of
 
@@ -192,7 +192,7 @@ def test_the_same_bytes_go_to_all_who_are_abreast(run: Run, monkeypatch: pytest.
     run(test)
 
 
-def test_nothing_is_kept_or_done_while_nobody_watches(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_kept_or_done_without_viewers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEPT", 0.05)
 
     async def test(world: World) -> None:
@@ -209,7 +209,7 @@ def test_nothing_is_kept_or_done_while_nobody_watches(run: Run, monkeypatch: pyt
     run(test)
 
 
-def test_changes_are_kept_for_a_while_for_who_comes_back(run: Run) -> None:
+def test_changes_are_kept_for_a_while_for_viewers_that_reconnect(run: Run) -> None:
     async def test(world: World) -> None:
         async with world.watching() as client:
             world.measure("a", number=1)

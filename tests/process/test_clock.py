@@ -79,7 +79,7 @@ class Machine:
         self.clock.look()
 
 
-def test_a_clock_that_goes_is_nobodys_concern() -> None:
+def test_a_clock_that_runs_causes_no_warning() -> None:
     machine = Machine(TODAY)
     machine.clock.newest_ns = TODAY - NS
     machine.passes(3600)

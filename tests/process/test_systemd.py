@@ -36,7 +36,7 @@ def test_a_notice_is_one_datagram_of_lines(heard: tuple[str, socket.socket]) -> 
     assert environ == {"OTHER": "1"}, "children are not meant to notify"
 
 
-def test_without_a_manager_nobody_is_told_and_nothing_is_watched() -> None:
+def test_without_a_manager_there_is_no_message_and_no_watchdog() -> None:
     async def main() -> None:
         manager = ServiceManager({})
         manager.notify("READY=1")
@@ -47,7 +47,7 @@ def test_without_a_manager_nobody_is_told_and_nothing_is_watched() -> None:
     asyncio.run(main())
 
 
-def test_a_manager_that_is_gone_stops_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_manager_that_is_gone_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ServiceManager({"NOTIFY_SOCKET": str(tmp_path / "nobody")}).notify("READY=1")
     assert "cannot be told READY=1" in caplog.text
 

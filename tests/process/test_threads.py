@@ -44,7 +44,7 @@ def test_an_exception_is_the_futures() -> None:
     asyncio.run(main())
 
 
-def test_a_call_that_nobody_waits_for_any_more_is_not_made() -> None:
+def test_a_cancelled_call_is_not_made() -> None:
     async def main() -> None:
         writers: WorkerThreads[str] = WorkerThreads(1, "w")
         begun, release = asyncio.Event(), threading.Event()
@@ -113,7 +113,7 @@ def test_threads_end_when_closed() -> None:
     asyncio.run(main())
 
 
-def test_a_result_after_the_loop_is_closed_is_nobodys() -> None:
+def test_a_result_after_the_loop_is_closed_is_dropped() -> None:
     release = threading.Event()
 
     def call() -> threading.Thread:

@@ -122,7 +122,7 @@ def test_never_more_than_bursts_rates_a_message_and_a_second(script: list[tuple[
         assert got <= burst + rate * seconds + most
 
 
-def test_a_clock_that_is_set_back_brings_nothing_and_holds_nobody_for_long() -> None:
+def test_a_clock_that_is_set_back_brings_no_quota_and_blocks_no_device_for_long() -> None:
     some = lane()
     taken(some, 10_000)
     assert taken(some, 1, NOW_NS - 3600 * NS) == 0
@@ -179,7 +179,7 @@ def test_new_limits_hold_at_once_and_forget_no_debt() -> None:
     assert taken(untouched.lane(NOW_NS, backlog=False), 99) == 9
 
 
-def test_an_operator_sees_who_has_to_wait_and_for_what() -> None:
+def test_an_operator_sees_which_device_is_throttled_and_why() -> None:
     allowance = Allowance(rates())
     assert allowance.shown(NOW_NS) == {"throttled": False, "throttles": 0}
     allowance.note(Excess("bytes_per_second", 100, 300, 500), NOW_NS)

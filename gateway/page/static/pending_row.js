@@ -40,7 +40,7 @@ export class PendingRow {
       {},
       el(
         "div",
-        { class: "who" },
+        { class: "requester" },
         el("code", { class: "claim" }, claim),
         el("b", {}, id),
         this.#facts,
