@@ -6,8 +6,8 @@ Rules that hold here:
   not come back at one moment.
 * The bound doubles with every attempt until something was acknowledged: a gateway that welcomes and then closes is no
   better than one that refuses.
-* At the end of a run (`hurry`) the bound is `MAX_HURRIED`: a device that still holds readings has to reconnect within
-  the time that is left for them. A delay that the gateway asked for is kept.
+* At the end of a run (`hurry`) the bound does not grow: a device that still holds readings has to reconnect within the
+  time that is left for them. A delay that the gateway asked for is kept.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MIN_REPLACED = 30.0
 """Seconds that a device with a rival keeps away: the newest connection wins, so two devices would replace each other
 for ever."""
 MAX_HURRIED = 1.0
-"""Seconds: the bound at the end of a run."""
+"""Seconds: the bound at the end of a run; `MIN_BUSY_BOUND` if the gateway is busy or the device has a rival."""
 _REPLACED = 4409
 _OVERLOADED = (1013, 4429)
 
@@ -31,7 +31,7 @@ _OVERLOADED = (1013, 4429)
 class Backoff:
     """The delays of one device."""
 
-    __slots__ = ("_attempts", "_hurried", "_rng", "told")
+    __slots__ = ("_attempts", "_code", "_hurried", "_kept", "_rng", "told")
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
@@ -39,6 +39,10 @@ class Backoff:
         """Attempts since something was acknowledged."""
         self._hurried = False
         """Whether the run is ending."""
+        self._code: int | None = None
+        """The code of the last connection that ended; None for no close frame."""
+        self._kept = False
+        """Whether the gateway asked for the last delay."""
         self.told: float | None = None
         """Seconds that the gateway asked the device to wait; used for one delay. None: it asked for nothing."""
 
@@ -46,17 +50,24 @@ class Backoff:
         """Something was acknowledged."""
         self._attempts = 0
 
-    def hurry(self) -> None:
-        """The run is ending: wait for `MAX_HURRIED` at most from now on."""
+    def hurry(self) -> float | None:
+        """The run is ending: wait shortly from now on.
+
+        Returns the seconds until an attempt that is waited for already; None if the gateway asked for that delay.
+        """
         self._hurried = True
+        return None if self._kept else self._drawn()
 
     def delay(self, code: int | None) -> float:
         """Seconds until the next attempt after a connection that ended with ``code``, None for no close frame."""
         told, self.told = self.told, None
-        if told is not None:
-            return told
+        self._code, self._kept = code, told is not None
+        return self._drawn() if told is None else told
+
+    def _drawn(self) -> float:
+        code = self._code
         if self._hurried:
-            return self._rng.uniform(0.0, MAX_HURRIED)
+            return self._rng.uniform(0.0, MIN_BUSY_BOUND if code in (_REPLACED, *_OVERLOADED) else MAX_HURRIED)
         if code == _REPLACED:
             return self._rng.uniform(MIN_REPLACED, 2 * MIN_REPLACED)
         bound = min(MAX_BOUND, (MIN_BUSY_BOUND if code in _OVERLOADED else MIN_BOUND) * 2 ** min(self._attempts, 10))

@@ -116,7 +116,7 @@ class Link:
     def hurry(self) -> None:
         """The run is ending: if the device still holds readings, shorten the wait for its next attempt."""
         after = self.device.hurry()
-        if self._retry is not None and self.device.outbox.pending:
+        if after is not None and self._retry is not None and self.device.outbox.pending:
             self._retry.cancel()
             self._retry = self._network.scheduler.at(clock() + after, self.connect)
 

@@ -178,10 +178,9 @@ class Device:
         result = self.commands.finish(command)
         return result if self.phase is Phase.READY else ()
 
-    def hurry(self) -> float:
-        """The run is ending: reconnect soon from now on. Returns the seconds until the attempt that is due next."""
-        self._backoff.hurry()
-        return self._backoff.delay(None)
+    def hurry(self) -> float | None:
+        """The run is ending: reconnect soon from now on; see `Backoff.hurry`."""
+        return self._backoff.hurry()
 
     def leave(self) -> None:
         """The device is switched off, and does not reconnect after the close."""

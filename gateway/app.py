@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.components import Components
+from gateway.config.tls import server_context
 from gateway.devices.connection_places import shortage
 from gateway.gauges import show_now
 from gateway.http.listener import listening_sockets
@@ -50,8 +51,9 @@ class Gateway:
             GatewayError: a file, a certificate or the address cannot be used; the text says which.
         """
         config = self.config
+        tls = server_context(config)
         listening = listening_sockets(config.server.listen, inherited)
-        self.parts = parts = Components(config, self.clock)
+        self.parts = parts = Components(config, self.clock, tls)
         show_now(parts)
         self._warn()
         recovery = await asyncio.to_thread(parts.spool.open, parts.ledger.committed_to, parts.ledger.delivered_to)

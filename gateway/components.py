@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gateway.api.routes import Services, application
 from gateway.config.active_config import ActiveConfig
-from gateway.config.tls import owners_of_authorities, server_context
+from gateway.config.tls import owners_of_authorities
 from gateway.delivery.dead_letters import DeadLetters
 from gateway.delivery.forwarder import Forwarder
 from gateway.delivery.message_trace import TraceFiles
@@ -85,10 +85,9 @@ class Components:
         GatewayError: a file or a certificate cannot be used; the text says which.
     """
 
-    def __init__(self, config: Config, clock: WallClock) -> None:
+    def __init__(self, config: Config, clock: WallClock, tls: ssl.SSLContext | None) -> None:
         self.active = ActiveConfig(config)
         self.clock = clock
-        tls = server_context(config)
         _make_directory("state.directory", config.state.directory)
         _make_directory("spool.directory", config.spool.directory)
         clock.newest_ns = _newest(config.spool.directory)

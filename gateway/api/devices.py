@@ -41,8 +41,10 @@ class DevicesHandler(RegistryHandler):
         descending = self._one_of("order", "asc", ("asc", "desc")) == "desc"
         offset = self.number("offset", 0, 0, 10_000_000)
         end = offset + self.number("limit", DEFAULT_PAGE, 1, MAX_PAGE)
-        now = time.time_ns()
-        chosen, total = await self.device_list.page(search, states, sort, offset, end, now, descending=descending)
+        chosen, total = await self.device_list.page(
+            search, states, sort, offset, end, time.time_ns(), descending=descending
+        )
+        now = time.time_ns()  # a search of many devices takes a while
         page = [self._described(device, now) for device in chosen]
         profiles = {device["profile"] for device in page if "profile" in device}
         units = {profile: known for profile in profiles if (known := self.profiles.units(profile))}

@@ -11,7 +11,7 @@ from gateway.live.changes import ALL
 if TYPE_CHECKING:
     from tornado.iostream import IOStream
 
-    from gateway.live.changes import ChosenDevices, WholeFleet
+    from gateway.live.changes import ChangeSource
 
 
 class Viewer:
@@ -45,7 +45,7 @@ class Viewer:
 class ViewerGroup:
     """All viewers with one filter."""
 
-    def __init__(self, source: WholeFleet | ChosenDevices, *, readings: bool) -> None:
+    def __init__(self, source: ChangeSource, *, readings: bool) -> None:
         self.source = source
         self.readings = readings
         """Whether they get data as well as states."""

@@ -40,7 +40,7 @@ class ConfigSource(Protocol):
         ...
 
     def changed(self, config: Config) -> None:
-        """This is in force from now on."""
+        """``config`` comes into force now."""
         ...
 
 
@@ -100,8 +100,8 @@ class Reloader(Generic[P]):
             self._refuse(error.problems if isinstance(error, ConfigError) else (str(error),))
             return
         active.refused, active.waiting = (), found.waiting
+        self._source.changed(found.config)  # first, so that the log masks the new secrets before they are used
         await self._parts.apply(prepared)
-        self._source.changed(found.config)
         self._count("applied")
         _report(found)
 
@@ -109,10 +109,10 @@ class Reloader(Generic[P]):
         self._parts.active.refused = problems
         self._count("refused")
         for problem in problems:
-            log.error("the new configuration is refused and the old one in force: %s", problem)
+            log.error("the new configuration was refused, the old one stays in force: %s", problem)
 
 
 def _report(found: ConfigChange) -> None:
     log.info("the configuration was read again; changed: %s", ", ".join(found.live) or "nothing but files it names")
     if found.waiting:
-        log.warning("the configuration has changed where it needs a restart: %s", ", ".join(found.waiting))
+        log.warning("settings that changed and need a restart: %s", ", ".join(found.waiting))

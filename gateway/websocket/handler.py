@@ -106,11 +106,6 @@ class StreamHandler(WebSocketHandler):
         if self.ws_connection is not None:
             self._write(self.ws_connection.prepare(TEXT, data))
 
-    def write_binary(self, data: bytes) -> None:
-        """Send one binary message, otherwise as `write_text`."""
-        if self.ws_connection is not None:
-            self._write(self.ws_connection.prepare(BINARY, data))
-
     def _write(self, write: Write | None) -> None:
         if write is not None:
             stream, frame = write

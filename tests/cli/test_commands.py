@@ -94,7 +94,7 @@ def test_registering_a_device_does_not_wait_for_the_server_and_the_databases() -
     code = (
         "import sys; from click.testing import CliRunner; from gateway.cli import cli;"
         "CliRunner().invoke(cli, ['devices', 'add', '--help']);"
-        "print(sorted({'tornado', 'influxdb_client', 'gateway.app', 'gateway.serving'} & set(sys.modules)))"
+        "print(sorted({'tornado', 'influxdb_client', 'gateway.app', 'gateway.process.run'} & set(sys.modules)))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert answer.stdout == "[]\n"

@@ -578,9 +578,7 @@ def test_filling_the_places_of_an_id_from_few_addresses_keeps_no_other_out(world
     assert world.counted["pushed_out"] == 1
 
 
-def test_filling_all_places_from_one_address_keeps_no_other_out(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_filling_all_places_from_one_address_keeps_no_other_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world.enrolling._queue, "_limit", 40)
     flood = [Socket(f"flood-{n}", "203.0.113.66") for n in range(40)]
     assert not any(full(world.ask(socket)) for socket in flood)

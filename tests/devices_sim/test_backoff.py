@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from devices_sim.backoff import MAX_HURRIED, Backoff
+from devices_sim.backoff import MAX_HURRIED, MIN_BUSY_BOUND, Backoff
 
 
 def delays(backoff: Backoff, code: int | None, count: int = 60) -> list[float]:
@@ -38,14 +38,19 @@ def test_a_device_that_was_replaced_keeps_away() -> None:
     assert all(30 <= delay <= 60 for delay in delays(Backoff(Random(1)), 4409))
 
 
-@pytest.mark.parametrize("code", [None, 1013, 4409])
-def test_at_the_end_of_a_run_no_delay_is_long_but_one_that_the_gateway_asked_for(code: int | None) -> None:
+@pytest.mark.parametrize(("code", "most"), [(None, MAX_HURRIED), (1013, MIN_BUSY_BOUND), (4409, MIN_BUSY_BOUND)])
+def test_at_the_end_of_a_run_delays_are_short_except_one_that_the_gateway_asked_for(
+    code: int | None, most: float
+) -> None:
     backoff = Backoff(Random(1))
     delays(backoff, None)
-    backoff.hurry()
-    assert max(delays(backoff, code)) <= MAX_HURRIED
+    backoff.delay(code)
+    assert 0 <= (backoff.hurry() or -1) <= most
+    assert max(delays(backoff, code)) <= most
     backoff.told = 2.3
+    assert backoff.hurry() is not None, "of the attempt before"
     assert backoff.delay(code) == 2.3
+    assert backoff.hurry() is None, "the gateway asked for this delay"
 
 
 def test_devices_do_not_come_back_together() -> None:

@@ -96,7 +96,7 @@ def test_profiles_limits_tokens_and_the_log_level_change_under_a_connected_devic
 def test_what_needs_a_restart_is_named(gateway: RunningGateway) -> None:
     over = {"server": {"listen": "127.0.0.1:1"}, "spool": {"max_bytes": "2GiB"}, "limits": {"burst": 777}}
     before = gateway.config.read_text()
-    reload(gateway, over, "needs a restart: server.listen, spool.max_bytes")
+    reload(gateway, over, "need a restart: server.listen, spool.max_bytes")
     state = ready(gateway)
     assert state["ready"]
     assert state["configuration"]["needs_restart"] == ["server.listen", "spool.max_bytes"]
