@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WINDOW_SECONDS = 600.0
-"""Seconds."""
+"""How long the lines of one key are counted together."""
 MAX_LINES_PER_DEVICE = 20
 """Lines in a window. About half a megabyte a day at the worst."""
 MAX_LINES_OF_ALL_DEVICES = 1000
@@ -50,7 +50,7 @@ class LogQuota:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._windows: OrderedDict[str, _Window] = OrderedDict()
-        """One window for each device, the least recently used first."""
+        """One window for each device and each place in the code, the oldest first."""
         self._shared: OrderedDict[str, _Window] = OrderedDict()  # apart, so that many device ids do not push it out
 
     def of_device(self, device: str) -> Verdict:
@@ -65,7 +65,7 @@ class LogQuota:
         """A line is about no device and comes from ``place``."""
         return self._count(self._windows, place, MAX_LINES_PER_PLACE)
 
-    def take_over(self) -> list[tuple[str, int]]:
+    def take_ended(self) -> list[tuple[str, int]]:
         """The windows that ended since the last call and left out lines: the key, and how many lines."""
         now = self._clock()
         over = []

@@ -105,7 +105,8 @@ def _escaped_for_json(found: re.Match[str]) -> str:
 def _forms(secret: str) -> set[str]:
     """How a secret can look in a log: as it is, in a URL, in JSON, in Python.
 
-    A very short one, such as a placeholder for a database that asks for none, would only be masked out of other words.
+    A very short secret, such as a placeholder for a database without authentication, is masked only in quotes:
+    otherwise it would be masked inside ordinary words.
     """
     if len(secret) < MIN_MASKED_LENGTH:
         return {repr(secret)}
@@ -129,7 +130,7 @@ class _Frugal(logging.StreamHandler[TextIO]):
         self._quota = LogQuota()
 
     def emit(self, record: logging.LogRecord) -> None:
-        for key, count in self._quota.take_over():
+        for key, count in self._quota.take_ended():
             self._tell(f"{key}: {count} more lines were left out", key)
         device = getattr(record, "device", None)
         if device is None:

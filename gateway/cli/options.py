@@ -30,7 +30,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 def configuration(
     path: Path | None, *, serving: bool = False, writing: bool = False
 ) -> tuple[Path | None, LoadedConfig]:
-    """The file that counts (none: defaults, which is told) and what it says; ``serving``, ``writing`` as for `read`.
+    """The path of the configuration file and its contents; without a file, None and the defaults, with a notice.
+
+    ``serving`` and ``writing`` are as for `read`.
 
     Raises:
         ConfigError: with every problem.

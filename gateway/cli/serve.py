@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.config import Config
 
 
-class _File:
+class _ReloadSource:
     """Reads the configuration again for a reload, and applies the new one to the log."""
 
     def __init__(self, path: Path | None, logs: Logs) -> None:
@@ -43,4 +43,4 @@ def run(ctx: click.Context, path: Path | None) -> None:
     """
     path, loaded = configuration(path, serving=True)
     logs = configure_logging(loaded.config)
-    ctx.exit(serve(Gateway(loaded.config), source=_File(path, logs)))
+    ctx.exit(serve(Gateway(loaded.config), source=_ReloadSource(path, logs)))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gateway.spool.record import Record
 
 RATE_SECONDS = 300
-"""The present rate is that of the last so many seconds, as far as they are still in the spool."""
+"""The present rate is the rate of arrival in the last so many seconds, as far as they are still in the spool."""
 
 
 @click.group()

@@ -109,7 +109,7 @@ def _file_home(path: Path | None) -> Path:
 
 
 def _state_home(path: Path | None, environ: Mapping[str, str]) -> Path:
-    """The directory that a relative state.directory is below.
+    """The directory that contains a relative state.directory.
 
     $STATE_DIRECTORY of the service manager comes first. The other two do not depend on the working directory of a
     command, so that ``gateway devices add`` finds the registry of the running gateway.

@@ -149,13 +149,13 @@ class ServerSection(Section):
     allowed_origins: Live[tuple[Origin, ...]] = ()
     """Web pages of other origins whose scripts may connect as devices; * for all."""
     trusted_proxies: Live[tuple[Network, ...]] = ()
-    """Addresses or networks of proxies whose word about their clients is believed (X-Forwarded-For and -Proto)."""
+    """Addresses or networks of proxies whose headers X-Forwarded-For and X-Forwarded-Proto are trusted."""
     allow_open_network: AtStart[bool] = False
     """Permit auth.mode open on an address that other machines can reach."""
 
 
 class AuthSection(Section):
-    """Who is let in."""
+    """Which devices may connect, and which tokens HTTP requests need."""
 
     mode: AtStart[Literal["token", "open"]] = "token"
     """token: registered devices only; open: any device id, without a token."""
@@ -164,11 +164,11 @@ class AuthSection(Section):
     viewer_token: Live[Token | None] = None
     """Bearer token for reading; without it reading is free on loopback and needs the admin token elsewhere."""
     timeout: AtStart[Annotated[Duration, between("100ms", "5m", parse_duration)]] = 10.0
-    """How long a device may take to say who it is."""
+    """How long a device may take to authenticate."""
     enrol: Live[Literal["never", "approve"]] = "never"
     """approve: a device without a token may ask for one, and gets it when an operator approves."""
     enrol_expiry: Live[Annotated[Duration, between("1s", "7d", parse_duration)]] = 900.0
-    """How long a device is held for an operator to approve, and how long an approval waits for it to come back."""
+    """How long a device waits for approval, and how long an approval waits for the device to come back."""
 
 
 class KeepaliveSection(Section):
@@ -269,7 +269,7 @@ class LimitsSection(Section):
     byte_burst: Live[RateBytes] = 64 * 1024**2
     """Bytes that may come at once."""
     backlog: Live[Number] = Field(default=1, gt=0, le=1000)
-    """What is older than a minute, or comes again, has a lane of its own with so many times these limits."""
+    """Readings older than a minute and messages sent again have separate limits: so many times these."""
     max_unacked: Live[int] = Field(default=1000, ge=1, le=1_000_000)
     """Numbered messages sent and not yet acknowledged."""
     strikes_per_minute: Live[int] = Field(default=60, ge=1, le=1_000_000)

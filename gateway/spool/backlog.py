@@ -5,9 +5,9 @@ Rules that hold here:
 * A record is subtracted from the sums once: when it is acknowledged or when it is dropped.
 * Each record that was read and not yet acknowledged has a mark; the reader's own bound limits their number.
 * Ids have no gaps. A missing id means that damage took its record, and its readings are unknown, so the sums may be
-  wrong by an unknown number. From then on new records are also counted apart, by device. When every older record is
-  acknowledged or dropped, that second count is exact: it replaces the sums and is reported (``left``). The same
-  happens when a record is read that the start could not read.
+  wrong by an unknown number. From then on a second count, by device, has the new records only. When every older
+  record is acknowledged or dropped, the second count is exact: it replaces the sums and is reported (``left``). A
+  second count also begins when a record is read that the start could not read.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ class Backlog:
         self._last_id = cursor
         """Id of the newest record that was added."""
         self._read_to = cursor
-        """Up to this id records have had their mark."""
+        """The highest id that was read, dropped or skipped: records above it have not had a mark yet."""
         self._over_to = cursor
         """Up to this id records are subtracted, or known to be missing."""
         self._not_added: list[tuple[int, int]] = []
         """First and last id of each run that was missing when records were added: the start could not read them."""
         self._since: _Since | None = None
-        """The count apart after a gap; None while the sums are exact."""
+        """The second count, which begins at a gap; None while the sums are exact."""
         self._marks: deque[_Mark] = deque()
-        """Of records read and not yet acknowledged, oldest first."""
+        """The marks of records that were read and not yet acknowledged, oldest first."""
 
     def add(self, record_id: int, size: int, readings: int, committed_ns: int, entries: Iterable[Entry] = ()) -> None:
         """A record became durable, or was found at the start; there ``entries`` are not needed."""

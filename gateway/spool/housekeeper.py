@@ -35,7 +35,7 @@ Ts = TypeVarTuple("Ts")
 
 RETRY_SECONDS = 1.0
 _NEVER = (-1, -1)
-"""Boundaries below any others: the next look begins a round."""
+"""Lower than all real boundaries, so the next `look` begins a round."""
 _STEP_BYTES = 1024**2
 """The most bytes of dropped records in memory at a time, and one record more."""
 
@@ -90,7 +90,7 @@ class Housekeeper:
         """The cursor before the first record that was dropped since the last checkpoint; None without dropped ones.
         Until the next checkpoint `store_cursor` stores no higher id."""
         self._seen: list[Segment] | None = None
-        """The list of sealed segments at the last look; another list means that it has changed."""
+        """The list of sealed segments at the last `look`; `Log` replaces the list at every change."""
 
     async def store_cursor(self) -> None:
         """Make the backlog's cursor durable. A failure is noted in `DiskErrors`, not raised."""
@@ -217,9 +217,9 @@ class Housekeeper:
 
 
 def _boundaries(sealed: Sequence[Segment], cursor: int) -> tuple[int, int]:
-    """Ids of the last sealed and the last delivered segment's end.
+    """The last id of the newest sealed segment, and of the newest delivered one; 0 if there is none.
 
-    Either grows when a segment was sealed or delivered: a checkpoint then saves the next start from counting it.
+    One of them grows when a segment is sealed or delivered: a checkpoint then saves the next start from counting it.
     """
     delivered = max((segment.last_id for segment in sealed if segment.last_id <= cursor), default=0)
     return sealed[-1].last_id if sealed else 0, delivered

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A durable record: ``readings`` of devices are in it, and it takes ``size`` bytes."""
+    """A durable record with ``readings`` readings of devices; it takes ``size`` bytes on disk."""
 
     record_id: int
     committed_ns: int

@@ -205,9 +205,8 @@ class SpoolQueue:
     def _has_room(self, size: int, slack: int) -> bool:
         committer = self._committer
         queued, limit = committer.bytes, self._measure()
-        few = (
-            MAX_QUEUED_ENTRIES // 2 - committer.entries
-        ) * ENTRY_BYTES  # so many bytes hold no more entries than this
+        # Each entry takes at least ENTRY_BYTES: within so many more bytes the entries stay below half of their bound.
+        few = (MAX_QUEUED_ENTRIES // 2 - committer.entries) * ENTRY_BYTES
         self._easy = min(self._many_queued, limit - 2 * self._slack, queued + few)
         return queued < self._max_queued and committer.entries < MAX_QUEUED_ENTRIES and queued + size + slack <= limit
 

@@ -29,7 +29,7 @@ class ReadRetries:
         self._last: tuple[Path, int] | None = None
         """The place of the last failed read; `count_failure` counts for it."""
         self._given_up: dict[tuple[Path, int], int] = {}
-        """Where each place ends that counts as damage."""
+        """The end offset of each place that counts as damage."""
 
     def is_exhausted(self, path: Path, start: int, end: int) -> bool:
         """Whether the bytes from ``start`` to ``end``, which could not be read, count as damage now."""

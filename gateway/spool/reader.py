@@ -44,7 +44,7 @@ class SpoolReader:
         """The current position. Belongs to the reading thread; it is replaced when a read asks for another position."""
         self._thread = ThreadPoolExecutor(1, "spool-read")
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
-        """Calls of `wait`: each wants a record after its id."""
+        """The calls of `wait` under way: each waits for a record after its id."""
         self._nothing_to = 0
         """Up to this id a read found no further record: what is left is damaged, so `wait` waits for a higher id."""
         self._damage: dict[tuple[str, int], Damage] = {}

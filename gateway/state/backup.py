@@ -52,7 +52,7 @@ _BESIDE = ("-wal", "-shm", "-journal", NEW)
 
 @dataclass(frozen=True, slots=True)
 class BackupManifest:
-    """What a finished backup has."""
+    """The contents of a finished backup."""
 
     made_ns: int
     """In ns since 1970."""
@@ -61,7 +61,7 @@ class BackupManifest:
 
     @property
     def bytes(self) -> int:
-        """Of all files."""
+        """The size of all files together."""
         return sum(self.files.values())
 
 
@@ -106,24 +106,24 @@ def restore(config: Config, source: Path) -> BackupManifest:
     for name in copied.files:
         part, _, rest = name.partition("/")
         path = config.sqlite.path if name == DATABASE else places[part] / rest
-        _make(path.parent)
+        _make_directory(path.parent)
         with (source / name).open("rb") as file:
             _write(file, copied.files[name], path)
-        _give(path)
+        _give_to_owner(path)
     for place in {*places.values(), config.sqlite.path.parent}:
         if place.is_dir():
             Files().sync_dir(place)
     return copied
 
 
-def _make(directory: Path) -> None:
+def _make_directory(directory: Path) -> None:
     if not directory.is_dir():
-        _make(directory.parent)
+        _make_directory(directory.parent)
         directory.mkdir(mode=0o700)
-        _give(directory)
+        _give_to_owner(directory)
 
 
-def _give(path: Path) -> None:
+def _give_to_owner(path: Path) -> None:
     """As root, give ``path`` to the owner of the directory around it: the service runs as a user of its own."""
     if os.geteuid() == 0:
         around = path.parent.stat()

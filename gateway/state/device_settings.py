@@ -134,9 +134,9 @@ class DeviceSettingsStore:
     def change(
         self, device: str, patch: Settings, version: int | None, role: str, address: str, now_ns: int
     ) -> tuple[DeviceSettings, bool]:
-        """Change what is desired; the settings after it, and whether anything has changed.
+        """Change the desired settings. Returns all settings after it, and whether anything has changed.
 
-        With a ``version`` only if the desired settings still have it.
+        If ``version`` is given, the change is made only while the desired settings have that version.
 
         Raises:
             VersionConflict: they have another version.
@@ -156,7 +156,7 @@ class DeviceSettingsStore:
             return after, True
 
     def report(self, reports: Iterable[SettingsReport]) -> list[str]:
-        """Write what devices report; the devices whose settings would be too large, for which nothing is changed."""
+        """Write reports. Returns the devices whose settings would be too large; theirs are left as they were."""
         refused = []
         with self._lock, transaction(self._db):
             for report in reports:

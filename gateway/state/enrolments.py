@@ -154,7 +154,7 @@ class Enrolments:
         return [_request(row) for row in rows]
 
     def sync(self, changed: Collection[EnrolmentRequest], gone: Collection[EnrolmentKey]) -> list[EnrolmentRequest]:
-        """Write the ``changed`` requests and delete those that are ``gone``; all requests that have a decision."""
+        """Write the ``changed`` requests and delete the ``gone`` ones. Returns all requests that have a decision."""
         with self._lock:
             if changed or gone:
                 with transaction(self._db) as db:
@@ -175,7 +175,7 @@ class Enrolments:
         now_ns: int,
         accept: Callable[[], None] = lambda: None,
     ) -> EnrolmentRequest:
-        """Write a decision about the pending request of ``device``; the request with it.
+        """Write a decision about the pending request of ``device``. Returns the request with the decision.
 
         ``claim`` may be None if there is only one request. ``accept`` is called last; if it raises, nothing is decided.
 

@@ -52,7 +52,9 @@ class FieldTypeStore:
         self._failed = False
 
     def refresh(self, new: Mapping[Key, FieldType], doubted: Iterable[Key]) -> dict[Key, FieldType] | None:
-        """Delete the ``doubted`` types and add the ``new`` ones; all types, or None if no other process changed them.
+        """Delete the ``doubted`` types and add the ``new`` ones.
+
+        Returns all types, or None if no other process changed them.
 
         The first call returns all types. If the file fails, this is logged once, and the new types are not kept.
         """
@@ -90,7 +92,7 @@ class FieldTypeStore:
             return self._db.execute(f"SELECT * FROM types {where} ORDER BY measurement, field", values).fetchall()
 
     def forget(self, measurement: str, field: str) -> bool:
-        """Delete a type; whether it was there."""
+        """Delete a type. Returns whether it was there."""
         with self._lock, transaction(self._db):
             done = self._db.execute("DELETE FROM types WHERE measurement = ? AND field = ?", (measurement, field))
             return done.rowcount > 0

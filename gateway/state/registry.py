@@ -51,7 +51,7 @@ class Registry:
     Methods block, and may be called from any thread. Those of ``devices`` do not block.
 
     Raises:
-        RegistryError: the file cannot be used; so do all methods but `refresh`.
+        RegistryError: the file cannot be used. All methods except `look` and `refresh` raise it, too.
     """
 
     def __init__(self, path: Path) -> None:

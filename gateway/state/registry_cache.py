@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from _collections_abc import dict_keys
     from collections.abc import Iterable, Sequence
 
-_NOBODY = DeviceRow(Device("", revoked=True), NO_TOKEN, NO_TOKEN)
+_UNKNOWN_DEVICE = DeviceRow(Device("", revoked=True), NO_TOKEN, NO_TOKEN)
 
 
 class RegistryCache:
@@ -43,7 +43,7 @@ class RegistryCache:
 
     def authenticate(self, device_id: str, token: str) -> Device | None:
         """The device, if it is registered and the token is its own."""
-        found, given = self._known.get(device_id, _NOBODY), hashed(token)
+        found, given = self._known.get(device_id, _UNKNOWN_DEVICE), hashed(token)
         own, old = hmac.compare_digest(given, found.token), hmac.compare_digest(given, found.old)
         if own:
             if found.old is not NO_TOKEN:
@@ -53,7 +53,7 @@ class RegistryCache:
 
     def holds(self, device: Device) -> bool:
         """Whether the token (or certificate) that ``device`` authenticated with is still valid."""
-        found = self._known.get(device.id, _NOBODY)
+        found = self._known.get(device.id, _UNKNOWN_DEVICE)
         if device.proof:
             return self._counts(found, device.proof)
         return not found.device.revoked
@@ -112,7 +112,7 @@ class RegistryCache:
         return [(device_id, self._used.get(device_id) or self._known[device_id].token) for device_id in over]
 
     def written_down(self, over: Iterable[tuple[str, bytes]]) -> None:
-        """To be called when the file has what was `over`, and `take_in` has read it."""
+        """The file no longer has the previous tokens of these devices (see `over`), and `take_in` has read that."""
         for device_id, token in over:
             if self._used.get(device_id) == token:
                 del self._used[device_id]

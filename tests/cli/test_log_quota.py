@@ -30,10 +30,10 @@ def test_a_device_has_its_lines_and_then_a_count() -> None:
     assert verdicts[: MAX_LINES_PER_DEVICE - 1] == [Verdict.WRITE] * (MAX_LINES_PER_DEVICE - 1)
     assert verdicts[MAX_LINES_PER_DEVICE - 1 :] == [Verdict.WRITE_LAST] + [Verdict.LEAVE_OUT] * 5
     assert quota.of_device("e") is Verdict.WRITE
-    assert quota.take_over() == []
+    assert quota.take_ended() == []
     clock.now = WINDOW_SECONDS
-    assert quota.take_over() == [("device d", 5)]
-    assert quota.take_over() == []
+    assert quota.take_ended() == [("device d", 5)]
+    assert quota.take_ended() == []
     assert quota.of_device("d") is Verdict.WRITE
 
 
@@ -42,12 +42,12 @@ def test_many_names_are_no_way_around_it_and_the_table_stays_small() -> None:
     quota = LogQuota(clock)
     written = 0
     for number in range(5 * MAX_LINES_OF_ALL_DEVICES):
-        quota.take_over()
+        quota.take_ended()
         written += quota.of_device(f"d{number}") is not Verdict.LEAVE_OUT
     assert written == MAX_LINES_OF_ALL_DEVICES
     assert len(quota._windows) <= log_quota.MAX_KEYS + 2
     clock.now = WINDOW_SECONDS
-    left_out = [count for key, count in quota.take_over() if key == ALL_DEVICES]
+    left_out = [count for key, count in quota.take_ended() if key == ALL_DEVICES]
     assert left_out == [4 * MAX_LINES_OF_ALL_DEVICES]
 
 
