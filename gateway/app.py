@@ -42,7 +42,7 @@ class Gateway:
         self.config = config
         self.clock = clock or WallClock()
         self.url = ""
-        """Where it listens; empty before `start` returned."""
+        """Where the gateway listens; empty before `start` returned."""
 
     async def start(self, inherited: Sequence[socket.socket] = ()) -> None:
         """Recover the spool, connect delivery, and listen: on the sockets ``inherited``, if there are any.

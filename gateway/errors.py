@@ -32,7 +32,7 @@ class GatewayError(Exception):
 
 
 def in_words(error: Exception) -> str:
-    """The text of ``error`` for an operator: of an error of the system the file and the reason, without its number."""
+    """The text of ``error`` for an operator. An error of the operating system gives its file and reason, no number."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

@@ -73,7 +73,7 @@ class Reconfiguration:
         )
 
     async def apply(self, prepared: Prepared) -> None:
-        """Bring it into force."""
+        """Bring the prepared change into force."""
         parts, change = self._components, prepared.change
         config = change.config
         self.active.config = config

@@ -40,7 +40,7 @@ PATIENCE = 1.0
 LIVE_WEIGHT = 4
 """Quota of a device that sends live readings, as a multiple of the quota of one that sends backlog."""
 NEWCOMERS = 4
-"""One part in so many of the room is for devices that did not send in the last round."""
+"""The room of a round divided by this is for devices that did not send in the last round."""
 TURNS = 8
 """Turns of the event loop over which paused devices get the quota that others leave."""
 CALM = 8
@@ -50,14 +50,14 @@ MESSAGE_BYTES = 256
 
 
 class Congestible(Protocol):
-    """The spool, as far as it matters here."""
+    """The spool, as backpressure sees it."""
 
     congested: bool
     """Whether so much waits for the disk that senders are paused."""
     scarce: bool
     """Whether room is divided: from the first congestion until the disk has kept up for a while."""
     headroom: int
-    """Bytes that may be queued until it is congested."""
+    """Bytes that may be queued until the spool is congested."""
     eased: Callable[[], None]
     """Called when so much has become durable that senders may be resumed."""
 
@@ -78,7 +78,7 @@ class Backpressure:
         self._late: dict[DeviceConnection, None] = {}
         """The paused devices that send backlog, in that order."""
         self._credit: dict[DeviceConnection, float] = {}
-        """Bytes of its quota that a device has left; below 0 what it has taken too much."""
+        """Bytes of its quota that a device has left; below 0: the bytes that it has taken beyond its quota."""
         self._sent: set[DeviceConnection] = set()
         """The devices that have sent in this round."""
         self._ready: deque[DeviceConnection] = deque()
@@ -92,9 +92,9 @@ class Backpressure:
         self._quota = 0.0
         """Bytes of this round's room for a device that sends backlog; 0.0 before the first round."""
         self._untold: dict[DeviceConnection, float] = {}
-        """When each paused device that was not told so was paused, in the event loop's time; the oldest first."""
+        """The paused devices that are not told yet, and when each was paused (event loop's time); the oldest first."""
         self._timer: asyncio.Handle | None = None
-        """Runs `_tell` for the oldest of these."""
+        """The next `_tell`: for the oldest device in `_untold`, or after `PATIENCE` if all paused devices are told."""
         self._resuming: asyncio.Handle | None = None
         """The next step, if it is a turn of the event loop."""
         self.timed_pauses: TimedPauses[DeviceConnection] = TimedPauses(self._pause_over)

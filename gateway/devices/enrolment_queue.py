@@ -43,7 +43,7 @@ class EnrolmentQueue:
         return self._of_address.total()
 
     def __iter__(self) -> Iterator[EnrolmentRequest]:
-        """All of them, as they are now."""
+        """All requests, copied: the queue may change during the loop."""
         return iter([request for of_device in self._requests.values() for request in of_device.values()])
 
     def of(self, device_id: str) -> Mapping[str, EnrolmentRequest]:
@@ -51,7 +51,7 @@ class EnrolmentQueue:
         return self._requests.get(device_id, {})
 
     def has(self, request: EnrolmentRequest) -> bool:
-        """Whether it is still there."""
+        """Whether ``request`` is still in the queue."""
         return self.of(request.id).get(request.claim) is request
 
     def add(self, request: EnrolmentRequest) -> None:
@@ -65,15 +65,15 @@ class EnrolmentQueue:
         del of_device[request.claim]
         if not of_device:
             del self._requests[request.id]
-        self._less(request.address)
+        self._uncount(request.address)
 
     def move(self, request: EnrolmentRequest, address: str) -> None:
         """The device of a request has another address now."""
-        self._less(request.address)
+        self._uncount(request.address)
         request.address = address
         self._of_address[network_of(address)] += 1
 
-    def _less(self, address: str) -> None:
+    def _uncount(self, address: str) -> None:
         network = network_of(address)
         self._of_address[network] -= 1
         if not self._of_address[network]:

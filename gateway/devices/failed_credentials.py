@@ -53,15 +53,15 @@ class FailedCredentials:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._pairs: OrderedDict[tuple[str, str], _Failing] = OrderedDict()
-        """By network and device id; the one that failed last is at the end."""
+        """By network and device id; the pair that failed last is at the end."""
         self._addresses: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        """By network: how many failures are left, and when that was."""
+        """By network: how many failures it may still have (below 0: it has to wait), and when that was computed."""
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def wrong(self, address: str, device: str) -> float:
-        """Count wrong credentials; how many seconds to wait before the next, 0 for the first few."""
+        """Count wrong credentials. Returns the seconds to wait before the next attempt, 0 for the first few."""
         network, now = network_of(address), self._clock()
         return max(self._of_pair((network, device), now), self._of_address(network, now))
 

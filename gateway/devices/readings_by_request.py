@@ -108,7 +108,7 @@ class ReadingsByRequest:
         self._spool = spool
 
     async def accept(self, device: Device, body: bytes | None, size: int, now_ns: int) -> Accepted:
-        """Make the readings in ``body`` durable. It is None if its ``size`` (bytes) is more than a message may have.
+        """Make the readings in ``body`` durable. ``body`` is None if its ``size`` (bytes) is above the maximum.
 
         Raises:
             NotNow, TooFast, TooLarge: nothing was accepted.
@@ -140,7 +140,7 @@ class ReadingsByRequest:
         return Accepted(encoded.lines, encoded.rejects)
 
     def _obstacle(self, device_id: str, now_ns: int) -> tuple[str, str] | None:
-        """Code and message of what keeps the gateway from accepting anything from this device now."""
+        """Why the gateway cannot accept anything from this device now, as code and message; None if it can."""
         if self._connections.draining:
             return "restarting", "the gateway restarts; send the readings again in a moment"
         busy = self._fleet.busy(device_id, now_ns)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SLICE = 64
-"""Senders resumed before the event loop serves others; and forgotten numbers that are not worth a sweep."""
+"""Senders resumed before the event loop serves others; also how many forgotten numbers are not worth a sweep."""
 
 
 class TimedPauses(Generic[T]):
@@ -33,7 +33,7 @@ class TimedPauses(Generic[T]):
         """A heap of moments, in the event loop's time, and numbers; some of the numbers are forgotten."""
         self._next = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
-        """Runs at the earliest of these moments."""
+        """Runs at the earliest moment in `_due`."""
 
     def __len__(self) -> int:
         return len(self._numbers)
