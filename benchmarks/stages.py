@@ -17,10 +17,10 @@ from gateway.config.sections import ProfileSection
 from gateway.delivery.pipeline import Pipeline
 from gateway.ledger import Ledger
 from gateway.protocol import codec
+from gateway.protocol.encoder import Encoder
 from gateway.protocol.field_rules import Rulebook
 from gateway.protocol.field_types import FieldTypes
 from gateway.protocol.messages import Readings
-from gateway.protocol.validation import Encoder
 from gateway.sinks.influxdb.idle_shards import RecentHours, hours_of
 from gateway.spool import record
 

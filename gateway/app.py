@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gateway.components import Components
 from gateway.config.tls import server_context
-from gateway.devices.connection_places import shortage
+from gateway.devices.connection_limits import shortage
 from gateway.gauges import show_now
 from gateway.http.listener import listening_sockets
 from gateway.process.clock import WallClock

@@ -21,7 +21,7 @@ from gateway.devices.acks import Acks
 from gateway.devices.authentication import Authentication
 from gateway.devices.backpressure import Backpressure
 from gateway.devices.commands import Commands
-from gateway.devices.connection_places import places
+from gateway.devices.connection_limits import places
 from gateway.devices.connections import Connections
 from gateway.devices.device_list import DeviceIds, DeviceList
 from gateway.devices.enrolment import Enrolment
@@ -44,7 +44,7 @@ from gateway.http.client_certificates import Authorities
 from gateway.http.connect_rates import ConnectRates
 from gateway.http.connection_bounds import ConnectionBounds
 from gateway.http.listener import Listener
-from gateway.http.login import SECRET_FILE, load_secret
+from gateway.http.login_cookies import SECRET_FILE, load_secret
 from gateway.live.feed import LiveFeed
 from gateway.live.readiness import Readiness
 from gateway.live.status import Status

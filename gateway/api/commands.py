@@ -23,7 +23,7 @@ from gateway.api.blocking import BlockingHandler
 from gateway.api.handler import MALFORMED
 from gateway.devices.commands import MAX_OF_DEVICE as MAX_OPEN
 from gateway.devices.commands import NOT_CONNECTED, TooManyCommands
-from gateway.http.login import Role
+from gateway.http.login_cookies import Role
 from gateway.protocol.merge_patch import check_value
 from gateway.state.command_log import MAX_COMMANDS_PER_DEVICE as MAX_SHOWN
 from gateway.state.command_log import Command, CommandState

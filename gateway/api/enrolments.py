@@ -15,7 +15,7 @@ from tornado.web import Finish, HTTPError
 from gateway.api.handler import MALFORMED, ViewerHandler
 from gateway.api.registry_changes import status_of, tags_of
 from gateway.errors import RegistryError
-from gateway.http.login import Role
+from gateway.http.login_cookies import Role
 from gateway.state.enrolments import EnrolmentDecision, EnrolmentState
 from gateway.state.registered_device import check_device, check_profile
 from gateway.time_units import NS_PER_S

@@ -19,7 +19,7 @@ import orjson
 from tornado.web import HTTPError, RequestHandler
 
 from gateway.http.access import CSRF_HEADER, Grant, TooManyGuesses, is_cross_origin, is_local, lacks_csrf_token
-from gateway.http.login import Role
+from gateway.http.login_cookies import Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gateway.config.active_config import ActiveConfig
     from gateway.devices.failed_credentials import FailedCredentials
     from gateway.http.access import Access
-    from gateway.http.login import Login
+    from gateway.http.login_cookies import Login
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from tornado.web import HTTPError
 from gateway import __version__
 from gateway.api.handler import MALFORMED, ApiHandler
 from gateway.http.access import Grant, is_cross_origin
-from gateway.http.login import LIFETIME, Role, token_of
+from gateway.http.login_cookies import LIFETIME, Role, token_of
 
 
 class LoginHandler(ApiHandler):

@@ -9,7 +9,7 @@ import click
 
 from gateway.cli.options import config_path_option, configuration, json_option
 from gateway.cli.output import print_json, print_table
-from gateway.config.schema import json_schema
+from gateway.config.json_schema import json_schema
 from gateway.config.sources import leaves
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from gateway.config import DEFAULT_PROFILE
 from gateway.config.sections import ProfileLimits
+from gateway.protocol.encoder import Encoder
 from gateway.protocol.rate_limits import Allowance, Quota, Rates
 from gateway.protocol.session import Terms
-from gateway.protocol.validation import Encoder
 
 if TYPE_CHECKING:
     from gateway.config import Config, ProfileSection

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from gateway.config import ListenAddress
 from gateway.http.client_address import came_through_proxy
-from gateway.http.login import Login, Logins, Role, token_of
+from gateway.http.login_cookies import Login, Logins, Role, token_of
 from gateway.http.token_guesses import TokenGuesses
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gateway.devices.connection_places import shortage
+from gateway.devices.connection_limits import shortage
 
 if TYPE_CHECKING:
     from gateway.config.active_config import ActiveConfig

@@ -69,10 +69,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Several
 
     from gateway.ledger import Account, Sequence
+    from gateway.protocol.encoder import Encoder
     from gateway.protocol.messages import Answers, Effects, OneOrMoreEffects
     from gateway.protocol.rate_limits import Allowance, Lane, Rates
     from gateway.protocol.subprotocols import Subprotocol
-    from gateway.protocol.validation import Encoder
 
 MAX_REASON_BYTES = 123
 """The longest reason that fits into a close frame (RFC 6455 section 5.5)."""

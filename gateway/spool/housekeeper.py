@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from gateway.spool.backlog import Backlog
     from gateway.spool.cursor import Cursor
+    from gateway.spool.listener import SpoolListener
     from gateway.spool.log import Log
     from gateway.spool.log_reader import LogReader, Segment
     from gateway.spool.record import Record
-    from gateway.spool.reports import SpoolListener
     from gateway.spool.retention import Reserve, Retention
 
 T = TypeVar("T")

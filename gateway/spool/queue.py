@@ -27,12 +27,12 @@ from gateway.spool.disk_errors import Area, DiskErrors
 from gateway.spool.files import File, Files
 from gateway.spool.free_space import FreeSpace
 from gateway.spool.housekeeper import Housekeeper
+from gateway.spool.listener import SpoolStatus
 from gateway.spool.log import Commit, Log
 from gateway.spool.quarantine import Quarantine
 from gateway.spool.reader import SpoolReader
 from gateway.spool.record import ENTRY_BYTES, HEADER_BYTES
 from gateway.spool.recovery import recover
-from gateway.spool.reports import SpoolStatus
 from gateway.spool.retention import Reserve, Retention
 from gateway.spool.segment import START
 
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.ledger import Entry
+    from gateway.spool.listener import Recovery, SpoolListener
     from gateway.spool.record import Record
-    from gateway.spool.reports import Recovery, SpoolListener
 
 LOCK = "lock"
 COMMIT_OVERHEAD = START + HEADER_BYTES

@@ -12,14 +12,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from gateway.spool.reports import Recovery
+from gateway.spool.listener import Recovery
 from gateway.spool.segment import Damage
 
 if TYPE_CHECKING:
     from gateway.spool.backlog import Backlog
+    from gateway.spool.listener import SpoolListener
     from gateway.spool.log import Log
     from gateway.spool.reader import SpoolReader
-    from gateway.spool.reports import SpoolListener
 
 
 def recover(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from tornado.websocket import WebSocketHandler, _WebSocketParams
 
 from gateway.websocket import frames
-from gateway.websocket.close_cause import CloseCause
+from gateway.websocket.disconnect_cause import CloseCause
 from gateway.websocket.stream_protocol import StreamProtocol, Write
 
 if TYPE_CHECKING:

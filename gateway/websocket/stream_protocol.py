@@ -28,7 +28,7 @@ from tornado.util import _websocket_mask
 from tornado.websocket import WebSocketClosedError, WebSocketProtocol13, _DecompressTooLargeError
 
 from gateway.websocket import frames
-from gateway.websocket.close_cause import CloseCause
+from gateway.websocket.disconnect_cause import CloseCause
 from gateway.websocket.frames import FrameParser, Violation
 from gateway.websocket.read_turns import read_turns
 from gateway.websocket.tls_transport import TLSProtocol, TLSTransport

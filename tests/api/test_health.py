@@ -18,7 +18,7 @@ from gateway.live.readiness import Readiness
 from gateway.metrics import Metrics
 from gateway.process.clock import WallClock
 from gateway.sinks.influxdb.http_response import REFUSALS
-from gateway.spool.reports import SpoolStatus
+from gateway.spool.listener import SpoolStatus
 from gateway.state.command_log import CommandState
 from tests.support.gateway import running_gateway, wait_for
 from tests.support.servers import free_port

@@ -14,7 +14,7 @@ import pytest
 
 from gateway import __version__
 from gateway.config import AuthSection
-from gateway.http.login import LIFETIME, Logins, Role
+from gateway.http.login_cookies import LIFETIME, Logins, Role
 from gateway.http.token_guesses import BURST
 from tests.support.gateway import RunningGateway, running_gateway, wait_for
 from tests.support.visitor import Visitor

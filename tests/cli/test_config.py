@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.cli import cli
-from gateway.config.schema import json_schema
+from gateway.config.json_schema import json_schema
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from gateway.api.routes import PATHS
 from gateway.cli import cli as gateway
 from gateway.config import Config
 from gateway.devices.session_runner import REASONS
-from gateway.websocket.close_cause import CloseCause
+from gateway.websocket.disconnect_cause import CloseCause
 from tests.codebase.reference import pages, with_tables
 
 if TYPE_CHECKING:

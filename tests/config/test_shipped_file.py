@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped, unus
 from pydantic import BaseModel
 
 from gateway.config import Config, FieldSection, load
-from gateway.config.schema import json_schema
+from gateway.config.json_schema import json_schema
 from gateway.config.sources import yaml_file
 
 if TYPE_CHECKING:

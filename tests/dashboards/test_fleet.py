@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.devices.session_runner import REASONS as REASONS_BY_CODE
-from gateway.websocket.close_cause import CloseCause
+from gateway.websocket.disconnect_cause import CloseCause
 from tests.support.device import device
 from tests.support.gateway import running_gateway
 from tests.support.simulator import simulate

@@ -18,7 +18,7 @@ from gateway.http.access import (
     token_among,
     without_token,
 )
-from gateway.http.login import Role
+from gateway.http.login_cookies import Role
 from gateway.http.token_guesses import BURST
 
 VIEWER, ADMIN = "viewer-token-0123456789", "admin-token-0123456789"

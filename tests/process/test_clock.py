@@ -50,7 +50,7 @@ MAY_ASK_THE_TIME = {
     "devices/session_runner.py",
     "devices/token_delivery.py",
     "http/certificate_expiry.py",
-    "http/login.py",
+    "http/login_cookies.py",
     "live/events.py",
     "live/feed.py",
     "process/clock.py",

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from gateway.ledger import NO_SEQ
 from gateway.protocol.codec import MAX_READINGS, decode
+from gateway.protocol.encoder import MAX_MISSES, Encoder
 from gateway.protocol.field_rules import KEPT_SHAPES
 from gateway.protocol.messages import Readings
 from gateway.protocol.subprotocols import CBOR
-from gateway.protocol.validation import MAX_MISSES, Encoder
 from tests.support.sessions import NOW_NS, Bench, encoder
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import pytest
 from gateway.config.sections import ProfileSection
 from gateway.errors import MessageError, ReadingError
 from gateway.protocol import codec, series
+from gateway.protocol.encoder import MAX_OTHERS, Encoder
 from gateway.protocol.field_rules import Rulebook
 from gateway.protocol.field_types import FieldTypes
 from gateway.protocol.series_budgets import ASSURED, MAX_SHARED, PER_DAY, Budgets
-from gateway.protocol.validation import MAX_OTHERS, Encoder
 from gateway.time_units import NS_PER_DAY as DAY_NS
 
 NOW = 1_700_000_000_000_000_000

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from gateway.spool.reports import Recovery
+    from gateway.spool.listener import Recovery
 
 MESSAGES = 9
 DELIVERED = 2

@@ -10,6 +10,7 @@ import orjson
 from gateway.config.sections import ProfileSection
 from gateway.ledger import NO_SEQ, Entry, Ledger
 from gateway.protocol.device_clock import DeviceClock
+from gateway.protocol.encoder import Encoder
 from gateway.protocol.field_rules import Rulebook
 from gateway.protocol.field_types import FieldTypes
 from gateway.protocol.messages import (
@@ -26,7 +27,6 @@ from gateway.protocol.rate_limits import Allowance, Quota, Rates
 from gateway.protocol.reports import Reported, Result
 from gateway.protocol.session import Session, Terms
 from gateway.protocol.subprotocols import JSON, Subprotocol
-from gateway.protocol.validation import Encoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from gateway.spool.files import Files
+    from gateway.spool.listener import Recovery
     from gateway.spool.record import Record
-    from gateway.spool.reports import Recovery
 
 SPOOL = Path("/machine/spool")
 CHECKPOINT = Path("/machine/state/ledger.json")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.config import AuthSection
-from gateway.http.login import LIFETIME, MAX_ENDED, Logins, Role, load_secret, token_of
+from gateway.http.login_cookies import LIFETIME, MAX_ENDED, Logins, Role, load_secret, token_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,9 @@ from gateway.errors import MessageError
 from gateway.ledger import NO_SEQ
 from gateway.line_protocol import parse_line, split_lines
 from gateway.protocol.codec import decode
+from gateway.protocol.encoder import RESERVED, Encoder
 from gateway.protocol.field_rules import too_deep
 from gateway.protocol.messages import Readings
-from gateway.protocol.validation import RESERVED, Encoder
 from tests.support.readings import FLOATS, NAMES, TEXT
 from tests.support.sessions import NOW_NS, encoder
 

@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from gateway.devices.connection_places import RESERVED, SHARE, UNLIMITED, Places, places, share, shortage
+from gateway.devices.connection_limits import RESERVED, SHARE, UNLIMITED, Places, places, share, shortage
 
 
 def test_the_soft_limit_is_raised_and_the_hard_one_counts() -> None:
     program = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 5000));"
-        "from gateway.devices.connection_places import places;"
+        "from gateway.devices.connection_limits import places;"
         "print(places().devices, *resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
